@@ -1,0 +1,109 @@
+# The two headers need no building. This builds the programs around them:
+#   make          tools/*.c into bin/, examples/*.c and *.cpp into bin/examples/
+#   make demo     fetches MNIST, trains the network `base` on it and evaluates it
+#   make test     runs every tests/test_*.c and tests/*.sh, ends in "N passed, N failed, N skipped"
+#   make bench    runs every bench/*.c; make bench-peers times other systems beside them
+#   make data     puts MNIST's four IDX files into data/
+#   make deps     installs Debian packages as root or with sudo, else says what is missing
+#   make install  PREFIX=/usr/local DESTDIR=
+#   make clean
+CC ?= cc
+CXX ?= c++
+CFLAGS ?= -O2
+CXXFLAGS ?= $(CFLAGS)
+PREFIX ?= /usr/local
+WARNINGS = -Wall -Wextra -Wpedantic -Wshadow -Wconversion
+
+# What this machine has. OpenMP is optional; tools that read pictures need stb.
+try = $(shell printf '$(1)\n' | $(2) -x c - -o /dev/null 2>/dev/null && echo yes)
+OPENMP := $(if $(call try,int main(void) { return 0; },$(CC) -fopenmp),-fopenmp)
+STB := $(shell pkg-config --cflags stb 2>/dev/null)
+HAVE_STB := $(call try,#include <stb/stb_image.h>,$(CC) $(STB) -c)
+HAVE_CMOCKA := $(call try,#include <cmocka.h>,$(CC) -c -include stdarg.h -include stddef.h \
+  -include stdint.h -include setjmp.h)
+
+COMPILE = $(CC) $(CFLAGS) $(WARNINGS) -Wstrict-prototypes $(OPENMP) $(STB) -I. -Itools -MMD -MP
+COMPILE_CXX = $(CXX) -std=c++11 $(CXXFLAGS) $(WARNINGS) $(OPENMP) -I. -MMD -MP
+
+TOOLS = $(patsubst tools/%.c,bin/%,$(wildcard tools/*.c))
+EXAMPLES = $(patsubst examples/%.c,bin/examples/%,$(wildcard examples/*.c)) \
+  $(patsubst examples/%.cpp,bin/examples/%,$(wildcard examples/*.cpp))
+TESTS = $(patsubst tests/%.c,build/tests/%,$(wildcard tests/test_*.c))
+BENCHES = $(patsubst bench/%.c,bin/bench/%,$(wildcard bench/*.c))
+SCRIPTS = $(filter-out tests/run.sh,$(wildcard tests/*.sh))
+
+all: found $(TOOLS) $(EXAMPLES)
+
+found:
+	@echo "compiler: $(CC); OpenMP: $(if $(OPENMP),yes,no); stb: $(if $(HAVE_STB),yes,no);" \
+	  "cmocka: $(if $(HAVE_CMOCKA),yes,no)"
+
+bin/%: tools/%.c | found stb
+	@mkdir -p bin build
+	$(COMPILE) -MF build/$*.d $< -o $@ $(LDFLAGS) -lm
+
+bin/examples/%: examples/%.c | found
+	@mkdir -p bin/examples build/examples
+	$(COMPILE) -MF build/examples/$*.d $< -o $@ $(LDFLAGS) -lm
+
+bin/examples/%: examples/%.cpp | found
+	@mkdir -p bin/examples build/examples
+	$(COMPILE_CXX) -MF build/examples/$*.d $< -o $@ $(LDFLAGS) -lm
+
+bin/bench/%: bench/%.c | found
+	@mkdir -p bin/bench build/bench
+	$(COMPILE) -MF build/bench/$*.d $< -o $@ $(LDFLAGS) -lm
+
+build/tests/%: tests/%.c | found cmocka
+	@mkdir -p build/tests
+	$(COMPILE) -MF build/tests/$*.d $< -o $@ $(LDFLAGS) -lcmocka -lm
+
+# The commands must not stop at a machine without a library before saying what to do about it.
+stb:
+	@$(if $(HAVE_STB),true,echo "The tools need stb (Debian: libstb-dev); try make deps." >&2; false)
+cmocka:
+	@$(if $(HAVE_CMOCKA),true,echo "The tests need cmocka (Debian: libcmocka-dev); try make deps." \
+	  >&2; false)
+
+# deps may install what was looked for above, so the work itself is a second make.
+demo:
+	@PACKAGES="gcc libc6-dev libstb-dev pkg-config" .ci/deps
+	@$(MAKE) --no-print-directory data bin/tally-train bin/tally-evaluate
+	@mkdir -p build/demo
+	@echo; echo "Training the network 'base' on 54,000 handwritten digits, three passes:"
+	bin/tally-train --data data:train --val 0.1 --arch base --epochs 3 --batch 200 \
+	  --optimizer adam --lr 0.001 --seed 1 --out build/demo/base.safetensors
+	@echo; echo "Reading 10,000 digits it has never seen:"
+	bin/tally-evaluate --model build/demo/base.safetensors --data data:test --out build/demo
+	@echo; echo "Done. The network is build/demo/base.safetensors; beside it lie the confusion matrix,"; \
+	echo "every prediction, and a picture of the worst mistakes. Train for 15 epochs to see it get better:"; \
+	echo "  bin/tally-train --data data:train --arch base --epochs 15 --out base.safetensors"
+
+test: deps
+	@$(MAKE) --no-print-directory run-tests
+
+run-tests: $(TESTS) $(TOOLS) $(EXAMPLES)
+	@CC="$(CC)" CXX="$(CXX)" OPENMP="$(OPENMP)" tests/run.sh $(TESTS) $(SCRIPTS)
+
+bench: $(BENCHES)
+	@for bench in $(BENCHES); do echo "== $$bench"; $$bench || exit 1; done
+
+bench-peers: $(BENCHES)
+	@bench/peers/run.sh
+
+data:
+	@.ci/data
+
+deps:
+	@.ci/deps
+
+install: $(TOOLS)
+	install -d $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(PREFIX)/bin
+	install -m 644 convnet.h tally.h $(DESTDIR)$(PREFIX)/include
+	install -m 755 $(TOOLS) $(DESTDIR)$(PREFIX)/bin
+
+clean:
+	rm -rf bin build
+
+-include $(wildcard build/*.d build/*/*.d)
+.PHONY: all found stb cmocka demo test run-tests bench bench-peers data deps install clean

@@ -1,0 +1,7105 @@
+/* convnet.h - v0.1.0 - convolutional networks on the CPU, forward and backward - MIT licence
+
+   DO THIS
+       #define CONVNET_IMPLEMENTATION      in exactly one C or C++ file, before
+       #include "convnet.h"
+   and compile with a plain `cc -O2 file.c -lm` (C99 or C++11, gcc or clang). Add -fopenmp to use
+   every core. Everywhere else include the header without the macro.
+
+   A SMALL COMPLETE PROGRAM (tests compile and run it)
+
+       cn_error error;
+       cn_network *net = cn_network_parse(cn_architecture("base"), &error);
+       cn_training_options options = cn_training_defaults();
+       cn_trainer *trainer = cn_trainer_create(net, 200, &options, &error);
+       for (int step = 0; step < steps; step++) {
+         cn_batch batch = {0};                      // 200 images of 28 x 28 x 1, labels 0 to 9
+         batch.count = 200;
+         batch.inputs = images + step * 200 * 784;
+         batch.labels = labels + step * 200;
+         cn_metrics metrics;
+         if (cn_train_step(trainer, &batch, &metrics, &error) != CN_OK) puts(error.message);
+       }
+       cn_save(net, "base.safetensors", &error);
+       cn_trainer_free(trainer);
+       cn_network_free(net);
+
+   LIMITS, FIRST
+   - 32-bit floats only; images are dense NHWC: [image][row][column][channel], channel fastest.
+   - A tensor holds fewer than 2^31 values for one image; a dimension is at most CN_MAX_DIMENSION (a
+     dense layer's inputs, being rows x columns x channels, may be more).
+   - Weights of a convolution are HWIO: [kernel row][kernel column][input channel / groups][filter].
+     Files hold PyTorch's OIHW; cn_save and cn_load translate.
+   - Float pointers may be unaligned unless a comment says otherwise; 64-byte alignment is faster.
+   - Buffers of one call must not overlap, except where a comment says "may be the same".
+   - NaN and infinity pass through arithmetic as IEEE 754 has it; max pooling and ReLU treat NaN as
+     smaller than everything. A training step whose loss is not finite is reported and not applied.
+   - Subnormal numbers count as zero inside cn_train_step and cn_predict (the mode is restored).
+
+   LAYERS, each only using the one above it
+     1. Kernels    cn_conv2d_*, cn_pool2d_*, cn_relu_*, ... on raw pointers. They own nothing,
+                   allocate nothing, print nothing. Heavy ones split into independent units: call
+                   them for [begin, end) from as many threads as you like, each with a workspace of
+                   its own.
+     2. Networks   cn_network: a graph of nodes and its parameters, from text or from C calls.
+                   cn_predictor: a plan for inference.
+     3. Training   cn_trainer: a plan for training, the optimiser and its state.
+     4. Files      cn_save, cn_load, cn_load_weights, and safetensors below them.
+
+   NETWORKS AS TEXT: one node a line, # starts a comment, names in front, options behind
+       input 28x28x1                rows x columns x channels; must come first
+       conv 16 3x3 pad=1            filters, window. stride=1 dilation=1 pad=0 groups=1 padding=zero
+                                    bias=yes; sizes are N or RxC; pad is also same or T,L,B,R;
+                                    padding is zero, replicate or wrap; init=glorot, he,
+                                    gaussian:0.01 or constant:0 (weights; biases start at 0)
+       dense 128                    every input value to each of 128 outputs. bias=, init= as above
+       maxpool 2x2                  also minpool, meanpool, mixpool (mix=0.5: share of the maximum);
+                                    stride=window pad=0; ceil=no; meanpool: count=inside or all
+       globalmean                   mean over rows and columns
+       relu    sigmoid    tanh
+       batchnorm                    eps=1e-5 momentum=0.1 (share of the batch in running figures)
+       dropout 0.5                  in training drops with probability 0.5, scales the rest by 2
+       stem: conv 8 7x7             a name for the node (default: kind and number: conv1, conv2)
+       relu from=stem               takes its input from there rather than from the line above
+       add from=relu1,conv3         sum of equal shapes
+       concat from=a,b,c            joins channels
+       softmax                      the last node decides the loss: softmax: cross-entropy of
+                                    labels; sigmoid: binary cross-entropy of targets; else
+                                    squared error
+
+   GLOSSARY
+     feature map   what a node delivers for one image: rows x columns x channels
+     window        rows x columns that a convolution or a pooling looks at; stride is its step
+     dilation      distance between neighbouring taps of a window
+     logits        values that go into the final softmax or sigmoid
+     fan-in/out    number of inputs/outputs that a weight's unit is connected to
+     epoch         one pass over the training data; step: one mini-batch, after which weights change
+     unit          an independent piece of a kernel's work
+
+   NUMBERS
+     Results do not depend on the number of threads: sums are cut by the work and added in a fixed
+     order. They do depend (in the last digits) on the instruction set, which is chosen at run time:
+     AVX-512 (F, VL, BW, DQ), AVX2 with FMA, NEON, or scalar. CONVNET_ISA=scalar|avx2|avx512|neon in
+     the environment caps the choice; cn_isa_name() tells it.
+     Bounds that the tests assert against a double-precision reference, for inputs of unit scale;
+     |got - true| <= bound * (sum of |terms| + 1e-30), see tests/test_kernels.c:
+       convolution, dense, all passes   direct 2e-6,  CN_MATH_EXACT 4e-6,  CN_MATH_FAST 2e-5
+       pooling max/min, ReLU, add, concat   exact;   mean and mixed pooling 1e-6
+       exp (in softmax, sigmoid, tanh)  2e-7 relative on each;  losses 1e-6
+       batch normalisation 1e-5;   optimisers 1e-6 per step
+
+   CONFIGURATION, defined before the implementation
+     CONVNET_STATIC           all functions static (one translation unit, private copy)
+     CONVNET_NO_SIMD          scalar kernels only
+     CONVNET_NO_AVX512        no AVX-512 kernels (older assemblers)
+     CONVNET_NO_FILES         leaves layer 4 out (no stdio)
+     CN_MALLOC(n) CN_FREE(p)  both or none; default malloc and free
+     CN_ASSERT(x)             preconditions of kernels; default assert, so NDEBUG turns it off
+*/
+#ifndef CN_PASS_ /* the implementation includes this file again, once per instruction set */
+#ifndef CONVNET_H
+#define CONVNET_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define CONVNET_VERSION "0.1.0"
+#define CN_MAX_DIMENSION 65536 /* rows, columns, channels, filters of any tensor */
+#define CN_MAX_INPUTS 64       /* inputs of one add or concat node */
+#define CN_MAX_NAME 96         /* bytes of a node's name, with the final 0 */
+
+#if defined(CONVNET_STATIC) && defined(__GNUC__)
+#define CN_API static __attribute__((unused)) /* nobody uses all of them */
+#elif defined(CONVNET_STATIC)
+#define CN_API static
+#else
+#define CN_API extern
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- basics ---------------------------------------------------------------------------------- */
+
+typedef enum cn_status {
+  CN_OK = 0,
+  CN_ERROR_ARGUMENT, /* an argument outside its range */
+  CN_ERROR_MEMORY,   /* allocation failed or a size overflows */
+  CN_ERROR_SYNTAX,   /* a network's text does not follow the grammar */
+  CN_ERROR_SHAPE,    /* shapes that do not fit each other */
+  CN_ERROR_IO,       /* the operating system refused a file operation */
+  CN_ERROR_FORMAT,   /* a file's contents are not what they should be */
+  CN_ERROR_NUMERIC   /* the loss is not a finite number */
+} cn_status;
+
+/* What went wrong. Functions that can fail take one (NULL is allowed) and fill it on failure
+   only. */
+typedef struct cn_error {
+  cn_status status;
+  int line, column;  /* of a network's text, from 1; 0 where they mean nothing */
+  char message[320]; /* one line, names the node, tensor, file, line or byte; ends in 0 */
+} cn_error;
+
+/* images, rows, columns, channels of a tensor in NHWC order. */
+typedef struct cn_shape {
+  int count, height, width, channels;
+} cn_shape;
+
+typedef enum cn_isa { CN_ISA_SCALAR, CN_ISA_NEON, CN_ISA_AVX2, CN_ISA_AVX512 } cn_isa;
+
+/* Instruction set in use: the best of this machine, capped by CONVNET_ISA and cn_isa_limit. */
+CN_API cn_isa cn_isa_current(void);
+CN_API const char *cn_isa_name(void); /* "scalar", "neon", "avx2" or "avx512" */
+
+/* Caps the choice from now on; returns what is in use then. Packed weights, predictors and trainers
+   made before belong to the old choice: free them first. For tests and benchmarks; not
+   thread-safe. */
+CN_API cn_isa cn_isa_limit(cn_isa isa);
+
+/* Counter-based random numbers (splitmix64 of seed and position, Steele et al. 2014): the same seed
+   gives the same numbers everywhere. Zero-initialise and set the seed. */
+typedef struct cn_random {
+  uint64_t seed, position;
+} cn_random;
+CN_API uint64_t cn_random_bits(cn_random *random);              /* 64 uniform bits */
+CN_API uint32_t cn_random_below(cn_random *random, uint32_t n); /* uniform in 0 .. n-1, n >= 1 */
+CN_API float cn_random_uniform(cn_random *random);              /* [0, 1), multiples of 2^-24 */
+CN_API float cn_random_normal(cn_random *random); /* mean 0, deviation 1 (Box-Muller) */
+/* Fisher-Yates, in place. */
+CN_API void cn_random_shuffle(cn_random *random, int *values, int count);
+
+/* ---- layer 1: kernels ------------------------------------------------------------------------ */
+
+typedef enum cn_padding { CN_PADDING_ZERO, CN_PADDING_REPLICATE, CN_PADDING_WRAP } cn_padding;
+
+/* The window of a convolution or pooling. Fields that are 0 mean: stride 1, dilation 1, no padding;
+   in a pooling node of a network stride 0 means the window's size. */
+typedef struct cn_window {
+  int height, width;
+  int stride_y, stride_x;
+  int dilation_y, dilation_x;
+  int pad_top, pad_left, pad_bottom, pad_right;
+  cn_padding padding; /* what lies outside; pooling ignores it and looks inside only */
+  int ceil;           /* pooling: 1 rounds the output size up, so a last window may be cut */
+} cn_window;
+
+/* Number of window positions along one side: floor((size + pad_before + pad_after - span) / stride)
+   + 1 with span = dilation * (window - 1) + 1; with round_up, ceil in the place of floor, but no
+   window may start beyond the input and the padding before it. (Torres & Cantu's equation 1
+   misprints it.) Below 1 if the window does not fit. */
+CN_API int cn_window_positions(int size, int window, int stride, int dilation, int pad_before,
+                               int pad_after, int round_up);
+
+/* How a 3x3 convolution with stride 1 may be computed (other windows are always direct).
+   Errors relative to direct summation in float: EXACT 0.8, FAST about 2; see NUMBERS above. */
+typedef enum cn_math {
+  CN_MATH_DEFAULT, /* today FAST */
+  CN_MATH_DIRECT,  /* sums of products only */
+  CN_MATH_EXACT,   /* Winograd F(2x2, 3x3): no more rounding than direct */
+  CN_MATH_FAST     /* Winograd F(4x4, 3x3) with points 0, +-1/sqrt(2), +-sqrt(2), infinity */
+} cn_math;
+
+/* A convolution (cross-correlation, as all CNN libraries have it), optionally followed by ReLU and
+   by 2x2 max pooling with stride 2 (an odd last row or column is dropped).
+     x  [count][height][width][channels]                weights [kh][kw][channels / groups][filters]
+     z = conv(x, weights) + bias;   z = max(z, 0) if relu;   y = maxpool2x2(z) if pool
+   groups divides channels and filters; group g reads its share of the channels and writes its share
+   of the filters; groups == channels is a depthwise convolution. */
+typedef struct cn_conv2d {
+  cn_shape in;
+  int filters, groups; /* groups 0 means 1 */
+  cn_window window;
+  int relu, pool;
+  cn_math math;
+} cn_conv2d;
+
+/* A dense layer on `rows` vectors: y[rows][outputs] = x[rows][inputs] * weights[inputs][outputs] +
+   bias. It is the 1x1 convolution of an image with one row of `rows` pixels, and runs as such. */
+CN_API cn_conv2d cn_dense(int rows, int inputs, int outputs, int relu);
+
+/* Checks the convolution and gives y's shape (after pooling). CN_ERROR_ARGUMENT or
+   CN_ERROR_SHAPE. */
+CN_API cn_status cn_conv2d_output(const cn_conv2d *conv, cn_shape *out, cn_error *error);
+CN_API size_t cn_conv2d_weight_count(const cn_conv2d *conv); /* floats in weights */
+
+typedef enum cn_pass { CN_FORWARD, CN_BACKWARD_INPUT, CN_BACKWARD_WEIGHTS } cn_pass;
+
+/* Weights are packed once (per change) for the forward pass and for the backward-input pass:
+   `packed` holds cn_conv2d_packed_count floats, 64-byte aligned, and belongs to the instruction set
+   in use. CN_BACKWARD_WEIGHTS packs nothing: 0. */
+CN_API size_t cn_conv2d_packed_count(const cn_conv2d *conv, cn_pass pass);
+CN_API void cn_conv2d_pack(const cn_conv2d *conv, cn_pass pass, const float *weights,
+                           float *packed);
+
+/* Independent units of a pass, and bytes of workspace (64-byte aligned) for each concurrent
+   caller. */
+CN_API int cn_conv2d_units(const cn_conv2d *conv, cn_pass pass);
+CN_API size_t cn_conv2d_workspace(const cn_conv2d *conv, cn_pass pass);
+
+/* y = conv(x) for units [begin, end). bias [filters] may be NULL. argmax, one byte per value of y,
+   is written if pool and argmax != NULL: 0..3 = row * 2 + column of the largest value in its 2x2
+   square (the first of equals). */
+CN_API void cn_conv2d_forward(const cn_conv2d *conv, const float *x, const float *packed,
+                              const float *bias, float *y, uint8_t *argmax, int begin, int end,
+                              void *workspace);
+
+/* dx = gradient of the loss with respect to x, overwritten, for units [begin, end). dy is the
+   gradient with respect to y; with relu it must already be zero where y is (cn_relu_backward does
+   that, in place). argmax is the forward pass's, needed if pool. */
+CN_API void cn_conv2d_backward_input(const cn_conv2d *conv, const float *dy, const uint8_t *argmax,
+                                     const float *packed, float *dx, int begin, int end,
+                                     void *workspace);
+
+/* Gradient of weights and bias, in two steps. Units [begin, end) fill `partial`, which holds
+   cn_conv2d_partial_count floats (64-byte aligned); when all are done cn_conv2d_sum adds the parts
+   in a fixed order into dweights (as weights) and dbias [filters] (NULL if there is none). */
+CN_API size_t cn_conv2d_partial_count(const cn_conv2d *conv);
+CN_API void cn_conv2d_backward_weights(const cn_conv2d *conv, const float *x, const float *dy,
+                                       const uint8_t *argmax, float *partial, int begin, int end,
+                                       void *workspace);
+CN_API void cn_conv2d_sum(const cn_conv2d *conv, float *partial, float *dweights, float *dbias);
+
+typedef enum cn_pool_kind { CN_POOL_MAX, CN_POOL_MIN, CN_POOL_MEAN, CN_POOL_MIX } cn_pool_kind;
+
+/* Pooling, channel by channel. Padding is less than the window's span, so that every window sees
+   some of the image (CN_ERROR_SHAPE). Positions outside the image never count as maximum or
+   minimum; a mean divides by the positions inside the image or, with count_padding, inside image
+   and padding. CN_POOL_MIX: mix * max + (1 - mix) * mean (Lee, Gallagher & Tu 2016). Unit: one
+   image. */
+typedef struct cn_pool2d {
+  cn_shape in;
+  cn_window window;
+  cn_pool_kind kind;
+  float mix;
+  int count_padding;
+} cn_pool2d;
+CN_API cn_status cn_pool2d_output(const cn_pool2d *pool, cn_shape *out, cn_error *error);
+CN_API void cn_pool2d_forward(const cn_pool2d *pool, const float *x, float *y, int begin, int end);
+/* dx is overwritten. The gradient of a maximum goes to the first of equal values; x as it was
+   forward. */
+CN_API void cn_pool2d_backward(const cn_pool2d *pool, const float *x, const float *dy, float *dx,
+                               int begin, int end);
+
+/* Element-wise kernels on n values; y may be x, dx may be dy. Backward takes the forward's result
+   y. tanh x = 2 / (1 + exp(-2x)) - 1 (Torres & Cantu's appendix drops the -1). */
+CN_API void cn_relu_forward(const float *x, float *y, size_t n);
+/* dx = scale * dy where y > 0, else 0 */
+CN_API void cn_relu_backward(const float *y, const float *dy, float scale, float *dx, size_t n);
+CN_API void cn_sigmoid_forward(const float *x, float *y, size_t n);
+CN_API void cn_sigmoid_backward(const float *y, const float *dy, float *dx, size_t n);
+CN_API void cn_tanh_forward(const float *x, float *y, size_t n);
+CN_API void cn_tanh_backward(const float *y, const float *dy, float *dx, size_t n);
+CN_API void cn_add(const float *a, const float *b, float *y, size_t n); /* y may be a or b */
+
+/* Dropout of values [begin, end) of a tensor: keeps each with probability 1 - rate, scaled by
+   1 / (1 - rate), else 0. The choice depends on seed and position only, so the backward pass is the
+   same call on the gradient. 0 <= rate < 1, begin a multiple of 4; y may be x. */
+CN_API void cn_dropout(const float *x, float *y, size_t begin, size_t end, float rate,
+                       uint64_t seed);
+
+/* Copies `rows` runs of `channels` values between tensors with x_pitch and y_pitch values per row.
+   Concatenation writes each input beside the others; its backward reads them back. */
+CN_API void cn_copy_channels(const float *x, size_t x_pitch, float *y, size_t y_pitch, size_t rows,
+                             size_t channels);
+
+/* Batch normalisation of x [rows][channels], rows = count * height * width (Ioffe & Szegedy 2015):
+     y = (x - mean) / sqrt(variance + eps) * scale + shift
+   Training uses the batch's own mean and (biased) variance, writes them to mean and
+   inverse_deviation [channels] for the backward pass, and moves the running figures: running = (1 -
+   momentum) * running + momentum * batch, the variance there unbiased, as PyTorch does. Sums are
+   taken in parts of CN_STATISTICS_ROWS rows in float, and the parts in double. relu: y = max(y, 0).
+   The three calls of a training pass, each for [begin, end): statistics per part (sums holds 2 *
+   channels doubles a part), cn_batchnorm_finish once, then rows. */
+#define CN_STATISTICS_ROWS 512
+CN_API int cn_batchnorm_parts(size_t rows);
+CN_API void cn_batchnorm_statistics(const float *x, size_t rows, int channels, double *sums,
+                                    int begin, int end);
+CN_API void cn_batchnorm_finish(const double *sums, size_t rows, int channels, float eps,
+                                float momentum, float *mean, float *inverse_deviation,
+                                float *running_mean, float *running_variance);
+/* y = x * factor + offset per channel with factor = scale * inverse_deviation; y may be x. */
+CN_API void cn_batchnorm_forward(const float *x, int channels, const float *mean,
+                                 const float *inverse_deviation, const float *scale,
+                                 const float *shift, int relu, float *y, size_t begin_row,
+                                 size_t end_row);
+/* Backward in the same three calls: per part the sums of dy and of dy * normalised x; then dscale
+   and dshift (= those sums); then dx for rows, dx may be dy. With `frozen` (fixed mean and
+   variance, as in inference) dx = dy * scale * inverse_deviation. */
+CN_API void cn_batchnorm_backward_sums(const float *x, const float *dy, size_t rows, int channels,
+                                       const float *mean, const float *inverse_deviation,
+                                       double *sums, int begin, int end);
+CN_API void cn_batchnorm_backward_finish(const double *sums, size_t rows, int channels,
+                                         float *dscale, float *dshift);
+CN_API void cn_batchnorm_backward(const float *x, const float *dy, size_t rows, int channels,
+                                  const float *mean, const float *inverse_deviation,
+                                  const float *scale, const float *dscale, const float *dshift,
+                                  int frozen, float *dx, size_t begin_row, size_t end_row);
+
+/* softmax of each row: p = exp(x - max) / sum; p may be x. */
+CN_API void cn_softmax(const float *x, float *p, size_t rows, int classes);
+
+/* Losses. Each returns the sum over rows [begin, end) and writes gradient = d(loss *
+   scale)/dlogits, which may be the logits. For the mean over n rows pass scale = 1/n. class_weights
+   [classes] or NULL: each row counts with the weight of its label.
+     softmax cross-entropy   -log p[label],  p = softmax(logits)
+     sigmoid cross-entropy   -t log s - (1 - t) log(1 - s),  s = sigmoid(logit), targets t in [0, 1]
+     squared error           (y - t)^2 / 2 summed over the row's values
+   probabilities (softmax, sigmoid, or y) are written if not NULL. */
+CN_API double cn_softmax_loss(const float *logits, const int *labels, const float *class_weights,
+                              int classes, float scale, float *probabilities, float *gradient,
+                              size_t begin, size_t end);
+CN_API double cn_sigmoid_loss(const float *logits, const float *targets, int classes, float scale,
+                              float *probabilities, float *gradient, size_t begin, size_t end);
+CN_API double cn_squared_loss(const float *y, const float *targets, int classes, float scale,
+                              float *gradient, size_t begin, size_t end);
+
+typedef enum cn_optimizer { CN_ADAM, CN_ADAMW, CN_SGD, CN_ADAGRAD } cn_optimizer;
+
+/* One update of n weights w from their gradients g. first and second are the optimiser's memory,
+   zero before the first step. step counts from 1. l1 and l2 add l1 * sign(w) + l2 * w to g first.
+     CN_SGD      first = momentum * first + g; w -= lr * (nesterov ? g + momentum * first : first)
+     CN_ADAGRAD  second += g^2; w -= lr * g / (sqrt(second) + epsilon)        (Duchi et al. 2011)
+     CN_ADAM     first = beta1 first + (1 - beta1) g; second = beta2 second + (1 - beta2) g^2;
+                 w -= lr * (first / (1 - beta1^step)) / (sqrt(second / (1 - beta2^step)) + epsilon)
+     CN_ADAMW    Adam after w -= lr * decay * w                        (Loshchilov & Hutter 2019) */
+typedef struct cn_update {
+  cn_optimizer optimizer;
+  float learning_rate, momentum, beta1, beta2, epsilon, decay, l1, l2;
+  int nesterov;
+  int64_t step;
+} cn_update;
+CN_API void cn_update_weights(const cn_update *update, float *w, const float *g, float *first,
+                              float *second, size_t n);
+
+typedef enum cn_init_kind {
+  CN_INIT_GLOROT,
+  CN_INIT_HE,
+  CN_INIT_GAUSSIAN,
+  CN_INIT_CONSTANT
+} cn_init_kind;
+
+/* Fills w: GLOROT U(-a, a), a = sqrt(6 / (fan_in + fan_out)) (Glorot & Bengio 2010; the paper drops
+   the root); HE N(0, sqrt(2 / fan_in)) (He et al. 2015); GAUSSIAN N(0, value); CONSTANT value. */
+CN_API void cn_init(cn_init_kind kind, float value, int fan_in, int fan_out, cn_random *random,
+                    float *w, size_t n);
+
+/* ---- layer 2: networks ----------------------------------------------------------------------- */
+
+typedef enum cn_op {
+  CN_OP_INPUT,
+  CN_OP_CONV,
+  CN_OP_DENSE,
+  CN_OP_MAXPOOL,
+  CN_OP_MINPOOL,
+  CN_OP_MEANPOOL,
+  CN_OP_MIXPOOL,
+  CN_OP_GLOBALMEAN,
+  CN_OP_RELU,
+  CN_OP_SIGMOID,
+  CN_OP_TANH,
+  CN_OP_BATCHNORM,
+  CN_OP_DROPOUT,
+  CN_OP_ADD,
+  CN_OP_CONCAT,
+  CN_OP_SOFTMAX
+} cn_op;
+
+/* A node of the graph. Start from cn_node_defaults(op) and set what the op needs (see NETWORKS AS
+   TEXT): CONV filters, window, groups, bias, init; DENSE filters (= outputs), bias, init; pools
+   window, mix, count_padding; INPUT shape; BATCHNORM eps, momentum; DROPOUT rate. */
+typedef struct cn_node {
+  cn_op op;
+  char name[CN_MAX_NAME];    /* "" asks for a default; letters, digits, _ . - */
+  int inputs[CN_MAX_INPUTS]; /* indices of earlier nodes */
+  int input_count;           /* 0 asks for the node added last */
+  int filters, groups, bias;
+  cn_window window;
+  float mix, eps, momentum, rate;
+  int count_padding;
+  cn_init_kind init;
+  float init_value;
+  cn_shape shape; /* of the output for one image (count 1); set by cn_network_add */
+} cn_node;
+
+typedef struct cn_network cn_network; /* a graph, its parameters and its notes */
+
+CN_API cn_node cn_node_defaults(cn_op op);
+
+/* An empty network, or NULL (out of memory). Freed with cn_network_free. Parameters start at 0
+   until cn_network_init or a load. */
+CN_API cn_network *cn_network_create(cn_error *error);
+CN_API void cn_network_free(cn_network *net); /* NULL is allowed */
+
+/* Adds a copy of the node, checks it and infers its shape. Returns its index, or -1 with an error
+   that names the node. The network then is as it was before. Not while a predictor or trainer
+   exists. */
+CN_API int cn_network_add(cn_network *net, const cn_node *node, cn_error *error);
+
+/* A network from text (grammar above) with parameters initialised from seed 1, or NULL with an
+   error that has line and column. */
+CN_API cn_network *cn_network_parse(const char *text, cn_error *error);
+
+/* The text of a built-in network or NULL: base and revised (Torres & Cantu, figures A.4 and table
+   A.3), lenet, mlp (784-256-128-10), logistic. cn_architecture_name(i) lists the names; NULL
+   ends. */
+CN_API const char *cn_architecture(const char *name);
+CN_API const char *cn_architecture_name(int index);
+
+/* The network's text in canonical form: parsing it gives the same graph. Owned by the network,
+   valid until the next cn_network_add. NULL when out of memory. */
+CN_API const char *cn_network_text(cn_network *net);
+
+CN_API int cn_network_node_count(const cn_network *net);
+CN_API const cn_node *cn_network_node(const cn_network *net,
+                                      int index);                    /* NULL outside the range */
+CN_API int cn_network_find(const cn_network *net, const char *name); /* index or -1 */
+
+/* Fills all parameters: weights by their node's init, biases 0, batch-norm scale 1, shift 0,
+   running mean 0, running variance 1. The same seed gives the same values. */
+CN_API void cn_network_init(cn_network *net, uint64_t seed);
+
+/* A parameter tensor: values in this library's order (conv [kh][kw][ci/groups][filters], dense
+   [rows][columns][channels][outputs]), dims in PyTorch's (OIHW; out, in). trained is 0 for running
+   figures and for frozen tensors. */
+typedef struct cn_parameter {
+  const char *name; /* "conv1.weight"; owned by the network */
+  float *values;    /* count floats; owned by the network */
+  size_t count;
+  int rank, dims[4];
+  int node; /* index of the node it belongs to */
+  int trained;
+} cn_parameter;
+CN_API int cn_network_parameter_count(const cn_network *net);               /* tensors */
+CN_API cn_parameter cn_network_parameter(const cn_network *net, int index); /* name NULL outside */
+CN_API size_t cn_network_weight_count(const cn_network *net); /* trainable values in all tensors */
+
+/* Tell the network that you changed values through cn_parameter: predictors and trainers repack. */
+CN_API void cn_network_touch(cn_network *net);
+
+/* Freezes the first `layers` nodes that have parameters (0: none, thaws all), or the nodes whose
+   name starts with prefix. Frozen nodes keep their weights; frozen batch norm uses and keeps its
+   running figures. Returns the number of frozen nodes. Before cn_trainer_create. */
+CN_API int cn_network_freeze(cn_network *net, int layers);
+CN_API int cn_network_freeze_named(cn_network *net, const char *prefix);
+
+/* Notes are short texts that travel with the network in its file: class names, normalisation, ...
+   Keys are letters, digits, _ . - (not "network"); NULL as value removes. Get returns NULL if
+   absent, else a text owned by the network until the next set. */
+CN_API cn_status cn_network_set_note(cn_network *net, const char *key, const char *value,
+                                     cn_error *error);
+CN_API const char *cn_network_note(const cn_network *net, const char *key);
+
+/* Inference. Options: zero means default. */
+typedef struct cn_predict_options {
+  int threads; /* 0: as many as OpenMP offers; 1 without OpenMP */
+  cn_math math;
+} cn_predict_options;
+typedef struct cn_predictor cn_predictor;
+
+/* A plan for up to max_count images at a time; NULL with an error. It refers to the network, which
+   must outlive it and may be shared by several predictors; it repacks weights when they have
+   changed. */
+CN_API cn_predictor *cn_predictor_create(cn_network *net, int max_count,
+                                         const cn_predict_options *options, cn_error *error);
+CN_API void cn_predictor_free(cn_predictor *predictor);
+
+/* Runs count images (any number; done max_count at a time), inputs [count][h][w][c], and writes the
+   last node's output [count][values], with softmax or sigmoid applied where the network ends in
+   one. */
+CN_API void cn_predict(cn_predictor *predictor, const float *inputs, int count, float *outputs);
+CN_API int cn_predictor_outputs(const cn_predictor *predictor);  /* values per image */
+CN_API size_t cn_predictor_bytes(const cn_predictor *predictor); /* memory it holds */
+
+/* A node's feature maps for the last images of the last cn_predict call ([count][h][w][c], owned by
+   the predictor), or NULL where the plan fused it away or reused its memory. Pass the node's
+   index. */
+CN_API const float *cn_predictor_feature_map(const cn_predictor *predictor, int node);
+
+/* ---- layer 3: training ----------------------------------------------------------------------- */
+
+typedef enum cn_schedule { CN_SCHEDULE_CONSTANT, CN_SCHEDULE_STEP, CN_SCHEDULE_COSINE } cn_schedule;
+
+/* Called after the gradients of a step are complete and before they are used: where a distributed
+   all-reduce plugs in. The array holds all tensors' gradients one behind the other, with zeros
+   between them and in the place of what is not trained. A non-zero return stops the step with
+   CN_ERROR_ARGUMENT. */
+typedef int (*cn_gradient_hook)(float *gradients, size_t count, void *user);
+
+typedef struct cn_training_options {
+  cn_optimizer optimizer; /* default CN_ADAM */
+  float learning_rate;    /* default 0.001 */
+  float momentum;         /* SGD; default 0 */
+  int nesterov;
+  float beta1, beta2;   /* default 0.9, 0.999 */
+  float epsilon;        /* default 1e-7 (Keras), also for Adagrad */
+  float decay;          /* AdamW; on weights, not on biases and batch norm */
+  float l1, l2;         /* penalty l1 |w| + l2 w^2 / 2 on weights, not on biases and batch norm */
+  float clip_norm;      /* > 0: gradients are scaled down to this Euclidean norm */
+  cn_schedule schedule; /* CN_SCHEDULE_CONSTANT */
+  int64_t warmup_steps; /* learning rate rises linearly over this many steps */
+  int64_t decay_steps;  /* STEP: steps between multiplications by gamma; COSINE: steps to reach 0 */
+  float gamma;          /* STEP; default 0.1 */
+  const float *class_weights; /* [classes], copied; NULL: all 1 */
+  uint64_t seed;              /* of dropout; default 1 */
+  int threads;                /* 0: as many as OpenMP offers */
+  cn_math math;
+  cn_gradient_hook gradient_hook;
+  void *hook_user;
+} cn_training_options;
+CN_API cn_training_options cn_training_defaults(void);
+
+/* Learning rate of a step counted from 1, by warm-up and schedule. */
+CN_API float cn_learning_rate(const cn_training_options *options, int64_t step);
+
+typedef struct cn_batch {
+  int count;            /* 1 .. max_count of the trainer */
+  const float *inputs;  /* [count][h][w][c] */
+  const int *labels;    /* softmax: [count], 0 .. classes - 1 */
+  const float *targets; /* sigmoid and squared error: [count][values] */
+} cn_batch;
+
+typedef struct cn_metrics {
+  double loss; /* mean over the batch, without penalties */
+  int correct; /* rows whose largest output is the label (softmax), or whose outputs all lie on
+                  their target's side of 0.5 (sigmoid); 0 for squared error */
+} cn_metrics;
+
+typedef struct cn_trainer cn_trainer;
+
+/* A plan for training on batches of up to max_count images, or NULL with an error. The network must
+   outlive it. All memory is taken here; steps allocate nothing. */
+CN_API cn_trainer *cn_trainer_create(cn_network *net, int max_count,
+                                     const cn_training_options *options, cn_error *error);
+CN_API void cn_trainer_free(cn_trainer *trainer);
+
+/* One step: forward, backward, update. CN_ERROR_ARGUMENT for a bad batch (label out of range,
+   count), CN_ERROR_NUMERIC for a loss or a running figure that is not finite (the message has step
+   and learning rate); in both cases nothing has changed. */
+CN_API cn_status cn_train_step(cn_trainer *trainer, const cn_batch *batch, cn_metrics *metrics,
+                               cn_error *error);
+
+/* The gradients of a batch without the update, for tests and own optimisers; nothing of the network
+   changes. Read them with cn_trainer_gradient. */
+CN_API cn_status cn_train_gradients(cn_trainer *trainer, const cn_batch *batch, cn_metrics *metrics,
+                                    cn_error *error);
+/* Gradient of parameter tensor number `parameter` (count values, its layout) from the last step;
+   NULL if it is not trained. */
+CN_API const float *cn_trainer_gradient(const cn_trainer *trainer, int parameter);
+
+CN_API int64_t cn_trainer_steps(const cn_trainer *trainer); /* steps done, checkpoints included */
+CN_API size_t cn_trainer_bytes(const cn_trainer *trainer);  /* memory it holds */
+CN_API void cn_trainer_set_learning_rate(cn_trainer *trainer, float learning_rate);
+
+/* Stops when a figure has not improved for `patience` checks. Zero-initialise and set patience. */
+typedef struct cn_early_stopping {
+  int patience;
+  int checks, best_check; /* done; index (from 1) of the best, 0 before the first */
+  double best;
+} cn_early_stopping;
+/* Reports a loss (smaller is better). Returns 1 if it is the best so far, -1 if it is time to stop,
+   else 0. */
+CN_API int cn_early_stopping_check(cn_early_stopping *stopping, double loss);
+
+/* ---- layer 4: files -------------------------------------------------------------------------- */
+#ifndef CONVNET_NO_FILES
+
+/* Saves text, parameters and notes as safetensors. The file appears whole or not at all: it is
+   written beside its place, synchronised and renamed. Saving what was loaded gives the same
+   bytes. */
+CN_API cn_status cn_save(cn_network *net, const char *path, cn_error *error);
+
+/* A network from a file written by cn_save (its text is in the metadata), or NULL. */
+CN_API cn_network *cn_load(const char *path, cn_error *error);
+
+/* Loads parameters by name from any safetensors file, F32, F16 or BF16, for instance a torchvision
+   state dict saved as safetensors. Strict: a missing or misshapen tensor is an error and nothing is
+   changed. With `report` not NULL the rest is loaded and report is called once per tensor left
+   alone. Returns the number of tensors loaded, -1 on error. */
+typedef enum cn_mismatch { CN_TENSOR_MISSING, CN_TENSOR_EXTRA, CN_TENSOR_SHAPE } cn_mismatch;
+typedef void (*cn_mismatch_report)(cn_mismatch kind, const char *tensor, const char *details,
+                                   void *user);
+CN_API int cn_load_weights(cn_network *net, const char *path, cn_mismatch_report report, void *user,
+                           cn_error *error);
+
+/* A checkpoint holds the network and the optimiser's memory and step; resuming from it continues as
+   if nothing had happened. notes_* travel as with cn_save. The network must be the same. */
+CN_API cn_status cn_trainer_save(cn_trainer *trainer, const char *path, cn_error *error);
+CN_API cn_status cn_trainer_load(cn_trainer *trainer, const char *path, cn_error *error);
+
+/* The format below them: https://github.com/huggingface/safetensors. */
+typedef enum cn_dtype { CN_F32, CN_F16, CN_BF16, CN_OTHER } cn_dtype;
+typedef struct cn_tensor {
+  const char *name;
+  cn_dtype dtype;
+  int rank;
+  int64_t dims[8];
+  const void *data; /* little-endian values, row-major, perhaps unaligned */
+  size_t bytes;
+} cn_tensor;
+typedef struct cn_note {
+  const char *key, *value;
+} cn_note;
+
+/* Writes F32 tensors in the given order with metadata; atomically, as cn_save. */
+CN_API cn_status cn_safetensors_write(const char *path, const cn_tensor *tensors, int tensor_count,
+                                      const cn_note *notes, int note_count, cn_error *error);
+/* A whole file in memory, every offset checked: inside the file, no overlap, no hole, sizes that
+   match dtype and shape. NULL with an error that names file and place. */
+typedef struct cn_safetensors {
+  cn_tensor *tensors; /* in the file's order of data */
+  int tensor_count;
+  cn_note *notes;
+  int note_count;
+} cn_safetensors;
+CN_API cn_safetensors *cn_safetensors_read(const char *path, cn_error *error);
+CN_API void cn_safetensors_free(cn_safetensors *file);
+CN_API const cn_tensor *cn_safetensors_find(const cn_safetensors *file,
+                                            const char *name);                       /* or NULL */
+CN_API const char *cn_safetensors_note(const cn_safetensors *file, const char *key); /* or NULL */
+#endif
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* CONVNET_H */
+
+/* If you only want to use the library you can stop reading here. */
+
+#if defined(CONVNET_IMPLEMENTATION) && !defined(CN_IMPLEMENTED_)
+#define CN_IMPLEMENTED_
+
+#include <float.h>
+#include <limits.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+#if !defined(CONVNET_NO_SIMD) && (defined(__x86_64__) || defined(__i386__))
+#define CN_X86_
+#include <cpuid.h>
+#include <immintrin.h>
+#elif !defined(CONVNET_NO_SIMD) && defined(__aarch64__)
+#define CN_ARM_
+#include <arm_neon.h>
+#endif
+
+#if defined(CN_MALLOC) != defined(CN_FREE)
+#error "define both of CN_MALLOC and CN_FREE or neither"
+#endif
+#ifndef CN_MALLOC
+#define CN_MALLOC(n) malloc(n)
+#define CN_FREE(p) free(p)
+#endif
+#ifndef CN_ASSERT
+#include <assert.h>
+#define CN_ASSERT(x) assert(x)
+#endif
+
+#define CN_ALIGNMENT_ 64 /* bytes: a cache line and the widest vector */
+#define CN_ALIGN_FLOATS_ 16
+
+/* ==== basics ================================================================================== */
+
+/* Fills the error, keeps the status as the value to return. */
+static cn_status cn_fail_(cn_error *error, cn_status status, const char *format, ...) {
+  if (error) {
+    va_list arguments;
+    error->status = status;
+    error->line = error->column = 0;
+    va_start(arguments, format);
+    vsnprintf(error->message, sizeof error->message, format, arguments);
+    va_end(arguments);
+  }
+  return status;
+}
+
+static int cn_min_(int a, int b) {
+  return a < b ? a : b;
+}
+static int cn_max_(int a, int b) {
+  return a > b ? a : b;
+}
+static int cn_ceil_div_(int a, int b) {
+  return (a + b - 1) / b;
+}
+static int cn_round_up_(int a, int b) {
+  return cn_ceil_div_(a, b) * b;
+}
+static size_t cn_align_floats_(size_t n) {
+  return (n + CN_ALIGN_FLOATS_ - 1) / CN_ALIGN_FLOATS_ * CN_ALIGN_FLOATS_;
+}
+
+/* a * b * c, or SIZE_MAX where it would pass SIZE_MAX / 8 (so that bytes of floats still fit). */
+static size_t cn_product3_(size_t a, size_t b, size_t c) {
+  const size_t limit = SIZE_MAX / 8;
+  if (a == 0 || b == 0 || c == 0) return 0;
+  if (a > limit / b || a * b > limit / c) return SIZE_MAX;
+  return a * b * c;
+}
+
+/* Aligned, zeroed memory; NULL when there is none. The first bytes before it keep malloc's
+   pointer. */
+static void *cn_allocate_(size_t bytes) {
+  char *raw, *aligned;
+  if (bytes > SIZE_MAX / 4) return NULL;
+  raw = (char *)CN_MALLOC(bytes + CN_ALIGNMENT_ + sizeof(void *));
+  if (!raw) return NULL;
+  aligned = raw + sizeof(void *);
+  aligned += (CN_ALIGNMENT_ - (uintptr_t)aligned % CN_ALIGNMENT_) % CN_ALIGNMENT_;
+  memcpy(aligned - sizeof(void *), &raw, sizeof raw);
+  memset(aligned, 0, bytes);
+  return aligned;
+}
+
+static void cn_release_(void *aligned) {
+  void *raw;
+  if (!aligned) return;
+  memcpy(&raw, (char *)aligned - sizeof(void *), sizeof raw);
+  CN_FREE(raw);
+}
+
+/* splitmix64's output function of a counter. */
+static uint64_t cn_mix_(uint64_t seed, uint64_t position) {
+  uint64_t z = seed + (position + 1) * 0x9E3779B97F4A7C15u;
+  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
+  z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
+  return z ^ (z >> 31);
+}
+
+CN_API uint64_t cn_random_bits(cn_random *random) {
+  return cn_mix_(random->seed, random->position++);
+}
+
+/* Lemire's multiplication, without bias: draws again in the short interval that would favour
+   some. */
+CN_API uint32_t cn_random_below(cn_random *random, uint32_t n) {
+  uint64_t product = (cn_random_bits(random) >> 32) * n;
+  const uint32_t unfair = (uint32_t)(0u - n) % n;
+  while ((uint32_t)product < unfair) product = (cn_random_bits(random) >> 32) * n;
+  return (uint32_t)(product >> 32);
+}
+
+CN_API float cn_random_uniform(cn_random *random) {
+  return (float)(cn_random_bits(random) >> 40) * (1.0f / 16777216.0f);
+}
+
+CN_API float cn_random_normal(cn_random *random) {
+  const double u = ((double)(cn_random_bits(random) >> 11) + 1.0) / 9007199254740992.0;
+  const double angle =
+      6.283185307179586 * (double)(cn_random_bits(random) >> 11) / 9007199254740992.0;
+  return (float)(sqrt(-2.0 * log(u)) * cos(angle));
+}
+
+CN_API void cn_random_shuffle(cn_random *random, int *values, int count) {
+  int i;
+  for (i = count - 1; i > 0; i--) {
+    const int j = (int)cn_random_below(random, (uint32_t)i + 1), value = values[i];
+    values[i] = values[j], values[j] = value;
+  }
+}
+
+CN_API void cn_init(cn_init_kind kind, float value, int fan_in, int fan_out, cn_random *random,
+                    float *w, size_t n) {
+  const double glorot = sqrt(6.0 / ((double)fan_in + (double)fan_out)),
+               he = sqrt(2.0 / (double)fan_in);
+  size_t i;
+  for (i = 0; i < n; i++) {
+    switch (kind) {
+    case CN_INIT_GLOROT:
+      w[i] = (float)(glorot * (2.0 * (double)cn_random_uniform(random) - 1.0));
+      break;
+    case CN_INIT_HE:
+      w[i] = (float)(he * (double)cn_random_normal(random));
+      break;
+    case CN_INIT_GAUSSIAN:
+      w[i] = value * cn_random_normal(random);
+      break;
+    case CN_INIT_CONSTANT:
+      w[i] = value;
+      break;
+    }
+  }
+}
+
+/* ==== instruction sets ======================================================================== */
+
+typedef struct cn_segment_ { /* a run of the summed index whose values of `a` lie side by side */
+  ptrdiff_t a;               /* floats from the tile's first row */
+  ptrdiff_t b;               /* row of the packed matrix */
+} cn_segment_;
+
+typedef struct cn_product_ { /* c[rows][columns] = a * packed + bias */
+  int rows, columns, depth,
+      packed_depth; /* depth of one segment; rows of the whole packed matrix */
+  int segment_count;
+  const cn_segment_ *segments;
+  const float *a;
+  ptrdiff_t a_stride; /* between rows, in floats */
+  const float *packed, *bias;
+  int relu;
+  float *c;
+  ptrdiff_t c_stride;
+  int last_lanes; /* of a tile's last vector that are columns; set for each tile */
+} cn_product_;
+
+typedef struct
+    cn_outer_ { /* c[rows][columns] (+)= sum over segments, depth of a[k][rows] x b[k][columns] */
+  int rows, columns, depth, segment_count;
+  const float *a, *b;
+  ptrdiff_t a_step, b_step, a_segment, b_segment; /* in floats */
+  int accumulate;
+  float *c;
+  ptrdiff_t c_stride;
+  int last_lanes; /* as in cn_product_ */
+} cn_outer_;
+
+typedef struct cn_spike_ { /* one non-zero gradient behind a pooling */
+  int32_t offset;          /* of its window's first value, in floats */
+  float gradient;
+} cn_spike_;
+
+typedef struct cn_few_ { /* weight gradients behind a pooling, few input channels */
+  const float *x, *dy;
+  const uint8_t *argmax;
+  int height, width, filters; /* of the pooled map */
+  ptrdiff_t y_step, x_step;   /* floats of x per row and column of the convolution */
+} cn_few_;
+
+typedef struct cn_winograd_out_ { /* where a tile's results go */
+  float *y;
+  uint8_t *argmax;
+  const float *bias;
+  int relu, pool, channels, rows, columns;
+  ptrdiff_t row_stride;
+} cn_winograd_out_;
+
+typedef struct cn_pool_at_ { /* a pooling window's part inside the image */
+  const float *x;
+  int rows, columns, channels;
+  ptrdiff_t row_step, column_step;
+  cn_pool_kind kind;
+  float mix, mean_scale;
+} cn_pool_at_;
+
+/* One per instruction set; the functions are described where they are written, below. */
+typedef struct cn_kernels_ {
+  int lanes, tile_vectors;
+  void (*product)(const cn_product_ *);
+  void (*outer)(const cn_outer_ *);
+  void (*pack_matrix)(const float *, ptrdiff_t, ptrdiff_t, int, int, float *);
+  void (*pool_rows)(const float *, ptrdiff_t, int, int, float *, uint8_t *);
+  void (*unpool_row)(const float *, const uint8_t *, int, int, float *, ptrdiff_t);
+  void (*sparse)(const cn_spike_ *, int, const float *, int, float *);
+  void (*few)(const cn_few_ *, const ptrdiff_t *, int, float *);
+  void (*winograd_weights)(int, const float *const *, int, float *, ptrdiff_t);
+  void (*winograd2_input)(const float *const *, int, float *, ptrdiff_t);
+  void (*winograd4_input)(const float *const *, int, float *, ptrdiff_t);
+  void (*winograd2_output)(const cn_winograd_out_ *, const float *, ptrdiff_t);
+  void (*winograd4_output)(const cn_winograd_out_ *, const float *, ptrdiff_t);
+  void (*depthwise_row)(const float *, ptrdiff_t, const cn_segment_ *, int, const float *,
+                        const float *, int, int, int, float *);
+  void (*multiply_add)(const float *, const float *, float *, int);
+  void (*column_sums)(const float *, size_t, int, float *);
+  void (*pool_window)(const cn_pool_at_ *, float *);
+  void (*pool_window_backward)(const cn_pool_at_ *, const float *, float *);
+  void (*relu_forward)(const float *, float *, size_t);
+  void (*relu_backward)(const float *, const float *, float, float *, size_t);
+  void (*sigmoid_forward)(const float *, float *, size_t);
+  void (*sigmoid_backward)(const float *, const float *, float *, size_t);
+  void (*tanh_forward)(const float *, float *, size_t);
+  void (*tanh_backward)(const float *, const float *, float *, size_t);
+  void (*add)(const float *, const float *, float *, size_t);
+  float (*exp_shifted)(const float *, float, float *, size_t);
+  void (*part_sums)(const float *, const float *, size_t, int, const float *, const float *,
+                    double *);
+  void (*normalise)(const float *, const float *, const float *, const float *, const float *, int,
+                    int, float *, size_t);
+  void (*normalise_backward)(const float *, const float *, const float *, const float *,
+                             const float *, const float *, const float *, float, int, float *,
+                             size_t);
+  void (*update)(const cn_update *, float *, const float *, float *, float *, size_t);
+} cn_kernels_;
+
+#define CN_ROOT2_ 1.41421356f
+#define CN_HALF_ROOT2_ 0.707106781f
+
+/* ---- matrix tiles ----
+   A tile keeps rows x vectors accumulators in registers, as named variables: compilers move arrays
+   of them to memory. CN_EACH_ROW_n_(X) expands X(0) ... X(n-1). */
+#define CN_EACH_ROW_1_(X) X(0)
+#define CN_EACH_ROW_2_(X) CN_EACH_ROW_1_(X) X(1)
+#define CN_EACH_ROW_3_(X) CN_EACH_ROW_2_(X) X(2)
+#define CN_EACH_ROW_4_(X) CN_EACH_ROW_3_(X) X(3)
+#define CN_EACH_ROW_5_(X) CN_EACH_ROW_4_(X) X(4)
+#define CN_EACH_ROW_6_(X) CN_EACH_ROW_5_(X) X(5)
+#define CN_EACH_ROW_7_(X) CN_EACH_ROW_6_(X) X(6)
+#define CN_EACH_ROW_8_(X) CN_EACH_ROW_7_(X) X(7)
+#define CN_EACH_ROW_9_(X) CN_EACH_ROW_8_(X) X(8)
+#define CN_EACH_ROW_10_(X) CN_EACH_ROW_9_(X) X(9)
+#define CN_EACH_ROW_11_(X) CN_EACH_ROW_10_(X) X(10)
+#define CN_EACH_ROW_12_(X) CN_EACH_ROW_11_(X) X(11)
+#define CN_EACH_ROW_13_(X) CN_EACH_ROW_12_(X) X(12)
+#define CN_EACH_ROW_14_(X) CN_EACH_ROW_13_(X) X(13)
+
+#define CN_EACH_COLUMN_1_(X, i) X(i, 0)
+#define CN_EACH_COLUMN_2_(X, i) X(i, 0) X(i, 1)
+#define CN_EACH_COLUMN_3_(X, i) X(i, 0) X(i, 1) X(i, 2)
+
+#define CN_DECLARE_(i, j) cn_vf_ c##i##_##j = bias##j;
+#define CN_MULTIPLY_(i, j) c##i##_##j = cn_vfma_(x, b##j, c##i##_##j);
+#define CN_RECTIFY_(i, j) c##i##_##j = cn_vmax_(c##i##_##j, zero);
+#define CN_LOAD_COLUMN_(j, p) ((j) == vectors - 1 ? cn_vload_first_(p, last) : cn_vload_(p))
+#define CN_STORE_(i, j)                                                                            \
+  if ((j) == vectors - 1)                                                                          \
+    cn_vstore_first_(c + (i)*c_stride + (j)*CN_LANES_, c##i##_##j, last);                          \
+  else                                                                                             \
+    cn_vstore_(c + (i)*c_stride + (j)*CN_LANES_, c##i##_##j);
+#define CN_ACCUMULATE_(i, j)                                                                       \
+  c##i##_##j = cn_vadd_(c##i##_##j, CN_LOAD_COLUMN_(j, c + (i)*c_stride + (j)*CN_LANES_));
+
+#define CN_BIAS_(i, j)                                                                             \
+  const cn_vf_ bias##j = t->bias ? CN_LOAD_COLUMN_(j, t->bias + (j)*CN_LANES_) : cn_vzero_();
+#define CN_LOAD_PACKED_(i, j) const cn_vf_ b##j = cn_vload_(b + (j)*CN_LANES_);
+#define CN_LOAD_ROW_(i, j) const cn_vf_ b##j = CN_LOAD_COLUMN_(j, b + (j)*CN_LANES_);
+#define CN_ZERO_BIAS_(i, j) const cn_vf_ bias##j = cn_vzero_();
+
+/* Address of row i from one pointer for every three rows: x86 addresses p, p + s and p + 2s
+   directly. */
+#define CN_AT_(i) (*(const float *)(const void *)(CN_ROW_POINTER_##i))
+#define CN_ROW_POINTER_0 p0
+#define CN_ROW_POINTER_1 (p0 + s)
+#define CN_ROW_POINTER_2 (p0 + 2 * s)
+#define CN_ROW_POINTER_3 p3
+#define CN_ROW_POINTER_4 (p3 + s)
+#define CN_ROW_POINTER_5 (p3 + 2 * s)
+#define CN_ROW_POINTER_6 p6
+#define CN_ROW_POINTER_7 (p6 + s)
+#define CN_ROW_POINTER_8 (p6 + 2 * s)
+#define CN_ROW_POINTER_9 p9
+#define CN_ROW_POINTER_10 (p9 + s)
+#define CN_ROW_POINTER_11 (p9 + 2 * s)
+#define CN_ROW_POINTER_12 p12
+#define CN_ROW_POINTER_13 (p12 + s)
+
+/* c[rows][columns] = sum over segments and depth of a[row][k] * b[k][columns] + bias, b packed. */
+#define CN_FORWARD_ROW1_(i)                                                                        \
+  {                                                                                                \
+    const cn_vf_ x = cn_vset_(CN_AT_(i));                                                          \
+    CN_EACH_COLUMN_1_(CN_MULTIPLY_, i)                                                             \
+  }
+#define CN_FORWARD_ROW2_(i)                                                                        \
+  {                                                                                                \
+    const cn_vf_ x = cn_vset_(CN_AT_(i));                                                          \
+    CN_EACH_COLUMN_2_(CN_MULTIPLY_, i)                                                             \
+  }
+#define CN_FORWARD_ROW3_(i)                                                                        \
+  {                                                                                                \
+    const cn_vf_ x = cn_vset_(CN_AT_(i));                                                          \
+    CN_EACH_COLUMN_3_(CN_MULTIPLY_, i)                                                             \
+  }
+#define CN_DECLARE1_(i) CN_EACH_COLUMN_1_(CN_DECLARE_, i)
+#define CN_DECLARE2_(i) CN_EACH_COLUMN_2_(CN_DECLARE_, i)
+#define CN_DECLARE3_(i) CN_EACH_COLUMN_3_(CN_DECLARE_, i)
+#define CN_RECTIFY1_(i) CN_EACH_COLUMN_1_(CN_RECTIFY_, i)
+#define CN_RECTIFY2_(i) CN_EACH_COLUMN_2_(CN_RECTIFY_, i)
+#define CN_RECTIFY3_(i) CN_EACH_COLUMN_3_(CN_RECTIFY_, i)
+#define CN_STORE1_(i) CN_EACH_COLUMN_1_(CN_STORE_, i)
+#define CN_STORE2_(i) CN_EACH_COLUMN_2_(CN_STORE_, i)
+#define CN_STORE3_(i) CN_EACH_COLUMN_3_(CN_STORE_, i)
+#define CN_ACCUMULATE1_(i) CN_EACH_COLUMN_1_(CN_ACCUMULATE_, i)
+#define CN_ACCUMULATE2_(i) CN_EACH_COLUMN_2_(CN_ACCUMULATE_, i)
+#define CN_ACCUMULATE3_(i) CN_EACH_COLUMN_3_(CN_ACCUMULATE_, i)
+
+#define CN_PRODUCT_TILE_(R, V)                                                                     \
+  static void CN_NAME_(cn_product_tile_##R##x##V##_)(const cn_product_ *t, const float *a,         \
+                                                     const float *packed, float *c) {              \
+    const ptrdiff_t s = t->a_stride * (ptrdiff_t)sizeof(float), c_stride = t->c_stride;            \
+    const cn_vm_ last = cn_vfirst_(t->last_lanes);                                                 \
+    enum { vectors = V };                                                                          \
+    int segment;                                                                                   \
+    CN_EACH_COLUMN_##V##_(CN_BIAS_, 0) CN_EACH_ROW_##R##_(                                         \
+        CN_DECLARE##V##_) for (segment = 0; segment < t->segment_count; segment++) {               \
+      const char *p0 = (const char *)(a + t->segments[segment].a);                                 \
+      const char *p3 = p0 + 3 * s, *p6 = p3 + 3 * s, *p9 = p6 + 3 * s, *p12 = p9 + 3 * s;          \
+      const float *b = packed + t->segments[segment].b * (V)*CN_LANES_;                            \
+      const float *end = b + (ptrdiff_t)t->depth * (V)*CN_LANES_;                                  \
+      (void)p3, (void)p6, (void)p9, (void)p12;                                                     \
+      do {                                                                                         \
+        CN_EACH_COLUMN_##V##_(CN_LOAD_PACKED_, 0) CN_EACH_ROW_##R##_(CN_FORWARD_ROW##V##_) p0 +=   \
+            sizeof(float),                                                                         \
+            p3 += sizeof(float), p6 += sizeof(float), p9 += sizeof(float);                         \
+        p12 += sizeof(float), b += (V)*CN_LANES_;                                                  \
+      } while (b != end);                                                                          \
+    }                                                                                              \
+    if (t->relu) {                                                                                 \
+      const cn_vf_ zero = cn_vzero_();                                                             \
+      CN_EACH_ROW_##R##_(CN_RECTIFY##V##_)                                                         \
+    }                                                                                              \
+    CN_EACH_ROW_##R##_(CN_STORE##V##_)                                                             \
+  }
+
+/* c[rows][columns] (+)= sum over segments and depth of a[k][row] * b[k][columns], b as it lies. */
+#define CN_OUTER_ROW1_(i)                                                                          \
+  {                                                                                                \
+    const cn_vf_ x = cn_vset_(a[i]);                                                               \
+    CN_EACH_COLUMN_1_(CN_MULTIPLY_, i)                                                             \
+  }
+#define CN_OUTER_ROW2_(i)                                                                          \
+  {                                                                                                \
+    const cn_vf_ x = cn_vset_(a[i]);                                                               \
+    CN_EACH_COLUMN_2_(CN_MULTIPLY_, i)                                                             \
+  }
+#define CN_OUTER_ROW3_(i)                                                                          \
+  {                                                                                                \
+    const cn_vf_ x = cn_vset_(a[i]);                                                               \
+    CN_EACH_COLUMN_3_(CN_MULTIPLY_, i)                                                             \
+  }
+#define CN_OUTER_TILE_(R, V)                                                                       \
+  static void CN_NAME_(cn_outer_tile_##R##x##V##_)(const cn_outer_ *t, const float *first_a,       \
+                                                   const float *first_b, float *c) {               \
+    const ptrdiff_t c_stride = t->c_stride;                                                        \
+    const cn_vm_ last = cn_vfirst_(t->last_lanes);                                                 \
+    enum { vectors = V };                                                                          \
+    int segment, k;                                                                                \
+    CN_EACH_COLUMN_##V##_(CN_ZERO_BIAS_, 0) CN_EACH_ROW_##R##_(                                    \
+        CN_DECLARE##V##_) for (segment = 0; segment < t->segment_count; segment++) {               \
+      const float *a = first_a + segment * t->a_segment, *b = first_b + segment * t->b_segment;    \
+      for (k = 0; k < t->depth; k++) {                                                             \
+        CN_EACH_COLUMN_##V##_(CN_LOAD_ROW_, 0) CN_EACH_ROW_##R##_(CN_OUTER_ROW##V##_) a +=         \
+            t->a_step,                                                                             \
+            b += t->b_step;                                                                        \
+      }                                                                                            \
+    }                                                                                              \
+    if (t->accumulate) {                                                                           \
+      CN_EACH_ROW_##R##_(CN_ACCUMULATE##V##_)                                                      \
+    }                                                                                              \
+    CN_EACH_ROW_##R##_(CN_STORE##V##_)                                                             \
+  }
+
+#define CN_PASS_ 0
+#include __FILE__
+#undef CN_PASS_
+#ifdef CN_ARM_
+#define CN_PASS_ 1
+#include __FILE__
+#undef CN_PASS_
+#endif
+#ifdef CN_X86_
+#ifdef __clang__
+#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx2,fma")
+#endif
+#define CN_PASS_ 2
+#include __FILE__
+#undef CN_PASS_
+#ifdef __clang__
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+#ifndef CONVNET_NO_AVX512
+#ifdef __clang__
+#pragma clang attribute push(                                                                      \
+    __attribute__((target("avx512f,avx512vl,avx512bw,avx512dq,avx2,fma"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized" /* of gcc 12's own avx512fintrin.h, in C++ */
+#pragma GCC target("avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")
+#endif
+#define CN_PASS_ 3
+#include __FILE__
+#undef CN_PASS_
+#ifdef __clang__
+#pragma clang attribute pop
+#else
+#pragma GCC diagnostic pop
+#pragma GCC pop_options
+#endif
+#endif
+#endif
+
+static const cn_kernels_ *cn_kernels_of_(cn_isa isa) {
+  switch (isa) {
+#ifdef CN_ARM_
+  case CN_ISA_NEON:
+    return &cn_kernels_neon_;
+#endif
+#ifdef CN_X86_
+  case CN_ISA_AVX2:
+    return &cn_kernels_avx2_;
+#ifndef CONVNET_NO_AVX512
+  case CN_ISA_AVX512:
+    return &cn_kernels_avx512_;
+#endif
+#endif
+  default:
+    return &cn_kernels_scalar_;
+  }
+}
+
+/* What processor and operating system offer: the feature bits, and that the wide registers are
+   saved. */
+static cn_isa cn_isa_detect_(void) {
+#if defined(CN_ARM_)
+  return CN_ISA_NEON;
+#elif defined(CN_X86_)
+  unsigned a, b, c, d, saved, saved_high;
+  const unsigned osxsave = 1u << 27, fma = 1u << 12, avx = 1u << 28, avx2 = 1u << 5;
+  const unsigned avx512 = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31; /* F, DQ, BW, VL */
+  if (!__get_cpuid(1, &a, &b, &c, &d)) return CN_ISA_SCALAR;
+  if ((c & (osxsave | fma | avx)) != (osxsave | fma | avx)) return CN_ISA_SCALAR;
+  __asm__ volatile("xgetbv" : "=a"(saved), "=d"(saved_high) : "c"(0));
+  (void)saved_high;
+  if ((saved & 6u) != 6u) return CN_ISA_SCALAR; /* XMM and YMM */
+  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(b & avx2)) return CN_ISA_SCALAR;
+#ifndef CONVNET_NO_AVX512
+  if ((b & avx512) == avx512 && (saved & 0xE6u) == 0xE6u) return CN_ISA_AVX512; /* and ZMM, masks */
+#else
+  (void)avx512;
+#endif
+  return CN_ISA_AVX2;
+#else
+  return CN_ISA_SCALAR;
+#endif
+}
+
+static const char *const cn_isa_names_[] = {"scalar", "neon", "avx2", "avx512"};
+
+/* The best usable choice that is not above the cap. */
+static cn_isa cn_isa_capped_(cn_isa cap) {
+  const cn_isa best = cn_isa_detect_();
+  if (cap >= best) return best;
+  if (best >= CN_ISA_AVX2) return cap >= CN_ISA_AVX2 ? cap : CN_ISA_SCALAR;
+  return CN_ISA_SCALAR;
+}
+
+static cn_isa cn_isa_from_environment_(void) {
+  const char *name = getenv("CONVNET_ISA");
+  int i;
+  for (i = 0; name && i < 4; i++)
+    if (strcmp(name, cn_isa_names_[i]) == 0) return cn_isa_capped_((cn_isa)i);
+  return cn_isa_detect_();
+}
+
+/* -1 until first asked. Threads that ask at the same time all store the same value. */
+static int cn_isa_cache_ = -1;
+
+CN_API cn_isa cn_isa_current(void) {
+  int isa = __atomic_load_n(&cn_isa_cache_, __ATOMIC_RELAXED);
+  if (isa < 0) {
+    isa = (int)cn_isa_from_environment_();
+    __atomic_store_n(&cn_isa_cache_, isa, __ATOMIC_RELAXED);
+  }
+  return (cn_isa)isa;
+}
+
+CN_API const char *cn_isa_name(void) {
+  return cn_isa_names_[cn_isa_current()];
+}
+
+CN_API cn_isa cn_isa_limit(cn_isa isa) {
+  cn_isa chosen = cn_isa_capped_(isa);
+  const cn_isa environment = cn_isa_from_environment_();
+  if (environment < chosen) chosen = environment;
+  __atomic_store_n(&cn_isa_cache_, (int)chosen, __ATOMIC_RELAXED);
+  return chosen;
+}
+
+static const cn_kernels_ *cn_current_(void) {
+  return cn_kernels_of_(cn_isa_current());
+}
+
+/* ==== layer 1: kernels ======================================================================== */
+
+CN_API int cn_window_positions(int size, int window, int stride, int dilation, int pad_before,
+                               int pad_after, int round_up) {
+  const int64_t span = (int64_t)dilation * (window - 1) + 1;
+  const int64_t room = (int64_t)size + pad_before + pad_after - span;
+  const int64_t most = ((int64_t)size + pad_before - 1) / stride + 1;
+  int64_t positions;
+  if (room < 0) return 0;
+  positions = (room + (round_up ? stride - 1 : 0)) / stride + 1;
+  if (round_up && positions > most) positions = most;
+  return (int)positions;
+}
+
+/* Zero fields replaced by what they mean. */
+static cn_window cn_window_filled_(cn_window w) {
+  if (w.stride_y == 0) w.stride_y = 1;
+  if (w.stride_x == 0) w.stride_x = 1;
+  if (w.dilation_y == 0) w.dilation_y = 1;
+  if (w.dilation_x == 0) w.dilation_x = 1;
+  return w;
+}
+
+static int cn_in_range_(int value, int least) {
+  return value >= least && value <= CN_MAX_DIMENSION;
+}
+
+static cn_status cn_window_check_(const cn_window *window, cn_error *error) {
+  const cn_window w = cn_window_filled_(*window);
+  if (!cn_in_range_(w.height, 1) || !cn_in_range_(w.width, 1) || !cn_in_range_(w.stride_y, 1) ||
+      !cn_in_range_(w.stride_x, 1) || !cn_in_range_(w.dilation_y, 1) ||
+      !cn_in_range_(w.dilation_x, 1) || !cn_in_range_(w.pad_top, 0) ||
+      !cn_in_range_(w.pad_left, 0) || !cn_in_range_(w.pad_bottom, 0) ||
+      !cn_in_range_(w.pad_right, 0) || w.padding < CN_PADDING_ZERO || w.padding > CN_PADDING_WRAP)
+    return cn_fail_(
+        error, CN_ERROR_ARGUMENT,
+        "window %dx%d stride %dx%d dilation %dx%d pad %d,%d,%d,%d is outside the limits", w.height,
+        w.width, w.stride_y, w.stride_x, w.dilation_y, w.dilation_x, w.pad_top, w.pad_left,
+        w.pad_bottom, w.pad_right);
+  return CN_OK;
+}
+
+static cn_status cn_shape_check_(cn_shape s, cn_error *error) {
+  if (s.count < 1 || !cn_in_range_(s.height, 1) || !cn_in_range_(s.channels, 1) || s.width < 1 ||
+      cn_product3_((size_t)s.height, (size_t)s.width, (size_t)s.channels) > INT32_MAX)
+    return cn_fail_(error, CN_ERROR_ARGUMENT, "shape %d x %dx%dx%d is outside the limits", s.count,
+                    s.height, s.width, s.channels);
+  return CN_OK;
+}
+
+static size_t cn_values_(cn_shape s) { /* of one image */
+  return (size_t)s.height * (size_t)s.width * (size_t)s.channels;
+}
+
+/* ---- convolution: geometry ---- */
+
+typedef enum cn_algorithm_ {
+  CN_DIRECT_,
+  CN_FLAT_,
+  CN_DEPTHWISE_,
+  CN_WINOGRAD2_,
+  CN_WINOGRAD4_,
+  CN_SPARSE_,
+  CN_FEW_
+} cn_algorithm_;
+
+/* What follows from a cn_conv2d. out_* is the convolution's own map, without the odd last row and
+   column that pooling drops; y_* the final one. */
+typedef struct cn_geometry_ {
+  int count, in_h, in_w, channels, filters, groups, group_channels, group_filters;
+  cn_window window;
+  int out_h, out_w, y_h, y_w;
+  int padded_h, padded_w; /* part of the padded input that the windows reach */
+  int depth;              /* products summed per result: rows of the weight matrix of a group */
+  int flat;               /* 1x1, stride 1: pixels are rows of one matrix product */
+} cn_geometry_;
+
+static cn_geometry_ cn_geometry_of_(const cn_conv2d *conv) {
+  cn_geometry_ g;
+  const cn_window w = cn_window_filled_(conv->window);
+  g.count = conv->in.count, g.in_h = conv->in.height, g.in_w = conv->in.width,
+  g.channels = conv->in.channels;
+  g.filters = conv->filters, g.groups = conv->groups ? conv->groups : 1;
+  g.group_channels = g.channels / g.groups, g.group_filters = g.filters / g.groups;
+  g.window = w;
+  g.out_h =
+      cn_window_positions(g.in_h, w.height, w.stride_y, w.dilation_y, w.pad_top, w.pad_bottom, 0);
+  g.out_w =
+      cn_window_positions(g.in_w, w.width, w.stride_x, w.dilation_x, w.pad_left, w.pad_right, 0);
+  g.y_h = conv->pool ? g.out_h / 2 : g.out_h, g.y_w = conv->pool ? g.out_w / 2 : g.out_w;
+  if (conv->pool) g.out_h = 2 * g.y_h, g.out_w = 2 * g.y_w;
+  g.padded_h = (g.out_h - 1) * w.stride_y + w.dilation_y * (w.height - 1) + 1;
+  g.padded_w = (g.out_w - 1) * w.stride_x + w.dilation_x * (w.width - 1) + 1;
+  g.depth = w.height * w.width * g.group_channels;
+  g.flat = w.height == 1 && w.width == 1 && w.stride_y == 1 && w.stride_x == 1 && g.groups == 1 &&
+           !conv->pool && w.pad_top + w.pad_left + w.pad_bottom + w.pad_right == 0;
+  return g;
+}
+
+CN_API cn_conv2d cn_dense(int rows, int inputs, int outputs, int relu) {
+  cn_conv2d conv;
+  memset(&conv, 0, sizeof conv);
+  conv.in.count = 1, conv.in.height = 1, conv.in.width = rows, conv.in.channels = inputs;
+  conv.filters = outputs, conv.groups = 1, conv.window.height = conv.window.width = 1;
+  conv.relu = relu;
+  return conv;
+}
+
+CN_API cn_status cn_conv2d_output(const cn_conv2d *conv, cn_shape *out, cn_error *error) {
+  const int groups = conv->groups ? conv->groups : 1;
+  const cn_window w = cn_window_filled_(conv->window);
+  const int dense = conv->in.count == 1 && conv->in.height == 1 && w.height == 1 && w.width == 1;
+  cn_geometry_ g;
+  if (cn_window_check_(&conv->window, error)) return CN_ERROR_ARGUMENT;
+  if (dense ? conv->in.width < 1 || conv->in.channels < 1
+            : cn_shape_check_(conv->in, error) != CN_OK)
+    return cn_fail_(error, CN_ERROR_ARGUMENT, "shape %d x %dx%dx%d is outside the limits",
+                    conv->in.count, conv->in.height, conv->in.width, conv->in.channels);
+  if (!cn_in_range_(conv->filters, 1))
+    return cn_fail_(error, CN_ERROR_ARGUMENT, "%d filters are outside 1 .. %d", conv->filters,
+                    CN_MAX_DIMENSION);
+  if (groups < 1 || conv->in.channels % groups || conv->filters % groups)
+    return cn_fail_(error, CN_ERROR_SHAPE, "%d groups do not divide %d channels and %d filters",
+                    groups, conv->in.channels, conv->filters);
+  if (cn_product3_((size_t)w.height * (size_t)w.width, (size_t)(conv->in.channels / groups),
+                   (size_t)conv->filters) > INT32_MAX)
+    return cn_fail_(error, CN_ERROR_SHAPE, "the convolution's weights pass 2^31 values");
+  if (w.padding == CN_PADDING_WRAP &&
+      (w.pad_top > conv->in.height || w.pad_bottom > conv->in.height ||
+       w.pad_left > conv->in.width || w.pad_right > conv->in.width))
+    return cn_fail_(error, CN_ERROR_SHAPE, "padding by wrapping is wider than the input %dx%d",
+                    conv->in.height, conv->in.width);
+  g = cn_geometry_of_(conv);
+  if (g.y_h < 1 || g.y_w < 1)
+    return cn_fail_(error, CN_ERROR_SHAPE, "window %dx%d%s does not fit the input %dx%d", w.height,
+                    w.width, conv->pool ? " with 2x2 pooling" : "", conv->in.height,
+                    conv->in.width);
+  if (cn_product3_((size_t)g.out_h, (size_t)g.out_w, (size_t)g.filters) > INT32_MAX ||
+      cn_product3_((size_t)g.padded_h, (size_t)g.padded_w, (size_t)g.channels) > INT32_MAX)
+    return cn_fail_(error, CN_ERROR_SHAPE, "the convolution's result passes 2^31 values");
+  out->count = g.count, out->height = g.y_h, out->width = g.y_w, out->channels = g.filters;
+  return CN_OK;
+}
+
+CN_API size_t cn_conv2d_weight_count(const cn_conv2d *conv) {
+  const cn_geometry_ g = cn_geometry_of_(conv);
+  return (size_t)g.depth * (size_t)g.filters;
+}
+
+static cn_algorithm_ cn_winograd_of_(const cn_conv2d *conv) {
+  return conv->math == CN_MATH_EXACT ? CN_WINOGRAD2_ : CN_WINOGRAD4_;
+}
+
+/* The transforms pay from about 8 channels on both sides. */
+static int cn_winograd_fits_(const cn_conv2d *conv, const cn_geometry_ *g) {
+  const cn_window *w = &g->window;
+  return conv->math != CN_MATH_DIRECT && w->height == 3 && w->width == 3 && w->stride_y == 1 &&
+         w->stride_x == 1 && w->dilation_y == 1 && w->dilation_x == 1 && g->groups == 1 &&
+         w->padding == CN_PADDING_ZERO && g->channels >= 8 && g->filters >= 8;
+}
+
+static cn_algorithm_ cn_algorithm_of_(const cn_conv2d *conv, const cn_geometry_ *g, cn_pass pass) {
+  const cn_window *w = &g->window;
+  if (g->flat) return CN_FLAT_;
+  if (g->groups == g->channels && g->groups == g->filters && g->groups > 1) return CN_DEPTHWISE_;
+  if (pass == CN_BACKWARD_WEIGHTS) {
+    if (!conv->pool || g->groups != 1 || w->dilation_x != 1) return CN_DIRECT_;
+    return g->channels < 8 ? CN_FEW_ : CN_SPARSE_;
+  }
+  if (cn_winograd_fits_(conv, g) && (pass == CN_FORWARD || (w->pad_top <= 2 && w->pad_left <= 2)))
+    return cn_winograd_of_(conv);
+  return CN_DIRECT_;
+}
+
+/* Blocks of rows that one image is cut into: none for large batches, else enough to share the
+   work. */
+static int cn_rows_per_block_(int count, int rows, int multiple) {
+  return count >= 16
+             ? rows
+             : cn_min_(rows, cn_round_up_(cn_ceil_div_(rows, cn_ceil_div_(16, count)), multiple));
+}
+
+/* Rows of a flat product per unit. */
+static int cn_flat_rows_(const cn_geometry_ *g) {
+  const int64_t rows = (int64_t)g->count * g->in_h * g->in_w;
+  return rows > 16 * 112 ? 112 : cn_round_up_((int)((rows + 15) / 16), 14);
+}
+
+static int cn_flat_units_(const cn_geometry_ *g) {
+  const int64_t rows = (int64_t)g->count * g->in_h * g->in_w;
+  return (int)((rows + cn_flat_rows_(g) - 1) / cn_flat_rows_(g));
+}
+
+/* ---- convolution: packed weights ---- */
+
+/* Floats of a packed [depth][columns] matrix: columns rounded up to whole vectors. */
+static size_t cn_packed_floats_(const cn_kernels_ *k, int depth, int columns) {
+  return (size_t)depth * (size_t)cn_round_up_(columns, k->lanes);
+}
+
+static int cn_winograd_patch_(cn_algorithm_ algorithm) {
+  return algorithm == CN_WINOGRAD2_ ? 4 : 6;
+}
+
+CN_API size_t cn_conv2d_packed_count(const cn_conv2d *conv, cn_pass pass) {
+  const cn_geometry_ g = cn_geometry_of_(conv);
+  const cn_kernels_ *k = cn_current_();
+  const cn_algorithm_ algorithm = cn_algorithm_of_(conv, &g, pass);
+  const int taps = g.window.height * g.window.width;
+  if (pass == CN_BACKWARD_WEIGHTS) return 0;
+  switch (algorithm) {
+  case CN_DEPTHWISE_:
+    return cn_align_floats_((size_t)taps * (size_t)g.channels);
+  case CN_WINOGRAD2_:
+  case CN_WINOGRAD4_: {
+    const int patch = cn_winograd_patch_(algorithm), forward = pass == CN_FORWARD;
+    return cn_align_floats_((size_t)(patch * patch) *
+                                cn_packed_floats_(k, forward ? g.channels : g.filters,
+                                                  forward ? g.filters : g.channels) +
+                            (forward ? 0 : (size_t)9 * (size_t)g.channels * (size_t)g.filters));
+  }
+  default:
+    return cn_align_floats_((size_t)g.groups *
+                            (pass == CN_FORWARD
+                                 ? cn_packed_floats_(k, g.depth, g.group_filters)
+                                 : cn_packed_floats_(k, taps * g.group_filters, g.group_channels)));
+  }
+}
+
+/* Transforms 3x3 filters w[tap][rows][columns], taps in reverse for rotated ones, into a packed
+   matrix [rows][columns] for each of the patch's positions. */
+static void cn_winograd_pack_(const cn_kernels_ *k, int patch, const float *w, int reverse,
+                              int rows, int columns, float *packed) {
+  const ptrdiff_t plane = (ptrdiff_t)cn_packed_floats_(k, rows, columns);
+  const int panel = k->lanes * k->tile_vectors;
+  int column, row, i;
+  for (column = 0; column < columns; column += panel) {
+    const int left = cn_min_(panel, columns - column), width = cn_round_up_(left, k->lanes);
+    for (row = 0; row < rows; row++) {
+      const float *at[9];
+      for (i = 0; i < 9; i++)
+        at[i] = w + ((ptrdiff_t)(reverse ? 8 - i : i) * rows + row) * columns + column;
+      k->winograd_weights(patch, at, left,
+                          packed + (ptrdiff_t)column * rows + (ptrdiff_t)row * width, plane);
+    }
+  }
+}
+
+/* to[column][row] = from[row][column], in squares that stay in the cache. */
+static void cn_transpose_(const float *from, int rows, int columns, float *to) {
+  int row, column, i, j;
+  for (row = 0; row < rows; row += 16)
+    for (column = 0; column < columns; column += 16)
+      for (i = row; i < cn_min_(row + 16, rows); i++)
+        for (j = column; j < cn_min_(column + 16, columns); j++)
+          to[(ptrdiff_t)j * rows + i] = from[(ptrdiff_t)i * columns + j];
+}
+
+CN_API void cn_conv2d_pack(const cn_conv2d *conv, cn_pass pass, const float *weights,
+                           float *packed) {
+  const cn_geometry_ g = cn_geometry_of_(conv);
+  const cn_kernels_ *k = cn_current_();
+  const cn_algorithm_ algorithm = cn_algorithm_of_(conv, &g, pass);
+  const int taps = g.window.height * g.window.width;
+  int group, tap;
+  if (pass == CN_BACKWARD_WEIGHTS) return;
+  if (algorithm == CN_DEPTHWISE_) {
+    memcpy(packed, weights, (size_t)taps * (size_t)g.channels * sizeof(float));
+  } else if (algorithm == CN_WINOGRAD2_ || algorithm == CN_WINOGRAD4_) {
+    const int patch = cn_winograd_patch_(algorithm);
+    if (pass == CN_FORWARD) {
+      cn_winograd_pack_(k, patch, weights, 0, g.channels, g.filters, packed);
+    } else { /* transposed filters stand behind the packed ones */
+      float *transposed =
+          packed + (size_t)(patch * patch) * cn_packed_floats_(k, g.filters, g.channels);
+      for (tap = 0; tap < 9; tap++)
+        cn_transpose_(weights + (ptrdiff_t)tap * g.channels * g.filters, g.channels, g.filters,
+                      transposed + (ptrdiff_t)tap * g.channels * g.filters);
+      cn_winograd_pack_(k, patch, transposed, 1, g.filters, g.channels, packed);
+    }
+  } else if (pass == CN_FORWARD) {
+    for (group = 0; group < g.groups; group++)
+      k->pack_matrix(weights + group * g.group_filters, g.filters, 1, g.depth, g.group_filters,
+                     packed + (size_t)group * cn_packed_floats_(k, g.depth, g.group_filters));
+  } else { /* [tap][filter] rows, input channels as columns: panels must run through all taps */
+    const int depth = taps * g.group_filters, panel = k->lanes * k->tile_vectors;
+    int column;
+    for (group = 0; group < g.groups; group++) {
+      float *to = packed + (size_t)group * cn_packed_floats_(k, depth, g.group_channels);
+      for (column = 0; column < g.group_channels; column += panel) {
+        const int width = cn_min_(panel, g.group_channels - column);
+        for (tap = 0; tap < taps; tap++) {
+          k->pack_matrix(weights + ((ptrdiff_t)tap * g.group_channels + column) * g.filters +
+                             group * g.group_filters,
+                         1, g.filters, g.group_filters, width, to);
+          to += cn_packed_floats_(k, g.group_filters, width);
+        }
+      }
+    }
+  }
+}
+
+/* ---- convolution: padding ---- */
+
+/* Where padded row or column i (0 is the first of the padding) lies in the input, -1 for a zero. */
+static int cn_source_of_(int i, int before, int size, cn_padding padding) {
+  i -= before;
+  if (i >= 0 && i < size) return i;
+  if (padding == CN_PADDING_REPLICATE) return i < 0 ? 0 : size - 1;
+  if (padding == CN_PADDING_WRAP) return (i % size + size) % size;
+  return -1;
+}
+
+static int cn_needs_padding_(const cn_geometry_ *g) {
+  return g->window.pad_top || g->window.pad_left || g->padded_h > g->in_h || g->padded_w > g->in_w;
+}
+
+/* Rows [first, first + rows) of the padded image into to[rows][padded_w][channels]. */
+static void cn_pad_rows_(const cn_geometry_ *g, const float *image, int first, int rows,
+                         float *to) {
+  const size_t channels = (size_t)g->channels, row_floats = (size_t)g->padded_w * channels;
+  const int left = cn_min_(g->window.pad_left, g->padded_w);
+  const int inside = cn_max_(0, cn_min_(g->in_w, g->padded_w - left));
+  int i, x;
+  for (i = 0; i < rows; i++, to += row_floats) {
+    const int row = cn_source_of_(first + i, g->window.pad_top, g->in_h, g->window.padding);
+    const float *from = image + (size_t)cn_max_(row, 0) * (size_t)g->in_w * channels;
+    if (row < 0) {
+      memset(to, 0, row_floats * sizeof(float));
+      continue;
+    }
+    memcpy(to + (size_t)left * channels, from, (size_t)inside * channels * sizeof(float));
+    for (x = 0; x < g->padded_w; x++) {
+      int column;
+      if (x == left && inside > 0) x += inside;
+      if (x >= g->padded_w) break;
+      column = cn_source_of_(x, g->window.pad_left, g->in_w, g->window.padding);
+      if (column < 0)
+        memset(to + (size_t)x * channels, 0, channels * sizeof(float));
+      else
+        memcpy(to + (size_t)x * channels, from + (size_t)column * channels,
+               channels * sizeof(float));
+    }
+  }
+}
+
+/* Adds gradients of the padded image [in_h + pads][in_w + pads][channels] to where the values came
+   from. */
+static void cn_fold_padding_(const cn_kernels_ *k, const cn_geometry_ *g, const float *padded,
+                             int rows, int columns, float *dx) {
+  const size_t channels = (size_t)g->channels;
+  int y, x;
+  memset(dx, 0, (size_t)g->in_h * (size_t)g->in_w * channels * sizeof(float));
+  for (y = 0; y < rows; y++) {
+    const int row = cn_source_of_(y, g->window.pad_top, g->in_h, g->window.padding);
+    for (x = 0; x < columns; x++) {
+      const int column = cn_source_of_(x, g->window.pad_left, g->in_w, g->window.padding);
+      float *to = dx + ((size_t)row * (size_t)g->in_w + (size_t)column) * channels;
+      k->add(to, padded + ((size_t)y * (size_t)columns + (size_t)x) * channels, to, channels);
+    }
+  }
+}
+
+/* ---- convolution: a workspace is handed out piece by piece, aligned ---- */
+
+static float *cn_take_(char **workspace, size_t floats) {
+  float *piece = (float *)(void *)*workspace;
+  *workspace += cn_align_floats_(floats) * sizeof(float);
+  return piece;
+}
+
+static size_t cn_taps_bytes_(const cn_geometry_ *g) {
+  return (size_t)g->window.height * (size_t)g->window.width * sizeof(cn_segment_) + CN_ALIGNMENT_;
+}
+
+static cn_segment_ *cn_take_segments_(char **workspace, const cn_geometry_ *g) {
+  cn_segment_ *piece = (cn_segment_ *)(void *)*workspace;
+  *workspace += (cn_taps_bytes_(g) + CN_ALIGNMENT_ - 1) / CN_ALIGNMENT_ * CN_ALIGNMENT_;
+  return piece;
+}
+
+#define CN_SLACK_                                                                                  \
+  64 /* floats that vector kernels may read or write behind a buffer of the workspace */
+
+/* ---- convolution: forward, direct ---- */
+
+/* Rows of the convolution per unit. */
+static int cn_forward_block_(const cn_conv2d *conv, const cn_geometry_ *g) {
+  return cn_rows_per_block_(g->count, g->out_h, conv->pool ? 2 : 1);
+}
+
+/* The summed index in runs: whole window rows where the values lie side by side, else single
+   taps. */
+static int cn_forward_segments_(const cn_geometry_ *g, ptrdiff_t pitch, cn_segment_ *segments,
+                                int *depth) {
+  const cn_window *w = &g->window;
+  const int merge = g->groups == 1 && w->dilation_x == 1;
+  int ky, kx, n = 0;
+  *depth = merge ? w->width * g->channels : g->group_channels;
+  for (ky = 0; ky < w->height; ky++) {
+    for (kx = 0; kx < (merge ? 1 : w->width); kx++, n++) {
+      segments[n].a =
+          (ptrdiff_t)ky * w->dilation_y * pitch + (ptrdiff_t)kx * w->dilation_x * g->channels;
+      segments[n].b = (ptrdiff_t)n * *depth;
+    }
+  }
+  return n;
+}
+
+static void cn_forward_direct_(const cn_conv2d *conv, const cn_geometry_ *g, const float *x,
+                               const float *packed, const float *bias, float *y, uint8_t *argmax,
+                               int unit, char *workspace) {
+  const cn_kernels_ *k = cn_current_();
+  const cn_window *w = &g->window;
+  const int block = cn_forward_block_(conv, g), blocks = cn_ceil_div_(g->out_h, block);
+  const int image = unit / blocks, begin = unit % blocks * block,
+            end = cn_min_(begin + block, g->out_h);
+  const int depthwise = cn_algorithm_of_(conv, g, CN_FORWARD) == CN_DEPTHWISE_;
+  const float *source = x + (size_t)image * (size_t)g->in_h * (size_t)g->in_w * (size_t)g->channels;
+  const size_t row_floats = (size_t)g->out_w * (size_t)g->filters;
+  cn_segment_ *segments = cn_take_segments_(&workspace, g);
+  float *pool_rows = conv->pool ? cn_take_(&workspace, 2 * row_floats) : NULL;
+  ptrdiff_t pitch = (ptrdiff_t)g->in_w * g->channels;
+  int first_row = 0, row, group;
+  cn_product_ product;
+  if (cn_needs_padding_(g)) {
+    float *padded = cn_take_(&workspace, 0);
+    first_row = begin * w->stride_y;
+    cn_pad_rows_(g, source, first_row,
+                 (end - 1 - begin) * w->stride_y + w->dilation_y * (w->height - 1) + 1, padded);
+    source = padded, pitch = (ptrdiff_t)g->padded_w * g->channels;
+  }
+  memset(&product, 0, sizeof product);
+  product.segment_count = cn_forward_segments_(g, pitch, segments, &product.depth);
+  product.rows = g->out_w, product.columns = g->group_filters, product.packed_depth = g->depth;
+  product.segments = segments, product.a_stride = (ptrdiff_t)w->stride_x * g->channels;
+  product.relu = conv->relu, product.c_stride = g->filters;
+  for (row = begin; row < end; row++) {
+    const float *from = source + (ptrdiff_t)(row * w->stride_y - first_row) * pitch;
+    const size_t at = ((size_t)image * (size_t)g->y_h + (size_t)(conv->pool ? row / 2 : row)) *
+                      (size_t)g->y_w * (size_t)g->filters;
+    float *to = conv->pool ? pool_rows + (size_t)(row % 2) * row_floats : y + at;
+    if (depthwise) {
+      k->depthwise_row(from, product.a_stride, segments, product.segment_count, packed, bias,
+                       conv->relu, g->out_w, g->channels, to);
+    } else {
+      for (group = 0; group < g->groups; group++) {
+        product.a = from + group * g->group_channels;
+        product.packed = packed + (size_t)group * cn_packed_floats_(k, g->depth, g->group_filters);
+        product.bias = bias ? bias + group * g->group_filters : NULL;
+        product.c = to + group * g->group_filters;
+        k->product(&product);
+      }
+    }
+    if (conv->pool && row % 2)
+      k->pool_rows(pool_rows, (ptrdiff_t)row_floats, g->y_w, g->filters, y + at,
+                   argmax ? argmax + at : NULL);
+  }
+}
+
+/* rows [begin, end) of c = a * packed + bias */
+static void cn_flat_product_(const float *a, int depth, const float *packed, const float *bias,
+                             int relu, float *c, int columns, int64_t begin, int64_t end) {
+  const cn_segment_ segment = {0, 0};
+  cn_product_ product;
+  memset(&product, 0, sizeof product);
+  product.rows = (int)(end - begin), product.columns = columns,
+  product.depth = product.packed_depth = depth;
+  product.segment_count = 1, product.segments = &segment;
+  product.a = a + begin * depth, product.a_stride = depth;
+  product.packed = packed, product.bias = bias, product.relu = relu;
+  product.c = c + begin * columns, product.c_stride = columns;
+  cn_current_()->product(&product);
+}
+
+static void cn_flat_unit_(const cn_geometry_ *g, const float *a, int depth, const float *packed,
+                          const float *bias, int relu, float *c, int columns, int unit) {
+  const int64_t rows = (int64_t)g->count * g->in_h * g->in_w,
+                begin = (int64_t)unit * cn_flat_rows_(g);
+  const int64_t end = begin + cn_flat_rows_(g) < rows ? begin + cn_flat_rows_(g) : rows;
+  cn_flat_product_(a, depth, packed, bias, relu, c, columns, begin, end);
+}
+
+/* ---- convolution: Winograd, forward and backward-input ---- */
+
+/* One pass as a stride-1 3x3 convolution from source [in_h][in_w][channels] to
+   [out_h][out_w][filters]. */
+typedef struct cn_winograd_ {
+  const cn_kernels_ *k;
+  int size, patch; /* results and inputs of a tile along each side */
+  int count, in_h, in_w, channels, out_h, out_w, filters, pad_top, pad_left;
+  const float *source, *packed, *bias;
+  const uint8_t *spread; /* not NULL: source is pooled gradients, this says where they belong */
+  int relu, pool;
+  float *y;
+  uint8_t *argmax;
+  int tile_rows, tile_columns;     /* of one image */
+  int unit_images, unit_tile_rows; /* a unit is several images, or some tile rows of one */
+} cn_winograd_;
+
+#define CN_WINOGRAD_TILES_ 112 /* tiles that share a read of the transformed weights */
+
+static void cn_winograd_split_(cn_winograd_ *w, cn_algorithm_ algorithm) {
+  int tiles;
+  w->size = algorithm == CN_WINOGRAD2_ ? 2 : 4, w->patch = w->size + 2;
+  w->tile_rows = cn_ceil_div_(w->out_h, w->size), w->tile_columns = cn_ceil_div_(w->out_w, w->size);
+  tiles = w->tile_rows * w->tile_columns;
+  w->unit_images = cn_max_(1, cn_min_(CN_WINOGRAD_TILES_ / tiles, cn_ceil_div_(w->count, 16)));
+  w->unit_tile_rows = w->unit_images > 1
+                          ? w->tile_rows
+                          : cn_min_(w->tile_rows, cn_max_(1, CN_WINOGRAD_TILES_ / w->tile_columns));
+}
+
+static cn_winograd_ cn_winograd_setup_(const cn_conv2d *conv, const cn_geometry_ *g, cn_pass pass) {
+  cn_winograd_ w;
+  memset(&w, 0, sizeof w);
+  w.k = cn_current_();
+  w.count = g->count;
+  if (pass == CN_FORWARD) {
+    w.in_h = g->in_h, w.in_w = g->in_w, w.channels = g->channels, w.filters = g->filters;
+    w.out_h = g->out_h, w.out_w = g->out_w, w.pad_top = g->window.pad_top,
+    w.pad_left = g->window.pad_left;
+    w.relu = conv->relu, w.pool = conv->pool;
+  } else {
+    w.in_h = g->out_h, w.in_w = g->out_w, w.channels = g->filters, w.filters = g->channels;
+    w.out_h = g->in_h, w.out_w = g->in_w;
+    w.pad_top = 2 - g->window.pad_top, w.pad_left = 2 - g->window.pad_left;
+  }
+  cn_winograd_split_(&w, cn_winograd_of_(conv));
+  return w;
+}
+
+static int cn_winograd_units_(const cn_winograd_ *w) {
+  return cn_ceil_div_(w->count, w->unit_images) * cn_ceil_div_(w->tile_rows, w->unit_tile_rows);
+}
+
+/* Floats between the planes of one patch position: a multiple of 4096 bytes would make all of them
+   compete for the same cache lines. */
+static ptrdiff_t cn_plane_floats_(int tiles, int pitch) {
+  const ptrdiff_t floats = (ptrdiff_t)tiles * pitch;
+  return floats % 1024 == 0 ? floats + CN_ALIGN_FLOATS_ : floats;
+}
+
+static int cn_winograd_unit_tiles_(const cn_winograd_ *w) {
+  return w->unit_images * w->unit_tile_rows * w->tile_columns;
+}
+
+static size_t cn_winograd_workspace_(const cn_winograd_ *w, int spread) {
+  const int tiles = cn_winograd_unit_tiles_(w);
+  const ptrdiff_t planes = cn_plane_floats_(tiles, cn_round_up_(w->channels, CN_ALIGN_FLOATS_)) +
+                           cn_plane_floats_(tiles, cn_round_up_(w->filters, CN_ALIGN_FLOATS_));
+  size_t floats =
+      (size_t)(w->patch * w->patch) * (size_t)planes + (size_t)w->channels + 4 * CN_SLACK_;
+  if (spread) floats += (size_t)w->in_h * (size_t)w->in_w * (size_t)w->channels + CN_SLACK_;
+  return floats * sizeof(float) + 4 * CN_ALIGNMENT_;
+}
+
+/* Pooled gradients of one image back to the convolution's own rows. */
+static void cn_unpool_image_(const cn_kernels_ *k, const float *dy, const uint8_t *argmax,
+                             int y_begin, int y_end, int width, int channels, float *dz,
+                             ptrdiff_t pitch) {
+  int row;
+  for (row = y_begin; row < y_end; row++) {
+    const size_t at = (size_t)row * (size_t)width * (size_t)channels;
+    k->unpool_row(dy + at, argmax + at, width, channels, dz, pitch);
+    dz += 2 * pitch;
+  }
+}
+
+/* Transforms the patch whose first pixel is (row, column); pixels outside the image are zeros. */
+static void cn_winograd_gather_(const cn_winograd_ *w, const float *image, int row, int column,
+                                const float *zeros, float *v, ptrdiff_t plane) {
+  const float *at[36];
+  int i, j, n = 0;
+  for (i = row; i < row + w->patch; i++) {
+    for (j = column; j < column + w->patch; j++, n++) {
+      const int inside = i >= 0 && i < w->in_h && j >= 0 && j < w->in_w;
+      at[n] = inside ? image + ((ptrdiff_t)i * w->in_w + j) * w->channels : zeros;
+    }
+  }
+  (w->size == 2 ? w->k->winograd2_input : w->k->winograd4_input)(at, w->channels, v, plane);
+}
+
+static void cn_winograd_scatter_(const cn_winograd_ *w, int image, int row, int column,
+                                 const float *m, ptrdiff_t plane) {
+  const int y_h = w->pool ? w->out_h / 2 : w->out_h, y_w = w->pool ? w->out_w / 2 : w->out_w;
+  const int y_row = w->pool ? row / 2 : row, y_column = w->pool ? column / 2 : column;
+  const size_t at =
+      (((size_t)image * (size_t)y_h + (size_t)y_row) * (size_t)y_w + (size_t)y_column) *
+      (size_t)w->filters;
+  cn_winograd_out_ out;
+  out.y = w->y + at, out.argmax = w->argmax ? w->argmax + at : NULL, out.bias = w->bias;
+  out.relu = w->relu, out.pool = w->pool, out.channels = w->filters;
+  out.rows = cn_min_(w->size, w->out_h - row), out.columns = cn_min_(w->size, w->out_w - column);
+  out.row_stride = (ptrdiff_t)y_w * w->filters;
+  (w->size == 2 ? w->k->winograd2_output : w->k->winograd4_output)(&out, m, plane);
+}
+
+static void cn_winograd_unit_(const cn_winograd_ *w, int unit, char *workspace) {
+  const int blocks = cn_ceil_div_(w->tile_rows, w->unit_tile_rows), positions = w->patch * w->patch;
+  const int first = unit / blocks * w->unit_images,
+            last = cn_min_(first + w->unit_images, w->count);
+  const int row_begin = unit % blocks * w->unit_tile_rows;
+  const int row_end = cn_min_(row_begin + w->unit_tile_rows, w->tile_rows);
+  const int v_pitch = cn_round_up_(w->channels, CN_ALIGN_FLOATS_),
+            m_pitch = cn_round_up_(w->filters, CN_ALIGN_FLOATS_);
+  const int most = cn_winograd_unit_tiles_(w);
+  const ptrdiff_t v_plane = cn_plane_floats_(most, v_pitch),
+                  m_plane = cn_plane_floats_(most, m_pitch);
+  float *v = cn_take_(&workspace, (size_t)(positions * v_plane) + CN_SLACK_);
+  float *m = cn_take_(&workspace, (size_t)(positions * m_plane) + CN_SLACK_);
+  float *zeros = cn_take_(&workspace, (size_t)w->channels + CN_SLACK_);
+  float *spread = cn_take_(&workspace, 0);
+  const size_t image_floats = (size_t)w->in_h * (size_t)w->in_w * (size_t)w->channels;
+  int image, row, column, position, tiles = 0;
+  memset(zeros, 0, (size_t)w->channels * sizeof(float));
+  for (image = first; image < last; image++) {
+    const float *source = w->source + (size_t)image * image_floats;
+    if (w->spread) { /* a quarter of image_floats each */
+      const size_t at = (size_t)image * (image_floats / 4);
+      cn_unpool_image_(w->k, w->source + at, w->spread + at, 0, w->in_h / 2, w->in_w / 2,
+                       w->channels, spread, (ptrdiff_t)w->in_w * w->channels);
+      source = spread;
+    }
+    for (row = row_begin; row < row_end; row++)
+      for (column = 0; column < w->tile_columns; column++, tiles++)
+        cn_winograd_gather_(w, source, row * w->size - w->pad_top, column * w->size - w->pad_left,
+                            zeros, v + (ptrdiff_t)tiles * v_pitch, v_plane);
+  }
+  for (position = 0; position < positions; position++) {
+    const cn_segment_ segment = {0, 0};
+    cn_product_ product;
+    memset(&product, 0, sizeof product);
+    product.rows = tiles, product.columns = w->filters,
+    product.depth = product.packed_depth = w->channels;
+    product.segment_count = 1, product.segments = &segment;
+    product.a = v + position * v_plane, product.a_stride = v_pitch;
+    product.packed =
+        w->packed + (size_t)position * cn_packed_floats_(w->k, w->channels, w->filters);
+    product.c = m + position * m_plane, product.c_stride = m_pitch;
+    w->k->product(&product);
+  }
+  tiles = 0;
+  for (image = first; image < last; image++)
+    for (row = row_begin; row < row_end; row++)
+      for (column = 0; column < w->tile_columns; column++, tiles++)
+        cn_winograd_scatter_(w, image, row * w->size, column * w->size,
+                             m + (ptrdiff_t)tiles * m_pitch, m_plane);
+}
+
+/* ---- convolution: backward-input, direct ---- */
+
+/* Zero columns left and right of the gradients so that every tap of every input position reads
+   inside. */
+static int cn_backward_left_(const cn_geometry_ *g) {
+  return ((g->window.width - 1) * g->window.dilation_x + g->window.stride_x - 1) /
+         g->window.stride_x;
+}
+
+static int cn_backward_columns_(const cn_geometry_ *g) { /* of padded input with a gradient */
+  return g->window.padding == CN_PADDING_ZERO ? g->window.pad_left + g->in_w
+                                              : g->window.pad_left + g->in_w + g->window.pad_right;
+}
+
+static int cn_backward_right_(const cn_geometry_ *g) {
+  return cn_max_(0, (cn_backward_columns_(g) - 1) / g->window.stride_x - (g->out_w - 1));
+}
+
+static int cn_backward_block_(const cn_geometry_ *g) {
+  return g->window.padding == CN_PADDING_ZERO ? cn_rows_per_block_(g->count, g->in_h, 1) : g->in_h;
+}
+
+/* Gradients of padded input row py, columns [begin, end), into to[end - begin][channels]. dz points
+   to the convolution's row dz_first, with margins. */
+static void cn_backward_row_(const cn_geometry_ *g, const float *dz, int dz_first,
+                             ptrdiff_t dz_pitch, const float *packed, int py, int begin, int end,
+                             cn_segment_ *segments, float *to) {
+  const cn_kernels_ *k = cn_current_();
+  const cn_window *w = &g->window;
+  const int left = cn_backward_left_(g);
+  int phase, ky, kx, group, column;
+  for (phase = 0; phase < w->stride_x; phase++) {
+    const int first = begin + ((phase - begin) % w->stride_x + w->stride_x) % w->stride_x;
+    const int rows = first < end ? (end - 1 - first) / w->stride_x + 1 : 0;
+    int n = 0;
+    if (rows == 0) continue;
+    for (ky = 0; ky < w->height; ky++) {
+      const int from = py - ky * w->dilation_y, row = from / w->stride_y;
+      if (from < 0 || from % w->stride_y || row >= g->out_h) continue;
+      for (kx = 0; kx < w->width; kx++) {
+        const int shift = first - kx * w->dilation_x;
+        if (shift % w->stride_x) continue;
+        segments[n].a = (ptrdiff_t)(row - dz_first) * dz_pitch +
+                        (ptrdiff_t)(left + shift / w->stride_x) * g->filters;
+        segments[n++].b = (ptrdiff_t)(ky * w->width + kx) * g->group_filters;
+      }
+    }
+    if (n == 0) {
+      for (column = first; column < end; column += w->stride_x)
+        memset(to + (ptrdiff_t)(column - begin) * g->channels, 0,
+               (size_t)g->channels * sizeof(float));
+      continue;
+    }
+    for (group = 0; group < g->groups; group++) {
+      const int depth = w->height * w->width * g->group_filters;
+      cn_product_ product;
+      memset(&product, 0, sizeof product);
+      product.rows = rows, product.columns = g->group_channels, product.depth = g->group_filters;
+      product.packed_depth = depth, product.segment_count = n, product.segments = segments;
+      product.a = dz + group * g->group_filters, product.a_stride = g->filters;
+      product.packed = packed + (size_t)group * cn_packed_floats_(k, depth, g->group_channels);
+      product.c = to + (ptrdiff_t)(first - begin) * g->channels + group * g->group_channels;
+      product.c_stride = (ptrdiff_t)w->stride_x * g->channels;
+      k->product(&product);
+    }
+  }
+}
+
+/* The same for a depthwise convolution: each gradient is spread over its window. */
+static void cn_backward_row_depthwise_(const cn_geometry_ *g, const float *dz, int dz_first,
+                                       ptrdiff_t dz_pitch, const float *weights, int py, int begin,
+                                       int end, float *to) {
+  const cn_kernels_ *k = cn_current_();
+  const cn_window *w = &g->window;
+  const int left = cn_backward_left_(g);
+  int ky, kx, ox;
+  memset(to, 0, (size_t)(end - begin) * (size_t)g->channels * sizeof(float));
+  for (ky = 0; ky < w->height; ky++) {
+    const int from = py - ky * w->dilation_y, row = from / w->stride_y;
+    const float *gradients =
+        dz + (ptrdiff_t)(row - dz_first) * dz_pitch + (ptrdiff_t)left * g->filters;
+    if (from < 0 || from % w->stride_y || row >= g->out_h) continue;
+    for (ox = 0; ox < g->out_w; ox++) {
+      for (kx = 0; kx < w->width; kx++) {
+        const int px = ox * w->stride_x + kx * w->dilation_x;
+        if (px >= begin && px < end)
+          k->multiply_add(gradients + (ptrdiff_t)ox * g->filters,
+                          weights + (ptrdiff_t)(ky * w->width + kx) * g->channels,
+                          to + (ptrdiff_t)(px - begin) * g->channels, g->channels);
+      }
+    }
+  }
+}
+
+/* Rows of the convolution that padded input rows [begin, end) contribute to. */
+static void cn_reaching_rows_(const cn_geometry_ *g, int begin, int end, int *first, int *last) {
+  const int span = g->window.dilation_y * (g->window.height - 1);
+  *first = cn_max_(0, begin - span + g->window.stride_y - 1) / g->window.stride_y;
+  *last = cn_min_(g->out_h, (end - 1) / g->window.stride_y + 1);
+  if (*first > *last) *first = *last;
+}
+
+/* Copies or unpools rows [first, last) of the gradients between zero margins. */
+static void cn_margin_rows_(const cn_conv2d *conv, const cn_geometry_ *g, const float *dy,
+                            const uint8_t *argmax, int first, int last, int left, int right,
+                            float *dz) {
+  const size_t filters = (size_t)g->filters, width = (size_t)g->out_w,
+               pitch = ((size_t)(left + right) + width) * filters;
+  int row;
+  for (row = first; row < last; row++) {
+    float *to = dz + (size_t)(row - first) * pitch;
+    memset(to, 0, (size_t)left * filters * sizeof(float));
+    memset(to + ((size_t)left + width) * filters, 0, (size_t)right * filters * sizeof(float));
+    if (!conv->pool)
+      memcpy(to + (size_t)left * filters, dy + (size_t)row * width * filters,
+             width * filters * sizeof(float));
+  }
+  if (conv->pool)
+    cn_unpool_image_(cn_current_(), dy, argmax, first / 2, cn_ceil_div_(last, 2), g->y_w,
+                     g->filters, dz + (size_t)left * filters, (ptrdiff_t)pitch);
+}
+
+static void cn_backward_input_direct_(const cn_conv2d *conv, const cn_geometry_ *g, const float *dy,
+                                      const uint8_t *argmax, const float *packed, float *dx,
+                                      int unit, char *workspace) {
+  const int block = cn_backward_block_(g), blocks = cn_ceil_div_(g->in_h, block);
+  const int image = unit / blocks, fold = g->window.padding != CN_PADDING_ZERO;
+  const int begin = fold ? 0 : unit % blocks * block + g->window.pad_top;
+  const int end = fold ? g->window.pad_top + g->in_h + g->window.pad_bottom
+                       : cn_min_(begin + block, g->in_h + g->window.pad_top);
+  const int column_begin = fold ? 0 : g->window.pad_left, column_end = cn_backward_columns_(g);
+  const int left = cn_backward_left_(g), right = cn_backward_right_(g);
+  const ptrdiff_t pitch = (ptrdiff_t)(left + g->out_w + right) * g->filters;
+  const size_t y_floats = (size_t)g->y_h * (size_t)g->y_w * (size_t)g->filters;
+  const size_t row_floats = (size_t)(column_end - column_begin) * (size_t)g->channels;
+  float *image_dx = dx + (size_t)image * (size_t)g->in_h * (size_t)g->in_w * (size_t)g->channels;
+  cn_segment_ *segments = cn_take_segments_(&workspace, g);
+  float *rows = fold ? cn_take_(&workspace, (size_t)(end - begin) * row_floats)
+                     : image_dx + (size_t)(begin - g->window.pad_top) * row_floats;
+  float *dz = cn_take_(&workspace, 0);
+  const int depthwise = cn_algorithm_of_(conv, g, CN_BACKWARD_INPUT) == CN_DEPTHWISE_;
+  int first, last, row;
+  cn_reaching_rows_(g, begin, end, &first, &last);
+  if (conv->pool) first &= ~1;
+  cn_margin_rows_(conv, g, dy + (size_t)image * y_floats,
+                  argmax ? argmax + (size_t)image * y_floats : NULL, first, last, left, right, dz);
+  for (row = begin; row < end; row++) {
+    float *to = rows + (size_t)(row - begin) * row_floats;
+    if (depthwise)
+      cn_backward_row_depthwise_(g, dz, first, pitch, packed, row, column_begin, column_end, to);
+    else
+      cn_backward_row_(g, dz, first, pitch, packed, row, column_begin, column_end, segments, to);
+  }
+  if (fold) cn_fold_padding_(cn_current_(), g, rows, end - begin, column_end, image_dx);
+}
+
+/* ---- convolution: gradients of the weights ---- */
+
+/* Parts are sums over a share of the images; blocks share the rows of one part's matrix. Both
+   depend on the shapes only, never on the number of threads. */
+typedef struct cn_weight_split_ {
+  int parts, blocks;
+  size_t part_floats;         /* weights, then bias, aligned */
+  int run_floats, row_floats; /* CN_SPARSE_: of one window row and of one filter, whole vectors */
+} cn_weight_split_;
+
+#define CN_PARTS_ 8
+#define CN_PARTS_FLOATS_ ((size_t)4 << 20) /* keeps the parts of large layers in bounds */
+#define CN_FLAT_PIXELS_ 256                /* pixels per pass over the weights' gradient */
+
+static cn_weight_split_ cn_weight_split_of_(const cn_conv2d *conv, const cn_geometry_ *g) {
+  const cn_algorithm_ algorithm = cn_algorithm_of_(conv, g, CN_BACKWARD_WEIGHTS);
+  const size_t weights = (size_t)g->depth * (size_t)g->filters;
+  cn_weight_split_ split;
+  int most = (int)(CN_PARTS_FLOATS_ / weights);
+  split.run_floats = cn_round_up_(g->window.width * g->group_channels, CN_ALIGN_FLOATS_);
+  split.row_floats = g->window.height * split.run_floats;
+  if (algorithm == CN_FLAT_) {
+    const int64_t pixels = (int64_t)g->count * g->in_h * g->in_w;
+    split.blocks = cn_max_(1, cn_min_(2 * CN_PARTS_, g->depth / 14));
+    split.parts =
+        (int)(pixels / CN_FLAT_PIXELS_ < CN_PARTS_ ? pixels / CN_FLAT_PIXELS_ : CN_PARTS_);
+    split.parts =
+        cn_max_(1, cn_min_(split.parts, cn_min_(most, cn_ceil_div_(2 * CN_PARTS_, split.blocks))));
+  } else {
+    split.parts = cn_max_(1, cn_min_(cn_min_(g->count, CN_PARTS_), most));
+    split.blocks = algorithm == CN_DIRECT_ && g->groups == 1
+                       ? cn_max_(1, cn_min_(CN_PARTS_ / split.parts, g->depth / 14))
+                       : 1;
+  }
+  split.part_floats =
+      cn_align_floats_(algorithm == CN_SPARSE_ ? (size_t)g->filters * (size_t)split.row_floats
+                                               : weights) +
+      cn_align_floats_((size_t)g->filters);
+  return split;
+}
+
+CN_API size_t cn_conv2d_partial_count(const cn_conv2d *conv) {
+  const cn_geometry_ g = cn_geometry_of_(conv);
+  const cn_weight_split_ split = cn_weight_split_of_(conv, &g);
+  return (size_t)split.parts * split.part_floats;
+}
+
+/* dW of one image as an outer product over its pixels, rows [begin, end) of the weight matrix. */
+static void cn_weights_direct_(const cn_geometry_ *g, const float *x, ptrdiff_t pitch,
+                               const float *dz, int begin, int end, int accumulate, float *dw) {
+  const cn_kernels_ *k = cn_current_();
+  const cn_window *w = &g->window;
+  const int merge = g->groups == 1 && w->dilation_x == 1;
+  const int run = merge ? w->width * g->channels : g->group_channels;
+  int ky, kx, group;
+  cn_outer_ outer;
+  memset(&outer, 0, sizeof outer);
+  outer.columns = g->group_filters, outer.depth = g->out_w, outer.segment_count = g->out_h;
+  outer.a_step = (ptrdiff_t)w->stride_x * g->channels,
+  outer.a_segment = (ptrdiff_t)w->stride_y * pitch;
+  outer.b_step = g->filters, outer.b_segment = (ptrdiff_t)g->out_w * g->filters;
+  outer.accumulate = accumulate, outer.c_stride = g->filters;
+  for (ky = 0; ky < w->height; ky++) {
+    for (kx = 0; kx < (merge ? 1 : w->width); kx++) {
+      const int first = (merge ? ky : ky * w->width + kx) * run;
+      const int from = cn_max_(begin, first), to = cn_min_(end, first + run);
+      if (from >= to) continue;
+      for (group = 0; group < g->groups; group++) {
+        outer.rows = to - from;
+        outer.a = x + (ptrdiff_t)ky * w->dilation_y * pitch +
+                  (ptrdiff_t)kx * w->dilation_x * g->channels + group * g->group_channels +
+                  (from - first);
+        outer.b = dz + group * g->group_filters;
+        outer.c = dw + (ptrdiff_t)from * g->filters + group * g->group_filters;
+        k->outer(&outer);
+      }
+    }
+  }
+}
+
+static void cn_weights_depthwise_(const cn_geometry_ *g, const float *x, ptrdiff_t pitch,
+                                  const float *dz, float *dw) {
+  const cn_kernels_ *k = cn_current_();
+  const cn_window *w = &g->window;
+  int oy, ox, ky, kx;
+  for (oy = 0; oy < g->out_h; oy++)
+    for (ox = 0; ox < g->out_w; ox++, dz += g->filters)
+      for (ky = 0; ky < w->height; ky++)
+        for (kx = 0; kx < w->width; kx++)
+          k->multiply_add(x + (ptrdiff_t)(oy * w->stride_y + ky * w->dilation_y) * pitch +
+                              (ptrdiff_t)(ox * w->stride_x + kx * w->dilation_x) * g->channels,
+                          dz, dw + (ptrdiff_t)(ky * w->width + kx) * g->channels, g->channels);
+}
+
+/* Behind a pooling: for each filter the list of its gradients that are not zero and where their
+   windows begin; then the windows' rows are added up, scaled. dw is [filter][kernel
+   row][run_floats]. */
+static void cn_weights_sparse_(const cn_geometry_ *g, const float *x, ptrdiff_t pitch,
+                               const float *dy, const uint8_t *argmax,
+                               const cn_weight_split_ *split, cn_spike_ *spikes, int *counts,
+                               float *dw) {
+  const cn_kernels_ *k = cn_current_();
+  const cn_window *w = &g->window;
+  const int windows = g->y_h * g->y_w, run = w->width * g->channels;
+  const int step_y = (int)(w->stride_y * pitch), step_x = w->stride_x * g->channels;
+  int corner[4], py, px, filter, ky;
+  corner[0] = 0, corner[1] = step_x, corner[2] = step_y, corner[3] = step_y + step_x;
+  memset(counts, 0, (size_t)g->filters * sizeof *counts);
+  for (py = 0; py < g->y_h; py++) {
+    for (px = 0; px < g->y_w; px++, dy += g->filters, argmax += g->filters) {
+      const int at = 2 * py * step_y + 2 * px * step_x;
+      for (filter = 0; filter < g->filters; filter++) {
+        cn_spike_ *spike = spikes + (ptrdiff_t)filter * windows + counts[filter];
+        spike->offset = at + corner[argmax[filter]];
+        spike->gradient = dy[filter];
+        counts[filter] += dy[filter] != 0.0f;
+      }
+    }
+  }
+  for (filter = 0; filter < g->filters; filter++)
+    for (ky = 0; ky < w->height; ky++)
+      k->sparse(spikes + (ptrdiff_t)filter * windows, counts[filter],
+                x + (ptrdiff_t)ky * w->dilation_y * pitch, run,
+                dw + (ptrdiff_t)filter * split->row_floats + (ptrdiff_t)ky * split->run_floats);
+}
+
+/* The same for few channels: dw is [depth][filters]. */
+static void cn_weights_few_(const cn_geometry_ *g, const float *x, ptrdiff_t pitch, const float *dy,
+                            const uint8_t *argmax, float *dw) {
+  const cn_kernels_ *k = cn_current_();
+  const cn_window *w = &g->window;
+  const int run = w->width * g->channels;
+  ptrdiff_t taps[9];
+  cn_few_ few;
+  int first, i;
+  few.x = x, few.dy = dy, few.argmax = argmax;
+  few.height = g->y_h, few.width = g->y_w, few.filters = g->filters;
+  few.y_step = w->stride_y * pitch, few.x_step = (ptrdiff_t)w->stride_x * g->channels;
+  for (first = 0; first < g->depth; first += 9) {
+    const int count = cn_min_(9, g->depth - first);
+    for (i = 0; i < count; i++)
+      taps[i] = (ptrdiff_t)((first + i) / run * w->dilation_y) * pitch + (first + i) % run;
+    k->few(&few, taps, count, dw + (ptrdiff_t)first * g->filters);
+  }
+}
+
+static void cn_weights_flat_(const cn_geometry_ *g, const cn_weight_split_ *split, const float *x,
+                             const float *dy, int part, int begin, int end, float *dw) {
+  const int64_t pixels = (int64_t)g->count * g->in_h * g->in_w;
+  const int64_t last = pixels * (part + 1) / split->parts;
+  int64_t first = pixels * part / split->parts;
+  cn_outer_ outer;
+  memset(&outer, 0, sizeof outer);
+  outer.rows = end - begin, outer.columns = g->filters, outer.segment_count = 1;
+  outer.a_step = g->channels, outer.b_step = g->filters;
+  outer.c = dw + (ptrdiff_t)begin * g->filters, outer.c_stride = g->filters;
+  for (; first < last; first += outer.depth) {
+    outer.depth = (int)(last - first < CN_FLAT_PIXELS_ ? last - first : CN_FLAT_PIXELS_);
+    outer.a = x + first * g->channels + begin, outer.b = dy + first * g->filters;
+    cn_current_()->outer(&outer);
+    outer.accumulate = 1;
+  }
+}
+
+/* Bias gradient of one part: the pooled gradients' sum is the unpooled ones'. */
+static void cn_bias_part_(const cn_geometry_ *g, const cn_weight_split_ *split, const float *dy,
+                          int part, float *sum) {
+  const int64_t items = g->flat ? (int64_t)g->count * g->in_h * g->in_w : g->count;
+  const int64_t first = items * part / split->parts, last = items * (part + 1) / split->parts;
+  const size_t rows_per_item = g->flat ? 1 : (size_t)g->y_h * (size_t)g->y_w;
+  memset(sum, 0, (size_t)g->filters * sizeof *sum);
+  cn_current_()->column_sums(dy + (size_t)first * rows_per_item * (size_t)g->filters,
+                             (size_t)(last - first) * rows_per_item, g->filters, sum);
+}
+
+static void cn_backward_weights_unit_(const cn_conv2d *conv, const cn_geometry_ *g, const float *x,
+                                      const float *dy, const uint8_t *argmax, float *partial,
+                                      int unit, char *workspace) {
+  const cn_algorithm_ algorithm = cn_algorithm_of_(conv, g, CN_BACKWARD_WEIGHTS);
+  const cn_weight_split_ split = cn_weight_split_of_(conv, g);
+  const int part = unit / split.blocks, block = unit % split.blocks;
+  const int begin = (int)((int64_t)g->depth * block / split.blocks),
+            end = (int)((int64_t)g->depth * (block + 1) / split.blocks);
+  const int first = (int)((int64_t)g->count * part / split.parts),
+            last = (int)((int64_t)g->count * (part + 1) / split.parts);
+  float *dw = partial + (size_t)part * split.part_floats;
+  const int pad = cn_needs_padding_(g);
+  const ptrdiff_t pitch =
+      (ptrdiff_t)(pad || algorithm == CN_SPARSE_ ? g->padded_w : g->in_w) * g->channels;
+  const size_t y_floats = (size_t)g->y_h * (size_t)g->y_w * (size_t)g->filters;
+  const size_t x_floats = (size_t)g->in_h * (size_t)g->in_w * (size_t)g->channels;
+  float *padded = cn_take_(
+      &workspace, (size_t)g->padded_h * (size_t)g->padded_w * (size_t)g->channels + CN_SLACK_);
+  char *rest = workspace;
+  int image;
+  if (block == 0)
+    cn_bias_part_(g, &split, dy, part,
+                  dw + split.part_floats - cn_align_floats_((size_t)g->filters));
+  if (algorithm == CN_FLAT_) {
+    cn_weights_flat_(g, &split, x, dy, part, begin, end, dw);
+    return;
+  }
+  if (algorithm != CN_DIRECT_)
+    memset(dw, 0, (split.part_floats - cn_align_floats_((size_t)g->filters)) * sizeof *dw);
+  for (image = first; image < last; image++) {
+    const float *source = x + (size_t)image * x_floats, *gradient = dy + (size_t)image * y_floats;
+    const uint8_t *places = argmax ? argmax + (size_t)image * y_floats : NULL;
+    if (pad || algorithm == CN_SPARSE_) { /* the sparse kernel reads a little behind the image */
+      cn_pad_rows_(g, source, 0, g->padded_h, padded);
+      source = padded;
+    }
+    if (algorithm == CN_SPARSE_) {
+      char *space = rest;
+      cn_spike_ *spikes = (cn_spike_ *)(void *)cn_take_(
+          &space, 2 * ((size_t)g->y_h * (size_t)g->y_w + 1) * (size_t)g->filters);
+      cn_weights_sparse_(g, source, pitch, gradient, places, &split, spikes,
+                         (int *)(void *)cn_take_(&space, (size_t)g->filters), dw);
+      continue;
+    }
+    if (algorithm == CN_FEW_) {
+      cn_weights_few_(g, source, pitch, gradient, places, dw);
+      continue;
+    }
+    if (conv->pool) {
+      float *dz = (float *)(void *)rest;
+      cn_unpool_image_(cn_current_(), gradient, places, 0, g->y_h, g->y_w, g->filters, dz,
+                       (ptrdiff_t)g->out_w * g->filters);
+      gradient = dz;
+    }
+    if (algorithm == CN_DEPTHWISE_)
+      cn_weights_depthwise_(g, source, pitch, gradient, dw);
+    else
+      cn_weights_direct_(g, source, pitch, gradient, begin, end, image > first, dw);
+  }
+}
+
+/* ---- convolution: the public calls ---- */
+
+CN_API int cn_conv2d_units(const cn_conv2d *conv, cn_pass pass) {
+  const cn_geometry_ g = cn_geometry_of_(conv);
+  const cn_algorithm_ algorithm = cn_algorithm_of_(conv, &g, pass);
+  if (pass == CN_BACKWARD_WEIGHTS) {
+    const cn_weight_split_ split = cn_weight_split_of_(conv, &g);
+    return split.parts * split.blocks;
+  }
+  if (algorithm == CN_FLAT_) return cn_flat_units_(&g);
+  if (algorithm == CN_WINOGRAD2_ || algorithm == CN_WINOGRAD4_) {
+    const cn_winograd_ w = cn_winograd_setup_(conv, &g, pass);
+    return cn_winograd_units_(&w);
+  }
+  if (pass == CN_FORWARD) return g.count * cn_ceil_div_(g.out_h, cn_forward_block_(conv, &g));
+  return g.count * cn_ceil_div_(g.in_h, cn_backward_block_(&g));
+}
+
+CN_API size_t cn_conv2d_workspace(const cn_conv2d *conv, cn_pass pass) {
+  const cn_geometry_ g = cn_geometry_of_(conv);
+  const cn_algorithm_ algorithm = cn_algorithm_of_(conv, &g, pass);
+  const size_t filters = (size_t)g.filters, out = (size_t)g.out_h * (size_t)g.out_w * filters;
+  const size_t padded = (size_t)g.padded_h * (size_t)g.padded_w * (size_t)g.channels;
+  size_t floats = 8 * CN_SLACK_;
+  if (algorithm == CN_FLAT_) return CN_ALIGNMENT_;
+  if (algorithm == CN_WINOGRAD2_ || algorithm == CN_WINOGRAD4_) {
+    const cn_winograd_ w = cn_winograd_setup_(conv, &g, pass);
+    return cn_winograd_workspace_(&w, pass == CN_BACKWARD_INPUT && conv->pool);
+  }
+  if (pass == CN_FORWARD) {
+    floats +=
+        (conv->pool ? 2 * (size_t)g.out_w * filters : 0) + (cn_needs_padding_(&g) ? padded : 0);
+  } else if (pass == CN_BACKWARD_INPUT) {
+    const size_t margins = (size_t)(cn_backward_left_(&g) + cn_backward_right_(&g));
+    floats += (size_t)g.out_h * ((size_t)g.out_w + margins) * filters;
+    if (g.window.padding != CN_PADDING_ZERO)
+      floats += (size_t)(g.in_h + g.window.pad_top + g.window.pad_bottom) *
+                (size_t)(g.in_w + g.window.pad_left + g.window.pad_right) * (size_t)g.channels;
+  } else {
+    floats += padded;
+    if (algorithm == CN_SPARSE_)
+      floats += 2 * ((size_t)g.y_h * (size_t)g.y_w + 2) * filters + CN_SLACK_;
+    else if (conv->pool && algorithm != CN_FEW_)
+      floats += out;
+  }
+  return floats * sizeof(float) + cn_taps_bytes_(&g) + CN_ALIGNMENT_;
+}
+
+CN_API void cn_conv2d_forward(const cn_conv2d *conv, const float *x, const float *packed,
+                              const float *bias, float *y, uint8_t *argmax, int begin, int end,
+                              void *workspace) {
+  const cn_geometry_ g = cn_geometry_of_(conv);
+  const cn_algorithm_ algorithm = cn_algorithm_of_(conv, &g, CN_FORWARD);
+  int unit;
+  if (algorithm == CN_WINOGRAD2_ || algorithm == CN_WINOGRAD4_) {
+    cn_winograd_ w = cn_winograd_setup_(conv, &g, CN_FORWARD);
+    w.source = x, w.packed = packed, w.bias = bias, w.y = y, w.argmax = argmax;
+    for (unit = begin; unit < end; unit++) cn_winograd_unit_(&w, unit, (char *)workspace);
+  } else {
+    for (unit = begin; unit < end; unit++) {
+      if (algorithm == CN_FLAT_)
+        cn_flat_unit_(&g, x, g.channels, packed, bias, conv->relu, y, g.filters, unit);
+      else
+        cn_forward_direct_(conv, &g, x, packed, bias, y, argmax, unit, (char *)workspace);
+    }
+  }
+}
+
+CN_API void cn_conv2d_backward_input(const cn_conv2d *conv, const float *dy, const uint8_t *argmax,
+                                     const float *packed, float *dx, int begin, int end,
+                                     void *workspace) {
+  const cn_geometry_ g = cn_geometry_of_(conv);
+  const cn_algorithm_ algorithm = cn_algorithm_of_(conv, &g, CN_BACKWARD_INPUT);
+  int unit;
+  CN_ASSERT(!conv->pool || argmax);
+  if (algorithm == CN_WINOGRAD2_ || algorithm == CN_WINOGRAD4_) {
+    cn_winograd_ w = cn_winograd_setup_(conv, &g, CN_BACKWARD_INPUT);
+    w.source = dy, w.spread = conv->pool ? argmax : NULL, w.packed = packed, w.y = dx;
+    for (unit = begin; unit < end; unit++) cn_winograd_unit_(&w, unit, (char *)workspace);
+  } else {
+    for (unit = begin; unit < end; unit++) {
+      if (algorithm == CN_FLAT_)
+        cn_flat_unit_(&g, dy, g.filters, packed, NULL, 0, dx, g.channels, unit);
+      else
+        cn_backward_input_direct_(conv, &g, dy, argmax, packed, dx, unit, (char *)workspace);
+    }
+  }
+}
+
+CN_API void cn_conv2d_backward_weights(const cn_conv2d *conv, const float *x, const float *dy,
+                                       const uint8_t *argmax, float *partial, int begin, int end,
+                                       void *workspace) {
+  const cn_geometry_ g = cn_geometry_of_(conv);
+  int unit;
+  CN_ASSERT(!conv->pool || argmax);
+  for (unit = begin; unit < end; unit++)
+    cn_backward_weights_unit_(conv, &g, x, dy, argmax, partial, unit, (char *)workspace);
+}
+
+/* Adds the parts in order, for share `unit` of `units` of the weights. */
+static void cn_sum_parts_(const cn_conv2d *conv, float *partial, float *dweights, int unit,
+                          int units) {
+  const cn_geometry_ g = cn_geometry_of_(conv);
+  const cn_kernels_ *k = cn_current_();
+  const cn_weight_split_ split = cn_weight_split_of_(conv, &g);
+  const int sparse =
+      cn_algorithm_of_(conv, &g, CN_BACKWARD_WEIGHTS) == CN_SPARSE_; /* then filters are rows */
+  const int rows = sparse ? g.filters : g.depth, row_floats = sparse ? split.row_floats : g.filters;
+  const int begin = (int)((int64_t)rows * unit / units),
+            end = (int)((int64_t)rows * (unit + 1) / units);
+  const size_t at = (size_t)begin * (size_t)row_floats,
+               n = (size_t)(end - begin) * (size_t)row_floats;
+  const int run = g.window.width * g.channels;
+  int part, filter, ky, row, i;
+  for (part = 1; part < split.parts; part++)
+    k->add(partial + at, partial + (size_t)part * split.part_floats + at, partial + at, n);
+  if (!sparse) {
+    memcpy(dweights + at, partial + at, n * sizeof *dweights);
+    return;
+  }
+  for (ky = 0; ky < g.window.height; ky++)
+    for (row = 0; row < run; row += 16)
+      for (filter = begin; filter < end; filter++)
+        for (i = row; i < cn_min_(row + 16, run); i++)
+          dweights[(size_t)(ky * run + i) * (size_t)g.filters + (size_t)filter] =
+              partial[(size_t)filter * (size_t)row_floats + (size_t)(ky * split.run_floats + i)];
+}
+
+static void cn_sum_bias_(const cn_conv2d *conv, float *partial, float *dbias) {
+  const cn_geometry_ g = cn_geometry_of_(conv);
+  const cn_weight_split_ split = cn_weight_split_of_(conv, &g);
+  float *bias = partial + split.part_floats - cn_align_floats_((size_t)g.filters);
+  int part;
+  for (part = 1; part < split.parts; part++)
+    cn_current_()->add(bias, bias + (size_t)part * split.part_floats, bias, (size_t)g.filters);
+  memcpy(dbias, bias, (size_t)g.filters * sizeof *dbias);
+}
+
+CN_API void cn_conv2d_sum(const cn_conv2d *conv, float *partial, float *dweights, float *dbias) {
+  cn_sum_parts_(conv, partial, dweights, 0, 1);
+  if (dbias) cn_sum_bias_(conv, partial, dbias);
+}
+
+/* ---- pooling ---- */
+
+CN_API cn_status cn_pool2d_output(const cn_pool2d *pool, cn_shape *out, cn_error *error) {
+  const cn_window w = cn_window_filled_(pool->window);
+  if (cn_window_check_(&pool->window, error)) return CN_ERROR_ARGUMENT;
+  if (cn_shape_check_(pool->in, error)) return CN_ERROR_ARGUMENT;
+  if (pool->kind < CN_POOL_MAX || pool->kind > CN_POOL_MIX ||
+      !(pool->mix >= 0.0f && pool->mix <= 1.0f))
+    return cn_fail_(error, CN_ERROR_ARGUMENT, "pooling kind %d with mix %g is outside the limits",
+                    (int)pool->kind, (double)pool->mix);
+  if (w.pad_top >= w.dilation_y * (w.height - 1) + 1 ||
+      w.pad_bottom >= w.dilation_y * (w.height - 1) + 1 ||
+      w.pad_left >= w.dilation_x * (w.width - 1) + 1 ||
+      w.pad_right >= w.dilation_x * (w.width - 1) + 1)
+    return cn_fail_(error, CN_ERROR_SHAPE, "padding %d,%d,%d,%d would hold whole %dx%d windows",
+                    w.pad_top, w.pad_left, w.pad_bottom, w.pad_right, w.height, w.width);
+  out->count = pool->in.count, out->channels = pool->in.channels;
+  out->height = cn_window_positions(pool->in.height, w.height, w.stride_y, w.dilation_y, w.pad_top,
+                                    w.pad_bottom, w.ceil);
+  out->width = cn_window_positions(pool->in.width, w.width, w.stride_x, w.dilation_x, w.pad_left,
+                                   w.pad_right, w.ceil);
+  if (out->height < 1 || out->width < 1)
+    return cn_fail_(error, CN_ERROR_SHAPE, "window %dx%d does not fit the input %dx%d", w.height,
+                    w.width, pool->in.height, pool->in.width);
+  return CN_OK;
+}
+
+/* The part of window position (oy, ox) inside the image, and the mean's divisor. */
+static cn_pool_at_ cn_pool_locate_(const cn_pool2d *pool, const cn_window *w, int oy, int ox,
+                                   ptrdiff_t *offset) {
+  const int h = pool->in.height, width = pool->in.width, c = pool->in.channels;
+  int top = oy * w->stride_y - w->pad_top, left = ox * w->stride_x - w->pad_left;
+  int bottom = top + w->dilation_y * (w->height - 1), right = left + w->dilation_x * (w->width - 1);
+  cn_pool_at_ at;
+  int counted_rows, counted_columns;
+  at.kind = pool->kind, at.mix = pool->mix, at.channels = c;
+  at.row_step = (ptrdiff_t)w->dilation_y * width * c, at.column_step = (ptrdiff_t)w->dilation_x * c;
+  /* with rounding up, a last window may also reach beyond the padding: never counted */
+  counted_rows = cn_min_(w->height, (h + w->pad_bottom - 1 - top) / w->dilation_y + 1);
+  counted_columns = cn_min_(w->width, (width + w->pad_right - 1 - left) / w->dilation_x + 1);
+  if (top < 0) top += cn_ceil_div_(-top, w->dilation_y) * w->dilation_y;
+  if (left < 0) left += cn_ceil_div_(-left, w->dilation_x) * w->dilation_x;
+  bottom = cn_min_(bottom, h - 1), right = cn_min_(right, width - 1);
+  at.rows = bottom < top ? 0 : (bottom - top) / w->dilation_y + 1;
+  at.columns = right < left ? 0 : (right - left) / w->dilation_x + 1;
+  at.mean_scale = pool->count_padding     ? 1.0f / (float)(counted_rows * counted_columns)
+                  : at.rows && at.columns ? 1.0f / (float)(at.rows * at.columns)
+                                          : 0.0f;
+  *offset = ((ptrdiff_t)top * width + left) * c;
+  return at;
+}
+
+CN_API void cn_pool2d_forward(const cn_pool2d *pool, const float *x, float *y, int begin, int end) {
+  const cn_kernels_ *k = cn_current_();
+  const cn_window w = cn_window_filled_(pool->window);
+  cn_shape out;
+  int image, oy, ox;
+  if (cn_pool2d_output(pool, &out, NULL)) return;
+  for (image = begin; image < end; image++) {
+    const float *from = x + (size_t)image * cn_values_(pool->in);
+    float *to = y + (size_t)image * cn_values_(out);
+    for (oy = 0; oy < out.height; oy++) {
+      for (ox = 0; ox < out.width; ox++, to += out.channels) {
+        ptrdiff_t offset;
+        cn_pool_at_ at = cn_pool_locate_(pool, &w, oy, ox, &offset);
+        at.x = from + offset;
+        k->pool_window(&at, to);
+      }
+    }
+  }
+}
+
+CN_API void cn_pool2d_backward(const cn_pool2d *pool, const float *x, const float *dy, float *dx,
+                               int begin, int end) {
+  const cn_kernels_ *k = cn_current_();
+  const cn_window w = cn_window_filled_(pool->window);
+  cn_shape out;
+  int image, oy, ox;
+  if (cn_pool2d_output(pool, &out, NULL)) return;
+  for (image = begin; image < end; image++) {
+    const float *from = dy + (size_t)image * cn_values_(out);
+    float *to = dx + (size_t)image * cn_values_(pool->in);
+    memset(to, 0, cn_values_(pool->in) * sizeof *to);
+    for (oy = 0; oy < out.height; oy++) {
+      for (ox = 0; ox < out.width; ox++, from += out.channels) {
+        ptrdiff_t offset;
+        cn_pool_at_ at = cn_pool_locate_(pool, &w, oy, ox, &offset);
+        at.x = x + (size_t)image * cn_values_(pool->in) + offset;
+        k->pool_window_backward(&at, from, to + offset);
+      }
+    }
+  }
+}
+
+/* ---- element-wise ---- */
+
+CN_API void cn_relu_forward(const float *x, float *y, size_t n) {
+  cn_current_()->relu_forward(x, y, n);
+}
+CN_API void cn_relu_backward(const float *y, const float *dy, float scale, float *dx, size_t n) {
+  cn_current_()->relu_backward(y, dy, scale, dx, n);
+}
+CN_API void cn_sigmoid_forward(const float *x, float *y, size_t n) {
+  cn_current_()->sigmoid_forward(x, y, n);
+}
+CN_API void cn_sigmoid_backward(const float *y, const float *dy, float *dx, size_t n) {
+  cn_current_()->sigmoid_backward(y, dy, dx, n);
+}
+CN_API void cn_tanh_forward(const float *x, float *y, size_t n) {
+  cn_current_()->tanh_forward(x, y, n);
+}
+CN_API void cn_tanh_backward(const float *y, const float *dy, float *dx, size_t n) {
+  cn_current_()->tanh_backward(y, dy, dx, n);
+}
+CN_API void cn_add(const float *a, const float *b, float *y, size_t n) {
+  cn_current_()->add(a, b, y, n);
+}
+
+/* One 64-bit number decides for four neighbours, 16 bits each. */
+CN_API void cn_dropout(const float *x, float *y, size_t begin, size_t end, float rate,
+                       uint64_t seed) {
+  const uint32_t threshold = (uint32_t)(rate * 65536.0f + 0.5f);
+  const float scale = 1.0f / (1.0f - rate);
+  size_t i, j;
+  CN_ASSERT(begin % 4 == 0);
+  for (i = begin; i < end; i += 4) {
+    uint64_t bits = cn_mix_(seed, i / 4);
+    for (j = i; j < i + 4 && j < end; j++, bits >>= 16)
+      y[j] = (bits & 0xFFFFu) < threshold ? 0.0f : x[j] * scale;
+  }
+}
+
+CN_API void cn_copy_channels(const float *x, size_t x_pitch, float *y, size_t y_pitch, size_t rows,
+                             size_t channels) {
+  size_t row;
+  for (row = 0; row < rows; row++)
+    memcpy(y + row * y_pitch, x + row * x_pitch, channels * sizeof *y);
+}
+
+/* ---- batch normalisation ---- */
+
+CN_API int cn_batchnorm_parts(size_t rows) {
+  return (int)((rows + CN_STATISTICS_ROWS - 1) / CN_STATISTICS_ROWS);
+}
+
+static size_t cn_part_rows_(size_t rows, int part) {
+  const size_t first = (size_t)part * CN_STATISTICS_ROWS;
+  return rows - first < CN_STATISTICS_ROWS ? rows - first : CN_STATISTICS_ROWS;
+}
+
+/* Sums about the part's first row keep digits where the mean is far from 0; then they are moved to
+   0. */
+CN_API void cn_batchnorm_statistics(const float *x, size_t rows, int channels, double *sums,
+                                    int begin, int end) {
+  int part, c;
+  for (part = begin; part < end; part++) {
+    const float *from = x + (size_t)part * CN_STATISTICS_ROWS * (size_t)channels;
+    double *sum = sums + (size_t)part * 2 * (size_t)channels;
+    const double n = (double)cn_part_rows_(rows, part);
+    cn_current_()->part_sums(from, from, (size_t)n, channels, NULL, NULL, sum);
+    for (c = 0; c < channels; c++) {
+      const double centre = (double)from[c];
+      sum[channels + c] += centre * (2.0 * sum[c] + n * centre);
+      sum[c] += n * centre;
+    }
+  }
+}
+
+CN_API void cn_batchnorm_finish(const double *sums, size_t rows, int channels, float eps,
+                                float momentum, float *mean, float *inverse_deviation,
+                                float *running_mean, float *running_variance) {
+  const int parts = cn_batchnorm_parts(rows);
+  const double n = (double)rows;
+  int c, part;
+  for (c = 0; c < channels; c++) {
+    double sum = 0.0, squares = 0.0, average, variance;
+    for (part = 0; part < parts; part++) {
+      sum += sums[(size_t)(2 * part) * (size_t)channels + (size_t)c];
+      squares += sums[(size_t)(2 * part + 1) * (size_t)channels + (size_t)c];
+    }
+    average = sum / n, variance = squares / n - average * average;
+    if (variance < 0.0) variance = 0.0;
+    mean[c] = (float)average, inverse_deviation[c] = (float)(1.0 / sqrt(variance + (double)eps));
+    if (running_mean) {
+      const double unbiased = rows > 1 ? variance * n / (n - 1.0) : variance;
+      running_mean[c] = (1.0f - momentum) * running_mean[c] + momentum * (float)average;
+      running_variance[c] = (1.0f - momentum) * running_variance[c] + momentum * (float)unbiased;
+    }
+  }
+}
+
+CN_API void cn_batchnorm_forward(const float *x, int channels, const float *mean,
+                                 const float *inverse_deviation, const float *scale,
+                                 const float *shift, int relu, float *y, size_t begin_row,
+                                 size_t end_row) {
+  cn_current_()->normalise(x + begin_row * (size_t)channels, mean, inverse_deviation, scale, shift,
+                           relu, channels, y + begin_row * (size_t)channels, end_row - begin_row);
+}
+
+CN_API void cn_batchnorm_backward_sums(const float *x, const float *dy, size_t rows, int channels,
+                                       const float *mean, const float *inverse_deviation,
+                                       double *sums, int begin, int end) {
+  int part;
+  for (part = begin; part < end; part++) {
+    const size_t at = (size_t)part * CN_STATISTICS_ROWS * (size_t)channels;
+    cn_current_()->part_sums(dy + at, x + at, cn_part_rows_(rows, part), channels, mean,
+                             inverse_deviation, sums + (size_t)part * 2 * (size_t)channels);
+  }
+}
+
+CN_API void cn_batchnorm_backward_finish(const double *sums, size_t rows, int channels,
+                                         float *dscale, float *dshift) {
+  const int parts = cn_batchnorm_parts(rows);
+  int c, part;
+  for (c = 0; c < channels; c++) {
+    double sum = 0.0, product = 0.0;
+    for (part = 0; part < parts; part++) {
+      sum += sums[(size_t)(2 * part) * (size_t)channels + (size_t)c];
+      product += sums[(size_t)(2 * part + 1) * (size_t)channels + (size_t)c];
+    }
+    dshift[c] = (float)sum, dscale[c] = (float)product;
+  }
+}
+
+/* dx = scale * inverse_deviation * (dy - dshift / n - normalised x * dscale / n) */
+CN_API void cn_batchnorm_backward(const float *x, const float *dy, size_t rows, int channels,
+                                  const float *mean, const float *inverse_deviation,
+                                  const float *scale, const float *dscale, const float *dshift,
+                                  int frozen, float *dx, size_t begin_row, size_t end_row) {
+  const size_t at = begin_row * (size_t)channels;
+  cn_current_()->normalise_backward(x + at, dy + at, mean, inverse_deviation, scale, dscale, dshift,
+                                    frozen ? 0.0f : 1.0f / (float)rows, channels, dx + at,
+                                    end_row - begin_row);
+}
+
+/* ---- losses ---- */
+
+static float cn_row_max_(const float *x, int n) {
+  float most = -INFINITY;
+  int i;
+  for (i = 0; i < n; i++) most = x[i] > most ? x[i] : most;
+  return most;
+}
+
+CN_API void cn_softmax(const float *x, float *p, size_t rows, int classes) {
+  const cn_kernels_ *k = cn_current_();
+  size_t row;
+  int i;
+  for (row = 0; row < rows; row++, x += classes, p += classes) {
+    const float sum = k->exp_shifted(x, cn_row_max_(x, classes), p, (size_t)classes);
+    for (i = 0; i < classes; i++) p[i] /= sum;
+  }
+}
+
+CN_API double cn_softmax_loss(const float *logits, const int *labels, const float *class_weights,
+                              int classes, float scale, float *probabilities, float *gradient,
+                              size_t begin, size_t end) {
+  const cn_kernels_ *k = cn_current_();
+  double total = 0.0;
+  size_t row;
+  int i;
+  for (row = begin; row < end; row++) {
+    const size_t at = row * (size_t)classes;
+    const int label = labels[row];
+    const float weight = class_weights ? class_weights[label] : 1.0f;
+    const float most = cn_row_max_(logits + at, classes), truth = logits[at + (size_t)label];
+    const float sum = k->exp_shifted(logits + at, most, gradient + at, (size_t)classes);
+    total += (double)weight * (log((double)sum) - ((double)truth - (double)most));
+    for (i = 0; i < classes; i++) {
+      const float p = gradient[at + (size_t)i] / sum;
+      if (probabilities) probabilities[at + (size_t)i] = p;
+      gradient[at + (size_t)i] = scale * weight * (i == label ? p - 1.0f : p);
+    }
+  }
+  return total;
+}
+
+CN_API double cn_sigmoid_loss(const float *logits, const float *targets, int classes, float scale,
+                              float *probabilities, float *gradient, size_t begin, size_t end) {
+  double total = 0.0;
+  size_t i;
+  for (i = begin * (size_t)classes; i < end * (size_t)classes; i++) {
+    const double x = (double)logits[i], t = (double)targets[i], e = exp(-fabs(x));
+    const double s = x >= 0.0 ? 1.0 / (1.0 + e) : e / (1.0 + e);
+    total += (x > 0.0 ? x : 0.0) - t * x + log1p(e);
+    if (x != x) total += x; /* the comparison above would hide NaN */
+    if (probabilities) probabilities[i] = (float)s;
+    gradient[i] = scale * (float)(s - t);
+  }
+  return total;
+}
+
+CN_API double cn_squared_loss(const float *y, const float *targets, int classes, float scale,
+                              float *gradient, size_t begin, size_t end) {
+  double total = 0.0;
+  size_t i;
+  for (i = begin * (size_t)classes; i < end * (size_t)classes; i++) {
+    const double difference = (double)y[i] - (double)targets[i];
+    total += 0.5 * difference * difference;
+    gradient[i] = scale * (float)difference;
+  }
+  return total;
+}
+
+CN_API void cn_update_weights(const cn_update *update, float *w, const float *g, float *first,
+                              float *second, size_t n) {
+  cn_current_()->update(update, w, g, first, second, n);
+}
+
+/* ==== layer 2: networks ======================================================================= */
+
+typedef enum cn_role_ {
+  CN_WEIGHT_,
+  CN_BIAS_ROLE_,
+  CN_RUNNING_MEAN_,
+  CN_RUNNING_VARIANCE_
+} cn_role_;
+
+typedef struct
+    cn_tensor_ { /* a parameter tensor; its values stand at `offset` of the network's array */
+  char name[CN_MAX_NAME + 16];
+  cn_role_ role;
+  int node, rank, dims[4], frozen;
+  int plain; /* 1: same order in memory and file; 0: a convolution's or dense layer's weights */
+  size_t offset, count;
+} cn_tensor_;
+
+typedef struct cn_text_ { /* a growing text; failed: memory ran out */
+  char *data;
+  size_t length, capacity;
+  int failed;
+} cn_text_;
+
+struct cn_network {
+  cn_node *nodes;
+  int node_count, node_capacity;
+  cn_tensor_ *tensors;
+  int tensor_count, tensor_capacity;
+  float *values; /* all tensors, each aligned */
+  size_t value_count;
+  uint64_t version; /* changes whenever a value may have changed */
+  int users;        /* predictors and trainers */
+  cn_text_ text;
+  char **notes; /* key, value, key, value, ... sorted by key */
+  int note_count;
+};
+
+/* ---- text ---- */
+
+static void cn_text_add_(cn_text_ *text, const char *format, ...) {
+  va_list arguments;
+  int more;
+  va_start(arguments, format);
+  more = vsnprintf(NULL, 0, format, arguments);
+  va_end(arguments);
+  if (more < 0) text->failed = 1;
+  if (text->failed) return;
+  if (text->length + (size_t)more + 1 > text->capacity) {
+    const size_t capacity = 2 * (text->length + (size_t)more + 1);
+    char *data = (char *)CN_MALLOC(capacity);
+    if (!data) {
+      text->failed = 1;
+      return;
+    }
+    if (text->length) memcpy(data, text->data, text->length);
+    CN_FREE(text->data);
+    text->data = data, text->capacity = capacity;
+  }
+  va_start(arguments, format);
+  vsnprintf(text->data + text->length, text->capacity - text->length, format, arguments);
+  va_end(arguments);
+  text->length += (size_t)more;
+}
+
+static char *cn_copy_text_(const char *text, size_t length) {
+  char *copy = (char *)CN_MALLOC(length + 1);
+  if (!copy) return NULL;
+  memcpy(copy, text, length);
+  copy[length] = 0;
+  return copy;
+}
+
+/* What each kind of node is called in text, and the options it takes. */
+enum {
+  CN_TAKES_WINDOW_ = 1,
+  CN_TAKES_GROUPS_ = 2,
+  CN_TAKES_WEIGHTS_ = 4,
+  CN_TAKES_MIX_ = 8,
+  CN_TAKES_COUNT_ = 16,
+  CN_TAKES_NORM_ = 32,
+  CN_TAKES_FILTERS_ = 64,
+  CN_TAKES_RATE_ = 128,
+  CN_TAKES_SHAPE_ = 256
+};
+typedef struct cn_op_info_ {
+  const char *name;
+  int takes, most_inputs;
+} cn_op_info_;
+static const cn_op_info_ cn_ops_[] = {
+    {"input", CN_TAKES_SHAPE_, 0},
+    {"conv", CN_TAKES_FILTERS_ | CN_TAKES_WINDOW_ | CN_TAKES_GROUPS_ | CN_TAKES_WEIGHTS_, 1},
+    {"dense", CN_TAKES_FILTERS_ | CN_TAKES_WEIGHTS_, 1},
+    {"maxpool", CN_TAKES_WINDOW_, 1},
+    {"minpool", CN_TAKES_WINDOW_, 1},
+    {"meanpool", CN_TAKES_WINDOW_ | CN_TAKES_COUNT_, 1},
+    {"mixpool", CN_TAKES_WINDOW_ | CN_TAKES_COUNT_ | CN_TAKES_MIX_, 1},
+    {"globalmean", 0, 1},
+    {"relu", 0, 1},
+    {"sigmoid", 0, 1},
+    {"tanh", 0, 1},
+    {"batchnorm", CN_TAKES_NORM_, 1},
+    {"dropout", CN_TAKES_RATE_, 1},
+    {"add", 0, CN_MAX_INPUTS},
+    {"concat", 0, CN_MAX_INPUTS},
+    {"softmax", 0, 1}};
+#define CN_OP_COUNT_ ((int)(sizeof cn_ops_ / sizeof cn_ops_[0]))
+
+static const char *const cn_padding_names_[] = {"zero", "replicate", "wrap"};
+static const char *const cn_init_names_[] = {"glorot", "he", "gaussian", "constant"};
+
+static int cn_is_pool_(cn_op op) {
+  return op >= CN_OP_MAXPOOL && op <= CN_OP_MIXPOOL;
+}
+
+CN_API cn_node cn_node_defaults(cn_op op) {
+  cn_node node;
+  memset(&node, 0, sizeof node);
+  node.op = op, node.groups = 1, node.bias = 1, node.mix = 0.5f, node.eps = 1e-5f,
+  node.momentum = 0.1f;
+  node.rate = 0.5f, node.init = CN_INIT_GLOROT;
+  return node;
+}
+
+CN_API cn_network *cn_network_create(cn_error *error) {
+  cn_network *net = (cn_network *)CN_MALLOC(sizeof *net);
+  if (!net) {
+    cn_fail_(error, CN_ERROR_MEMORY, "no memory for a network");
+    return NULL;
+  }
+  memset(net, 0, sizeof *net);
+  net->version = 1;
+  return net;
+}
+
+CN_API void cn_network_free(cn_network *net) {
+  int i;
+  if (!net) return;
+  CN_ASSERT(net->users == 0);
+  for (i = 0; i < 2 * net->note_count; i++) CN_FREE(net->notes[i]);
+  CN_FREE(net->notes);
+  CN_FREE(net->nodes);
+  CN_FREE(net->tensors);
+  CN_FREE(net->text.data);
+  cn_release_(net->values);
+  CN_FREE(net);
+}
+
+CN_API int cn_network_node_count(const cn_network *net) {
+  return net->node_count;
+}
+
+CN_API const cn_node *cn_network_node(const cn_network *net, int index) {
+  return index >= 0 && index < net->node_count ? &net->nodes[index] : NULL;
+}
+
+CN_API int cn_network_find(const cn_network *net, const char *name) {
+  int i;
+  for (i = 0; i < net->node_count; i++)
+    if (strcmp(net->nodes[i].name, name) == 0) return i;
+  return -1;
+}
+
+/* Doubles an array when it is full. */
+static int cn_grow_(void **items, int count, int *capacity, size_t item_bytes) {
+  void *larger;
+  if (count < *capacity) return 1;
+  if (*capacity > INT_MAX / 4) return 0;
+  larger = CN_MALLOC((size_t)(2 * *capacity + 16) * item_bytes);
+  if (!larger) return 0;
+  if (count) memcpy(larger, *items, (size_t)count * item_bytes);
+  CN_FREE(*items);
+  *items = larger, *capacity = 2 * *capacity + 16;
+  return 1;
+}
+
+/* ---- shape inference ---- */
+
+static cn_conv2d cn_node_conv_(const cn_node *node, cn_shape in) {
+  cn_conv2d conv;
+  if (node->op == CN_OP_DENSE) return cn_dense(in.count, (int)cn_values_(in), node->filters, 0);
+  memset(&conv, 0, sizeof conv);
+  conv.in = in, conv.filters = node->filters, conv.groups = node->groups,
+  conv.window = node->window;
+  return conv;
+}
+
+/* A pooling window's stride is its size unless it says otherwise. */
+static cn_pool2d cn_node_pool_(const cn_node *node, cn_shape in) {
+  cn_pool2d pool;
+  memset(&pool, 0, sizeof pool);
+  pool.in = in, pool.window = node->window, pool.mix = node->mix,
+  pool.count_padding = node->count_padding;
+  pool.kind = node->op == CN_OP_MAXPOOL   ? CN_POOL_MAX
+              : node->op == CN_OP_MINPOOL ? CN_POOL_MIN
+              : node->op == CN_OP_MIXPOOL ? CN_POOL_MIX
+                                          : CN_POOL_MEAN;
+  if (node->op == CN_OP_GLOBALMEAN) pool.window.height = in.height, pool.window.width = in.width;
+  if (pool.window.stride_y == 0) pool.window.stride_y = pool.window.height;
+  if (pool.window.stride_x == 0) pool.window.stride_x = pool.window.width;
+  return pool;
+}
+
+static cn_status cn_infer_shape_(const cn_network *net, cn_node *node, cn_error *error) {
+  const cn_shape none = {1, 0, 0, 0};
+  const cn_shape in = node->input_count ? net->nodes[node->inputs[0]].shape : none;
+  int i;
+  node->shape = node->op == CN_OP_INPUT ? node->shape : in;
+  switch (node->op) {
+  case CN_OP_INPUT:
+    node->shape.count = 1;
+    return cn_shape_check_(node->shape, error);
+  case CN_OP_CONV: {
+    const cn_conv2d conv = cn_node_conv_(node, in);
+    return cn_conv2d_output(&conv, &node->shape, error);
+  }
+  case CN_OP_DENSE: {
+    const cn_conv2d conv = cn_node_conv_(node, in);
+    const cn_status status = cn_conv2d_output(&conv, &node->shape, error);
+    node->shape.width = 1;
+    return status;
+  }
+  case CN_OP_MAXPOOL:
+  case CN_OP_MINPOOL:
+  case CN_OP_MEANPOOL:
+  case CN_OP_MIXPOOL:
+  case CN_OP_GLOBALMEAN: {
+    const cn_pool2d pool = cn_node_pool_(node, in);
+    return cn_pool2d_output(&pool, &node->shape, error);
+  }
+  case CN_OP_BATCHNORM:
+    if (!(node->eps > 0.0f && node->eps < 1.0f) ||
+        !(node->momentum >= 0.0f && node->momentum <= 1.0f))
+      return cn_fail_(error, CN_ERROR_ARGUMENT,
+                      "eps %g is outside (0, 1) or momentum %g outside [0, 1]", (double)node->eps,
+                      (double)node->momentum);
+    return CN_OK;
+  case CN_OP_DROPOUT:
+    if (!(node->rate >= 0.0f && node->rate < 1.0f))
+      return cn_fail_(error, CN_ERROR_ARGUMENT, "dropout rate %g is outside [0, 1)",
+                      (double)node->rate);
+    return CN_OK;
+  case CN_OP_ADD:
+    for (i = 1; i < node->input_count; i++) {
+      const cn_shape s = net->nodes[node->inputs[i]].shape;
+      if (s.height != in.height || s.width != in.width || s.channels != in.channels)
+        return cn_fail_(error, CN_ERROR_SHAPE,
+                        "cannot add %s, which is %dx%dx%d, to %s, which is %dx%dx%d",
+                        net->nodes[node->inputs[i]].name, s.height, s.width, s.channels,
+                        net->nodes[node->inputs[0]].name, in.height, in.width, in.channels);
+    }
+    return CN_OK;
+  case CN_OP_CONCAT:
+    for (i = 1; i < node->input_count; i++) {
+      const cn_shape s = net->nodes[node->inputs[i]].shape;
+      if (s.height != in.height || s.width != in.width)
+        return cn_fail_(error, CN_ERROR_SHAPE,
+                        "cannot join %s, which is %dx%d, with %s, which is %dx%d",
+                        net->nodes[node->inputs[i]].name, s.height, s.width,
+                        net->nodes[node->inputs[0]].name, in.height, in.width);
+      node->shape.channels += s.channels;
+    }
+    return cn_shape_check_(node->shape, error);
+  default:
+    return CN_OK;
+  }
+}
+
+/* ---- adding a node ---- */
+
+static int cn_name_is_valid_(const char *name) {
+  size_t length = strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-");
+  return length > 0 && length < CN_MAX_NAME && name[length] == 0;
+}
+
+/* conv1, conv2, ...: the kind and how many of it there are. */
+static void cn_default_name_(const cn_node *nodes, int count, cn_op op, char *name) {
+  int i, number = 1;
+  for (i = 0; i < count; i++) number += nodes[i].op == op;
+  if (op == CN_OP_INPUT)
+    snprintf(name, CN_MAX_NAME, "input");
+  else
+    snprintf(name, CN_MAX_NAME, "%s%d", cn_ops_[op].name, number);
+}
+
+static cn_status cn_check_node_(cn_network *net, cn_node *node, cn_error *error) {
+  const int op = (int)node->op;
+  int i;
+  if (net->users)
+    return cn_fail_(error, CN_ERROR_ARGUMENT,
+                    "the network is in use by a predictor or trainer and cannot grow");
+  if (op < 0 || op >= CN_OP_COUNT_)
+    return cn_fail_(error, CN_ERROR_ARGUMENT, "unknown kind of node %d", op);
+  if (node->name[0] == 0) cn_default_name_(net->nodes, net->node_count, node->op, node->name);
+  if (memchr(node->name, 0, CN_MAX_NAME) == NULL || !cn_name_is_valid_(node->name))
+    return cn_fail_(error, CN_ERROR_ARGUMENT,
+                    "%.60s is no name for a node: letters, digits, _ . - and fewer than %d of them",
+                    node->name, CN_MAX_NAME);
+  if (cn_network_find(net, node->name) >= 0)
+    return cn_fail_(error, CN_ERROR_ARGUMENT, "there already is a node %s", node->name);
+  if ((node->op == CN_OP_INPUT) != (net->node_count == 0))
+    return cn_fail_(error, CN_ERROR_ARGUMENT,
+                    net->node_count ? "%s: only the first node can be an input"
+                                    : "%s: the first node must be an input",
+                    node->name);
+  if (node->input_count == 0 && node->op != CN_OP_INPUT)
+    node->input_count = 1, node->inputs[0] = net->node_count - 1;
+  if (node->input_count < 0 || node->input_count > cn_ops_[node->op].most_inputs)
+    return cn_fail_(error, CN_ERROR_ARGUMENT, "%s takes at most %d input%s", node->name,
+                    cn_ops_[node->op].most_inputs, cn_ops_[node->op].most_inputs == 1 ? "" : "s");
+  if (node->input_count < 2 && cn_ops_[op].most_inputs > 1)
+    return cn_fail_(error, CN_ERROR_ARGUMENT, "%s needs at least two inputs, as in %s from=a,b",
+                    node->name, cn_ops_[op].name);
+  for (i = 0; i < node->input_count; i++) {
+    if (node->inputs[i] < 0 || node->inputs[i] >= net->node_count)
+      return cn_fail_(error, CN_ERROR_ARGUMENT, "%s reads node %d, which does not exist yet",
+                      node->name, node->inputs[i]);
+    if (net->nodes[node->inputs[i]].op == CN_OP_SOFTMAX)
+      return cn_fail_(error, CN_ERROR_ARGUMENT, "%s cannot follow softmax, which must come last",
+                      node->name);
+  }
+  return CN_OK;
+}
+
+static int cn_add_tensor_(cn_network *net, int node, const char *suffix, cn_role_ role, int plain,
+                          int rank, const int *dims) {
+  cn_tensor_ *tensor;
+  int i;
+  if (!cn_grow_((void **)&net->tensors, net->tensor_count, &net->tensor_capacity,
+                sizeof *net->tensors))
+    return 0;
+  tensor = &net->tensors[net->tensor_count];
+  memset(tensor, 0, sizeof *tensor);
+  snprintf(tensor->name, sizeof tensor->name, "%s.%s", net->nodes[node].name, suffix);
+  tensor->role = role, tensor->node = node, tensor->plain = plain, tensor->rank = rank,
+  tensor->count = 1;
+  for (i = 0; i < rank; i++) tensor->dims[i] = dims[i], tensor->count *= (size_t)dims[i];
+  tensor->offset = net->value_count;
+  net->value_count += cn_align_floats_(tensor->count);
+  net->tensor_count++;
+  return 1;
+}
+
+static int cn_add_tensors_(cn_network *net, int index) {
+  const cn_node *node = &net->nodes[index];
+  const cn_shape none = {1, 1, 1, 1};
+  const cn_shape in = node->input_count ? net->nodes[node->inputs[0]].shape : none;
+  int dims[4];
+  if (node->op == CN_OP_CONV) {
+    dims[0] = node->filters, dims[1] = in.channels / (node->groups ? node->groups : 1);
+    dims[2] = node->window.height, dims[3] = node->window.width;
+    if (!cn_add_tensor_(net, index, "weight", CN_WEIGHT_, 0, 4, dims)) return 0;
+    return !node->bias || cn_add_tensor_(net, index, "bias", CN_BIAS_ROLE_, 1, 1, dims);
+  }
+  if (node->op == CN_OP_DENSE) {
+    dims[0] = node->filters, dims[1] = (int)cn_values_(in);
+    if (!cn_add_tensor_(net, index, "weight", CN_WEIGHT_, 0, 2, dims)) return 0;
+    return !node->bias || cn_add_tensor_(net, index, "bias", CN_BIAS_ROLE_, 1, 1, dims);
+  }
+  if (node->op == CN_OP_BATCHNORM) {
+    dims[0] = in.channels;
+    return cn_add_tensor_(net, index, "weight", CN_BIAS_ROLE_, 1, 1, dims) &&
+           cn_add_tensor_(net, index, "bias", CN_BIAS_ROLE_, 1, 1, dims) &&
+           cn_add_tensor_(net, index, "running_mean", CN_RUNNING_MEAN_, 1, 1, dims) &&
+           cn_add_tensor_(net, index, "running_var", CN_RUNNING_VARIANCE_, 1, 1, dims);
+  }
+  return 1;
+}
+
+/* Moves the values to an array that has room for the new tensors. */
+static int cn_grow_values_(cn_network *net, size_t old_count) {
+  float *values;
+  if (net->value_count == old_count) return 1;
+  values = (float *)cn_allocate_(net->value_count * sizeof(float));
+  if (!values) return 0;
+  if (old_count) memcpy(values, net->values, old_count * sizeof(float));
+  cn_release_(net->values);
+  net->values = values;
+  return 1;
+}
+
+CN_API int cn_network_add(cn_network *net, const cn_node *source, cn_error *error) {
+  const int tensor_count = net->tensor_count;
+  const size_t value_count = net->value_count;
+  cn_node node = *source;
+  cn_error inner;
+  memset(&inner, 0, sizeof inner);
+  if (cn_check_node_(net, &node, error)) return -1;
+  if (cn_infer_shape_(net, &node, &inner)) {
+    cn_fail_(error, inner.status, "%.90s: %.220s", node.name, inner.message);
+    return -1;
+  }
+  if (cn_grow_((void **)&net->nodes, net->node_count, &net->node_capacity, sizeof *net->nodes)) {
+    net->nodes[net->node_count++] = node;
+    if (cn_add_tensors_(net, net->node_count - 1) && cn_grow_values_(net, value_count)) {
+      net->version++;
+      net->text.length = 0;
+      return net->node_count - 1;
+    }
+    net->node_count--, net->tensor_count = tensor_count, net->value_count = value_count;
+  }
+  cn_fail_(error, CN_ERROR_MEMORY, "%s: no memory for %zu values", node.name, net->value_count);
+  return -1;
+}
+
+/* ---- canonical text ---- */
+
+static void cn_write_size_(cn_text_ *text, const char *key, int height, int width, int standard) {
+  if (height == standard && width == standard) return;
+  if (height == width)
+    cn_text_add_(text, " %s=%d", key, height);
+  else
+    cn_text_add_(text, " %s=%dx%d", key, height, width);
+}
+
+static void cn_write_window_(cn_text_ *text, const cn_node *node) {
+  const cn_window w = cn_window_filled_(node->window);
+  cn_text_add_(text, " %dx%d", w.height, w.width);
+  if (cn_is_pool_(node->op)) {
+    const int stride_y = node->window.stride_y ? node->window.stride_y : w.height;
+    const int stride_x = node->window.stride_x ? node->window.stride_x : w.width;
+    if (stride_y != w.height || stride_x != w.width)
+      cn_write_size_(text, "stride", stride_y, stride_x, 0);
+  } else {
+    cn_write_size_(text, "stride", w.stride_y, w.stride_x, 1);
+  }
+  cn_write_size_(text, "dilation", w.dilation_y, w.dilation_x, 1);
+  if (w.pad_top == w.pad_bottom && w.pad_left == w.pad_right)
+    cn_write_size_(text, "pad", w.pad_top, w.pad_left, 0);
+  else
+    cn_text_add_(text, " pad=%d,%d,%d,%d", w.pad_top, w.pad_left, w.pad_bottom, w.pad_right);
+  if (w.padding != CN_PADDING_ZERO) cn_text_add_(text, " padding=%s", cn_padding_names_[w.padding]);
+  if (w.ceil) cn_text_add_(text, " ceil=yes");
+}
+
+static void cn_write_node_(cn_text_ *text, const cn_network *net, int index) {
+  const cn_node *node = &net->nodes[index];
+  const int takes = cn_ops_[node->op].takes;
+  int i;
+  char name[CN_MAX_NAME];
+  cn_default_name_(net->nodes, index, node->op, name);
+  if (strcmp(name, node->name) != 0) cn_text_add_(text, "%s: ", node->name);
+  cn_text_add_(text, "%s", cn_ops_[node->op].name);
+  if (takes & CN_TAKES_SHAPE_)
+    cn_text_add_(text, " %dx%dx%d", node->shape.height, node->shape.width, node->shape.channels);
+  if (takes & CN_TAKES_FILTERS_) cn_text_add_(text, " %d", node->filters);
+  if (takes & CN_TAKES_RATE_) cn_text_add_(text, " %.9g", (double)node->rate);
+  if (takes & CN_TAKES_WINDOW_) cn_write_window_(text, node);
+  if ((takes & CN_TAKES_GROUPS_) && node->groups > 1)
+    cn_text_add_(text, " groups=%d", node->groups);
+  if (takes & CN_TAKES_MIX_) cn_text_add_(text, " mix=%.9g", (double)node->mix);
+  if ((takes & CN_TAKES_COUNT_) && node->count_padding) cn_text_add_(text, " count=all");
+  if ((takes & CN_TAKES_WEIGHTS_) && !node->bias) cn_text_add_(text, " bias=no");
+  if ((takes & CN_TAKES_WEIGHTS_) && node->init != CN_INIT_GLOROT) {
+    cn_text_add_(text, " init=%s", cn_init_names_[node->init]);
+    if (node->init != CN_INIT_HE) cn_text_add_(text, ":%.9g", (double)node->init_value);
+  }
+  if ((takes & CN_TAKES_NORM_) && node->eps != 1e-5f)
+    cn_text_add_(text, " eps=%.9g", (double)node->eps);
+  if ((takes & CN_TAKES_NORM_) && node->momentum != 0.1f)
+    cn_text_add_(text, " momentum=%.9g", (double)node->momentum);
+  if (node->input_count > 1 || (node->input_count == 1 && node->inputs[0] != index - 1))
+    for (i = 0; i < node->input_count; i++)
+      cn_text_add_(text, "%s%s", i ? "," : " from=", net->nodes[node->inputs[i]].name);
+  cn_text_add_(text, "\n");
+}
+
+CN_API const char *cn_network_text(cn_network *net) {
+  int i;
+  net->text.length = 0, net->text.failed = 0;
+  cn_text_add_(&net->text, "");
+  for (i = 0; i < net->node_count; i++) cn_write_node_(&net->text, net, i);
+  return net->text.failed ? NULL : net->text.data;
+}
+
+/* ---- parsing ---- */
+
+typedef struct cn_word_ { /* a piece of the line between blanks */
+  const char *start;
+  int length, column;
+} cn_word_;
+
+typedef struct cn_parser_ {
+  cn_network *net;
+  int line;
+  cn_error *error;
+} cn_parser_;
+
+#define CN_MAX_WORDS_ 32
+
+static int cn_parse_error_(const cn_parser_ *p, int column, const char *format, ...) {
+  if (p->error) {
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(p->error->message, sizeof p->error->message, format, arguments);
+    va_end(arguments);
+    p->error->status = CN_ERROR_SYNTAX, p->error->line = p->line, p->error->column = column;
+  }
+  return 0;
+}
+
+/* Puts the place in front of an error that came from deeper down. */
+static int cn_place_error_(const cn_parser_ *p, int column) {
+  if (p->error) p->error->line = p->line, p->error->column = column;
+  return 0;
+}
+
+static int cn_word_is_(const cn_word_ *word, const char *text) {
+  return (size_t)word->length == strlen(text) &&
+         strncmp(word->start, text, (size_t)word->length) == 0;
+}
+
+/* A whole number of at most six digits at text[0 .. length), all of it. */
+static int cn_parse_integer_(const char *text, int length, int *value) {
+  int i;
+  *value = 0;
+  if (length < 1 || length > 6) return 0;
+  for (i = 0; i < length && text[i] >= '0' && text[i] <= '9'; i++)
+    *value = *value * 10 + (text[i] - '0');
+  return i == length;
+}
+
+/* n numbers with `separator` between them. */
+static int cn_parse_integers_(const char *text, int length, char separator, int n, int *values) {
+  int i, start = 0, end;
+  for (i = 0; i < n; i++, start = end + 1) {
+    for (end = start; end < length && text[end] != separator; end++) {
+    }
+    if (!cn_parse_integer_(text + start, end - start, &values[i])) return 0;
+    if ((i == n - 1) != (end >= length)) return 0;
+  }
+  return 1;
+}
+
+static int cn_parse_size_(const char *text, int length, int *height, int *width) { /* N or RxC */
+  int values[2];
+  if (cn_parse_integer_(text, length, height)) {
+    *width = *height;
+    return 1;
+  }
+  if (!cn_parse_integers_(text, length, 'x', 2, values)) return 0;
+  *height = values[0], *width = values[1];
+  return 1;
+}
+
+/* Plain decimal notation, read without regard to the locale's decimal point. */
+static int cn_parse_float_(const char *text, int length, float *value) {
+  double number = 0.0, unit = 1.0, sign = 1.0;
+  int i = 0, digits = 0, exponent = 0, exponent_sign = 1;
+  if (i < length && text[i] == '-') sign = -1.0, i++;
+  for (; i < length && text[i] >= '0' && text[i] <= '9'; i++, digits++)
+    number = number * 10.0 + (text[i] - '0');
+  if (i < length && text[i] == '.')
+    for (i++; i < length && text[i] >= '0' && text[i] <= '9'; i++, digits++)
+      number = number * 10.0 + (text[i] - '0'), unit *= 10.0;
+  if (digits == 0 || digits > 40) return 0;
+  if (i < length && (text[i] == 'e' || text[i] == 'E')) {
+    i++;
+    if (i < length && (text[i] == '-' || text[i] == '+'))
+      exponent_sign = text[i] == '-' ? -1 : 1, i++;
+    if (i == length || length - i > 2) return 0;
+    for (; i < length && text[i] >= '0' && text[i] <= '9'; i++)
+      exponent = exponent * 10 + (text[i] - '0');
+  }
+  *value = (float)(sign * number / unit * pow(10.0, exponent_sign * exponent));
+  return i == length;
+}
+
+static int cn_parse_yes_(const char *text, int length, int *value) {
+  *value = length == 3 && strncmp(text, "yes", 3) == 0;
+  return *value || (length == 2 && strncmp(text, "no", 2) == 0);
+}
+
+static int cn_parse_choice_(const char *text, int length, const char *const *names, int count,
+                            int *choice) {
+  for (*choice = 0; *choice < count; ++*choice)
+    if (strlen(names[*choice]) == (size_t)length &&
+        strncmp(text, names[*choice], (size_t)length) == 0)
+      return 1;
+  return 0;
+}
+
+static int cn_parse_init_(const char *text, int length, cn_node *node) {
+  const char *colon = (const char *)memchr(text, ':', (size_t)length);
+  const int name_length = colon ? (int)(colon - text) : length;
+  int choice;
+  if (!cn_parse_choice_(text, name_length, cn_init_names_, 4, &choice)) return 0;
+  node->init = (cn_init_kind)choice;
+  if (choice == CN_INIT_GLOROT || choice == CN_INIT_HE) return colon == NULL;
+  return colon && cn_parse_float_(colon + 1, length - name_length - 1, &node->init_value);
+}
+
+/* from=a,b: names of earlier nodes. */
+static int cn_parse_inputs_(const cn_parser_ *p, const char *text, int length, int column,
+                            cn_node *node) {
+  int start = 0, end;
+  for (; start <= length; start = end + 1) {
+    char name[CN_MAX_NAME];
+    for (end = start; end < length && text[end] != ','; end++) {
+    }
+    if (end - start >= CN_MAX_NAME || end == start)
+      return cn_parse_error_(p, column + start, "a node's name is expected here");
+    if (node->input_count == CN_MAX_INPUTS)
+      return cn_parse_error_(p, column + start, "more than %d inputs", CN_MAX_INPUTS);
+    memcpy(name, text + start, (size_t)(end - start));
+    name[end - start] = 0;
+    node->inputs[node->input_count] = cn_network_find(p->net, name);
+    if (node->inputs[node->input_count++] < 0)
+      return cn_parse_error_(p, column + start, "there is no node %s above this line", name);
+  }
+  return 1;
+}
+
+static int cn_parse_pad_(const char *text, int length, cn_window *w, int *same) {
+  int values[4];
+  *same = length == 4 && strncmp(text, "same", 4) == 0;
+  if (*same) return 1;
+  if (cn_parse_integers_(text, length, ',', 4, values)) {
+    w->pad_top = values[0], w->pad_left = values[1], w->pad_bottom = values[2],
+    w->pad_right = values[3];
+    return 1;
+  }
+  if (!cn_parse_size_(text, length, &w->pad_top, &w->pad_left)) return 0;
+  w->pad_bottom = w->pad_top, w->pad_right = w->pad_left;
+  return 1;
+}
+
+/* Padding that makes the output ceil(size / stride), the odd one behind (as TensorFlow does). */
+static void cn_same_padding_(int size, int window, int stride, int dilation, int *before,
+                             int *after) {
+  const int positions = cn_ceil_div_(size, stride);
+  const int total = cn_max_(0, (positions - 1) * stride + dilation * (window - 1) + 1 - size);
+  *before = total / 2, *after = total - total / 2;
+}
+
+/* An option that stands on the line already. */
+static int cn_is_repeated_(const cn_word_ *options, int index) {
+  const char *equals =
+      (const char *)memchr(options[index].start, '=', (size_t)options[index].length);
+  const size_t key = (size_t)(equals - options[index].start) + 1;
+  int i;
+  for (i = 0; i < index; i++)
+    if ((size_t)options[i].length >= key &&
+        strncmp(options[i].start, options[index].start, key) == 0)
+      return 1;
+  return 0;
+}
+
+/* key=value. Returns 0 after an error. */
+static int cn_parse_option_(const cn_parser_ *p, const cn_word_ *word, cn_node *node, int *same) {
+  const char *equals = (const char *)memchr(word->start, '=', (size_t)word->length),
+             *value = equals + 1;
+  const cn_word_ key = {word->start, (int)(equals - word->start), word->column};
+  const int length = word->length - key.length - 1, column = word->column + key.length + 1;
+  const int takes = cn_ops_[node->op].takes;
+  int choice = 0, good = -1;
+  if (cn_word_is_(&key, "from") && node->op != CN_OP_INPUT)
+    return cn_parse_inputs_(p, value, length, column, node);
+  if (takes & CN_TAKES_WINDOW_) {
+    if (cn_word_is_(&key, "stride")) {
+      good = cn_parse_size_(value, length, &node->window.stride_y, &node->window.stride_x) &&
+             node->window.stride_y > 0 && node->window.stride_x > 0;
+    } else if (cn_word_is_(&key, "dilation")) {
+      good = cn_parse_size_(value, length, &node->window.dilation_y, &node->window.dilation_x) &&
+             node->window.dilation_y > 0 && node->window.dilation_x > 0;
+    } else if (cn_word_is_(&key, "pad")) {
+      good = cn_parse_pad_(value, length, &node->window, same);
+    } else if (cn_word_is_(&key, "padding") && node->op == CN_OP_CONV) {
+      good = cn_parse_choice_(value, length, cn_padding_names_, 3, &choice);
+      node->window.padding = (cn_padding)choice;
+    } else if (cn_word_is_(&key, "ceil") && node->op != CN_OP_CONV) {
+      good = cn_parse_yes_(value, length, &node->window.ceil);
+    }
+  }
+  if ((takes & CN_TAKES_GROUPS_) && cn_word_is_(&key, "groups"))
+    good = cn_parse_integer_(value, length, &node->groups) && node->groups > 0;
+  if ((takes & CN_TAKES_WEIGHTS_) && cn_word_is_(&key, "bias"))
+    good = cn_parse_yes_(value, length, &node->bias);
+  if ((takes & CN_TAKES_WEIGHTS_) && cn_word_is_(&key, "init"))
+    good = cn_parse_init_(value, length, node);
+  if ((takes & CN_TAKES_MIX_) && cn_word_is_(&key, "mix"))
+    good = cn_parse_float_(value, length, &node->mix);
+  if ((takes & CN_TAKES_NORM_) && cn_word_is_(&key, "eps"))
+    good = cn_parse_float_(value, length, &node->eps);
+  if ((takes & CN_TAKES_NORM_) && cn_word_is_(&key, "momentum"))
+    good = cn_parse_float_(value, length, &node->momentum);
+  if ((takes & CN_TAKES_COUNT_) && cn_word_is_(&key, "count")) {
+    static const char *const names[] = {"inside", "all"};
+    good = cn_parse_choice_(value, length, names, 2, &node->count_padding);
+  }
+  if (length == 0) return cn_parse_error_(p, column, "%.*s has no value", key.length, key.start);
+  if (good < 0)
+    return cn_parse_error_(p, word->column, "%s has no option %.*s", cn_ops_[node->op].name,
+                           key.length, key.start);
+  if (!good)
+    return cn_parse_error_(p, column, "%.*s is not a value for %.*s", length, value, key.length,
+                           key.start);
+  return 1;
+}
+
+/* What stands before the options: input 28x28x1, conv 16 3x3, dense 128, maxpool 2x2, dropout 0.5.
+   Returns how many words it took, or -1 after an error. */
+static int cn_parse_arguments_(const cn_parser_ *p, const cn_word_ *op, const cn_word_ *words,
+                               int count, cn_node *node) {
+  const int takes = cn_ops_[node->op].takes;
+  int end = op->column + op->length, used = 0,
+      values[3]; /* end: where a missing argument should be */
+#define CN_NEED_(test, what)                                                                       \
+  if (used >= count || !(test)) {                                                                  \
+    cn_parse_error_(p, used < count ? words[used].column : end, "%s needs %s",                     \
+                    cn_ops_[node->op].name, what);                                                 \
+    return -1;                                                                                     \
+  }                                                                                                \
+  end = words[used].column + words[used].length, used++
+  if (takes & CN_TAKES_SHAPE_) {
+    CN_NEED_(cn_parse_integers_(words[used].start, words[used].length, 'x', 3, values),
+             "a shape like 28x28x1");
+    node->shape.height = values[0], node->shape.width = values[1], node->shape.channels = values[2];
+  }
+  if (takes & CN_TAKES_FILTERS_) {
+    CN_NEED_(cn_parse_integer_(words[used].start, words[used].length, &node->filters),
+             node->op == CN_OP_CONV ? "a number of filters" : "a number of outputs");
+  }
+  if (takes & CN_TAKES_RATE_) {
+    CN_NEED_(cn_parse_float_(words[used].start, words[used].length, &node->rate),
+             "a rate like 0.5");
+  }
+  if (takes & CN_TAKES_WINDOW_) {
+    CN_NEED_(cn_parse_size_(words[used].start, words[used].length, &node->window.height,
+                            &node->window.width) &&
+                 node->window.height > 0 && node->window.width > 0,
+             "a window like 3x3");
+  }
+#undef CN_NEED_
+  return used;
+}
+
+static int cn_split_line_(const char *line, int length, cn_word_ *words) {
+  int i = 0, count = 0;
+  while (i < length) {
+    if (line[i] == ' ' || line[i] == '\t' || line[i] == '\r') {
+      i++;
+      continue;
+    }
+    if (count == CN_MAX_WORDS_) return count + 1;
+    words[count].start = line + i, words[count].column = i + 1;
+    while (i < length && line[i] != ' ' && line[i] != '\t' && line[i] != '\r') i++;
+    words[count].length = (int)(line + i - words[count].start);
+    count++;
+  }
+  return count;
+}
+
+static int cn_parse_line_(const cn_parser_ *p, const char *line, int length) {
+  const char *comment = (const char *)memchr(line, '#', (size_t)length);
+  cn_word_ words[CN_MAX_WORDS_];
+  const int count = cn_split_line_(line, comment ? (int)(comment - line) : length, words);
+  cn_node node;
+  char name[CN_MAX_NAME] = "";
+  int at = 0, op, used, same = 0;
+  if (count == 0) return 1;
+  if (count > CN_MAX_WORDS_)
+    return cn_parse_error_(p, 1, "more than %d words on one line", CN_MAX_WORDS_);
+  if (words[0].start[words[0].length - 1] == ':') {
+    if (words[0].length - 1 >= CN_MAX_NAME)
+      return cn_parse_error_(p, words[0].column, "the name is longer than %d bytes",
+                             CN_MAX_NAME - 1);
+    memcpy(name, words[0].start, (size_t)words[0].length - 1);
+    name[words[0].length - 1] = 0;
+    if (!cn_name_is_valid_(name))
+      return cn_parse_error_(p, words[0].column, "a name has letters, digits, _ . -");
+    at = 1;
+  }
+  if (at == count)
+    return cn_parse_error_(p, words[0].column + words[0].length,
+                           "a kind of node is expected after the name");
+  for (op = 0; op < CN_OP_COUNT_ && !cn_word_is_(&words[at], cn_ops_[op].name); op++) {
+  }
+  if (op == CN_OP_COUNT_)
+    return cn_parse_error_(p, words[at].column, "there is no kind of node called %.*s",
+                           words[at].length, words[at].start);
+  node = cn_node_defaults((cn_op)op);
+  memcpy(node.name, name, sizeof name);
+  used = cn_parse_arguments_(p, &words[at], words + at + 1, count - at - 1, &node);
+  if (used < 0) return 0;
+  for (used += at + 1; used < count; used++) {
+    if (!memchr(words[used].start, '=', (size_t)words[used].length))
+      return cn_parse_error_(p, words[used].column, "%.*s is not expected here", words[used].length,
+                             words[used].start);
+    if (cn_is_repeated_(words, used))
+      return cn_parse_error_(p, words[used].column, "%.*s stands on this line twice",
+                             words[used].length, words[used].start);
+    if (!cn_parse_option_(p, &words[used], &node, &same)) return 0;
+  }
+  if (same && p->net->node_count) {
+    const cn_shape in =
+        p->net->nodes[node.input_count ? node.inputs[0] : p->net->node_count - 1].shape;
+    const cn_pool2d pool = cn_node_pool_(&node, in);
+    const cn_window w = cn_window_filled_(node.op == CN_OP_CONV ? node.window : pool.window);
+    cn_same_padding_(in.height, w.height, w.stride_y, w.dilation_y, &node.window.pad_top,
+                     &node.window.pad_bottom);
+    cn_same_padding_(in.width, w.width, w.stride_x, w.dilation_x, &node.window.pad_left,
+                     &node.window.pad_right);
+  }
+  return cn_network_add(p->net, &node, p->error) >= 0 || cn_place_error_(p, words[at].column);
+}
+
+CN_API cn_network *cn_network_parse(const char *text, cn_error *error) {
+  cn_parser_ parser;
+  if (!text) {
+    cn_fail_(error, CN_ERROR_ARGUMENT, "there is no text");
+    return NULL;
+  }
+  parser.net = cn_network_create(error), parser.line = 1, parser.error = error;
+  if (!parser.net) return NULL;
+  for (; *text; parser.line++) {
+    const size_t length = strcspn(text, "\n");
+    const int readable = length < 65536;
+    if (!readable) cn_parse_error_(&parser, 1, "the line is longer than 65535 bytes");
+    if (!readable || !cn_parse_line_(&parser, text, (int)length)) {
+      cn_network_free(parser.net);
+      return NULL;
+    }
+    text += length + (text[length] == '\n');
+  }
+  if (parser.net->node_count < 2) {
+    cn_parse_error_(&parser, 1, "the network needs an input and at least one more node");
+    cn_network_free(parser.net);
+    return NULL;
+  }
+  cn_network_init(parser.net, 1);
+  return parser.net;
+}
+
+/* ---- built-in networks ---- */
+
+static const char *const cn_architectures_[][2] = {
+    {"base", /* Torres & Cantu 2022, figure A.4 */
+     "input 28x28x1\nconv 16 3x3 pad=1\nrelu\nmaxpool 2x2\nconv 32 3x3 pad=1\nrelu\nmaxpool 2x2\n"
+     "dense 128\nrelu\ndropout 0.5\ndense 50\nrelu\ndense 10\nsoftmax\n"},
+    {"revised", /* the same, after their search */
+     "input 28x28x1\nconv 64 3x3 pad=1\nrelu\nmaxpool 2x2\nconv 96 3x3 pad=1\nrelu\nmaxpool 2x2\n"
+     "conv 112 3x3 pad=1\nrelu\nmaxpool 2x2\ndense 150\nrelu\ndropout 0.1\ndense 70\nrelu\ndense "
+     "10\nsoftmax\n"},
+    {"lenet", /* LeCun et al. 1998, with ReLU and maximum pooling in the place of tanh and mean */
+     "input 28x28x1\nconv 6 5x5 pad=2\nrelu\nmaxpool 2x2\nconv 16 5x5\nrelu\nmaxpool 2x2\n"
+     "dense 120\nrelu\ndense 84\nrelu\ndense 10\nsoftmax\n"},
+    {"mlp", /* James et al. 2021 (ISL), section 10.2, for a ridge penalty */
+     "input 28x28x1\ndense 256\nrelu\ndense 128\nrelu\ndense 10\nsoftmax\n"},
+    {"mlp-dropout", /* the same with their dropout */
+     "input 28x28x1\ndense 256\nrelu\ndropout 0.4\ndense 128\nrelu\ndropout 0.3\ndense "
+     "10\nsoftmax\n"},
+    {"logistic", "input 28x28x1\ndense 10\nsoftmax\n"}};
+#define CN_ARCHITECTURE_COUNT_ ((int)(sizeof cn_architectures_ / sizeof cn_architectures_[0]))
+
+CN_API const char *cn_architecture(const char *name) {
+  int i;
+  for (i = 0; i < CN_ARCHITECTURE_COUNT_; i++)
+    if (strcmp(cn_architectures_[i][0], name) == 0) return cn_architectures_[i][1];
+  return NULL;
+}
+
+CN_API const char *cn_architecture_name(int index) {
+  return index >= 0 && index < CN_ARCHITECTURE_COUNT_ ? cn_architectures_[index][0] : NULL;
+}
+
+/* ---- parameters ---- */
+
+CN_API void cn_network_init(cn_network *net, uint64_t seed) {
+  int i;
+  for (i = 0; i < net->tensor_count; i++) {
+    const cn_tensor_ *t = &net->tensors[i];
+    const cn_node *node = &net->nodes[t->node];
+    float *values = net->values + t->offset;
+    size_t j;
+    if (t->role == CN_WEIGHT_) {
+      const int taps = t->rank == 4 ? t->dims[2] * t->dims[3] : 1;
+      cn_random random;
+      random.seed = cn_mix_(seed, (uint64_t)i), random.position = 0;
+      cn_init(node->init, node->init_value, t->dims[1] * taps,
+              t->dims[0] / (t->rank == 4 ? cn_max_(1, node->groups) : 1) * taps, &random, values,
+              t->count);
+    } else {
+      const int one = t->role == CN_RUNNING_VARIANCE_ ||
+                      (node->op == CN_OP_BATCHNORM && strstr(t->name, ".weight"));
+      for (j = 0; j < t->count; j++) values[j] = one ? 1.0f : 0.0f;
+    }
+  }
+  net->version++;
+}
+
+CN_API int cn_network_parameter_count(const cn_network *net) {
+  return net->tensor_count;
+}
+
+static int cn_is_trained_(const cn_tensor_ *t) {
+  return t->role <= CN_BIAS_ROLE_ && !t->frozen;
+}
+
+CN_API cn_parameter cn_network_parameter(const cn_network *net, int index) {
+  cn_parameter parameter;
+  const cn_tensor_ *t = net->tensors + index;
+  memset(&parameter, 0, sizeof parameter);
+  if (index < 0 || index >= net->tensor_count) return parameter;
+  parameter.name = t->name, parameter.values = net->values + t->offset, parameter.count = t->count;
+  parameter.rank = t->rank, parameter.node = t->node, parameter.trained = cn_is_trained_(t);
+  memcpy(parameter.dims, t->dims, sizeof parameter.dims);
+  return parameter;
+}
+
+CN_API size_t cn_network_weight_count(const cn_network *net) {
+  size_t count = 0;
+  int i;
+  for (i = 0; i < net->tensor_count; i++)
+    count += net->tensors[i].role <= CN_BIAS_ROLE_ ? net->tensors[i].count : 0;
+  return count;
+}
+
+CN_API void cn_network_touch(cn_network *net) {
+  net->version++;
+}
+
+static int cn_freeze_if_(cn_network *net, int layers, const char *prefix) {
+  int i, frozen = 0, layer = 0, node = -1;
+  for (i = 0; i < net->tensor_count; i++) {
+    cn_tensor_ *t = &net->tensors[i];
+    const int first = t->node != node;
+    layer += first, node = t->node;
+    if (prefix ? strncmp(net->nodes[node].name, prefix, strlen(prefix)) != 0 : layer > layers) {
+      if (!prefix) t->frozen = 0;
+      continue;
+    }
+    t->frozen = 1, frozen += first;
+  }
+  return frozen;
+}
+
+CN_API int cn_network_freeze(cn_network *net, int layers) {
+  return cn_freeze_if_(net, layers, NULL);
+}
+CN_API int cn_network_freeze_named(cn_network *net, const char *prefix) {
+  return cn_freeze_if_(net, 0, prefix);
+}
+
+/* ---- notes ---- */
+
+/* Index of the first key that is not below `key`. */
+static int cn_note_place_(const cn_network *net, const char *key) {
+  int i = 0;
+  while (i < net->note_count && strcmp(net->notes[2 * i], key) < 0) i++;
+  return i;
+}
+
+CN_API const char *cn_network_note(const cn_network *net, const char *key) {
+  const int i = cn_note_place_(net, key);
+  return i < net->note_count && strcmp(net->notes[2 * i], key) == 0 ? net->notes[2 * i + 1] : NULL;
+}
+
+CN_API cn_status cn_network_set_note(cn_network *net, const char *key, const char *value,
+                                     cn_error *error) {
+  const int i = cn_note_place_(net, key), found = cn_network_note(net, key) != NULL;
+  char *copy, *name, **notes;
+  if (!cn_name_is_valid_(key) || strcmp(key, "network") == 0)
+    return cn_fail_(error, CN_ERROR_ARGUMENT, "%.80s is not a key for a note", key);
+  if (!value) {
+    if (!found) return CN_OK;
+    CN_FREE(net->notes[2 * i]);
+    CN_FREE(net->notes[2 * i + 1]);
+    memmove(net->notes + 2 * i, net->notes + 2 * (i + 1),
+            (size_t)(2 * (net->note_count - i - 1)) * sizeof *net->notes);
+    net->note_count--;
+    return CN_OK;
+  }
+  copy = cn_copy_text_(value, strlen(value));
+  if (copy && found) {
+    CN_FREE(net->notes[2 * i + 1]);
+    net->notes[2 * i + 1] = copy;
+    return CN_OK;
+  }
+  name = cn_copy_text_(key, strlen(key));
+  notes = (char **)CN_MALLOC((size_t)(2 * (net->note_count + 1)) * sizeof *notes);
+  if (!copy || !name || !notes) {
+    CN_FREE(copy);
+    CN_FREE(name);
+    CN_FREE(notes);
+    return cn_fail_(error, CN_ERROR_MEMORY, "no memory for the note %s", key);
+  }
+  if (i) memcpy(notes, net->notes, (size_t)(2 * i) * sizeof *notes);
+  notes[2 * i] = name, notes[2 * i + 1] = copy;
+  if (net->note_count > i)
+    memcpy(notes + 2 * (i + 1), net->notes + 2 * i,
+           (size_t)(2 * (net->note_count - i)) * sizeof *notes);
+  CN_FREE(net->notes);
+  net->notes = notes, net->note_count++;
+  return CN_OK;
+}
+
+/* ---- plans: the graph as steps over buffers of one arena ----
+   Nodes that run as one make a step: convolution or dense + batch norm (inference) + ReLU + 2x2
+   maximum pooling + dropout. Every buffer lives from one moment to another; buffers whose lives do
+   not meet may share memory. Moments: step i runs forward at i, the loss at step_count, backward at
+   2 * step_count - i. */
+
+typedef struct cn_buffer_ {
+  size_t bytes, offset;
+  int first, last; /* moments */
+} cn_buffer_;
+
+typedef struct cn_step_ {
+  cn_op op; /* CN_OP_DENSE runs as CN_OP_CONV */
+  int node; /* the last node of the chain: the step's output is its output */
+  int input_count;
+  int *inputs;       /* steps; -1 is the network's input */
+  int *writes_first; /* per input: backward it is the first to write that gradient */
+  cn_shape in, out;  /* of one image; in: of the first input */
+  cn_conv2d conv;    /* count is set when it runs */
+  cn_pool2d pool;
+  int dense, relu;
+  float rate; /* of dropout behind ReLU, or of a dropout step */
+  float eps, momentum;
+  int weight, bias;   /* tensors or -1 */
+  int norm;           /* first of a batch norm's four tensors or -1 */
+  int trains;         /* has trained tensors */
+  int wants_gradient; /* it or something below it trains */
+  int value, gradient, argmax, packed, packed_backward, partial, folded, saved, sums,
+      spill; /* buffers or -1 */
+} cn_step_;
+
+typedef struct cn_plan_ {
+  cn_network *net;
+  int max_count, threads, training;
+  cn_math math;
+  cn_step_ *steps;
+  int step_count;
+  int *lists; /* inputs and writes_first of all steps */
+  cn_buffer_ *buffers;
+  int buffer_count;
+  cn_op last_op; /* CN_OP_SOFTMAX, CN_OP_SIGMOID or anything else: decides output and loss */
+  int output;    /* step that delivers the logits */
+  size_t workspace_bytes, arena_bytes;
+  char *arena, *workspaces;
+  uint64_t packed_version;
+} cn_plan_;
+
+#define CN_BUFFERS_PER_STEP_ 10
+
+/* ---- threads ---- */
+
+typedef void (*cn_task_)(void *context, int unit, char *workspace);
+
+/* Subnormal numbers are slow on many processors: inside a task they count as zero. */
+static unsigned cn_flush_subnormals_(void) {
+#if defined(CN_X86_) && defined(__SSE2__)
+  const unsigned before = _mm_getcsr();
+  _mm_setcsr(before | 0x8040u); /* FTZ and DAZ */
+  return before;
+#elif defined(CN_ARM_)
+  uint64_t before;
+  __asm__ volatile("mrs %0, fpcr" : "=r"(before));
+  __asm__ volatile("msr fpcr, %0" : : "r"(before | (uint64_t)1 << 24));
+  return (unsigned)before;
+#else
+  return 0;
+#endif
+}
+
+static void cn_restore_subnormals_(unsigned before) {
+#if defined(CN_X86_) && defined(__SSE2__)
+  _mm_setcsr(before);
+#elif defined(CN_ARM_)
+  __asm__ volatile("msr fpcr, %0" : : "r"((uint64_t)before));
+#else
+  (void)before;
+#endif
+}
+
+/* Runs all units, on several threads where that helps. Which thread takes which unit does not
+   matter. */
+static void cn_parallel_(const cn_plan_ *plan, int units, cn_task_ task, void *context) {
+  int unit;
+#ifdef _OPENMP
+  if (plan->threads > 1 && units > 1) {
+#pragma omp parallel num_threads(plan->threads)
+    {
+      const unsigned mode = cn_flush_subnormals_();
+      char *workspace = plan->workspaces + (size_t)omp_get_thread_num() * plan->workspace_bytes;
+      int i;
+#pragma omp for schedule(dynamic, 1)
+      for (i = 0; i < units; i++) task(context, i, workspace);
+      cn_restore_subnormals_(mode);
+    }
+    return;
+  }
+#endif
+  for (unit = 0; unit < units; unit++) task(context, unit, plan->workspaces);
+}
+
+static int cn_thread_count_(int asked) {
+#ifdef _OPENMP
+  return asked > 0 ? asked : omp_get_max_threads();
+#else
+  (void)asked;
+  return 1;
+#endif
+}
+
+/* ---- building a plan ---- */
+
+static int cn_new_buffer_(cn_plan_ *plan, size_t bytes, int first, int last) {
+  cn_buffer_ *buffer = &plan->buffers[plan->buffer_count];
+  buffer->bytes = (bytes + CN_ALIGNMENT_ - 1) / CN_ALIGNMENT_ * CN_ALIGNMENT_;
+  buffer->first = first, buffer->last = last;
+  return plan->buffer_count++;
+}
+
+static float *cn_floats_(const cn_plan_ *plan, int buffer) {
+  return buffer < 0 ? NULL : (float *)(void *)(plan->arena + plan->buffers[buffer].offset);
+}
+
+/* Nodes that the last one depends on, and for each its only reader (-1: none or several). */
+static void cn_find_readers_(const cn_network *net, int *used, int *reader) {
+  int i, j;
+  for (i = 0; i < net->node_count; i++) used[i] = i == net->node_count - 1, reader[i] = -1;
+  for (i = net->node_count - 1; i >= 0; i--) {
+    for (j = 0; used[i] && j < net->nodes[i].input_count; j++) {
+      const int input = net->nodes[i].inputs[j];
+      reader[input] = used[input] ? -1 : i;
+      used[input] = 1;
+    }
+  }
+}
+
+static int cn_find_tensor_(const cn_network *net, int node, cn_role_ role) {
+  int i;
+  for (i = 0; i < net->tensor_count; i++)
+    if (net->tensors[i].node == node && net->tensors[i].role == role) return i;
+  return -1;
+}
+
+/* A 2x2 maximum pooling that a convolution can do on the way out. */
+static int cn_pool_can_fuse_(const cn_node *node, cn_shape in) {
+  const cn_pool2d pool = cn_node_pool_(node, in);
+  const cn_window w = cn_window_filled_(pool.window);
+  return node->op == CN_OP_MAXPOOL && w.height == 2 && w.width == 2 && w.stride_y == 2 &&
+         w.stride_x == 2 && w.dilation_y == 1 && w.dilation_x == 1 && !w.pad_top && !w.pad_left &&
+         !w.pad_bottom && !w.pad_right && (!w.ceil || (in.height % 2 == 0 && in.width % 2 == 0)) &&
+         in.height > 1 && in.width > 1;
+}
+
+/* Takes the nodes behind a step's first one into it, as far as they fit. */
+static void cn_fuse_(const cn_plan_ *plan, const int *reader, cn_step_ *step) {
+  const cn_network *net = plan->net;
+  const int last_node = net->node_count - 1;
+  const cn_op first_op = step->op;
+  const int can_normalise = first_op == CN_OP_CONV && !plan->training;
+  while (step->rate == 0.0f && reader[step->node] >= 0) {
+    const int next = reader[step->node];
+    const cn_node *node = &net->nodes[next];
+    if (next == last_node && node->op == CN_OP_SIGMOID) return;
+    if (node->op == CN_OP_RELU && !step->relu &&
+        (first_op == CN_OP_CONV || first_op == CN_OP_BATCHNORM)) {
+      step->relu = 1;
+    } else if (node->op == CN_OP_BATCHNORM && can_normalise && step->norm < 0 && !step->relu &&
+               !step->conv.pool) {
+      step->norm = cn_find_tensor_(net, next, CN_BIAS_ROLE_), step->eps = node->eps;
+    } else if (first_op == CN_OP_CONV && !step->dense && !step->conv.pool &&
+               cn_pool_can_fuse_(node, net->nodes[step->node].shape)) {
+      step->conv.pool = 1;
+    } else if (node->op == CN_OP_DROPOUT && plan->training &&
+               (step->relu || first_op == CN_OP_RELU)) {
+      step->rate = node->rate;
+    } else {
+      return;
+    }
+    step->node = next;
+  }
+}
+
+static void cn_build_step_(const cn_plan_ *plan, int index, const int *reader, const int *step_of,
+                           cn_step_ *step) {
+  const cn_network *net = plan->net;
+  const cn_node *node = &net->nodes[index];
+  int i, j;
+  step->op = node->op == CN_OP_DENSE ? CN_OP_CONV : node->op, step->dense = node->op == CN_OP_DENSE;
+  step->node = index, step->input_count = node->input_count;
+  step->in = net->nodes[node->inputs[0]].shape;
+  step->weight = cn_find_tensor_(net, index, CN_WEIGHT_), step->bias = -1, step->norm = -1;
+  if (step->weight >= 0) step->bias = cn_find_tensor_(net, index, CN_BIAS_ROLE_);
+  if (node->op == CN_OP_BATCHNORM) step->norm = cn_find_tensor_(net, index, CN_BIAS_ROLE_);
+  step->eps = node->eps, step->momentum = node->momentum;
+  step->rate = node->op == CN_OP_DROPOUT ? node->rate : 0.0f;
+  if (step->op == CN_OP_CONV) step->conv = cn_node_conv_(node, step->in);
+  step->conv.math = plan->math;
+  if (cn_is_pool_(node->op) || node->op == CN_OP_GLOBALMEAN)
+    step->pool = cn_node_pool_(node, step->in);
+  for (i = 0; i < node->input_count; i++) step->inputs[i] = step_of[node->inputs[i]];
+  if (node->op != CN_OP_DROPOUT) cn_fuse_(plan, reader, step);
+  step->conv.relu = step->relu;
+  step->out = net->nodes[step->node].shape;
+  for (i = 0; i < net->tensor_count; i++)
+    step->trains |= net->tensors[i].node == index && cn_is_trained_(&net->tensors[i]);
+  for (j = 0; j < step->input_count; j++)
+    step->wants_gradient |= step->inputs[j] >= 0 && plan->steps[step->inputs[j]].wants_gradient;
+  step->wants_gradient |= step->trains;
+  step->value = step->gradient = step->argmax = step->packed = step->packed_backward =
+      step->partial = -1;
+  step->folded = step->saved = step->sums = step->spill = -1;
+}
+
+static cn_status cn_build_steps_(cn_plan_ *plan, cn_error *error) {
+  const cn_network *net = plan->net;
+  const int n = net->node_count, last = n - 1;
+  int *used, *reader, *step_of, *list, i, total_inputs = 0;
+  for (i = 0; i < n; i++) total_inputs += net->nodes[i].input_count;
+  plan->steps = (cn_step_ *)cn_allocate_((size_t)n * sizeof *plan->steps);
+  plan->buffers =
+      (cn_buffer_ *)cn_allocate_((size_t)n * CN_BUFFERS_PER_STEP_ * sizeof *plan->buffers);
+  plan->lists = (int *)cn_allocate_((size_t)(2 * total_inputs + 3 * n) * sizeof *plan->lists);
+  if (!plan->steps || !plan->buffers || !plan->lists)
+    return cn_fail_(error, CN_ERROR_MEMORY, "no memory for a plan of %d nodes", n);
+  used = plan->lists + 2 * total_inputs, reader = used + n, step_of = reader + n;
+  list = plan->lists;
+  cn_find_readers_(net, used, reader);
+  for (i = 0; i < n; i++) step_of[i] = -2;
+  plan->last_op = net->nodes[last].op;
+  for (i = 0; i < n; i++) {
+    const cn_node *node = &net->nodes[i];
+    if (!used[i] || step_of[i] != -2) continue;
+    if (node->op == CN_OP_INPUT) {
+      step_of[i] = -1;
+    } else if (node->op == CN_OP_SOFTMAX || (i == last && node->op == CN_OP_SIGMOID) ||
+               (node->op == CN_OP_DROPOUT && !plan->training)) {
+      step_of[i] = step_of[node->inputs[0]]; /* nothing to run: the loss or the output does it */
+    } else {
+      cn_step_ *step = &plan->steps[plan->step_count];
+      int fused = i;
+      step->inputs = list, step->writes_first = list + node->input_count,
+      list += 2 * node->input_count;
+      cn_build_step_(plan, i, reader, step_of, step);
+      for (; fused != step->node; fused = reader[fused]) step_of[fused] = plan->step_count;
+      step_of[fused] = plan->step_count++;
+    }
+  }
+  plan->output = step_of[last];
+  if (plan->output < 0)
+    return cn_fail_(error, CN_ERROR_SHAPE, "%s: the network has nothing to compute",
+                    net->nodes[last].name);
+  return CN_OK;
+}
+
+static cn_conv2d cn_step_conv_(const cn_step_ *step, int count) {
+  cn_conv2d conv = step->conv;
+  if (step->dense)
+    conv.in.width = count * step->in.count;
+  else
+    conv.in.count = count;
+  return conv;
+}
+
+static void cn_need_workspace_(cn_plan_ *plan, const cn_step_ *step, cn_pass pass) {
+  const cn_conv2d most = cn_step_conv_(step, plan->max_count), least = cn_step_conv_(step, 1);
+  const size_t a = cn_conv2d_workspace(&most, pass), b = cn_conv2d_workspace(&least, pass);
+  const size_t bytes = ((a > b ? a : b) + CN_ALIGNMENT_ - 1) / CN_ALIGNMENT_ * CN_ALIGNMENT_;
+  if (bytes > plan->workspace_bytes) plan->workspace_bytes = bytes;
+}
+
+/* Lengthens the life of a step's output to the moment that reads it. */
+static void cn_keep_value_(cn_plan_ *plan, int step, int moment) {
+  cn_buffer_ *buffer;
+  if (step < 0) return;
+  buffer = &plan->buffers[plan->steps[step].value];
+  if (moment > buffer->last) buffer->last = moment;
+}
+
+static void cn_plan_forward_(cn_plan_ *plan, int index) {
+  cn_step_ *step = &plan->steps[index];
+  const int end = 2 * plan->step_count + 1;
+  const size_t values = cn_values_(step->out) * (size_t)plan->max_count;
+  int i;
+  step->value = cn_new_buffer_(plan, (values + CN_SLACK_) * sizeof(float), index,
+                               index == plan->output ? plan->step_count : index);
+  for (i = 0; i < step->input_count; i++) cn_keep_value_(plan, step->inputs[i], index);
+  if (step->op == CN_OP_CONV) {
+    step->packed = cn_new_buffer_(
+        plan, cn_conv2d_packed_count(&step->conv, CN_FORWARD) * sizeof(float), 0, end);
+    if (step->norm >= 0)
+      step->folded = cn_new_buffer_(
+          plan,
+          (cn_conv2d_weight_count(&step->conv) + (size_t)step->conv.filters + CN_SLACK_) *
+              sizeof(float),
+          0, end);
+    cn_need_workspace_(plan, step, CN_FORWARD);
+  }
+  if (step->op == CN_OP_BATCHNORM) {
+    const size_t rows =
+        (size_t)plan->max_count * (size_t)step->out.height * (size_t)step->out.width;
+    step->saved = cn_new_buffer_(
+        plan, 2 * (size_t)step->out.channels * sizeof(float) + CN_ALIGNMENT_, index, end);
+    step->sums = cn_new_buffer_(
+        plan, (size_t)cn_batchnorm_parts(rows) * 2 * (size_t)step->out.channels * sizeof(double), 0,
+        end);
+  }
+}
+
+static int cn_input_wants_gradient_(const cn_plan_ *plan, const cn_step_ *step, int i) {
+  return step->inputs[i] >= 0 && plan->steps[step->inputs[i]].wants_gradient;
+}
+
+static void cn_plan_backward_(cn_plan_ *plan, int index) {
+  cn_step_ *step = &plan->steps[index];
+  const int moment = 2 * plan->step_count - index, end = 2 * plan->step_count + 1;
+  int i;
+  if (!step->wants_gradient) return;
+  if (step->gradient < 0) /* only the output's: its first writer is the loss */
+    step->gradient = cn_new_buffer_(
+        plan, (cn_values_(step->out) * (size_t)plan->max_count + CN_SLACK_) * sizeof(float),
+        plan->step_count, moment);
+  if (step->relu || step->op == CN_OP_RELU || step->op == CN_OP_SIGMOID || step->op == CN_OP_TANH)
+    cn_keep_value_(plan, index, moment);
+  if (step->conv.pool)
+    step->argmax = cn_new_buffer_(plan, cn_values_(step->out) * (size_t)plan->max_count + CN_SLACK_,
+                                  index, moment);
+  if (step->op == CN_OP_CONV && step->trains) {
+    const cn_conv2d conv = cn_step_conv_(step, plan->max_count);
+    step->partial =
+        cn_new_buffer_(plan, cn_conv2d_partial_count(&conv) * sizeof(float), moment, moment);
+    cn_need_workspace_(plan, step, CN_BACKWARD_WEIGHTS);
+  }
+  if (step->op == CN_OP_CONV && cn_input_wants_gradient_(plan, step, 0)) {
+    step->packed_backward = cn_new_buffer_(
+        plan, cn_conv2d_packed_count(&step->conv, CN_BACKWARD_INPUT) * sizeof(float), 0, end);
+    cn_need_workspace_(plan, step, CN_BACKWARD_INPUT);
+  }
+  if ((step->op == CN_OP_CONV && step->trains) || step->op == CN_OP_BATCHNORM ||
+      cn_is_pool_(step->op))
+    cn_keep_value_(plan, step->inputs[0], moment);
+  for (i = 0; i < step->input_count; i++) {
+    cn_step_ *input = step->inputs[i] < 0 ? NULL : &plan->steps[step->inputs[i]];
+    if (!input || !input->wants_gradient) continue;
+    step->writes_first[i] = input->gradient < 0;
+    if (input->gradient < 0)
+      input->gradient = cn_new_buffer_(
+          plan, (cn_values_(input->out) * (size_t)plan->max_count + CN_SLACK_) * sizeof(float),
+          moment, 2 * plan->step_count - step->inputs[i]);
+    else if (step->spill < 0)
+      step->spill = cn_new_buffer_(
+          plan, (cn_values_(input->out) * (size_t)plan->max_count + CN_SLACK_) * sizeof(float),
+          moment, moment);
+  }
+}
+
+static int cn_lives_meet_(const cn_buffer_ *a, const cn_buffer_ *b) {
+  return a->first <= b->last && b->first <= a->last;
+}
+
+/* Largest first, each at the lowest place that is free during its life. */
+static void cn_place_buffers_(cn_plan_ *plan, int *order) {
+  int i, j, n = plan->buffer_count;
+  for (i = 0; i < n; i++) order[i] = i;
+  for (i = 1; i < n; i++) { /* insertion sort, stable */
+    const int moving = order[i];
+    for (j = i; j > 0 && plan->buffers[order[j - 1]].bytes < plan->buffers[moving].bytes; j--)
+      order[j] = order[j - 1];
+    order[j] = moving;
+  }
+  for (i = 0; i < n; i++) {
+    cn_buffer_ *buffer = &plan->buffers[order[i]];
+    size_t offset = 0;
+    for (j = 0; j < i; j++) { /* every collision moves it up, then all are looked at again */
+      const cn_buffer_ *other = &plan->buffers[order[j]];
+      if (cn_lives_meet_(buffer, other) && offset < other->offset + other->bytes &&
+          other->offset < offset + buffer->bytes)
+        offset = other->offset + other->bytes, j = -1;
+    }
+    buffer->offset = offset;
+    if (offset + buffer->bytes > plan->arena_bytes) plan->arena_bytes = offset + buffer->bytes;
+  }
+}
+
+static void cn_plan_free_(cn_plan_ *plan) {
+  cn_release_(plan->steps);
+  cn_release_(plan->buffers);
+  cn_release_(plan->lists);
+  cn_release_(plan->arena);
+  cn_release_(plan->workspaces);
+}
+
+static cn_status cn_plan_build_(cn_plan_ *plan, cn_network *net, int max_count, int threads,
+                                cn_math math, int training, cn_error *error) {
+  int i, *order;
+  memset(plan, 0, sizeof *plan);
+  plan->net = net, plan->max_count = max_count, plan->threads = cn_thread_count_(threads);
+  plan->math = math, plan->training = training;
+  if (max_count < 1 || max_count > CN_MAX_DIMENSION)
+    return cn_fail_(error, CN_ERROR_ARGUMENT, "a batch of %d images is outside 1 .. %d", max_count,
+                    CN_MAX_DIMENSION);
+  if (net->node_count < 2)
+    return cn_fail_(error, CN_ERROR_SHAPE, "the network needs an input and at least one more node");
+  if (cn_build_steps_(plan, error)) return error ? error->status : CN_ERROR_SHAPE;
+  for (i = 0; i < plan->step_count; i++) cn_plan_forward_(plan, i);
+  for (i = plan->step_count - 1; training && i >= 0; i--) cn_plan_backward_(plan, i);
+  order = (int *)cn_allocate_((size_t)plan->buffer_count * sizeof *order);
+  if (order) cn_place_buffers_(plan, order);
+  cn_release_(order);
+  plan->arena = order ? (char *)cn_allocate_(plan->arena_bytes) : NULL;
+  plan->workspaces =
+      (char *)cn_allocate_(plan->workspace_bytes * (size_t)plan->threads + CN_ALIGNMENT_);
+  if (!plan->arena || !plan->workspaces)
+    return cn_fail_(error, CN_ERROR_MEMORY, "no memory for a plan of %zu bytes",
+                    plan->arena_bytes + plan->workspace_bytes * (size_t)plan->threads);
+  return CN_OK;
+}
+
+static size_t cn_plan_bytes_(const cn_plan_ *plan) {
+  return plan->arena_bytes + plan->workspace_bytes * (size_t)plan->threads;
+}
+
+/* ---- running steps ---- */
+
+typedef struct cn_run_ { /* what a task needs; each uses its share */
+  const cn_plan_ *plan;
+  const cn_step_ *step;
+  cn_conv2d conv;
+  cn_pool2d pool;
+  cn_pass pass;
+  const float *x, *y, *dy, *packed, *bias, *mean, *inverse_deviation, *scale, *shift;
+  float *to, *partial;
+  double *sums;
+  uint8_t *argmax;
+  size_t n, rows; /* values; rows of a batch norm */
+  float factor, rate;
+  uint64_t seed;
+  int channels, frozen;
+} cn_run_;
+
+#define CN_CHUNK_ 16384 /* values per unit of element-wise work; a multiple of 4 */
+
+static int cn_chunks_(size_t n) {
+  return (int)((n + CN_CHUNK_ - 1) / CN_CHUNK_);
+}
+static size_t cn_chunk_size_(size_t n, int unit) {
+  const size_t first = (size_t)unit * CN_CHUNK_;
+  return n - first < CN_CHUNK_ ? n - first : CN_CHUNK_;
+}
+
+static float *cn_tensor_values_(const cn_network *net, int tensor) {
+  return tensor < 0 ? NULL : net->values + net->tensors[tensor].offset;
+}
+
+/* Weights and bias of a convolution with the batch norm behind it folded in. */
+static const float *cn_fold_norm_(const cn_plan_ *plan, const cn_step_ *step,
+                                  const float *weights) {
+  const cn_network *net = plan->net;
+  const int filters = step->conv.filters;
+  const size_t count = cn_conv2d_weight_count(&step->conv);
+  const float *bias = cn_tensor_values_(net, step->bias),
+              *scale = cn_tensor_values_(net, step->norm);
+  const float *shift = cn_tensor_values_(net, step->norm + 1),
+              *mean = cn_tensor_values_(net, step->norm + 2);
+  const float *variance = cn_tensor_values_(net, step->norm + 3);
+  float *folded = cn_floats_(plan, step->folded), *folded_bias = folded + cn_align_floats_(count);
+  size_t i;
+  int filter;
+  for (filter = 0; filter < filters;
+       filter++) { /* bias holds the factor until the weights are done */
+    folded_bias[filter] =
+        (float)((double)scale[filter] / sqrt((double)variance[filter] + (double)step->eps));
+  }
+  for (i = 0; i < count; i += (size_t)filters)
+    for (filter = 0; filter < filters; filter++)
+      folded[i + (size_t)filter] = weights[i + (size_t)filter] * folded_bias[filter];
+  for (filter = 0; filter < filters; filter++)
+    folded_bias[filter] =
+        ((bias ? bias[filter] : 0.0f) - mean[filter]) * folded_bias[filter] + shift[filter];
+  return folded;
+}
+
+static const float *cn_step_bias_(const cn_plan_ *plan, const cn_step_ *step) {
+  if (step->folded >= 0)
+    return cn_floats_(plan, step->folded) + cn_align_floats_(cn_conv2d_weight_count(&step->conv));
+  return cn_tensor_values_(plan->net, step->bias);
+}
+
+/* Unit: a step, forward and backward in turn. */
+static void cn_pack_task_(void *context, int unit, char *workspace) {
+  const cn_plan_ *plan = ((cn_run_ *)context)->plan;
+  const cn_step_ *step = &plan->steps[unit / 2];
+  const float *weights = cn_tensor_values_(plan->net, step->weight);
+  (void)workspace;
+  if (step->op != CN_OP_CONV) return;
+  if (unit % 2 == 0) {
+    if (step->folded >= 0) weights = cn_fold_norm_(plan, step, weights);
+    cn_conv2d_pack(&step->conv, CN_FORWARD, weights, cn_floats_(plan, step->packed));
+  } else if (step->packed_backward >= 0) {
+    cn_conv2d_pack(&step->conv, CN_BACKWARD_INPUT, weights,
+                   cn_floats_(plan, step->packed_backward));
+  }
+}
+
+static void cn_pack_if_changed_(cn_plan_ *plan) {
+  cn_run_ run;
+  if (plan->packed_version == plan->net->version) return;
+  memset(&run, 0, sizeof run);
+  run.plan = plan;
+  cn_parallel_(plan, 2 * plan->step_count, cn_pack_task_, &run);
+  plan->packed_version = plan->net->version;
+}
+
+static void cn_conv_task_(void *context, int unit, char *workspace) {
+  const cn_run_ *r = (const cn_run_ *)context;
+  if (r->pass == CN_FORWARD)
+    cn_conv2d_forward(&r->conv, r->x, r->packed, r->bias, r->to, r->argmax, unit, unit + 1,
+                      workspace);
+  else if (r->pass == CN_BACKWARD_INPUT)
+    cn_conv2d_backward_input(&r->conv, r->dy, r->argmax, r->packed, r->to, unit, unit + 1,
+                             workspace);
+  else
+    cn_conv2d_backward_weights(&r->conv, r->x, r->dy, r->argmax, r->partial, unit, unit + 1,
+                               workspace);
+}
+
+static void cn_pool_task_(void *context, int unit, char *workspace) {
+  const cn_run_ *r = (const cn_run_ *)context;
+  (void)workspace;
+  if (r->pass == CN_FORWARD)
+    cn_pool2d_forward(&r->pool, r->x, r->to, unit, unit + 1);
+  else
+    cn_pool2d_backward(&r->pool, r->x, r->dy, r->to, unit, unit + 1);
+}
+
+static void cn_dropout_task_(void *context, int unit, char *workspace) {
+  const cn_run_ *r = (const cn_run_ *)context;
+  const size_t first = (size_t)unit * CN_CHUNK_;
+  (void)workspace;
+  cn_dropout(r->x, r->to, first, first + cn_chunk_size_(r->n, unit), r->rate, r->seed);
+}
+
+static void cn_relu_mask_task_(void *context, int unit, char *workspace) {
+  const cn_run_ *r = (const cn_run_ *)context;
+  const size_t first = (size_t)unit * CN_CHUNK_;
+  (void)workspace;
+  cn_relu_backward(r->y + first, r->dy + first, r->factor, r->to + first,
+                   cn_chunk_size_(r->n, unit));
+}
+
+static void cn_activation_task_(void *context, int unit, char *workspace) {
+  const cn_run_ *r = (const cn_run_ *)context;
+  const size_t first = (size_t)unit * CN_CHUNK_, n = cn_chunk_size_(r->n, unit);
+  const int forward = r->pass == CN_FORWARD;
+  (void)workspace;
+  if (r->step->op == CN_OP_RELU) {
+    if (forward)
+      cn_relu_forward(r->x + first, r->to + first, n);
+    else
+      memcpy(r->to + first, r->dy + first, n * sizeof(float)); /* the mask was applied before */
+  } else if (r->step->op == CN_OP_SIGMOID) {
+    if (forward)
+      cn_sigmoid_forward(r->x + first, r->to + first, n);
+    else
+      cn_sigmoid_backward(r->y + first, r->dy + first, r->to + first, n);
+  } else {
+    if (forward)
+      cn_tanh_forward(r->x + first, r->to + first, n);
+    else
+      cn_tanh_backward(r->y + first, r->dy + first, r->to + first, n);
+  }
+}
+
+static void cn_add_task_(void *context, int unit, char *workspace) { /* to = x + y, or x alone */
+  const cn_run_ *r = (const cn_run_ *)context;
+  const size_t first = (size_t)unit * CN_CHUNK_, n = cn_chunk_size_(r->n, unit);
+  (void)workspace;
+  if (r->y)
+    cn_add(r->x + first, r->y + first, r->to + first, n);
+  else
+    memcpy(r->to + first, r->x + first, n * sizeof(float));
+}
+
+/* Statistics in parts, rows in the same parts. */
+static void cn_norm_statistics_task_(void *context, int unit, char *workspace) {
+  const cn_run_ *r = (const cn_run_ *)context;
+  (void)workspace;
+  if (r->pass == CN_FORWARD)
+    cn_batchnorm_statistics(r->x, r->rows, r->channels, r->sums, unit, unit + 1);
+  else
+    cn_batchnorm_backward_sums(r->x, r->dy, r->rows, r->channels, r->mean, r->inverse_deviation,
+                               r->sums, unit, unit + 1);
+}
+
+static void cn_norm_rows_task_(void *context, int unit, char *workspace) {
+  const cn_run_ *r = (const cn_run_ *)context;
+  const size_t first = (size_t)unit * CN_STATISTICS_ROWS,
+               last = first + cn_part_rows_(r->rows, unit);
+  (void)workspace;
+  if (r->pass == CN_FORWARD)
+    cn_batchnorm_forward(r->x, r->channels, r->mean, r->inverse_deviation, r->scale, r->shift,
+                         r->step->relu, r->to, first, last);
+  else
+    cn_batchnorm_backward(r->x, r->dy, r->rows, r->channels, r->mean, r->inverse_deviation,
+                          r->scale, r->bias, r->shift, r->frozen, r->to, first, last);
+}
+
+/* Normalises with the running figures: in inference, and in training when the node is frozen. */
+static void cn_running_figures_(const cn_network *net, const cn_step_ *step, float *mean,
+                                float *inverse_deviation) {
+  const float *running_mean = cn_tensor_values_(net, step->norm + 2),
+              *variance = cn_tensor_values_(net, step->norm + 3);
+  int c;
+  for (c = 0; c < step->out.channels; c++) {
+    mean[c] = running_mean[c];
+    inverse_deviation[c] = (float)(1.0 / sqrt((double)variance[c] + (double)step->eps));
+  }
+}
+
+static void cn_norm_forward_(const cn_plan_ *plan, const cn_step_ *step, cn_run_ *run, int count) {
+  const cn_network *net = plan->net;
+  const size_t rows = (size_t)count * (size_t)step->out.height * (size_t)step->out.width;
+  const int channels = step->out.channels, batch_figures = plan->training && step->trains;
+  float *mean = cn_floats_(plan, step->saved), *inverse = mean + channels;
+  run->rows = rows, run->channels = channels;
+  run->scale = cn_tensor_values_(net, step->norm),
+  run->shift = cn_tensor_values_(net, step->norm + 1);
+  if (batch_figures) {
+    run->sums = (double *)(void *)cn_floats_(plan, step->sums);
+    cn_parallel_(plan, cn_batchnorm_parts(rows), cn_norm_statistics_task_, run);
+    cn_batchnorm_finish(run->sums, rows, channels, step->eps, step->momentum, mean, inverse,
+                        cn_tensor_values_(net, step->norm + 2),
+                        cn_tensor_values_(net, step->norm + 3));
+  } else {
+    cn_running_figures_(net, step, mean, inverse);
+  }
+  run->mean = mean, run->inverse_deviation = inverse;
+  cn_parallel_(plan, cn_batchnorm_parts(rows), cn_norm_rows_task_, run);
+}
+
+static const float *cn_step_input_(const cn_plan_ *plan, const cn_step_ *step, int i,
+                                   const float *inputs) {
+  return step->inputs[i] < 0 ? inputs : cn_floats_(plan, plan->steps[step->inputs[i]].value);
+}
+
+static void cn_concat_(const cn_plan_ *plan, const cn_step_ *step, const float *inputs, int count) {
+  const size_t rows = (size_t)count * (size_t)step->out.height * (size_t)step->out.width;
+  float *to = cn_floats_(plan, step->value);
+  int i;
+  for (i = 0; i < step->input_count; i++) {
+    const size_t channels = step->inputs[i] < 0 ? (size_t)plan->net->nodes[0].shape.channels
+                                                : (size_t)plan->steps[step->inputs[i]].out.channels;
+    cn_copy_channels(cn_step_input_(plan, step, i, inputs), channels, to,
+                     (size_t)step->out.channels, rows, channels);
+    to += channels;
+  }
+}
+
+static cn_run_ cn_run_of_(const cn_plan_ *plan, const cn_step_ *step, cn_pass pass, int count,
+                          const float *inputs) {
+  cn_run_ run;
+  memset(&run, 0, sizeof run);
+  run.plan = plan, run.step = step, run.pass = pass;
+  run.x = cn_step_input_(plan, step, 0, inputs);
+  run.y = cn_floats_(plan, step->value), run.dy = cn_floats_(plan, step->gradient);
+  run.argmax = (uint8_t *)cn_floats_(plan, step->argmax);
+  run.n = cn_values_(step->out) * (size_t)count;
+  run.conv = cn_step_conv_(step, count);
+  run.pool = step->pool, run.pool.in.count = count;
+  run.rate = step->rate, run.factor = 1.0f / (1.0f - step->rate);
+  return run;
+}
+
+/* seed: of this step's dropout */
+static void cn_step_forward_(const cn_plan_ *plan, const cn_step_ *step, const float *inputs,
+                             int count, uint64_t seed) {
+  cn_run_ run = cn_run_of_(plan, step, CN_FORWARD, count, inputs);
+  int i;
+  run.to = cn_floats_(plan, step->value), run.seed = seed;
+  switch (step->op) {
+  case CN_OP_CONV:
+    run.packed = cn_floats_(plan, step->packed), run.bias = cn_step_bias_(plan, step);
+    cn_parallel_(plan, cn_conv2d_units(&run.conv, CN_FORWARD), cn_conv_task_, &run);
+    break;
+  case CN_OP_BATCHNORM:
+    cn_norm_forward_(plan, step, &run, count);
+    break;
+  case CN_OP_RELU:
+  case CN_OP_SIGMOID:
+  case CN_OP_TANH:
+    cn_parallel_(plan, cn_chunks_(run.n), cn_activation_task_, &run);
+    break;
+  case CN_OP_ADD:
+    run.y = NULL;
+    for (i = cn_min_(1, step->input_count - 1); i < step->input_count; i++) {
+      if (i > 0) run.y = cn_step_input_(plan, step, i, inputs);
+      cn_parallel_(plan, cn_chunks_(run.n), cn_add_task_, &run);
+      run.x = run.to;
+    }
+    break;
+  case CN_OP_CONCAT:
+    cn_concat_(plan, step, inputs, count);
+    break;
+  case CN_OP_DROPOUT:
+    cn_parallel_(plan, cn_chunks_(run.n), cn_dropout_task_, &run);
+    return;
+  default:
+    cn_parallel_(plan, count, cn_pool_task_, &run);
+    break;
+  }
+  if (step->rate > 0.0f) {
+    run.x = run.to;
+    cn_parallel_(plan, cn_chunks_(run.n), cn_dropout_task_, &run);
+  }
+}
+
+/* ---- inference ---- */
+
+struct cn_predictor {
+  cn_plan_ plan;
+};
+
+CN_API cn_predictor *cn_predictor_create(cn_network *net, int max_count,
+                                         const cn_predict_options *options, cn_error *error) {
+  cn_predict_options chosen;
+  cn_predictor *predictor = (cn_predictor *)CN_MALLOC(sizeof *predictor);
+  memset(&chosen, 0, sizeof chosen);
+  if (options) chosen = *options;
+  if (!predictor) {
+    cn_fail_(error, CN_ERROR_MEMORY, "no memory for a predictor");
+    return NULL;
+  }
+  if (cn_plan_build_(&predictor->plan, net, max_count, chosen.threads, chosen.math, 0, error)) {
+    cn_plan_free_(&predictor->plan);
+    CN_FREE(predictor);
+    return NULL;
+  }
+  net->users++;
+  return predictor;
+}
+
+CN_API void cn_predictor_free(cn_predictor *predictor) {
+  if (!predictor) return;
+  predictor->plan.net->users--;
+  cn_plan_free_(&predictor->plan);
+  CN_FREE(predictor);
+}
+
+CN_API int cn_predictor_outputs(const cn_predictor *predictor) {
+  return (int)cn_values_(predictor->plan.steps[predictor->plan.output].out);
+}
+
+CN_API size_t cn_predictor_bytes(const cn_predictor *predictor) {
+  return cn_plan_bytes_(&predictor->plan);
+}
+
+CN_API void cn_predict(cn_predictor *predictor, const float *inputs, int count, float *outputs) {
+  cn_plan_ *plan = &predictor->plan;
+  const size_t in_values = cn_values_(plan->net->nodes[0].shape),
+               out_values = cn_values_(plan->steps[plan->output].out);
+  const int channels = plan->steps[plan->output].out.channels;
+  const unsigned mode = cn_flush_subnormals_();
+  const float *logits = cn_floats_(plan, plan->steps[plan->output].value);
+  int first, i;
+  cn_pack_if_changed_(plan);
+  for (first = 0; first < count; first += plan->max_count) {
+    const int n = cn_min_(plan->max_count, count - first);
+    const size_t values = (size_t)n * out_values;
+    for (i = 0; i < plan->step_count; i++)
+      cn_step_forward_(plan, &plan->steps[i], inputs + (size_t)first * in_values, n, 0);
+    if (plan->last_op == CN_OP_SOFTMAX)
+      cn_softmax(logits, outputs + (size_t)first * out_values, values / (size_t)channels, channels);
+    else if (plan->last_op == CN_OP_SIGMOID)
+      cn_sigmoid_forward(logits, outputs + (size_t)first * out_values, values);
+    else
+      memcpy(outputs + (size_t)first * out_values, logits, values * sizeof(float));
+  }
+  cn_restore_subnormals_(mode);
+}
+
+CN_API const float *cn_predictor_feature_map(const cn_predictor *predictor, int node) {
+  const cn_plan_ *plan = &predictor->plan;
+  int i, j;
+  for (i = 0; i < plan->step_count; i++) {
+    const cn_buffer_ *mine = &plan->buffers[plan->steps[i].value];
+    if (plan->steps[i].node != node) continue;
+    for (j = 0; j < plan->buffer_count; j++) {
+      const cn_buffer_ *other = &plan->buffers[j];
+      if (other->first > mine->last && other->offset < mine->offset + mine->bytes &&
+          mine->offset < other->offset + other->bytes)
+        return NULL;
+    }
+    return cn_floats_(plan, plan->steps[i].value);
+  }
+  return NULL;
+}
+
+/* ==== layer 3: training ======================================================================= */
+
+typedef struct cn_piece_ { /* a run of one trained tensor, updated as a unit */
+  int tensor;
+  size_t begin, count;
+} cn_piece_;
+
+#define CN_LOSS_ROWS_ 32 /* rows of the loss per unit */
+
+struct cn_trainer {
+  cn_plan_ plan;
+  cn_training_options options;
+  float *gradients, *first, *second; /* as the network's values */
+  float *class_weights;              /* or NULL */
+  float *saved_figures;              /* running figures, to go back to when a step fails */
+  cn_piece_ *pieces;
+  int piece_count;
+  double *sums; /* one per unit of loss or piece, added in order */
+  int *corrects;
+  int64_t step;
+};
+
+CN_API cn_training_options cn_training_defaults(void) {
+  cn_training_options options;
+  memset(&options, 0, sizeof options);
+  options.learning_rate = 0.001f, options.beta1 = 0.9f, options.beta2 = 0.999f,
+  options.epsilon = 1e-7f;
+  options.gamma = 0.1f, options.seed = 1;
+  return options;
+}
+
+CN_API float cn_learning_rate(const cn_training_options *o, int64_t step) {
+  double rate = (double)o->learning_rate;
+  if (step <= o->warmup_steps) return (float)(rate * (double)step / (double)o->warmup_steps);
+  if (o->schedule == CN_SCHEDULE_STEP && o->decay_steps > 0)
+    rate *= pow((double)o->gamma, (double)((step - 1) / o->decay_steps));
+  if (o->schedule == CN_SCHEDULE_COSINE && o->decay_steps > o->warmup_steps) {
+    const double done =
+        (double)(step - o->warmup_steps) / (double)(o->decay_steps - o->warmup_steps);
+    rate *= done >= 1.0 ? 0.0 : 0.5 * (1.0 + cos(3.14159265358979324 * done));
+  }
+  return (float)rate;
+}
+
+static cn_status cn_check_options_(const cn_training_options *o, cn_error *error) {
+  if (o->optimizer < CN_ADAM || o->optimizer > CN_ADAGRAD)
+    return cn_fail_(error, CN_ERROR_ARGUMENT, "unknown optimiser %d", (int)o->optimizer);
+  if (!(o->learning_rate >= 0.0f && o->learning_rate < 1e6f))
+    return cn_fail_(error, CN_ERROR_ARGUMENT, "learning rate %g is outside [0, 1e6)",
+                    (double)o->learning_rate);
+  if (!(o->momentum >= 0.0f && o->momentum < 1.0f))
+    return cn_fail_(error, CN_ERROR_ARGUMENT, "momentum %g is outside [0, 1)", (double)o->momentum);
+  if (!(o->beta1 >= 0.0f && o->beta1 < 1.0f && o->beta2 >= 0.0f && o->beta2 < 1.0f))
+    return cn_fail_(error, CN_ERROR_ARGUMENT, "beta1 %g or beta2 %g is outside [0, 1)",
+                    (double)o->beta1, (double)o->beta2);
+  if (!(o->epsilon > 0.0f))
+    return cn_fail_(error, CN_ERROR_ARGUMENT, "epsilon %g is not above 0", (double)o->epsilon);
+  if (!(o->decay >= 0.0f && o->l1 >= 0.0f && o->l2 >= 0.0f && o->clip_norm >= 0.0f))
+    return cn_fail_(error, CN_ERROR_ARGUMENT, "decay, l1, l2 and clip_norm must not be negative");
+  if (o->warmup_steps < 0 || o->decay_steps < 0)
+    return cn_fail_(error, CN_ERROR_ARGUMENT, "numbers of steps must not be negative");
+  return CN_OK;
+}
+
+/* Cuts the trained tensors into pieces of equal work. Counts them when pieces is NULL. */
+static int cn_cut_pieces_(const cn_network *net, cn_piece_ *pieces) {
+  int i, n = 0;
+  for (i = 0; i < net->tensor_count; i++) {
+    size_t begin;
+    if (!cn_is_trained_(&net->tensors[i])) continue;
+    for (begin = 0; begin < net->tensors[i].count; begin += CN_CHUNK_, n++) {
+      if (!pieces) continue;
+      pieces[n].tensor = i, pieces[n].begin = begin;
+      pieces[n].count = cn_chunk_size_(net->tensors[i].count, (int)(begin / CN_CHUNK_));
+    }
+  }
+  return n;
+}
+
+static size_t cn_figure_count_(const cn_network *net) {
+  size_t count = 0;
+  int i;
+  for (i = 0; i < net->tensor_count; i++)
+    count += net->tensors[i].role >= CN_RUNNING_MEAN_ ? net->tensors[i].count : 0;
+  return count;
+}
+
+/* Copies the running figures out of the network, or back. */
+static void cn_copy_figures_(const cn_trainer *trainer, int back) {
+  const cn_network *net = trainer->plan.net;
+  float *saved = trainer->saved_figures;
+  int i;
+  for (i = 0; i < net->tensor_count; i++) {
+    const cn_tensor_ *t = &net->tensors[i];
+    if (t->role < CN_RUNNING_MEAN_) continue;
+    memcpy(back ? net->values + t->offset : saved, back ? saved : net->values + t->offset,
+           t->count * sizeof(float));
+    saved += t->count;
+  }
+}
+
+static cn_status cn_trainer_allocate_(cn_trainer *t, cn_error *error) {
+  const cn_network *net = t->plan.net;
+  const size_t values = net->value_count * sizeof(float);
+  const int classes = t->plan.steps[t->plan.output].out.channels;
+  int units = t->plan.max_count;
+  t->piece_count = cn_cut_pieces_(net, NULL);
+  if (t->piece_count > units) units = t->piece_count;
+  t->gradients = (float *)cn_allocate_(values), t->first = (float *)cn_allocate_(values);
+  t->second = (float *)cn_allocate_(values);
+  t->saved_figures = (float *)cn_allocate_((cn_figure_count_(net) + 1) * sizeof(float));
+  t->pieces = (cn_piece_ *)cn_allocate_((size_t)(t->piece_count + 1) * sizeof *t->pieces);
+  t->sums = (double *)cn_allocate_((size_t)units * sizeof *t->sums);
+  t->corrects = (int *)cn_allocate_((size_t)units * sizeof *t->corrects);
+  if (t->options.class_weights)
+    t->class_weights = (float *)cn_allocate_((size_t)classes * sizeof(float));
+  if (!t->gradients || !t->first || !t->second || !t->saved_figures || !t->pieces || !t->sums ||
+      !t->corrects || (t->options.class_weights && !t->class_weights))
+    return cn_fail_(error, CN_ERROR_MEMORY, "no memory for the training of %zu values",
+                    net->value_count);
+  if (t->class_weights)
+    memcpy(t->class_weights, t->options.class_weights, (size_t)classes * sizeof(float));
+  t->options.class_weights = t->class_weights;
+  cn_cut_pieces_(net, t->pieces);
+  return CN_OK;
+}
+
+static void cn_trainer_release_(cn_trainer *t) {
+  cn_release_(t->gradients);
+  cn_release_(t->first);
+  cn_release_(t->second);
+  cn_release_(t->saved_figures);
+  cn_release_(t->pieces);
+  cn_release_(t->sums);
+  cn_release_(t->corrects);
+  cn_release_(t->class_weights);
+  cn_plan_free_(&t->plan);
+  CN_FREE(t);
+}
+
+CN_API cn_trainer *cn_trainer_create(cn_network *net, int max_count,
+                                     const cn_training_options *options, cn_error *error) {
+  cn_trainer *trainer;
+  cn_training_options chosen = cn_training_defaults();
+  if (options) chosen = *options;
+  if (cn_check_options_(&chosen, error)) return NULL;
+  trainer = (cn_trainer *)CN_MALLOC(sizeof *trainer);
+  if (!trainer) {
+    cn_fail_(error, CN_ERROR_MEMORY, "no memory for a trainer");
+    return NULL;
+  }
+  memset(trainer, 0, sizeof *trainer);
+  trainer->options = chosen;
+  if (cn_plan_build_(&trainer->plan, net, max_count, chosen.threads, chosen.math, 1, error) ||
+      cn_trainer_allocate_(trainer, error)) {
+    cn_trainer_release_(trainer);
+    return NULL;
+  }
+  net->users++;
+  return trainer;
+}
+
+CN_API void cn_trainer_free(cn_trainer *trainer) {
+  if (!trainer) return;
+  trainer->plan.net->users--;
+  cn_trainer_release_(trainer);
+}
+
+CN_API int64_t cn_trainer_steps(const cn_trainer *trainer) {
+  return trainer->step;
+}
+CN_API void cn_trainer_set_learning_rate(cn_trainer *trainer, float rate) {
+  trainer->options.learning_rate = rate;
+}
+CN_API size_t cn_trainer_bytes(const cn_trainer *trainer) {
+  return cn_plan_bytes_(&trainer->plan) + 3 * trainer->plan.net->value_count * sizeof(float);
+}
+
+CN_API const float *cn_trainer_gradient(const cn_trainer *trainer, int parameter) {
+  const cn_network *net = trainer->plan.net;
+  if (parameter < 0 || parameter >= net->tensor_count || !cn_is_trained_(&net->tensors[parameter]))
+    return NULL;
+  return trainer->gradients + net->tensors[parameter].offset;
+}
+
+static cn_status cn_check_batch_(const cn_trainer *trainer, const cn_batch *batch,
+                                 cn_error *error) {
+  const cn_plan_ *plan = &trainer->plan;
+  const cn_shape out = plan->steps[plan->output].out;
+  int i;
+  if (batch->count < 1 || batch->count > plan->max_count)
+    return cn_fail_(error, CN_ERROR_ARGUMENT, "a batch of %d images is outside 1 .. %d",
+                    batch->count, plan->max_count);
+  if (!batch->inputs || (plan->last_op == CN_OP_SOFTMAX ? !batch->labels : !batch->targets))
+    return cn_fail_(error, CN_ERROR_ARGUMENT, "the batch lacks inputs or %s",
+                    plan->last_op == CN_OP_SOFTMAX ? "labels" : "targets");
+  if (plan->last_op != CN_OP_SOFTMAX) return CN_OK;
+  if (out.height != 1 || out.width != 1)
+    return cn_fail_(error, CN_ERROR_SHAPE,
+                    "softmax for training needs one vector per image, not %dx%d", out.height,
+                    out.width);
+  for (i = 0; i < batch->count; i++)
+    if (batch->labels[i] < 0 || batch->labels[i] >= out.channels)
+      return cn_fail_(error, CN_ERROR_ARGUMENT, "label %d of image %d is outside 0 .. %d",
+                      batch->labels[i], i, out.channels - 1);
+  return CN_OK;
+}
+
+typedef struct cn_loss_run_ {
+  const cn_trainer *trainer;
+  const cn_batch *batch;
+  const float *logits;
+  float *gradient;
+  int values; /* per image */
+  float scale;
+} cn_loss_run_;
+
+static int cn_count_correct_(const cn_loss_run_ *r, cn_op last_op, int begin, int end) {
+  int row, i, correct = 0;
+  for (row = begin; row < end; row++) {
+    const float *y = r->logits + (size_t)row * (size_t)r->values;
+    if (last_op == CN_OP_SOFTMAX) {
+      int best = 0;
+      for (i = 1; i < r->values; i++) best = y[i] > y[best] ? i : best;
+      correct += best == r->batch->labels[row];
+    } else if (last_op == CN_OP_SIGMOID) {
+      const float *t = r->batch->targets + (size_t)row * (size_t)r->values;
+      for (i = 0; i < r->values && (y[i] > 0.0f) == (t[i] > 0.5f); i++) {
+      }
+      correct += i == r->values;
+    }
+  }
+  return correct;
+}
+
+static void cn_loss_task_(void *context, int unit, char *workspace) {
+  const cn_loss_run_ *r = (const cn_loss_run_ *)context;
+  const cn_trainer *t = r->trainer;
+  const int begin = unit * CN_LOSS_ROWS_, end = cn_min_(begin + CN_LOSS_ROWS_, r->batch->count);
+  (void)workspace;
+  t->corrects[unit] = cn_count_correct_(r, t->plan.last_op, begin, end);
+  if (t->plan.last_op == CN_OP_SOFTMAX)
+    t->sums[unit] = cn_softmax_loss(r->logits, r->batch->labels, t->class_weights, r->values,
+                                    r->scale, NULL, r->gradient, (size_t)begin, (size_t)end);
+  else if (t->plan.last_op == CN_OP_SIGMOID)
+    t->sums[unit] = cn_sigmoid_loss(r->logits, r->batch->targets, r->values, r->scale, NULL,
+                                    r->gradient, (size_t)begin, (size_t)end);
+  else
+    t->sums[unit] = cn_squared_loss(r->logits, r->batch->targets, r->values, r->scale, r->gradient,
+                                    (size_t)begin, (size_t)end);
+}
+
+static cn_metrics cn_loss_(cn_trainer *trainer, const cn_batch *batch) {
+  const cn_plan_ *plan = &trainer->plan;
+  const cn_step_ *output = &plan->steps[plan->output];
+  const int units = cn_ceil_div_(batch->count, CN_LOSS_ROWS_);
+  cn_metrics metrics = {0.0, 0};
+  cn_loss_run_ run;
+  int i;
+  run.trainer = trainer, run.batch = batch, run.logits = cn_floats_(plan, output->value);
+  run.gradient = cn_floats_(plan, output->gradient >= 0 ? output->gradient : output->value);
+  run.values = (int)cn_values_(output->out), run.scale = 1.0f / (float)batch->count;
+  cn_parallel_(plan, units, cn_loss_task_, &run);
+  for (i = 0; i < units; i++)
+    metrics.loss += trainer->sums[i], metrics.correct += trainer->corrects[i];
+  metrics.loss /= (double)batch->count;
+  return metrics;
+}
+
+/* ---- backward ---- */
+
+/* Where step writes the gradient of its input i: its place, or a spill to be added to it
+   afterwards. */
+static float *cn_input_gradient_(const cn_plan_ *plan, const cn_step_ *step, int i) {
+  return cn_floats_(plan,
+                    step->writes_first[i] ? plan->steps[step->inputs[i]].gradient : step->spill);
+}
+
+static void cn_add_spill_(const cn_plan_ *plan, const cn_step_ *step, int i, int count) {
+  const cn_step_ *input = &plan->steps[step->inputs[i]];
+  cn_run_ run;
+  if (step->writes_first[i]) return;
+  memset(&run, 0, sizeof run);
+  run.x = run.to = cn_floats_(plan, input->gradient), run.y = cn_floats_(plan, step->spill);
+  run.n = cn_values_(input->out) * (size_t)count;
+  cn_parallel_(plan, cn_chunks_(run.n), cn_add_task_, &run);
+}
+
+#define CN_SUM_UNITS_ 16
+
+static void cn_sum_task_(void *context, int unit, char *workspace) {
+  const cn_run_ *r = (const cn_run_ *)context;
+  (void)workspace;
+  cn_sum_parts_(&r->conv, r->partial, r->to, unit, CN_SUM_UNITS_);
+}
+
+static void cn_conv_backward_(const cn_trainer *trainer, const cn_step_ *step, cn_run_ *run) {
+  const cn_plan_ *plan = &trainer->plan;
+  if (step->trains) {
+    run->pass = CN_BACKWARD_WEIGHTS, run->partial = cn_floats_(plan, step->partial);
+    cn_parallel_(plan, cn_conv2d_units(&run->conv, CN_BACKWARD_WEIGHTS), cn_conv_task_, run);
+    run->to = trainer->gradients + plan->net->tensors[step->weight].offset;
+    cn_parallel_(plan, CN_SUM_UNITS_, cn_sum_task_, run);
+    if (step->bias >= 0)
+      cn_sum_bias_(&run->conv, run->partial,
+                   trainer->gradients + plan->net->tensors[step->bias].offset);
+  }
+  if (step->packed_backward >= 0) {
+    run->pass = CN_BACKWARD_INPUT, run->packed = cn_floats_(plan, step->packed_backward);
+    run->to = cn_input_gradient_(plan, step, 0);
+    cn_parallel_(plan, cn_conv2d_units(&run->conv, CN_BACKWARD_INPUT), cn_conv_task_, run);
+  }
+}
+
+static void cn_norm_backward_(const cn_trainer *trainer, const cn_step_ *step, cn_run_ *run,
+                              int count) {
+  const cn_plan_ *plan = &trainer->plan;
+  const cn_network *net = plan->net;
+  const int channels = step->out.channels;
+  float *dscale = trainer->gradients + net->tensors[step->norm].offset;
+  float *dshift = trainer->gradients + net->tensors[step->norm + 1].offset;
+  run->rows = (size_t)count * (size_t)step->out.height * (size_t)step->out.width,
+  run->channels = channels;
+  run->mean = cn_floats_(plan, step->saved), run->inverse_deviation = run->mean + channels;
+  run->scale = cn_tensor_values_(net, step->norm), run->bias = dscale, run->shift = dshift;
+  run->sums = (double *)(void *)cn_floats_(plan, step->sums), run->frozen = !step->trains;
+  if (step->trains) {
+    cn_parallel_(plan, cn_batchnorm_parts(run->rows), cn_norm_statistics_task_, run);
+    cn_batchnorm_backward_finish(run->sums, run->rows, channels, dscale, dshift);
+  }
+  if (!cn_input_wants_gradient_(plan, step, 0)) return;
+  run->to = cn_input_gradient_(plan, step, 0);
+  cn_parallel_(plan, cn_batchnorm_parts(run->rows), cn_norm_rows_task_, run);
+}
+
+static void cn_join_backward_(const cn_plan_ *plan, const cn_step_ *step, const cn_run_ *run,
+                              int count) {
+  const size_t rows = (size_t)count * (size_t)step->out.height * (size_t)step->out.width;
+  const float *from = run->dy;
+  int i;
+  for (i = 0; i < step->input_count; i++) {
+    const size_t channels = step->inputs[i] < 0 ? (size_t)plan->net->nodes[0].shape.channels
+                                                : (size_t)plan->steps[step->inputs[i]].out.channels;
+    if (cn_input_wants_gradient_(plan, step, i)) {
+      cn_copy_channels(from, (size_t)step->out.channels, cn_input_gradient_(plan, step, i),
+                       channels, rows, channels);
+      cn_add_spill_(plan, step, i, count);
+    }
+    if (step->op == CN_OP_CONCAT) from += channels;
+  }
+}
+
+static void cn_step_backward_(const cn_trainer *trainer, const cn_step_ *step,
+                              const cn_batch *batch, uint64_t seed) {
+  const cn_plan_ *plan = &trainer->plan;
+  cn_run_ run = cn_run_of_(plan, step, CN_BACKWARD_INPUT, batch->count, batch->inputs);
+  run.seed = seed;
+  if (step->relu ||
+      step->op == CN_OP_RELU) { /* dropout behind ReLU left zeros too, so y > 0 says it all */
+    run.to = cn_floats_(plan, step->gradient);
+    cn_parallel_(plan, cn_chunks_(run.n), cn_relu_mask_task_, &run);
+  }
+  if (step->op == CN_OP_ADD || step->op == CN_OP_CONCAT) {
+    cn_join_backward_(plan, step, &run, batch->count);
+    return;
+  }
+  if (step->op == CN_OP_CONV) {
+    cn_conv_backward_(trainer, step, &run);
+  } else if (step->op == CN_OP_BATCHNORM) {
+    cn_norm_backward_(trainer, step, &run, batch->count);
+  } else if (cn_input_wants_gradient_(plan, step, 0)) {
+    run.to = cn_input_gradient_(plan, step, 0);
+    if (step->op == CN_OP_DROPOUT) {
+      run.x = run.dy;
+      cn_parallel_(plan, cn_chunks_(run.n), cn_dropout_task_, &run);
+    } else if (step->op == CN_OP_RELU || step->op == CN_OP_SIGMOID || step->op == CN_OP_TANH) {
+      cn_parallel_(plan, cn_chunks_(run.n), cn_activation_task_, &run);
+    } else {
+      cn_parallel_(plan, batch->count, cn_pool_task_, &run);
+    }
+  }
+  if (cn_input_wants_gradient_(plan, step, 0)) cn_add_spill_(plan, step, 0, batch->count);
+}
+
+/* Dropout differs from step to step and from node to node. */
+static uint64_t cn_dropout_seed_(const cn_trainer *trainer, int step_index) {
+  return cn_mix_(cn_mix_(trainer->options.seed, (uint64_t)trainer->step), (uint64_t)step_index);
+}
+
+/* A loss or running figure that is not finite would spoil the network for good. */
+static cn_status cn_check_finite_(const cn_trainer *trainer, double loss, cn_error *error) {
+  const cn_network *net = trainer->plan.net;
+  const char *what = fabs(loss) <= DBL_MAX ? NULL : "the loss";
+  size_t j;
+  int i;
+  for (i = 0; i < net->tensor_count && !what; i++) {
+    const cn_tensor_ *t = &net->tensors[i];
+    for (j = 0; j < t->count && t->role >= CN_RUNNING_MEAN_ && !what; j++)
+      if (!(fabsf(net->values[t->offset + j]) <= FLT_MAX)) what = t->name;
+  }
+  if (!what) return CN_OK;
+  return cn_fail_(
+      error, CN_ERROR_NUMERIC, "%s is not a finite number at step %lld with learning rate %g", what,
+      (long long)trainer->step + 1, (double)cn_learning_rate(&trainer->options, trainer->step + 1));
+}
+
+/* Forward and backward. Moves the running figures; saved_figures holds them as they were. */
+static cn_status cn_compute_gradients_(cn_trainer *trainer, const cn_batch *batch,
+                                       cn_metrics *metrics, cn_error *error) {
+  cn_plan_ *plan = &trainer->plan;
+  const unsigned mode = cn_flush_subnormals_();
+  cn_metrics result;
+  int i;
+  if (cn_check_batch_(trainer, batch, error)) {
+    cn_restore_subnormals_(mode);
+    return error ? error->status : CN_ERROR_ARGUMENT;
+  }
+  cn_pack_if_changed_(plan);
+  cn_copy_figures_(trainer, 0);
+  for (i = 0; i < plan->step_count; i++)
+    cn_step_forward_(plan, &plan->steps[i], batch->inputs, batch->count,
+                     cn_dropout_seed_(trainer, i));
+  result = cn_loss_(trainer, batch);
+  if (cn_check_finite_(trainer, result.loss, error)) {
+    cn_copy_figures_(trainer, 1);
+    cn_restore_subnormals_(mode);
+    return CN_ERROR_NUMERIC;
+  }
+  for (i = plan->step_count - 1; i >= 0; i--)
+    if (plan->steps[i].wants_gradient)
+      cn_step_backward_(trainer, &plan->steps[i], batch, cn_dropout_seed_(trainer, i));
+  cn_restore_subnormals_(mode);
+  if (metrics) *metrics = result;
+  return CN_OK;
+}
+
+CN_API cn_status cn_train_gradients(cn_trainer *trainer, const cn_batch *batch, cn_metrics *metrics,
+                                    cn_error *error) {
+  const cn_status status = cn_compute_gradients_(trainer, batch, metrics, error);
+  if (status == CN_OK) cn_copy_figures_(trainer, 1);
+  return status;
+}
+
+/* ---- update ---- */
+
+typedef struct cn_update_run_ {
+  const cn_trainer *trainer;
+  cn_update update;
+  float factor; /* of the gradients, when their norm was too large */
+} cn_update_run_;
+
+static void cn_norm_task_(void *context, int unit, char *workspace) {
+  const cn_trainer *t = ((cn_update_run_ *)context)->trainer;
+  const cn_piece_ *piece = &t->pieces[unit];
+  const float *g = t->gradients + t->plan.net->tensors[piece->tensor].offset + piece->begin;
+  double sum = 0.0;
+  size_t i;
+  (void)workspace;
+  for (i = 0; i < piece->count; i++) sum += (double)g[i] * (double)g[i];
+  t->sums[unit] = sum;
+}
+
+static void cn_update_task_(void *context, int unit, char *workspace) {
+  const cn_update_run_ *r = (const cn_update_run_ *)context;
+  const cn_trainer *t = r->trainer;
+  const cn_network *net = t->plan.net;
+  const cn_piece_ *piece = &t->pieces[unit];
+  const cn_tensor_ *tensor = &net->tensors[piece->tensor];
+  const size_t at = tensor->offset + piece->begin;
+  cn_update update = r->update;
+  size_t i;
+  (void)workspace;
+  if (tensor->role != CN_WEIGHT_) update.decay = update.l1 = update.l2 = 0.0f;
+  if (r->factor < 1.0f)
+    for (i = 0; i < piece->count; i++) t->gradients[at + i] *= r->factor;
+  cn_update_weights(&update, net->values + at, t->gradients + at, t->first + at, t->second + at,
+                    piece->count);
+}
+
+static cn_update_run_ cn_update_run_of_(const cn_trainer *trainer) {
+  const cn_training_options *o = &trainer->options;
+  cn_update_run_ run;
+  run.trainer = trainer, run.factor = 1.0f;
+  run.update.optimizer = o->optimizer,
+  run.update.learning_rate = cn_learning_rate(o, trainer->step);
+  run.update.momentum = o->momentum, run.update.beta1 = o->beta1, run.update.beta2 = o->beta2;
+  run.update.epsilon = o->epsilon, run.update.decay = o->decay, run.update.l1 = o->l1,
+  run.update.l2 = o->l2;
+  run.update.nesterov = o->nesterov, run.update.step = trainer->step;
+  return run;
+}
+
+CN_API cn_status cn_train_step(cn_trainer *trainer, const cn_batch *batch, cn_metrics *metrics,
+                               cn_error *error) {
+  const cn_plan_ *plan = &trainer->plan;
+  const cn_training_options *o = &trainer->options;
+  cn_update_run_ run;
+  unsigned mode;
+  const cn_status status = cn_compute_gradients_(trainer, batch, metrics, error);
+  if (status) return status;
+  if (o->gradient_hook &&
+      o->gradient_hook(trainer->gradients, plan->net->value_count, o->hook_user)) {
+    cn_copy_figures_(trainer, 1);
+    return cn_fail_(error, CN_ERROR_ARGUMENT, "the gradient hook stopped step %lld",
+                    (long long)trainer->step + 1);
+  }
+  trainer->step++;
+  run = cn_update_run_of_(trainer);
+  mode = cn_flush_subnormals_();
+  if (o->clip_norm > 0.0f) {
+    double sum = 0.0;
+    int i;
+    cn_parallel_(plan, trainer->piece_count, cn_norm_task_, &run);
+    for (i = 0; i < trainer->piece_count; i++) sum += trainer->sums[i];
+    if (sqrt(sum) > (double)o->clip_norm) run.factor = (float)((double)o->clip_norm / sqrt(sum));
+  }
+  cn_parallel_(plan, trainer->piece_count, cn_update_task_, &run);
+  cn_restore_subnormals_(mode);
+  plan->net->version++;
+  return CN_OK;
+}
+
+CN_API int cn_early_stopping_check(cn_early_stopping *stopping, double loss) {
+  stopping->checks++;
+  if (stopping->best_check == 0 || loss < stopping->best) {
+    stopping->best = loss, stopping->best_check = stopping->checks;
+    return 1;
+  }
+  return stopping->checks - stopping->best_check >= stopping->patience ? -1 : 0;
+}
+
+/* ==== layer 4: files ========================================================================== */
+#ifndef CONVNET_NO_FILES
+
+#include <errno.h>
+#if defined(__unix__) || defined(__APPLE__)
+#define CN_POSIX_
+#include <fcntl.h>
+#include <unistd.h>
+/* strict C99 hides this one */
+#ifdef __cplusplus
+extern "C"
+#endif
+    int
+    fsync(int descriptor);
+#endif
+
+/* ---- a file that appears whole or not at all ---- */
+
+typedef struct cn_writer_ {
+  char *temporary; /* beside the final place */
+  const char *path;
+#ifdef CN_POSIX_
+  int file;
+#else
+  FILE *file;
+#endif
+  int failed; /* errno of the first failure */
+} cn_writer_;
+
+static cn_status cn_writer_open_(cn_writer_ *w, const char *path, cn_error *error) {
+  const size_t length = strlen(path);
+  memset(w, 0, sizeof *w);
+  w->path = path;
+  w->temporary = (char *)CN_MALLOC(length + 8);
+  if (!w->temporary)
+    return cn_fail_(error, CN_ERROR_MEMORY, "%.200s: no memory for its name", path);
+  memcpy(w->temporary, path, length);
+  memcpy(w->temporary + length, ".part", 6);
+#ifdef CN_POSIX_
+  w->file = open(w->temporary, O_WRONLY | O_CREAT | O_TRUNC, 0666);
+  if (w->file >= 0) return CN_OK;
+#else
+  w->file = fopen(w->temporary, "wb");
+  if (w->file) return CN_OK;
+#endif
+  cn_fail_(error, CN_ERROR_IO, "%.200s: %s", w->temporary, strerror(errno));
+  CN_FREE(w->temporary);
+  return CN_ERROR_IO;
+}
+
+static void cn_writer_put_(cn_writer_ *w, const void *data, size_t bytes) {
+  const char *from = (const char *)data;
+  while (bytes && !w->failed) {
+#ifdef CN_POSIX_
+    const size_t chunk = bytes < ((size_t)1 << 30) ? bytes : (size_t)1 << 30;
+    const long done = (long)write(w->file, from, chunk);
+    if (done < 0 && errno == EINTR) continue;
+    if (done <= 0) w->failed = done < 0 && errno ? errno : ENOSPC;
+#else
+    const long done = (long)fwrite(from, 1, bytes, w->file);
+    if (done == 0) w->failed = errno ? errno : ENOSPC;
+#endif
+    else
+      from += done, bytes -= (size_t)done;
+  }
+}
+
+/* Synchronises and renames; on failure removes what was written and leaves the old file as it
+   was. */
+static cn_status cn_writer_close_(cn_writer_ *w, cn_error *error) {
+  cn_status status = CN_OK;
+#ifdef CN_POSIX_
+  if (!w->failed && fsync(w->file) != 0 && errno != EINVAL) w->failed = errno;
+  if (close(w->file) != 0 && !w->failed) w->failed = errno;
+#else
+  if (fclose(w->file) != 0 && !w->failed) w->failed = errno;
+#endif
+  if (!w->failed && rename(w->temporary, w->path) != 0) w->failed = errno;
+  if (w->failed) {
+    status = cn_fail_(error, CN_ERROR_IO, "%.200s: %s", w->path, strerror(w->failed));
+    remove(w->temporary);
+  }
+  CN_FREE(w->temporary);
+  return status;
+}
+
+/* ---- writing safetensors ---- */
+
+static const char *const cn_dtype_names_[] = {"F32", "F16", "BF16"};
+
+static void cn_text_add_json_(cn_text_ *text, const char *string) {
+  cn_text_add_(text, "\"");
+  for (; *string; string++) {
+    const unsigned char c = (unsigned char)*string;
+    if (c == '"' || c == '\\')
+      cn_text_add_(text, "\\%c", c);
+    else if (c == '\n')
+      cn_text_add_(text, "\\n");
+    else if (c < 32)
+      cn_text_add_(text, "\\u%04x", c);
+    else
+      cn_text_add_(text, "%c", c);
+  }
+  cn_text_add_(text, "\"");
+}
+
+static void cn_header_(cn_text_ *text, const cn_tensor *tensors, int tensor_count,
+                       const cn_note *notes, int note_count) {
+  size_t offset = 0;
+  int i, j;
+  cn_text_add_(text, "{");
+  if (note_count) {
+    cn_text_add_(text, "\"__metadata__\":{");
+    for (i = 0; i < note_count; i++) {
+      if (i) cn_text_add_(text, ",");
+      cn_text_add_json_(text, notes[i].key);
+      cn_text_add_(text, ":");
+      cn_text_add_json_(text, notes[i].value);
+    }
+    cn_text_add_(text, "}");
+  }
+  for (i = 0; i < tensor_count; i++) {
+    if (i || note_count) cn_text_add_(text, ",");
+    cn_text_add_json_(text, tensors[i].name);
+    cn_text_add_(text, ":{\"dtype\":\"F32\",\"shape\":[");
+    for (j = 0; j < tensors[i].rank; j++)
+      cn_text_add_(text, j ? ",%lld" : "%lld", (long long)tensors[i].dims[j]);
+    cn_text_add_(text, "],\"data_offsets\":[%zu,%zu]}", offset, offset + tensors[i].bytes);
+    offset += tensors[i].bytes;
+  }
+  cn_text_add_(text, "}");
+  while (text->length % 8 && !text->failed)
+    cn_text_add_(text, " "); /* so that the data is aligned */
+}
+
+static int cn_name_is_free_(const cn_tensor *tensors, int index) {
+  int i;
+  for (i = 0; i < index && strcmp(tensors[i].name, tensors[index].name) != 0; i++) {
+  }
+  return i == index;
+}
+
+CN_API cn_status cn_safetensors_write(const char *path, const cn_tensor *tensors, int tensor_count,
+                                      const cn_note *notes, int note_count, cn_error *error) {
+  cn_text_ header = {NULL, 0, 0, 0};
+  cn_writer_ writer;
+  cn_status status;
+  unsigned char length[8];
+  int i, j;
+  for (i = 0; i < tensor_count; i++) {
+    int64_t bytes = 4;
+    for (j = 0; j < tensors[i].rank; j++) bytes *= tensors[i].dims[j];
+    if (tensors[i].dtype != CN_F32 || bytes != (int64_t)tensors[i].bytes ||
+        !cn_name_is_free_(tensors, i))
+      return cn_fail_(error, CN_ERROR_ARGUMENT,
+                      "%.160s: tensor %.90s is not F32, not of its shape's size, or there twice",
+                      path, tensors[i].name);
+  }
+  cn_header_(&header, tensors, tensor_count, notes, note_count);
+  if (header.failed) {
+    CN_FREE(header.data);
+    return cn_fail_(error, CN_ERROR_MEMORY, "%.200s: no memory for the header", path);
+  }
+  for (i = 0; i < 8; i++) length[i] = (unsigned char)((uint64_t)header.length >> (8 * i) & 0xFF);
+  status = cn_writer_open_(&writer, path, error);
+  if (status == CN_OK) {
+    cn_writer_put_(&writer, length, 8);
+    cn_writer_put_(&writer, header.data, header.length);
+    for (i = 0; i < tensor_count; i++) cn_writer_put_(&writer, tensors[i].data, tensors[i].bytes);
+    status = cn_writer_close_(&writer, error);
+  }
+  CN_FREE(header.data);
+  return status;
+}
+
+/* ---- reading safetensors ---- */
+
+#define CN_MAX_HEADER_ ((size_t)100 << 20) /* bytes, the format's own limit */
+
+typedef struct cn_json_ { /* reads the header, a small part of JSON */
+  const char *path, *text;
+  size_t at, end; /* bytes of the header */
+  cn_error *error;
+} cn_json_;
+
+typedef struct cn_opened_ { /* a cn_safetensors and what it owns */
+  cn_safetensors file;
+  unsigned char *bytes;
+  size_t size;
+  int tensor_capacity, note_capacity;
+} cn_opened_;
+
+static int cn_json_error_(cn_json_ *j, const char *what) {
+  if (j->error && j->error->status == CN_OK)
+    cn_fail_(j->error, CN_ERROR_FORMAT, "%.160s: byte %zu: %s", j->path, j->at + 8, what);
+  return 0;
+}
+
+static void cn_json_blank_(cn_json_ *j) {
+  while (j->at < j->end && strchr(" \t\r\n", j->text[j->at]) && j->text[j->at]) j->at++;
+}
+
+static int cn_json_take_(cn_json_ *j, char c) { /* takes it if it comes next */
+  cn_json_blank_(j);
+  if (j->at >= j->end || j->text[j->at] != c) return 0;
+  j->at++;
+  return 1;
+}
+
+static int cn_json_need_(cn_json_ *j, char c) {
+  char what[] = "' ' is expected";
+  what[1] = c;
+  return cn_json_take_(j, c) || cn_json_error_(j, what);
+}
+
+static int cn_json_hex_(cn_json_ *j, unsigned *code) {
+  int i;
+  *code = 0;
+  for (i = 0; i < 4; i++, j->at++) {
+    const char c = j->at < j->end ? j->text[j->at] : 0;
+    const char *digits = "0123456789abcdef", *lower = c >= 'A' && c <= 'F' ? strchr(digits, c + 32)
+                                                      : c                  ? strchr(digits, c)
+                                                                           : NULL;
+    if (!lower) return cn_json_error_(j, "four hexadecimal digits are expected");
+    *code = *code * 16 + (unsigned)(lower - digits);
+  }
+  return 1;
+}
+
+static char *cn_put_utf8_(char *to, unsigned code) {
+  if (code < 0x80) {
+    *to++ = (char)code;
+  } else if (code < 0x800) {
+    *to++ = (char)(0xC0 | code >> 6), *to++ = (char)(0x80 | (code & 63));
+  } else if (code < 0x10000) {
+    *to++ = (char)(0xE0 | code >> 12), *to++ = (char)(0x80 | (code >> 6 & 63)),
+    *to++ = (char)(0x80 | (code & 63));
+  } else {
+    *to++ = (char)(0xF0 | code >> 18), *to++ = (char)(0x80 | (code >> 12 & 63));
+    *to++ = (char)(0x80 | (code >> 6 & 63)), *to++ = (char)(0x80 | (code & 63));
+  }
+  return to;
+}
+
+static int cn_json_escape_(cn_json_ *j, char **to) {
+  static const char names[] = "\"\\/bfnrt", values[] = "\"\\/\b\f\n\r\t";
+  const char c = j->at < j->end ? j->text[j->at++] : 0;
+  const char *name = c ? strchr(names, c) : NULL;
+  unsigned code, low;
+  if (name) {
+    *(*to)++ = values[name - names];
+    return 1;
+  }
+  if (c != 'u') return cn_json_error_(j, "an unknown escape");
+  if (!cn_json_hex_(j, &code)) return 0;
+  if (code >= 0xD800 && code < 0xDC00) {
+    if (j->end - j->at < 6 || j->text[j->at] != '\\' || j->text[j->at + 1] != 'u')
+      return cn_json_error_(j, "half a surrogate pair");
+    j->at += 2;
+    if (!cn_json_hex_(j, &low)) return 0;
+    if (low < 0xDC00 || low > 0xDFFF) return cn_json_error_(j, "half a surrogate pair");
+    code = 0x10000 + ((code - 0xD800) << 10) + (low - 0xDC00);
+  } else if (code >= 0xDC00 && code < 0xE000) {
+    return cn_json_error_(j, "half a surrogate pair");
+  }
+  if (code == 0) return cn_json_error_(j, "a zero byte in a text");
+  *to = cn_put_utf8_(*to, code);
+  return 1;
+}
+
+/* Bytes of the UTF-8 character at text[0 .. room), 0 if it is none. */
+static size_t cn_utf8_length_(const char *text, size_t room) {
+  const unsigned char *s = (const unsigned char *)text;
+  const size_t n = s[0] < 0x80                   ? 1
+                   : s[0] >= 0xC2 && s[0] < 0xE0 ? 2
+                   : s[0] >= 0xE0 && s[0] < 0xF0 ? 3
+                   : s[0] >= 0xF0 && s[0] < 0xF5 ? 4
+                                                 : 0;
+  size_t i;
+  if (n == 0 || n > room) return 0;
+  for (i = 1; i < n; i++)
+    if ((s[i] & 0xC0) != 0x80) return 0;
+  if ((s[0] == 0xE0 && s[1] < 0xA0) || (s[0] == 0xED && s[1] > 0x9F) ||
+      (s[0] == 0xF0 && s[1] < 0x90) || (s[0] == 0xF4 && s[1] > 0x8F))
+    return 0;
+  return n;
+}
+
+/* A string, newly allocated; NULL after an error. */
+static char *cn_json_string_(cn_json_ *j) {
+  char *string, *to;
+  size_t length = 0;
+  if (!cn_json_need_(j, '"')) return NULL;
+  while (j->at + length < j->end && j->text[j->at + length] != '"')
+    length += j->text[j->at + length] == '\\' ? 2 : 1;
+  string = to = (char *)CN_MALLOC(length + 1);
+  if (!string) {
+    cn_fail_(j->error, CN_ERROR_MEMORY, "%.160s: no memory for its header", j->path);
+    return NULL;
+  }
+  for (;;) {
+    size_t n;
+    if (j->at >= j->end || (unsigned char)j->text[j->at] < 32) {
+      cn_json_error_(j, j->at >= j->end ? "a text has no end" : "a control character in a text");
+      break;
+    }
+    if (j->text[j->at] == '"') {
+      j->at++;
+      *to = 0;
+      return string;
+    }
+    if (j->text[j->at] == '\\') {
+      j->at++;
+      if (!cn_json_escape_(j, &to)) break;
+      continue;
+    }
+    n = cn_utf8_length_(j->text + j->at, j->end - j->at);
+    if (n == 0) {
+      cn_json_error_(j, "the header is not UTF-8");
+      break;
+    }
+    memcpy(to, j->text + j->at, n);
+    to += n, j->at += n;
+  }
+  CN_FREE(string);
+  return NULL;
+}
+
+static int cn_json_integer_(cn_json_ *j, int64_t *value) {
+  int digits = 0;
+  cn_json_blank_(j);
+  if (j->end - j->at > 1 && j->text[j->at] == '0' && j->text[j->at + 1] >= '0' &&
+      j->text[j->at + 1] <= '9')
+    return cn_json_error_(j, "a number begins with 0");
+  for (*value = 0; j->at < j->end && j->text[j->at] >= '0' && j->text[j->at] <= '9';
+       j->at++, digits++)
+    if (digits < 18) *value = *value * 10 + (j->text[j->at] - '0');
+  return (digits > 0 && digits <= 18) || cn_json_error_(j, "a whole number is expected");
+}
+
+/* [1,2,3] with at most `most` numbers; returns how many, -1 after an error. */
+static int cn_json_integers_(cn_json_ *j, int64_t *values, int most) {
+  int n = 0;
+  if (!cn_json_need_(j, '[')) return -1;
+  if (cn_json_take_(j, ']')) return 0;
+  do {
+    if (n == most) {
+      cn_json_error_(j, "more numbers than can be");
+      return -1;
+    }
+    if (!cn_json_integer_(j, &values[n++])) return -1;
+  } while (cn_json_take_(j, ','));
+  return cn_json_need_(j, ']') ? n : -1;
+}
+
+static size_t cn_dtype_bytes_(const char *name) {
+  static const struct {
+    const char *name;
+    size_t bytes;
+  } types[] = {{"F32", 4},  {"F16", 2},     {"BF16", 2},    {"F64", 8}, {"I64", 8}, {"U64", 8},
+               {"I32", 4},  {"U32", 4},     {"I16", 2},     {"U16", 2}, {"I8", 1},  {"U8", 1},
+               {"BOOL", 1}, {"F8_E4M3", 1}, {"F8_E5M2", 1}, {"C64", 8}};
+  size_t i;
+  for (i = 0; i < sizeof types / sizeof types[0]; i++)
+    if (strcmp(types[i].name, name) == 0) return types[i].bytes;
+  return 0;
+}
+
+/* {"dtype":"F32","shape":[2,3],"data_offsets":[0,24]} of the tensor just named. */
+static int cn_json_tensor_(cn_json_ *j, cn_tensor *tensor, const unsigned char *data,
+                           size_t data_bytes) {
+  int64_t offsets[2] = {-1, -1}, values = 1;
+  size_t item = 0;
+  int seen = 0, i;
+  if (!cn_json_need_(j, '{')) return 0;
+  do {
+    char *key = cn_json_string_(j);
+    int kind;
+    if (!key) return 0;
+    kind = strcmp(key, "dtype") == 0          ? 1
+           : strcmp(key, "shape") == 0        ? 2
+           : strcmp(key, "data_offsets") == 0 ? 4
+                                              : 0;
+    CN_FREE(key);
+    if (!kind || (seen & kind))
+      return cn_json_error_(j, "dtype, shape and data_offsets are expected, once each");
+    seen |= kind;
+    if (!cn_json_need_(j, ':')) return 0;
+    if (kind == 1) {
+      char *name = cn_json_string_(j);
+      if (!name) return 0;
+      item = cn_dtype_bytes_(name);
+      for (i = 0; i < 3 && strcmp(name, cn_dtype_names_[i]) != 0; i++) {
+      }
+      tensor->dtype = (cn_dtype)i;
+      CN_FREE(name);
+      if (item == 0) return cn_json_error_(j, "an unknown dtype");
+    } else if (kind == 2) {
+      tensor->rank = cn_json_integers_(j, tensor->dims, 8);
+      if (tensor->rank < 0) return 0;
+    } else if (cn_json_integers_(j, offsets, 2) != 2) {
+      return cn_json_error_(j, "two data_offsets are expected");
+    }
+  } while (cn_json_take_(j, ','));
+  if (!cn_json_need_(j, '}')) return 0;
+  if (seen != 7) return cn_json_error_(j, "dtype, shape and data_offsets are expected, once each");
+  for (i = 0; i < tensor->rank; i++) {
+    if (tensor->dims[i] && values > (int64_t)(SIZE_MAX / 16) / tensor->dims[i])
+      return cn_json_error_(j, "the shape is too large");
+    values *= tensor->dims[i];
+  }
+  if (offsets[0] > offsets[1] || (uint64_t)offsets[1] > data_bytes)
+    return cn_json_error_(j, "data_offsets lie outside the file");
+  tensor->bytes = (size_t)(offsets[1] - offsets[0]), tensor->data = data + offsets[0];
+  if ((uint64_t)values * item != tensor->bytes)
+    return cn_json_error_(j, "data_offsets do not match dtype and shape");
+  return 1;
+}
+
+static int cn_json_metadata_(cn_json_ *j, cn_opened_ *opened) {
+  cn_safetensors *file = &opened->file;
+  if (!cn_json_need_(j, '{')) return 0;
+  if (cn_json_take_(j, '}')) return 1;
+  do {
+    cn_note *note;
+    if (!cn_grow_((void **)&file->notes, file->note_count, &opened->note_capacity,
+                  sizeof *file->notes))
+      return cn_fail_(j->error, CN_ERROR_MEMORY, "%.160s: no memory for its header", j->path), 0;
+    note = &file->notes[file->note_count];
+    note->value = NULL, note->key = cn_json_string_(j);
+    if (!note->key) return 0;
+    file->note_count++;
+    if (!cn_json_need_(j, ':')) return 0;
+    note->value = cn_json_string_(j);
+    if (!note->value) return 0;
+    if (cn_safetensors_note(file, note->key) != note->value) /* an earlier one has the key */
+      return cn_json_error_(j, "a key of __metadata__ stands there twice");
+  } while (cn_json_take_(j, ','));
+  return cn_json_need_(j, '}');
+}
+
+static int cn_json_header_(cn_json_ *j, cn_opened_ *opened) {
+  cn_safetensors *file = &opened->file;
+  const unsigned char *data = opened->bytes + 8 + j->end;
+  const size_t data_bytes = opened->size - 8 - j->end;
+  int has_metadata = 0;
+  if (!cn_json_need_(j, '{')) return 0;
+  if (cn_json_take_(j, '}')) return 1;
+  do {
+    char *name = cn_json_string_(j);
+    cn_tensor *tensor;
+    if (!name) return 0;
+    if (strcmp(name, "__metadata__") == 0) {
+      CN_FREE(name);
+      if (has_metadata++) return cn_json_error_(j, "__metadata__ stands there twice");
+      if (!cn_json_need_(j, ':') || !cn_json_metadata_(j, opened)) return 0;
+      continue;
+    }
+    if (!cn_grow_((void **)&file->tensors, file->tensor_count, &opened->tensor_capacity,
+                  sizeof *file->tensors)) {
+      CN_FREE(name);
+      return cn_fail_(j->error, CN_ERROR_MEMORY, "%.160s: no memory for its header", j->path), 0;
+    }
+    tensor = &file->tensors[file->tensor_count++];
+    memset(tensor, 0, sizeof *tensor);
+    tensor->name = name;
+    if (!cn_json_need_(j, ':') || !cn_json_tensor_(j, tensor, data, data_bytes)) return 0;
+  } while (cn_json_take_(j, ','));
+  if (!cn_json_need_(j, '}')) return 0;
+  cn_json_blank_(j);
+  return j->at == j->end || cn_json_error_(j, "the header goes on behind its end");
+}
+
+static int cn_tensor_order_(const void *a, const void *b) {
+  const cn_tensor *x = (const cn_tensor *)a, *y = (const cn_tensor *)b;
+  if (x->data != y->data) return (const char *)x->data < (const char *)y->data ? -1 : 1;
+  if (x->bytes != y->bytes) return x->bytes < y->bytes ? -1 : 1; /* empty ones first */
+  return strcmp(x->name, y->name);
+}
+
+static int cn_name_order_(const void *a, const void *b) {
+  return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* No name twice; the data lies without overlap or hole. */
+static int cn_check_layout_(cn_json_ *j, cn_opened_ *opened) {
+  cn_safetensors *file = &opened->file;
+  const unsigned char *expected = opened->bytes + 8 + j->end, *end = opened->bytes + opened->size;
+  const char **names = (const char **)CN_MALLOC(((size_t)file->tensor_count + 1) * sizeof *names);
+  int i, twice = -1;
+  if (!names)
+    return cn_fail_(j->error, CN_ERROR_MEMORY, "%.160s: no memory for its header", j->path), 0;
+  for (i = 0; i < file->tensor_count; i++) names[i] = file->tensors[i].name;
+  qsort((void *)names, (size_t)file->tensor_count, sizeof *names, cn_name_order_);
+  for (i = 1; i < file->tensor_count && twice < 0; i++)
+    if (strcmp(names[i - 1], names[i]) == 0) twice = i;
+  if (twice >= 0)
+    cn_fail_(j->error, CN_ERROR_FORMAT, "%.160s: tensor %.90s stands there twice", j->path,
+             names[twice]);
+  CN_FREE((void *)names);
+  if (twice >= 0) return 0;
+  if (file->tensor_count)
+    qsort(file->tensors, (size_t)file->tensor_count, sizeof *file->tensors, cn_tensor_order_);
+  for (i = 0; i < file->tensor_count; i++) {
+    const unsigned char *data = (const unsigned char *)file->tensors[i].data;
+    if (data != expected)
+      return cn_fail_(j->error, CN_ERROR_FORMAT, "%.160s: tensor %.90s %s", j->path,
+                      file->tensors[i].name,
+                      data < expected ? "overlaps the one before it" : "leaves a hole before it"),
+             0;
+    expected = data + file->tensors[i].bytes;
+  }
+  if (expected != end)
+    return cn_fail_(j->error, CN_ERROR_FORMAT,
+                    "%.160s: %zu bytes behind the last tensor belong to none", j->path,
+                    (size_t)(end - expected)),
+           0;
+  return 1;
+}
+
+/* The whole file; NULL with an error. */
+static unsigned char *cn_read_file_(const char *path, size_t *size, cn_error *error) {
+  FILE *file = fopen(path, "rb");
+  unsigned char *bytes = NULL;
+  size_t capacity = 0, got;
+  *size = 0;
+  if (!file) {
+    cn_fail_(error, CN_ERROR_IO, "%.200s: %s", path, strerror(errno));
+    return NULL;
+  }
+  do {
+    if (*size == capacity) {
+      const size_t larger = capacity ? 2 * capacity : (size_t)1 << 16;
+      unsigned char *more = larger > capacity ? (unsigned char *)CN_MALLOC(larger) : NULL;
+      if (!more) {
+        cn_fail_(error, CN_ERROR_MEMORY, "%.200s: no memory for %zu bytes", path, larger);
+        break;
+      }
+      if (*size) memcpy(more, bytes, *size);
+      CN_FREE(bytes);
+      bytes = more, capacity = larger;
+    }
+    got = fread(bytes + *size, 1, capacity - *size, file);
+    *size += got;
+    if (got == 0 && ferror(file)) cn_fail_(error, CN_ERROR_IO, "%.200s: %s", path, strerror(errno));
+  } while (got > 0);
+  got = (size_t)ferror(file);
+  if (got == 0 && feof(file)) {
+    fclose(file);
+    return bytes;
+  }
+  fclose(file);
+  CN_FREE(bytes);
+  return NULL;
+}
+
+CN_API void cn_safetensors_free(cn_safetensors *file) {
+  cn_opened_ *opened = (cn_opened_ *)(void *)file; /* its first member */
+  int i;
+  if (!file) return;
+  for (i = 0; i < file->tensor_count; i++) CN_FREE((void *)(uintptr_t)file->tensors[i].name);
+  for (i = 0; i < file->note_count; i++) {
+    CN_FREE((void *)(uintptr_t)file->notes[i].key);
+    CN_FREE((void *)(uintptr_t)file->notes[i].value);
+  }
+  CN_FREE(file->tensors);
+  CN_FREE(file->notes);
+  CN_FREE(opened->bytes);
+  CN_FREE(opened);
+}
+
+CN_API cn_safetensors *cn_safetensors_read(const char *path, cn_error *error) {
+  cn_opened_ *opened = (cn_opened_ *)CN_MALLOC(sizeof *opened);
+  cn_error local;
+  cn_json_ json;
+  uint64_t header = 0;
+  int i;
+  if (!opened) {
+    cn_fail_(error, CN_ERROR_MEMORY, "%.200s: no memory to read it", path);
+    return NULL;
+  }
+  memset(opened, 0, sizeof *opened);
+  if (!error) error = &local;
+  memset(error, 0, sizeof *error);
+  opened->bytes = cn_read_file_(path, &opened->size, error);
+  if (opened->bytes) {
+    for (i = 0; i < 8 && opened->size >= 8; i++) header |= (uint64_t)opened->bytes[i] << (8 * i);
+    json.path = path, json.text = (const char *)opened->bytes + 8, json.at = 0,
+    json.end = (size_t)header, json.error = error;
+    if (opened->size < 8)
+      cn_fail_(error, CN_ERROR_FORMAT, "%.160s: %zu bytes are too few for a safetensors file", path,
+               opened->size);
+    else if (header > opened->size - 8 || header > CN_MAX_HEADER_)
+      cn_fail_(error, CN_ERROR_FORMAT,
+               "%.160s: a header of %llu bytes does not fit a file of %zu: cut, or not safetensors",
+               path, (unsigned long long)header, opened->size);
+    else if (cn_json_header_(&json, opened) && cn_check_layout_(&json, opened))
+      return &opened->file;
+  }
+  cn_safetensors_free(&opened->file);
+  return NULL;
+}
+
+CN_API const cn_tensor *cn_safetensors_find(const cn_safetensors *file, const char *name) {
+  int i;
+  for (i = 0; i < file->tensor_count; i++)
+    if (strcmp(file->tensors[i].name, name) == 0) return &file->tensors[i];
+  return NULL;
+}
+
+CN_API const char *cn_safetensors_note(const cn_safetensors *file, const char *key) {
+  int i;
+  for (i = 0; i < file->note_count; i++)
+    if (strcmp(file->notes[i].key, key) == 0) return file->notes[i].value;
+  return NULL;
+}
+
+/* ---- between this library's order and PyTorch's ---- */
+
+static float cn_half_(unsigned bits) { /* IEEE binary16 */
+  const int exponent = (int)(bits >> 10 & 31);
+  const float fraction = (float)(bits & 1023), sign = bits >> 15 ? -1.0f : 1.0f;
+  if (exponent == 0) return sign * ldexpf(fraction, -24);
+  if (exponent == 31) return fraction != 0.0f ? NAN : sign * INFINITY;
+  return sign * ldexpf(1024.0f + fraction, exponent - 25);
+}
+
+static float cn_value_at_(const cn_tensor *tensor, size_t index) {
+  const unsigned char *at =
+      (const unsigned char *)tensor->data + index * (tensor->dtype == CN_F32 ? 4 : 2);
+  float value;
+  uint32_t bits;
+  if (tensor->dtype == CN_F16) return cn_half_((unsigned)at[0] | (unsigned)at[1] << 8);
+  bits = tensor->dtype == CN_BF16 ? (uint32_t)at[0] << 16 | (uint32_t)at[1] << 24
+                                  : (uint32_t)at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 |
+                                        (uint32_t)at[3] << 24;
+  memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+/* Runs over a tensor's values in PyTorch's order and gives the place of each in this library's. A
+   convolution is [filter][channel][row][column] there and [row][column][channel][filter] here; a
+   dense layer is [output][input], its inputs being channel, row, column there and row, column,
+   channel here. */
+static size_t cn_place_of_(const cn_network *net, const cn_tensor_ *t, size_t index) {
+  const size_t filters = (size_t)t->dims[0];
+  size_t channels, rows, columns, column, row, channel, filter;
+  if (t->plain) return index;
+  if (t->rank == 4) {
+    channels = (size_t)t->dims[1], rows = (size_t)t->dims[2], columns = (size_t)t->dims[3];
+  } else {
+    const cn_shape in = net->nodes[net->nodes[t->node].inputs[0]].shape;
+    channels = (size_t)in.channels, rows = (size_t)in.height, columns = (size_t)in.width;
+  }
+  column = index % columns, row = index / columns % rows;
+  channel = index / (columns * rows) % channels, filter = index / (columns * rows * channels);
+  return ((row * columns + column) * channels + channel) * filters + filter;
+}
+
+/* The file's form of `count` tensors whose values stand in `values`, named prefix + name. */
+typedef struct cn_export_ {
+  cn_tensor *tensors;
+  cn_note *notes;
+  char *names;
+  float *data;
+  int tensor_count, note_count;
+} cn_export_;
+
+#define CN_PREFIX_BYTES_ 24
+
+static void cn_export_free_(cn_export_ *e) {
+  CN_FREE(e->tensors);
+  CN_FREE(e->notes);
+  CN_FREE(e->names);
+  CN_FREE(e->data);
+}
+
+static int cn_export_begin_(cn_export_ *e, const cn_network *net, int sets, int notes) {
+  const size_t tensors = (size_t)(sets * net->tensor_count) + 1;
+  memset(e, 0, sizeof *e);
+  e->tensors = (cn_tensor *)CN_MALLOC(tensors * sizeof *e->tensors);
+  e->notes = (cn_note *)CN_MALLOC((size_t)(notes + 4) * sizeof *e->notes);
+  e->names = (char *)CN_MALLOC(tensors * (sizeof net->tensors[0].name + CN_PREFIX_BYTES_));
+  e->data = (float *)CN_MALLOC(((size_t)sets * net->value_count + 1) * sizeof *e->data);
+  return e->tensors && e->notes && e->names && e->data;
+}
+
+static void cn_export_set_(cn_export_ *e, const cn_network *net, const char *prefix,
+                           const float *values) {
+  const size_t name_bytes = sizeof net->tensors[0].name + CN_PREFIX_BYTES_;
+  int i, j;
+  for (i = 0; i < net->tensor_count; i++) {
+    const cn_tensor_ *t = &net->tensors[i];
+    cn_tensor *to = &e->tensors[e->tensor_count];
+    char *name = e->names + (size_t)e->tensor_count * name_bytes;
+    float *data = e->data + (e->tensor_count / net->tensor_count) * (ptrdiff_t)net->value_count +
+                  (ptrdiff_t)t->offset;
+    size_t k;
+    e->tensor_count++;
+    snprintf(name, name_bytes, "%.20s%s", prefix, t->name);
+    memset(to, 0, sizeof *to);
+    to->name = name, to->dtype = CN_F32, to->rank = t->rank, to->data = data,
+    to->bytes = t->count * sizeof(float);
+    for (j = 0; j < t->rank; j++) to->dims[j] = t->dims[j];
+    for (k = 0; k < t->count; k++) data[k] = values[t->offset + cn_place_of_(net, t, k)];
+  }
+}
+
+static void cn_export_note_(cn_export_ *e, const char *key, const char *value) {
+  e->notes[e->note_count].key = key, e->notes[e->note_count++].value = value;
+}
+
+static void cn_export_notes_(cn_export_ *e, cn_network *net) {
+  int i;
+  cn_export_note_(e, "network", cn_network_text(net));
+  for (i = 0; i < net->note_count; i++)
+    cn_export_note_(e, net->notes[2 * i], net->notes[2 * i + 1]);
+}
+
+CN_API cn_status cn_save(cn_network *net, const char *path, cn_error *error) {
+  cn_export_ e;
+  cn_status status;
+  if (cn_export_begin_(&e, net, 1, net->note_count) && cn_network_text(net)) {
+    cn_export_notes_(&e, net);
+    cn_export_set_(&e, net, "", net->values);
+    status = cn_safetensors_write(path, e.tensors, e.tensor_count, e.notes, e.note_count, error);
+  } else {
+    status = cn_fail_(error, CN_ERROR_MEMORY, "%.200s: no memory to save it", path);
+  }
+  cn_export_free_(&e);
+  return status;
+}
+
+/* ---- loading ---- */
+
+static int cn_tensor_fits_(const cn_tensor_ *t, const cn_tensor *found) {
+  int i;
+  if (t->rank != found->rank || found->dtype == CN_OTHER) return 0;
+  for (i = 0; i < t->rank; i++)
+    if (found->dims[i] != t->dims[i]) return 0;
+  return 1;
+}
+
+static void cn_describe_mismatch_(const cn_tensor_ *t, const cn_tensor *found, char *text,
+                                  size_t bytes) {
+  cn_text_ d = {NULL, 0, 0, 0};
+  int i;
+  if (!found) {
+    snprintf(text, bytes, "is missing");
+    return;
+  }
+  if (found->dtype == CN_OTHER) {
+    snprintf(text, bytes, "is neither F32 nor F16 nor BF16");
+    return;
+  }
+  cn_text_add_(&d, "is ");
+  for (i = 0; i < found->rank; i++)
+    cn_text_add_(&d, i ? "x%lld" : "%lld", (long long)found->dims[i]);
+  cn_text_add_(&d, " in the file and ");
+  for (i = 0; i < t->rank; i++) cn_text_add_(&d, i ? "x%d" : "%d", t->dims[i]);
+  cn_text_add_(&d, " in the network");
+  snprintf(text, bytes, "%s", d.failed ? "has another shape" : d.data);
+  CN_FREE(d.data);
+}
+
+static void cn_import_(const cn_network *net, const cn_tensor_ *t, const cn_tensor *found,
+                       float *values) {
+  size_t i;
+  for (i = 0; i < t->count; i++)
+    values[t->offset + cn_place_of_(net, t, i)] = cn_value_at_(found, i);
+}
+
+/* PyTorch keeps a counter with each batch norm that nothing here needs. */
+static int cn_is_counter_(const char *name) {
+  const char *ending = "num_batches_tracked";
+  return strlen(name) >= strlen(ending) &&
+         strcmp(name + strlen(name) - strlen(ending), ending) == 0;
+}
+
+static int cn_load_tensors_(cn_network *net, const cn_safetensors *file, const char *path,
+                            const char *prefix, float *values, cn_mismatch_report report,
+                            void *user, cn_error *error) {
+  char name[sizeof net->tensors[0].name + CN_PREFIX_BYTES_], details[200];
+  int i, j, loaded = 0;
+  for (i = 0; i < net->tensor_count;
+       i++) { /* first look at all, so that a failure changes nothing */
+    const cn_tensor *found;
+    snprintf(name, sizeof name, "%.20s%s", prefix, net->tensors[i].name);
+    found = cn_safetensors_find(file, name);
+    if (found && cn_tensor_fits_(&net->tensors[i], found)) continue;
+    cn_describe_mismatch_(&net->tensors[i], found, details, sizeof details);
+    if (!report) {
+      cn_fail_(error, CN_ERROR_FORMAT, "%.120s: tensor %.60s %.120s", path, name, details);
+      return -1;
+    }
+    report(found ? CN_TENSOR_SHAPE : CN_TENSOR_MISSING, name, details, user);
+  }
+  for (i = 0; i < net->tensor_count; i++) {
+    const cn_tensor *found;
+    snprintf(name, sizeof name, "%.20s%s", prefix, net->tensors[i].name);
+    found = cn_safetensors_find(file, name);
+    if (!found || !cn_tensor_fits_(&net->tensors[i], found)) continue;
+    cn_import_(net, &net->tensors[i], found, values);
+    loaded++;
+  }
+  for (i = 0; report && i < file->tensor_count; i++) {
+    for (j = 0; j < net->tensor_count && strcmp(net->tensors[j].name, file->tensors[i].name) != 0;
+         j++) {
+    }
+    if (j == net->tensor_count && !cn_is_counter_(file->tensors[i].name))
+      report(CN_TENSOR_EXTRA, file->tensors[i].name, "is not in the network", user);
+  }
+  return loaded;
+}
+
+CN_API int cn_load_weights(cn_network *net, const char *path, cn_mismatch_report report, void *user,
+                           cn_error *error) {
+  cn_safetensors *file = cn_safetensors_read(path, error);
+  int loaded;
+  if (!file) return -1;
+  loaded = cn_load_tensors_(net, file, path, "", net->values, report, user, error);
+  cn_safetensors_free(file);
+  net->version++;
+  return loaded;
+}
+
+static cn_status cn_load_notes_(cn_network *net, const cn_safetensors *file, cn_error *error) {
+  int i;
+  for (i = 0; i < file->note_count; i++) {
+    const char *key = file->notes[i].key;
+    if (strcmp(key, "network") == 0 || strncmp(key, "optimizer.", 10) == 0 ||
+        !cn_name_is_valid_(key))
+      continue;
+    if (cn_network_set_note(net, key, file->notes[i].value, error)) return CN_ERROR_MEMORY;
+  }
+  return CN_OK;
+}
+
+CN_API cn_network *cn_load(const char *path, cn_error *error) {
+  cn_safetensors *file = cn_safetensors_read(path, error);
+  const char *text = file ? cn_safetensors_note(file, "network") : NULL;
+  cn_network *net = NULL;
+  cn_error inner;
+  memset(&inner, 0, sizeof inner);
+  if (file && !text) {
+    cn_fail_(error, CN_ERROR_FORMAT,
+             "%.160s: there is no network in the metadata; give its architecture", path);
+  } else if (file) {
+    net = cn_network_parse(text, &inner);
+    if (!net)
+      cn_fail_(error, CN_ERROR_FORMAT, "%.100s: its network, line %d, column %d: %.160s", path,
+               inner.line, inner.column, inner.message);
+  }
+  if (net && (cn_load_tensors_(net, file, path, "", net->values, NULL, NULL, error) < 0 ||
+              cn_load_notes_(net, file, error))) {
+    cn_network_free(net);
+    net = NULL;
+  }
+  cn_safetensors_free(file);
+  return net;
+}
+
+/* ---- checkpoints ---- */
+
+static const char *const cn_optimizer_names_[] = {"adam", "adamw", "sgd", "adagrad"};
+
+CN_API cn_status cn_trainer_save(cn_trainer *trainer, const char *path, cn_error *error) {
+  cn_network *net = trainer->plan.net;
+  cn_export_ e;
+  cn_status status;
+  char step[32];
+  snprintf(step, sizeof step, "%lld", (long long)trainer->step);
+  if (cn_export_begin_(&e, net, 3, net->note_count) && cn_network_text(net)) {
+    cn_export_notes_(&e, net);
+    cn_export_note_(&e, "optimizer.kind", cn_optimizer_names_[trainer->options.optimizer]);
+    cn_export_note_(&e, "optimizer.step", step);
+    cn_export_set_(&e, net, "", net->values);
+    cn_export_set_(&e, net, "optimizer.first.", trainer->first);
+    cn_export_set_(&e, net, "optimizer.second.", trainer->second);
+    status = cn_safetensors_write(path, e.tensors, e.tensor_count, e.notes, e.note_count, error);
+  } else {
+    status = cn_fail_(error, CN_ERROR_MEMORY, "%.200s: no memory to save it", path);
+  }
+  cn_export_free_(&e);
+  return status;
+}
+
+static cn_status cn_check_checkpoint_(cn_trainer *trainer, const cn_safetensors *file,
+                                      const char *path, cn_error *error) {
+  const char *text = cn_safetensors_note(file, "network"),
+             *kind = cn_safetensors_note(file, "optimizer.kind");
+  const char *mine = cn_network_text(trainer->plan.net);
+  if (!text || !kind || !cn_safetensors_note(file, "optimizer.step"))
+    return cn_fail_(error, CN_ERROR_FORMAT, "%.200s: this is not a checkpoint", path);
+  if (!mine || strcmp(text, mine) != 0)
+    return cn_fail_(error, CN_ERROR_FORMAT, "%.200s: this is the checkpoint of another network",
+                    path);
+  if (strcmp(kind, cn_optimizer_names_[trainer->options.optimizer]) != 0)
+    return cn_fail_(error, CN_ERROR_FORMAT, "%.200s: this checkpoint was made with %.20s, not %s",
+                    path, kind, cn_optimizer_names_[trainer->options.optimizer]);
+  return CN_OK;
+}
+
+/* Everything is read beside the old state first, so that a failure changes nothing. */
+CN_API cn_status cn_trainer_load(cn_trainer *trainer, const char *path, cn_error *error) {
+  cn_network *net = trainer->plan.net;
+  const size_t bytes = net->value_count * sizeof(float);
+  cn_error local;
+  cn_safetensors *file = cn_safetensors_read(path, error ? error : &local);
+  float *values = file ? (float *)cn_allocate_(3 * bytes) : NULL;
+  cn_status status = file ? CN_OK : (error ? error : &local)->status;
+  if (file && !values)
+    status = cn_fail_(error, CN_ERROR_MEMORY, "%.200s: no memory to load it", path);
+  if (!status) status = cn_check_checkpoint_(trainer, file, path, error);
+  if (!status && (cn_load_tensors_(net, file, path, "", values, NULL, NULL, error) < 0 ||
+                  cn_load_tensors_(net, file, path, "optimizer.first.", values + net->value_count,
+                                   NULL, NULL, error) < 0 ||
+                  cn_load_tensors_(net, file, path, "optimizer.second.",
+                                   values + 2 * net->value_count, NULL, NULL, error) < 0))
+    status = CN_ERROR_FORMAT;
+  if (!status) status = cn_load_notes_(net, file, error);
+  if (!status) {
+    memcpy(net->values, values, bytes);
+    memcpy(trainer->first, values + net->value_count, bytes);
+    memcpy(trainer->second, values + 2 * net->value_count, bytes);
+    trainer->step = (int64_t)strtoll(cn_safetensors_note(file, "optimizer.step"), NULL, 10);
+    net->version++;
+  }
+  cn_release_(values);
+  cn_safetensors_free(file);
+  return status;
+}
+#endif /* CONVNET_NO_FILES */
+#endif /* CONVNET_IMPLEMENTATION */
+
+#else /* CN_PASS_ */
+
+/* ==== kernels, once per instruction set ==========================================================
+
+   Everything below is written over a small vocabulary of vectors, defined per instruction set:
+     cn_vf_  CN_LANES_ floats     cn_vm_  the first so many lanes     cn_vb_  one truth value a lane
+   and named with CN_NAME_, which appends the instruction set. */
+
+#if CN_PASS_ == 3 /* AVX-512 */
+#define CN_NAME_(name) name##avx512_
+#define CN_LANES_ 16
+#define CN_TILE_ROWS_                                                                              \
+  14 /* 14 x 2 accumulators, 2 weight vectors and a broadcast fill 31 of 32 registers */
+#define CN_TILE_VECTORS_ 2
+#define cn_vf_ __m512
+#define cn_vm_ __mmask16
+#define cn_vb_ __mmask16
+#define cn_vzero_() _mm512_setzero_ps()
+#define cn_vset_(x) _mm512_set1_ps(x)
+#define cn_vload_(p) _mm512_loadu_ps(p)
+#define cn_vstore_(p, v) _mm512_storeu_ps(p, v)
+#define cn_vfirst_(n) ((__mmask16)((1u << (n)) - 1u))
+#define cn_vload_first_(p, m) _mm512_maskz_loadu_ps(m, p)
+#define cn_vstore_first_(p, v, m) _mm512_mask_storeu_ps(p, m, v)
+#define cn_vadd_(a, b) _mm512_add_ps(a, b)
+#define cn_vsub_(a, b) _mm512_sub_ps(a, b)
+#define cn_vmul_(a, b) _mm512_mul_ps(a, b)
+#define cn_vdiv_(a, b) _mm512_div_ps(a, b)
+#define cn_vmax_(a, b) _mm512_max_ps(a, b)
+#define cn_vmin_(a, b) _mm512_min_ps(a, b)
+#define cn_vsqrt_(a) _mm512_sqrt_ps(a)
+#define cn_vfma_(a, b, c) _mm512_fmadd_ps(a, b, c)
+#define cn_vfnma_(a, b, c) _mm512_fnmadd_ps(a, b, c)
+#define cn_vgreater_(a, b) _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ)
+#define cn_vequal_(a, b) _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ)
+#define cn_vselect_(t, a, b) _mm512_mask_blend_ps(t, b, a)
+#define cn_vround_(a)                                                                              \
+  _mm512_cvtepi32_ps(_mm512_cvtps_epi32(a)) /* small numbers only; nearest by MXCSR */
+#define cn_vpower2_(n) _mm512_scalef_ps(_mm512_set1_ps(1.0f), n)
+#define cn_vload_bytes_(p, m) _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(m, p)))
+#define cn_vstore_bytes_(p, v, m) _mm512_mask_cvtepi32_storeu_epi8(p, m, _mm512_cvttps_epi32(v))
+
+#elif CN_PASS_ == 2 /* AVX2 and FMA */
+#define CN_NAME_(name) name##avx2_
+#define CN_LANES_ 8
+#define CN_TILE_ROWS_ 6
+#define CN_TILE_VECTORS_ 2
+#define cn_vf_ __m256
+#define cn_vm_ int
+#define cn_vb_ __m256
+#define cn_vzero_() _mm256_setzero_ps()
+#define cn_vset_(x) _mm256_set1_ps(x)
+#define cn_vload_(p) _mm256_loadu_ps(p)
+#define cn_vstore_(p, v) _mm256_storeu_ps(p, v)
+#define cn_vfirst_(n) (n)
+#define cn_vload_first_(p, m) CN_NAME_(cn_load_first_)(p, m)
+#define cn_vstore_first_(p, v, m) CN_NAME_(cn_store_first_)(p, v, m)
+#define cn_vadd_(a, b) _mm256_add_ps(a, b)
+#define cn_vsub_(a, b) _mm256_sub_ps(a, b)
+#define cn_vmul_(a, b) _mm256_mul_ps(a, b)
+#define cn_vdiv_(a, b) _mm256_div_ps(a, b)
+#define cn_vmax_(a, b) _mm256_max_ps(a, b)
+#define cn_vmin_(a, b) _mm256_min_ps(a, b)
+#define cn_vsqrt_(a) _mm256_sqrt_ps(a)
+#define cn_vfma_(a, b, c) _mm256_fmadd_ps(a, b, c)
+#define cn_vfnma_(a, b, c) _mm256_fnmadd_ps(a, b, c)
+#define cn_vgreater_(a, b) _mm256_cmp_ps(a, b, _CMP_GT_OQ)
+#define cn_vequal_(a, b) _mm256_cmp_ps(a, b, _CMP_EQ_OQ)
+#define cn_vselect_(t, a, b) _mm256_blendv_ps(b, a, t)
+#define cn_vround_(a) _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
+#define cn_vpower2_(n)                                                                             \
+  _mm256_castsi256_ps(                                                                             \
+      _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23))
+#define cn_vload_bytes_(p, m) CN_NAME_(cn_load_bytes_)(p, m)
+#define cn_vstore_bytes_(p, v, m) CN_NAME_(cn_store_bytes_)(p, v, m)
+
+#elif CN_PASS_ == 1 /* NEON on AArch64 */
+#define CN_NAME_(name) name##neon_
+#define CN_LANES_ 4
+#define CN_TILE_ROWS_ 7 /* 7 x 3 accumulators keep four multiply-add pipes busy; gcc spills at 8 x 3 */
+#define CN_TILE_VECTORS_ 3
+#define cn_vf_ float32x4_t
+#define cn_vm_ int
+#define cn_vb_ uint32x4_t
+#define cn_vzero_() vdupq_n_f32(0.0f)
+#define cn_vset_(x) vdupq_n_f32(x)
+#define cn_vload_(p) vld1q_f32(p)
+#define cn_vstore_(p, v) vst1q_f32(p, v)
+#define cn_vfirst_(n) (n)
+#define cn_vload_first_(p, m) CN_NAME_(cn_load_first_)(p, m)
+#define cn_vstore_first_(p, v, m) CN_NAME_(cn_store_first_)(p, v, m)
+#define cn_vadd_(a, b) vaddq_f32(a, b)
+#define cn_vsub_(a, b) vsubq_f32(a, b)
+#define cn_vmul_(a, b) vmulq_f32(a, b)
+#define cn_vdiv_(a, b) vdivq_f32(a, b)
+#define cn_vmax_(a, b) CN_NAME_(cn_max_)(a, b)
+#define cn_vmin_(a, b) CN_NAME_(cn_min_)(a, b)
+#define cn_vsqrt_(a) vsqrtq_f32(a)
+#define cn_vfma_(a, b, c) vfmaq_f32(c, a, b)
+#define cn_vfnma_(a, b, c) vfmsq_f32(c, a, b)
+#define cn_vgreater_(a, b) vcgtq_f32(a, b)
+#define cn_vequal_(a, b) vceqq_f32(a, b)
+#define cn_vselect_(t, a, b) vbslq_f32(t, a, b)
+#define cn_vround_(a) vrndnq_f32(a)
+#define cn_vpower2_(n)                                                                             \
+  vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(vcvtnq_s32_f32(n), vdupq_n_s32(127)), 23))
+#define cn_vload_bytes_(p, m) CN_NAME_(cn_load_bytes_)(p, m)
+#define cn_vstore_bytes_(p, v, m) CN_NAME_(cn_store_bytes_)(p, v, m)
+
+#else /* scalar: vectors of one lane */
+#define CN_NAME_(name) name##scalar_
+#define CN_LANES_ 1
+#define CN_TILE_ROWS_ 2
+#define CN_TILE_VECTORS_ 3
+#define cn_vf_ float
+#define cn_vm_ int
+#define cn_vb_ int
+#define cn_vzero_() 0.0f
+#define cn_vset_(x) (x)
+#define cn_vload_(p) (*(p))
+#define cn_vstore_(p, v) (void)(*(p) = (v))
+#define cn_vfirst_(n) (n)
+#define cn_vload_first_(p, m) ((m) ? *(p) : 0.0f)
+#define cn_vstore_first_(p, v, m) (void)((m) ? *(p) = (v) : 0.0f)
+#define cn_vadd_(a, b) ((a) + (b))
+#define cn_vsub_(a, b) ((a) - (b))
+#define cn_vmul_(a, b) ((a) * (b))
+#define cn_vdiv_(a, b) ((a) / (b))
+#define cn_vmax_(a, b) CN_NAME_(cn_max_)(a, b)
+#define cn_vmin_(a, b) CN_NAME_(cn_min_)(a, b)
+#define cn_vsqrt_(a) sqrtf(a)
+#define cn_vfma_(a, b, c) ((a) * (b) + (c))
+#define cn_vfnma_(a, b, c) ((c) - (a) * (b))
+#define cn_vgreater_(a, b) ((a) > (b))
+#define cn_vequal_(a, b) ((a) == (b))
+#define cn_vselect_(t, a, b) ((t) ? (a) : (b))
+#define cn_vround_(a) floorf((a) + 0.5f)
+#define cn_vpower2_(n) ldexpf(1.0f, (int)(n))
+#define cn_vload_bytes_(p, m) ((m) ? (float)*(p) : 0.0f)
+#define cn_vstore_bytes_(p, v, m) (void)((m) ? *(p) = (uint8_t)(v) : 0)
+#endif
+
+/* What the vocabulary lacks as single instructions. */
+#if CN_PASS_ == 2
+static inline __m256i CN_NAME_(cn_lane_mask_)(int n) {
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+/* Whole vectors without a mask: some processors take long over a masked store. */
+static inline __m256 CN_NAME_(cn_load_first_)(const float *p, int n) {
+  return n == 8 ? _mm256_loadu_ps(p) : _mm256_maskload_ps(p, CN_NAME_(cn_lane_mask_)(n));
+}
+static inline void CN_NAME_(cn_store_first_)(float *p, __m256 v, int n) {
+  if (n == 8) _mm256_storeu_ps(p, v);
+  else _mm256_maskstore_ps(p, CN_NAME_(cn_lane_mask_)(n), v);
+}
+static inline __m256 CN_NAME_(cn_load_bytes_)(const uint8_t *p, int n) {
+  uint8_t bytes[8] = {0};
+  if (n < 8) memcpy(bytes, p, (size_t)n), p = bytes;
+  return _mm256_cvtepi32_ps(
+      _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)p)));
+}
+static inline void CN_NAME_(cn_store_bytes_)(uint8_t *p, __m256 v, int n) {
+  const __m256i words = _mm256_cvttps_epi32(v);
+  const __m128i halves =
+      _mm_packus_epi32(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+  uint8_t bytes[8];
+  _mm_storel_epi64((__m128i *)(void *)(n == 8 ? p : bytes), _mm_packus_epi16(halves, halves));
+  if (n < 8) memcpy(p, bytes, (size_t)n);
+}
+#elif CN_PASS_ == 1
+/* Part by part and in registers: an array of lanes would make compilers move accumulators to memory. */
+static inline float32x4_t CN_NAME_(cn_load_first_)(const float *p, int n) {
+  float32x4_t v = vdupq_n_f32(0.0f);
+  if (n == 4) return vld1q_f32(p);
+  if (n & 2) v = vcombine_f32(vld1_f32(p), vdup_n_f32(0.0f));
+  if (n == 1) v = vld1q_lane_f32(p, v, 0);
+  if (n == 3) v = vld1q_lane_f32(p + 2, v, 2);
+  return v;
+}
+static inline void CN_NAME_(cn_store_first_)(float *p, float32x4_t v, int n) {
+  if (n == 4) {
+    vst1q_f32(p, v);
+    return;
+  }
+  if (n & 2) vst1_f32(p, vget_low_f32(v));
+  if (n == 1) vst1q_lane_f32(p, v, 0);
+  if (n == 3) vst1q_lane_f32(p + 2, v, 2);
+}
+/* Not vmaxq_f32: that one spreads NaN, this returns b where either is NaN, as x86 does. */
+static inline float32x4_t CN_NAME_(cn_max_)(float32x4_t a, float32x4_t b) {
+  return vbslq_f32(vcgtq_f32(a, b), a, b);
+}
+static inline float32x4_t CN_NAME_(cn_min_)(float32x4_t a, float32x4_t b) {
+  return vbslq_f32(vcltq_f32(a, b), a, b);
+}
+static inline float32x4_t CN_NAME_(cn_load_bytes_)(const uint8_t *p, int n) {
+  float lanes[4] = {0, 0, 0, 0};
+  int i;
+  for (i = 0; i < n; i++) lanes[i] = (float)p[i];
+  return vld1q_f32(lanes);
+}
+static inline void CN_NAME_(cn_store_bytes_)(uint8_t *p, float32x4_t v, int n) {
+  float lanes[4];
+  int i;
+  vst1q_f32(lanes, v);
+  for (i = 0; i < n; i++) p[i] = (uint8_t)lanes[i];
+}
+#elif CN_PASS_ == 0
+static inline float CN_NAME_(cn_max_)(float a, float b) { return a > b ? a : b; }
+static inline float CN_NAME_(cn_min_)(float a, float b) { return a < b ? a : b; }
+#endif
+
+#define CN_PANEL_ (CN_LANES_ * CN_TILE_VECTORS_)
+
+/* Lanes in use of vector v when `columns` columns are left, between 0 and CN_LANES_. */
+static inline int CN_NAME_(cn_lanes_left_)(int columns, int v) {
+  int left = columns - v * CN_LANES_;
+  return left < 0 ? 0 : left > CN_LANES_ ? CN_LANES_ : left;
+}
+
+#define CN_TILES_(R)                                                                               \
+  CN_PRODUCT_TILE_(R, 1)                                                                           \
+  CN_PRODUCT_TILE_(R, 2)                                                                           \
+  CN_OUTER_TILE_(R, 1)                                                                             \
+  CN_OUTER_TILE_(R, 2)                                                                             \
+  CN_TILES_3_(R)
+#if CN_TILE_VECTORS_ == 3
+#define CN_TILES_3_(R) CN_PRODUCT_TILE_(R, 3) CN_OUTER_TILE_(R, 3)
+#define CN_TILE_TABLE_(kind, R)                                                                    \
+  {                                                                                                \
+    CN_NAME_(cn_##kind##_tile_##R##x1_), CN_NAME_(cn_##kind##_tile_##R##x2_),                      \
+        CN_NAME_(cn_##kind##_tile_##R##x3_)                                                        \
+  }
+#else
+#define CN_TILES_3_(R)
+#define CN_TILE_TABLE_(kind, R)                                                                    \
+  { CN_NAME_(cn_##kind##_tile_##R##x1_), CN_NAME_(cn_##kind##_tile_##R##x2_), NULL }
+#endif
+
+CN_TILES_(1)
+CN_TILES_(2)
+#if CN_TILE_ROWS_ >= 6
+CN_TILES_(3)
+CN_TILES_(4)
+CN_TILES_(5)
+CN_TILES_(6)
+#endif
+#if CN_TILE_ROWS_ >= 7
+CN_TILES_(7)
+#endif
+#if CN_TILE_ROWS_ >= 14
+CN_TILES_(8)
+CN_TILES_(9)
+CN_TILES_(10)
+CN_TILES_(11)
+CN_TILES_(12)
+CN_TILES_(13)
+CN_TILES_(14)
+#endif
+
+#define CN_TILE_TABLE_2_(kind) CN_TILE_TABLE_(kind, 1), CN_TILE_TABLE_(kind, 2)
+#if CN_TILE_ROWS_ >= 6
+#define CN_TILE_TABLE_6_(kind)                                                                     \
+  CN_TILE_TABLE_2_(kind), CN_TILE_TABLE_(kind, 3), CN_TILE_TABLE_(kind, 4),                        \
+      CN_TILE_TABLE_(kind, 5), CN_TILE_TABLE_(kind, 6)
+#else
+#define CN_TILE_TABLE_6_(kind) CN_TILE_TABLE_2_(kind)
+#endif
+#if CN_TILE_ROWS_ >= 7
+#define CN_TILE_TABLE_7_(kind) CN_TILE_TABLE_6_(kind), CN_TILE_TABLE_(kind, 7)
+#else
+#define CN_TILE_TABLE_7_(kind) CN_TILE_TABLE_6_(kind)
+#endif
+#if CN_TILE_ROWS_ >= 14
+#define CN_TILE_TABLE_14_(kind)                                                                    \
+  CN_TILE_TABLE_7_(kind), CN_TILE_TABLE_(kind, 8), CN_TILE_TABLE_(kind, 9),                        \
+      CN_TILE_TABLE_(kind, 10), CN_TILE_TABLE_(kind, 11), CN_TILE_TABLE_(kind, 12),                \
+      CN_TILE_TABLE_(kind, 13), CN_TILE_TABLE_(kind, 14)
+#else
+#define CN_TILE_TABLE_14_(kind) CN_TILE_TABLE_7_(kind)
+#endif
+
+/* Rows of the next tile when `rows` are left: as even as can be, so that no tile is left with
+   few. */
+static inline int CN_NAME_(cn_next_rows_)(int rows) {
+  int tiles = (rows + CN_TILE_ROWS_ - 1) / CN_TILE_ROWS_;
+  return (rows + tiles - 1) / tiles;
+}
+
+static inline int CN_NAME_(cn_vectors_of_)(int columns) {
+  int vectors = (columns + CN_LANES_ - 1) / CN_LANES_;
+  return vectors < CN_TILE_VECTORS_ ? vectors : CN_TILE_VECTORS_;
+}
+
+/* c[rows][columns] = a * packed + bias over all panels of the packed matrix. */
+static void CN_NAME_(cn_product_)(const cn_product_ *product) {
+  typedef void (*tile_function)(const cn_product_ *, const float *, const float *, float *);
+  static const tile_function tiles[CN_TILE_ROWS_][3] = {CN_TILE_TABLE_14_(product)};
+  cn_product_ tile = *product;
+  const float *packed = product->packed;
+  int column;
+  for (column = 0; column < product->columns; column += CN_PANEL_) {
+    const int vectors = CN_NAME_(cn_vectors_of_)(product->columns - column);
+    int row = 0;
+    tile.last_lanes = CN_NAME_(cn_lanes_left_)(product->columns - column, vectors - 1);
+    tile.bias = product->bias ? product->bias + column : NULL;
+    while (row < product->rows) {
+      int rows = CN_NAME_(cn_next_rows_)(product->rows - row);
+      tiles[rows - 1][vectors - 1](&tile, product->a + row * product->a_stride, packed,
+                                   product->c + row * product->c_stride + column);
+      row += rows;
+    }
+    packed += (size_t)product->packed_depth * (size_t)(vectors * CN_LANES_);
+  }
+}
+
+static void CN_NAME_(cn_outer_)(const cn_outer_ *outer) {
+  typedef void (*tile_function)(const cn_outer_ *, const float *, const float *, float *);
+  static const tile_function tiles[CN_TILE_ROWS_][3] = {CN_TILE_TABLE_14_(outer)};
+  cn_outer_ tile = *outer;
+  int column;
+  for (column = 0; column < outer->columns; column += CN_PANEL_) {
+    const int vectors = CN_NAME_(cn_vectors_of_)(outer->columns - column);
+    int row = 0;
+    tile.last_lanes = CN_NAME_(cn_lanes_left_)(outer->columns - column, vectors - 1);
+    while (row < outer->rows) {
+      int rows = CN_NAME_(cn_next_rows_)(outer->rows - row);
+      tiles[rows - 1][vectors - 1](&tile, outer->a + row, outer->b + column,
+                                   outer->c + row * outer->c_stride + column);
+      row += rows;
+    }
+  }
+}
+
+/* Packs matrix [depth][columns], value (k, j) at source[k * row_stride + j * column_stride], into
+   panels of CN_PANEL_ columns, the last narrower, zero behind its end. */
+static void CN_NAME_(cn_pack_matrix_)(const float *source, ptrdiff_t row_stride,
+                                      ptrdiff_t column_stride, int depth, int columns,
+                                      float *packed) {
+  int column, k, j;
+  for (column = 0; column < columns; column += CN_PANEL_) {
+    int left = columns - column, width = CN_NAME_(cn_vectors_of_)(left) * CN_LANES_;
+    if (left > width) left = width;
+    for (k = 0; k < depth; k++) {
+      const float *from = source + k * row_stride + column * column_stride;
+      for (j = 0; j < left; j++) packed[j] = from[j * column_stride];
+      for (; j < width; j++) packed[j] = 0.0f;
+      packed += width;
+    }
+  }
+}
+
+/* ---- 2x2 max pooling of two finished rows of a convolution ---- */
+
+static void CN_NAME_(cn_pool_rows_)(const float *rows, ptrdiff_t pitch, int width, int channels,
+                                    float *y, uint8_t *argmax) {
+  const cn_vf_ one = cn_vset_(1.0f), two = cn_vset_(2.0f), three = cn_vset_(3.0f);
+  const cn_vf_ lowest = cn_vset_(-INFINITY); /* the larger of NaN and this is this */
+  int x, c;
+  for (x = 0; x < width; x++, rows += 2 * channels, y += channels) {
+    for (c = 0; c < channels; c += CN_LANES_) {
+      const cn_vm_ mask = cn_vfirst_(CN_NAME_(cn_lanes_left_)(channels - c, 0));
+      const float *top = rows + c, *bottom = rows + pitch + c;
+      cn_vf_ best = cn_vmax_(cn_vload_first_(top, mask), lowest), place = cn_vzero_(), v;
+      cn_vb_ larger;
+      v = cn_vload_first_(top + channels, mask), larger = cn_vgreater_(v, best);
+      best = cn_vmax_(v, best), place = cn_vselect_(larger, one, place);
+      v = cn_vload_first_(bottom, mask), larger = cn_vgreater_(v, best);
+      best = cn_vmax_(v, best), place = cn_vselect_(larger, two, place);
+      v = cn_vload_first_(bottom + channels, mask), larger = cn_vgreater_(v, best);
+      best = cn_vmax_(v, best), place = cn_vselect_(larger, three, place);
+      cn_vstore_first_(y + c, best, mask);
+      if (argmax) cn_vstore_bytes_(argmax + c, place, mask);
+    }
+    if (argmax) argmax += channels;
+  }
+}
+
+/* The reverse: dz[2][2 * width] of one row of pooled gradients, zero where the maximum was not. */
+static void CN_NAME_(cn_unpool_row_)(const float *dy, const uint8_t *argmax, int width,
+                                     int channels, float *dz, ptrdiff_t pitch) {
+  const cn_vf_ zero = cn_vzero_(), one = cn_vset_(1.0f), two = cn_vset_(2.0f),
+               three = cn_vset_(3.0f);
+  int x, c;
+  for (x = 0; x < width; x++, dy += channels, argmax += channels, dz += 2 * channels) {
+    for (c = 0; c < channels; c += CN_LANES_) {
+      const cn_vm_ mask = cn_vfirst_(CN_NAME_(cn_lanes_left_)(channels - c, 0));
+      const cn_vf_ g = cn_vload_first_(dy + c, mask), place = cn_vload_bytes_(argmax + c, mask);
+      cn_vstore_first_(dz + c, cn_vselect_(cn_vequal_(place, zero), g, zero), mask);
+      cn_vstore_first_(dz + channels + c, cn_vselect_(cn_vequal_(place, one), g, zero), mask);
+      cn_vstore_first_(dz + pitch + c, cn_vselect_(cn_vequal_(place, two), g, zero), mask);
+      cn_vstore_first_(dz + pitch + channels + c, cn_vselect_(cn_vequal_(place, three), g, zero),
+                       mask);
+    }
+  }
+}
+
+/* ---- weight gradients behind 2x2 max pooling: only one position in four has a gradient ---- */
+
+#define CN_SPARSE_DECLARE_(i) cn_vf_ s##i = cn_vload_(sum + (i)*CN_LANES_);
+#define CN_SPARSE_ADD_(i) s##i = cn_vfma_(g, cn_vload_(from + (i)*CN_LANES_), s##i);
+#define CN_SPARSE_STORE_(i) cn_vstore_(sum + (i)*CN_LANES_, s##i);
+#define CN_SPARSE_(V)                                                                              \
+  static void CN_NAME_(cn_sparse_##V##_)(const cn_spike_ *spikes, int count, const float *x,       \
+                                         float *sum) {                                             \
+    int i;                                                                                         \
+    CN_EACH_ROW_##V##_(CN_SPARSE_DECLARE_) for (i = 0; i < count; i++) {                           \
+      const float *from = x + spikes[i].offset;                                                    \
+      const cn_vf_ g = cn_vset_(spikes[i].gradient);                                               \
+      CN_EACH_ROW_##V##_(CN_SPARSE_ADD_)                                                           \
+    }                                                                                              \
+    CN_EACH_ROW_##V##_(CN_SPARSE_STORE_)                                                           \
+  }
+CN_SPARSE_(1)
+CN_SPARSE_(2)
+CN_SPARSE_(4)
+CN_SPARSE_(6)
+CN_SPARSE_(12)
+
+/* sum[n] += gradient * x[offset + ...] over all spikes; reads and writes up to a vector behind
+   n. */
+static void CN_NAME_(cn_sparse_)(const cn_spike_ *spikes, int count, const float *x, int n,
+                                 float *sum) {
+  int vectors = (n + CN_LANES_ - 1) / CN_LANES_;
+  while (vectors > 0) {
+    int v;
+    if (vectors >= 12)
+      CN_NAME_(cn_sparse_12_)(spikes, count, x, sum), v = 12;
+    else if (vectors >= 6)
+      CN_NAME_(cn_sparse_6_)(spikes, count, x, sum), v = 6;
+    else if (vectors >= 4)
+      CN_NAME_(cn_sparse_4_)(spikes, count, x, sum), v = 4;
+    else if (vectors >= 2)
+      CN_NAME_(cn_sparse_2_)(spikes, count, x, sum), v = 2;
+    else
+      CN_NAME_(cn_sparse_1_)(spikes, count, x, sum), v = 1;
+    vectors -= v, x += v * CN_LANES_, sum += v * CN_LANES_;
+  }
+}
+
+/* The same for few input channels, with the filters as lanes: dw[tap][filters] += over the pooled
+   image, for up to nine taps at offsets taps[] from the window's first value of x. */
+#define CN_FEW_DECLARE_(i) cn_vf_ s##i = cn_vzero_();
+#define CN_FEW_ADD_(i) s##i = cn_vfma_(at, cn_vset_(from[taps[i]]), s##i);
+#define CN_FEW_STORE_(i)                                                                           \
+  if ((i) < count)                                                                                 \
+    cn_vstore_first_(dw + (i)*filters + c,                                                         \
+                     cn_vadd_(s##i, cn_vload_first_(dw + (i)*filters + c, mask)), mask);
+static void CN_NAME_(cn_few_)(const cn_few_ *few, const ptrdiff_t *some_taps, int count,
+                              float *dw) {
+  const int filters = few->filters;
+  ptrdiff_t taps[9];
+  int c, y, x, place, i;
+  for (i = 0; i < 9; i++) taps[i] = i < count ? some_taps[i] : some_taps[0];
+  for (c = 0; c < filters; c += CN_LANES_) {
+    const cn_vm_ mask = cn_vfirst_(CN_NAME_(cn_lanes_left_)(filters - c, 0));
+    CN_EACH_ROW_9_(CN_FEW_DECLARE_)
+    for (y = 0; y < few->height; y++) {
+      for (x = 0; x < few->width; x++) {
+        const size_t at_pool = (size_t)(y * few->width + x) * (size_t)filters + (size_t)c;
+        const cn_vf_ g = cn_vload_first_(few->dy + at_pool, mask);
+        const cn_vf_ places = cn_vload_bytes_(few->argmax + at_pool, mask);
+        for (place = 0; place < 4; place++) {
+          const cn_vf_ at = cn_vselect_(cn_vequal_(places, cn_vset_((float)place)), g, cn_vzero_());
+          const float *from =
+              few->x + (2 * y + (place >> 1)) * few->y_step + (2 * x + (place & 1)) * few->x_step;
+          CN_EACH_ROW_9_(CN_FEW_ADD_)
+        }
+      }
+    }
+    CN_EACH_ROW_9_(CN_FEW_STORE_)
+  }
+}
+
+/* ---- Winograd: Y = A^T [(G g G^T) . (B^T d B)] A on tiles (Lavin & Gray 2015) ----
+   at[] are the patch's pixels row by row (outside the image they point to zeros); v[p * plane]
+   receives position p of the transformed patch, for all channels. */
+
+/* B^T of F(2, 3) with points 0, 1, -1, infinity. */
+#define CN_INPUT2_(d0, d1, d2, d3, r0, r1, r2, r3)                                                 \
+  r0 = cn_vsub_(d0, d2), r1 = cn_vadd_(d1, d2), r2 = cn_vsub_(d2, d1), r3 = cn_vsub_(d3, d1)
+/* B^T of F(4, 3) with points 0, +-1/sqrt(2), +-sqrt(2), infinity. */
+#define CN_INPUT4_(d0, d1, d2, d3, d4, d5, r0, r1, r2, r3, r4, r5)                                 \
+  do {                                                                                             \
+    const cn_vf_ u = cn_vfnma_(cn_vset_(2.0f), d2, d4), w = cn_vfnma_(cn_vset_(0.5f), d2, d4);     \
+    const cn_vf_ q = cn_vfnma_(cn_vset_(2.0f), d1, d3), z = cn_vfnma_(cn_vset_(0.5f), d1, d3);     \
+    r0 = cn_vadd_(cn_vfnma_(cn_vset_(2.5f), d2, d4), d0);                                          \
+    r5 = cn_vadd_(cn_vfnma_(cn_vset_(2.5f), d3, d5), d1);                                          \
+    r1 = cn_vfma_(cn_vset_(CN_HALF_ROOT2_), q, u), r2 = cn_vfnma_(cn_vset_(CN_HALF_ROOT2_), q, u); \
+    r3 = cn_vfma_(cn_vset_(CN_ROOT2_), z, w), r4 = cn_vfnma_(cn_vset_(CN_ROOT2_), z, w);           \
+  } while (0)
+
+/* G of F(2, 3) and F(4, 3). */
+#define CN_WEIGHTS2_(g0, g1, g2, r)                                                                \
+  do {                                                                                             \
+    const cn_vf_ even = cn_vmul_(cn_vset_(0.5f), cn_vadd_(g0, g2)),                                \
+                 odd = cn_vmul_(cn_vset_(0.5f), g1);                                               \
+    (r)[0] = g0, (r)[1] = cn_vadd_(even, odd), (r)[2] = cn_vsub_(even, odd), (r)[3] = g2;          \
+  } while (0)
+#define CN_WEIGHTS4_(g0, g1, g2, r)                                                                \
+  do {                                                                                             \
+    const cn_vf_ inner = cn_vmul_(cn_vset_(-2.0f / 3.0f), cn_vfma_(cn_vset_(0.5f), g2, g0));       \
+    const cn_vf_ inner_odd = cn_vmul_(cn_vset_(-2.0f / 3.0f * CN_HALF_ROOT2_), g1);                \
+    const cn_vf_ outer = cn_vmul_(cn_vset_(1.0f / 6.0f), cn_vfma_(cn_vset_(2.0f), g2, g0));        \
+    const cn_vf_ outer_odd = cn_vmul_(cn_vset_(1.0f / 6.0f * CN_ROOT2_), g1);                      \
+    (r)[0] = g0, (r)[1] = cn_vadd_(inner, inner_odd), (r)[2] = cn_vsub_(inner, inner_odd);         \
+    (r)[3] = cn_vadd_(outer, outer_odd), (r)[4] = cn_vsub_(outer, outer_odd), (r)[5] = g2;         \
+  } while (0)
+
+/* Transforms the 3x3 filters at[0..8] of n neighbouring columns; position p goes to u + p * plane,
+   zero up to a whole vector. */
+static void CN_NAME_(cn_winograd_weights_)(int patch, const float *const *at, int n, float *u,
+                                           ptrdiff_t plane) {
+  int c, i, j;
+  for (c = 0; c < n; c += CN_LANES_) {
+    const cn_vm_ mask = cn_vfirst_(CN_NAME_(cn_lanes_left_)(n - c, 0));
+    cn_vf_ t[3][6], r[6];
+    for (i = 0; i < 3; i++) {
+      const cn_vf_ g0 = cn_vload_first_(at[i] + c, mask), g1 = cn_vload_first_(at[3 + i] + c, mask);
+      const cn_vf_ g2 = cn_vload_first_(at[6 + i] + c, mask);
+      if (patch == 4)
+        CN_WEIGHTS2_(g0, g1, g2, t[i]);
+      else
+        CN_WEIGHTS4_(g0, g1, g2, t[i]);
+    }
+    for (i = 0; i < patch; i++) {
+      if (patch == 4)
+        CN_WEIGHTS2_(t[0][i], t[1][i], t[2][i], r);
+      else
+        CN_WEIGHTS4_(t[0][i], t[1][i], t[2][i], r);
+      for (j = 0; j < patch; j++) cn_vstore_(u + (i * patch + j) * plane + c, r[j]);
+    }
+  }
+}
+
+static void CN_NAME_(cn_winograd2_input_)(const float *const *at, int channels, float *v,
+                                          ptrdiff_t plane) {
+  int c, i;
+  for (c = 0; c < channels; c += CN_LANES_) {
+    const cn_vm_ mask = cn_vfirst_(CN_NAME_(cn_lanes_left_)(channels - c, 0));
+    cn_vf_ t[4][4], r0, r1, r2, r3;
+    for (i = 0; i < 4; i++) {
+      const cn_vf_ d0 = cn_vload_first_(at[i] + c, mask), d1 = cn_vload_first_(at[4 + i] + c, mask);
+      const cn_vf_ d2 = cn_vload_first_(at[8 + i] + c, mask),
+                   d3 = cn_vload_first_(at[12 + i] + c, mask);
+      CN_INPUT2_(d0, d1, d2, d3, t[0][i], t[1][i], t[2][i], t[3][i]);
+    }
+    for (i = 0; i < 4; i++) {
+      float *to = v + 4 * i * plane + c;
+      CN_INPUT2_(t[i][0], t[i][1], t[i][2], t[i][3], r0, r1, r2, r3);
+      cn_vstore_first_(to, r0, mask), cn_vstore_first_(to + plane, r1, mask);
+      cn_vstore_first_(to + 2 * plane, r2, mask), cn_vstore_first_(to + 3 * plane, r3, mask);
+    }
+  }
+}
+
+static void CN_NAME_(cn_winograd4_input_)(const float *const *at, int channels, float *v,
+                                          ptrdiff_t plane) {
+  int c, i;
+  for (c = 0; c < channels; c += CN_LANES_) {
+    const cn_vm_ mask = cn_vfirst_(CN_NAME_(cn_lanes_left_)(channels - c, 0));
+    cn_vf_ t[6][6], r0, r1, r2, r3, r4, r5;
+    for (i = 0; i < 6; i++) {
+      const cn_vf_ d0 = cn_vload_first_(at[i] + c, mask), d1 = cn_vload_first_(at[6 + i] + c, mask);
+      const cn_vf_ d2 = cn_vload_first_(at[12 + i] + c, mask),
+                   d3 = cn_vload_first_(at[18 + i] + c, mask);
+      const cn_vf_ d4 = cn_vload_first_(at[24 + i] + c, mask),
+                   d5 = cn_vload_first_(at[30 + i] + c, mask);
+      CN_INPUT4_(d0, d1, d2, d3, d4, d5, t[0][i], t[1][i], t[2][i], t[3][i], t[4][i], t[5][i]);
+    }
+    for (i = 0; i < 6; i++) {
+      float *to = v + 6 * i * plane + c;
+      CN_INPUT4_(t[i][0], t[i][1], t[i][2], t[i][3], t[i][4], t[i][5], r0, r1, r2, r3, r4, r5);
+      cn_vstore_first_(to, r0, mask), cn_vstore_first_(to + plane, r1, mask);
+      cn_vstore_first_(to + 2 * plane, r2, mask), cn_vstore_first_(to + 3 * plane, r3, mask);
+      cn_vstore_first_(to + 4 * plane, r4, mask), cn_vstore_first_(to + 5 * plane, r5, mask);
+    }
+  }
+}
+
+#define CN_OUTPUT2_(m0, m1, m2, m3, y0, y1)                                                        \
+  y0 = cn_vadd_(cn_vadd_(m0, m1), m2), y1 = cn_vadd_(cn_vsub_(m1, m2), m3)
+#define CN_OUTPUT4_(m0, m1, m2, m3, m4, m5, y0, y1, y2, y3)                                        \
+  do {                                                                                             \
+    const cn_vf_ s1 = cn_vadd_(m1, m2), s2 = cn_vadd_(m3, m4);                                     \
+    const cn_vf_ d1 = cn_vsub_(m1, m2), d2 = cn_vsub_(m3, m4);                                     \
+    y0 = cn_vadd_(cn_vadd_(m0, s1), s2);                                                           \
+    y1 = cn_vfma_(cn_vset_(CN_HALF_ROOT2_), d1, cn_vmul_(cn_vset_(CN_ROOT2_), d2));                \
+    y2 = cn_vfma_(cn_vset_(0.5f), s1, cn_vmul_(cn_vset_(2.0f), s2));                               \
+    y3 = cn_vfma_(cn_vset_(0.5f * CN_HALF_ROOT2_), d1,                                             \
+                  cn_vfma_(cn_vset_(2.0f * CN_ROOT2_), d2, m5));                                   \
+  } while (0)
+
+/* Largest of a 2x2 square of results, and which one it is. */
+static inline cn_vf_ CN_NAME_(cn_square_max_)(cn_vf_ a, cn_vf_ b, cn_vf_ c, cn_vf_ d,
+                                              cn_vf_ *place) {
+  const cn_vf_ first = cn_vmax_(a, cn_vset_(-INFINITY)),
+               third = cn_vmax_(c, cn_vset_(-INFINITY)); /* no NaN */
+  const cn_vf_ best = cn_vmax_(b, first), low = cn_vmax_(d, third);
+  const cn_vf_ high_place = cn_vselect_(cn_vgreater_(b, first), cn_vset_(1.0f), cn_vzero_());
+  const cn_vf_ low_place = cn_vselect_(cn_vgreater_(d, third), cn_vset_(3.0f), cn_vset_(2.0f));
+  *place = cn_vselect_(cn_vgreater_(low, best), low_place, high_place);
+  return cn_vmax_(low, best);
+}
+
+/* Writes one tile's results [size][size], of which rows x columns lie inside the image, with bias,
+   ReLU and pooling. */
+static inline void CN_NAME_(cn_finish_tile_)(const cn_winograd_out_ *o, const cn_vf_ *results,
+                                             int size, int c, cn_vm_ mask, cn_vf_ bias) {
+  cn_vf_ y[16];
+  int i, j;
+  for (i = 0; i < size * size; i++) {
+    y[i] = cn_vadd_(results[i], bias);
+    if (o->relu) y[i] = cn_vmax_(y[i], cn_vzero_());
+  }
+  if (o->pool) {
+    for (i = 0; i < o->rows / 2; i++) {
+      for (j = 0; j < o->columns / 2; j++) {
+        const cn_vf_ *square = y + 2 * i * size + 2 * j;
+        const ptrdiff_t at = i * o->row_stride + j * o->channels + c;
+        cn_vf_ place;
+        const cn_vf_ best =
+            CN_NAME_(cn_square_max_)(square[0], square[1], square[size], square[size + 1], &place);
+        cn_vstore_first_(o->y + at, best, mask);
+        if (o->argmax) cn_vstore_bytes_(o->argmax + at, place, mask);
+      }
+    }
+  } else {
+    for (i = 0; i < o->rows; i++)
+      for (j = 0; j < o->columns; j++)
+        cn_vstore_first_(o->y + i * o->row_stride + j * o->channels + c, y[i * size + j], mask);
+  }
+}
+
+static void CN_NAME_(cn_winograd2_output_)(const cn_winograd_out_ *o, const float *m,
+                                           ptrdiff_t plane) {
+  int c, i;
+  for (c = 0; c < o->channels; c += CN_LANES_) {
+    const cn_vm_ mask = cn_vfirst_(CN_NAME_(cn_lanes_left_)(o->channels - c, 0));
+    const cn_vf_ bias = o->bias ? cn_vload_first_(o->bias + c, mask) : cn_vzero_();
+    cn_vf_ t[2][4], y[4];
+    for (i = 0; i < 4; i++) {
+      const float *from = m + i * plane + c;
+      const cn_vf_ m0 = cn_vload_first_(from, mask), m1 = cn_vload_first_(from + 4 * plane, mask);
+      const cn_vf_ m2 = cn_vload_first_(from + 8 * plane, mask),
+                   m3 = cn_vload_first_(from + 12 * plane, mask);
+      CN_OUTPUT2_(m0, m1, m2, m3, t[0][i], t[1][i]);
+    }
+    CN_OUTPUT2_(t[0][0], t[0][1], t[0][2], t[0][3], y[0], y[1]);
+    CN_OUTPUT2_(t[1][0], t[1][1], t[1][2], t[1][3], y[2], y[3]);
+    CN_NAME_(cn_finish_tile_)(o, y, 2, c, mask, bias);
+  }
+}
+
+static void CN_NAME_(cn_winograd4_output_)(const cn_winograd_out_ *o, const float *m,
+                                           ptrdiff_t plane) {
+  int c, i;
+  for (c = 0; c < o->channels; c += CN_LANES_) {
+    const cn_vm_ mask = cn_vfirst_(CN_NAME_(cn_lanes_left_)(o->channels - c, 0));
+    const cn_vf_ bias = o->bias ? cn_vload_first_(o->bias + c, mask) : cn_vzero_();
+    cn_vf_ t[4][6], y[16];
+    for (i = 0; i < 6; i++) {
+      const float *from = m + i * plane + c;
+      const cn_vf_ m0 = cn_vload_first_(from, mask), m1 = cn_vload_first_(from + 6 * plane, mask);
+      const cn_vf_ m2 = cn_vload_first_(from + 12 * plane, mask),
+                   m3 = cn_vload_first_(from + 18 * plane, mask);
+      const cn_vf_ m4 = cn_vload_first_(from + 24 * plane, mask),
+                   m5 = cn_vload_first_(from + 30 * plane, mask);
+      CN_OUTPUT4_(m0, m1, m2, m3, m4, m5, t[0][i], t[1][i], t[2][i], t[3][i]);
+    }
+    for (i = 0; i < 4; i++)
+      CN_OUTPUT4_(t[i][0], t[i][1], t[i][2], t[i][3], t[i][4], t[i][5], y[4 * i], y[4 * i + 1],
+                  y[4 * i + 2], y[4 * i + 3]);
+    CN_NAME_(cn_finish_tile_)(o, y, 4, c, mask, bias);
+  }
+}
+
+/* ---- depthwise convolution: each channel with its own filter, channels as lanes ---- */
+
+/* One row of results; taps (row-major) read x + tap's a and weights[tap][channels]. */
+static void CN_NAME_(cn_depthwise_row_)(const float *x, ptrdiff_t x_step,
+                                        const cn_segment_ *segments, int taps, const float *weights,
+                                        const float *bias, int relu, int width, int channels,
+                                        float *y) {
+  int c, i, k;
+  for (i = 0; i < width; i++, x += x_step, y += channels) {
+    for (c = 0; c < channels; c += CN_LANES_) {
+      const cn_vm_ mask = cn_vfirst_(CN_NAME_(cn_lanes_left_)(channels - c, 0));
+      cn_vf_ sum = bias ? cn_vload_first_(bias + c, mask) : cn_vzero_();
+      for (k = 0; k < taps; k++)
+        sum = cn_vfma_(cn_vload_first_(x + segments[k].a + c, mask),
+                       cn_vload_first_(weights + (ptrdiff_t)k * channels + c, mask), sum);
+      cn_vstore_first_(y + c, relu ? cn_vmax_(sum, cn_vzero_()) : sum, mask);
+    }
+  }
+}
+
+/* sum[n] += a[n] * b[n] */
+static void CN_NAME_(cn_multiply_add_)(const float *a, const float *b, float *sum, int n) {
+  int i;
+  for (i = 0; i < n; i += CN_LANES_) {
+    const cn_vm_ mask = cn_vfirst_(CN_NAME_(cn_lanes_left_)(n - i, 0));
+    const cn_vf_ s = cn_vload_first_(sum + i, mask);
+    cn_vstore_first_(sum + i,
+                     cn_vfma_(cn_vload_first_(a + i, mask), cn_vload_first_(b + i, mask), s), mask);
+  }
+}
+
+/* sum[columns] += each of rows; parts of CN_STATISTICS_ROWS_ rows keep the rounding small. */
+static void CN_NAME_(cn_column_sums_)(const float *x, size_t rows, int columns, float *sum) {
+  int c;
+  for (c = 0; c < columns; c += CN_LANES_) {
+    const cn_vm_ mask = cn_vfirst_(CN_NAME_(cn_lanes_left_)(columns - c, 0));
+    cn_vf_ total = cn_vload_first_(sum + c, mask);
+    size_t first, row;
+    for (first = 0; first < rows; first += CN_STATISTICS_ROWS) {
+      const size_t end = rows - first < CN_STATISTICS_ROWS ? rows : first + CN_STATISTICS_ROWS;
+      cn_vf_ part = cn_vzero_();
+      for (row = first; row < end; row++)
+        part = cn_vadd_(part, cn_vload_first_(x + row * (size_t)columns + c, mask));
+      total = cn_vadd_(total, part);
+    }
+    cn_vstore_first_(sum + c, total, mask);
+  }
+}
+
+/* ---- pooling with any window; x0, y0 .. are the part of the window inside the image ---- */
+
+static void CN_NAME_(cn_pool_window_)(const cn_pool_at_ *p, float *y) {
+  const cn_vf_ scale = cn_vset_(p->mean_scale), keep = cn_vset_(p->mix),
+               rest = cn_vset_(1.0f - p->mix);
+  int c, i, j;
+  for (c = 0; c < p->channels; c += CN_LANES_) {
+    const cn_vm_ mask = cn_vfirst_(CN_NAME_(cn_lanes_left_)(p->channels - c, 0));
+    cn_vf_ largest = cn_vset_(-INFINITY), smallest = cn_vset_(INFINITY), sum = cn_vzero_();
+    for (i = 0; i < p->rows; i++) {
+      for (j = 0; j < p->columns; j++) {
+        const cn_vf_ v = cn_vload_first_(p->x + i * p->row_step + j * p->column_step + c, mask);
+        largest = cn_vmax_(v, largest), smallest = cn_vmin_(v, smallest), sum = cn_vadd_(sum, v);
+      }
+    }
+    sum = cn_vmul_(sum, scale);
+    cn_vstore_first_(y + c,
+                     p->kind == CN_POOL_MAX    ? largest
+                     : p->kind == CN_POOL_MIN  ? smallest
+                     : p->kind == CN_POOL_MEAN ? sum
+                                               : cn_vfma_(keep, largest, cn_vmul_(rest, sum)),
+                     mask);
+  }
+}
+
+/* dx of the window += its gradient dy. The extreme's share goes to the first value equal to it. */
+static void CN_NAME_(cn_pool_window_backward_)(const cn_pool_at_ *p, const float *dy, float *dx) {
+  const int extreme = p->kind != CN_POOL_MEAN, least = p->kind == CN_POOL_MIN;
+  const float mean_share = p->kind == CN_POOL_MEAN  ? p->mean_scale
+                           : p->kind == CN_POOL_MIX ? (1.0f - p->mix) * p->mean_scale
+                                                    : 0.0f;
+  const float extreme_share = p->kind == CN_POOL_MIX ? p->mix : 1.0f;
+  int c, i, j;
+  for (c = 0; c < p->channels; c += CN_LANES_) {
+    const cn_vm_ mask = cn_vfirst_(CN_NAME_(cn_lanes_left_)(p->channels - c, 0));
+    const cn_vf_ g = cn_vload_first_(dy + c, mask), mean = cn_vmul_(g, cn_vset_(mean_share));
+    cn_vf_ best = cn_vset_(least ? INFINITY : -INFINITY);
+    cn_vf_ left = extreme ? cn_vmul_(g, cn_vset_(extreme_share)) : cn_vzero_();
+    for (i = 0; i < p->rows && extreme; i++) {
+      for (j = 0; j < p->columns; j++) {
+        const cn_vf_ v = cn_vload_first_(p->x + i * p->row_step + j * p->column_step + c, mask);
+        best = least ? cn_vmin_(v, best) : cn_vmax_(v, best);
+      }
+    }
+    for (i = 0; i < p->rows; i++) {
+      for (j = 0; j < p->columns; j++) {
+        const ptrdiff_t at = i * p->row_step + j * p->column_step + c;
+        cn_vf_ d = cn_vadd_(cn_vload_first_(dx + at, mask), mean);
+        if (extreme) {
+          const cn_vb_ here = cn_vequal_(cn_vload_first_(p->x + at, mask), best);
+          d = cn_vadd_(d, cn_vselect_(here, left, cn_vzero_()));
+          left = cn_vselect_(here, cn_vzero_(), left);
+        }
+        cn_vstore_first_(dx + at, d, mask);
+      }
+    }
+  }
+}
+
+/* ---- element-wise ---- */
+
+/* exp(x), relative error below 2e-7: 2^n * e^r with |r| <= ln(2)/2, the polynomial of Cephes' expf
+   (Moshier). Below -87.3, where e^x leaves the normal numbers, 0; above 88.3 as at 88.3; NaN
+   stays. */
+static inline cn_vf_ CN_NAME_(cn_exp_)(cn_vf_ x) {
+  const cn_vf_ bounded = cn_vmin_(cn_vset_(88.3f), cn_vmax_(cn_vset_(-87.3f), x));
+  const cn_vf_ n = cn_vround_(cn_vmul_(bounded, cn_vset_(1.44269504f)));
+  const cn_vf_ r =
+      cn_vfnma_(n, cn_vset_(-2.12194440e-4f), cn_vfnma_(n, cn_vset_(0.693359375f), bounded));
+  cn_vf_ p = cn_vset_(1.9875691500e-4f);
+  p = cn_vfma_(p, r, cn_vset_(1.3981999507e-3f));
+  p = cn_vfma_(p, r, cn_vset_(8.3334519073e-3f));
+  p = cn_vfma_(p, r, cn_vset_(4.1665795894e-2f));
+  p = cn_vfma_(p, r, cn_vset_(1.6666665459e-1f));
+  p = cn_vfma_(p, r, cn_vset_(5.0000001201e-1f));
+  p = cn_vadd_(cn_vfma_(cn_vmul_(r, r), p, r), cn_vset_(1.0f));
+  p = cn_vmul_(p, cn_vpower2_(n));
+  return cn_vselect_(cn_vgreater_(cn_vset_(-87.3f), x), cn_vzero_(), p);
+}
+
+#define CN_EACH_VECTOR_(n)                                                                         \
+  for (i = 0; i < (n) && (mask = cn_vfirst_((n)-i < CN_LANES_ ? (int)((n)-i) : CN_LANES_), 1);     \
+       i += CN_LANES_)
+
+static void CN_NAME_(cn_relu_forward_)(const float *x, float *y, size_t n) {
+  cn_vm_ mask;
+  size_t i;
+  CN_EACH_VECTOR_(n)
+  cn_vstore_first_(y + i, cn_vmax_(cn_vload_first_(x + i, mask), cn_vzero_()), mask);
+}
+
+static void CN_NAME_(cn_relu_backward_)(const float *y, const float *dy, float scale, float *dx,
+                                        size_t n) {
+  const cn_vf_ zero = cn_vzero_(), factor = cn_vset_(scale);
+  cn_vm_ mask;
+  size_t i;
+  CN_EACH_VECTOR_(n) {
+    const cn_vf_ g = cn_vmul_(cn_vload_first_(dy + i, mask), factor);
+    cn_vstore_first_(dx + i, cn_vselect_(cn_vgreater_(cn_vload_first_(y + i, mask), zero), g, zero),
+                     mask);
+  }
+}
+
+static void CN_NAME_(cn_sigmoid_forward_)(const float *x, float *y, size_t n) {
+  const cn_vf_ one = cn_vset_(1.0f);
+  cn_vm_ mask;
+  size_t i;
+  CN_EACH_VECTOR_(n) {
+    const cn_vf_ e = CN_NAME_(cn_exp_)(cn_vsub_(cn_vzero_(), cn_vload_first_(x + i, mask)));
+    cn_vstore_first_(y + i, cn_vdiv_(one, cn_vadd_(one, e)), mask);
+  }
+}
+
+static void CN_NAME_(cn_sigmoid_backward_)(const float *y, const float *dy, float *dx, size_t n) {
+  cn_vm_ mask;
+  size_t i;
+  CN_EACH_VECTOR_(n) {
+    const cn_vf_ s = cn_vload_first_(y + i, mask), slope = cn_vfnma_(s, s, s);
+    cn_vstore_first_(dx + i, cn_vmul_(cn_vload_first_(dy + i, mask), slope), mask);
+  }
+}
+
+/* Near 0 the formula 2 / (1 + exp(-2x)) - 1 cancels, so there the odd series is used. */
+static void CN_NAME_(cn_tanh_forward_)(const float *x, float *y, size_t n) {
+  const cn_vf_ one = cn_vset_(1.0f), two = cn_vset_(2.0f);
+  cn_vm_ mask;
+  size_t i;
+  CN_EACH_VECTOR_(n) {
+    const cn_vf_ v = cn_vload_first_(x + i, mask), square = cn_vmul_(v, v);
+    const cn_vf_ e = CN_NAME_(cn_exp_)(cn_vmul_(v, cn_vset_(-2.0f)));
+    const cn_vf_ large = cn_vsub_(cn_vdiv_(two, cn_vadd_(one, e)), one);
+    cn_vf_ series = cn_vset_(21844.0f / 6081075.0f);
+    series = cn_vfma_(series, square, cn_vset_(-1382.0f / 155925.0f));
+    series = cn_vfma_(series, square, cn_vset_(62.0f / 2835.0f));
+    series = cn_vfma_(series, square, cn_vset_(-17.0f / 315.0f));
+    series = cn_vfma_(series, square, cn_vset_(2.0f / 15.0f));
+    series = cn_vfma_(series, square, cn_vset_(-1.0f / 3.0f));
+    series = cn_vfma_(cn_vmul_(series, square), v, v);
+    cn_vstore_first_(y + i, cn_vselect_(cn_vgreater_(cn_vset_(0.25f), square), series, large),
+                     mask);
+  }
+}
+
+static void CN_NAME_(cn_tanh_backward_)(const float *y, const float *dy, float *dx, size_t n) {
+  cn_vm_ mask;
+  size_t i;
+  CN_EACH_VECTOR_(n) {
+    const cn_vf_ t = cn_vload_first_(y + i, mask), slope = cn_vfnma_(t, t, cn_vset_(1.0f));
+    cn_vstore_first_(dx + i, cn_vmul_(cn_vload_first_(dy + i, mask), slope), mask);
+  }
+}
+
+static void CN_NAME_(cn_add_)(const float *a, const float *b, float *y, size_t n) {
+  cn_vm_ mask;
+  size_t i;
+  CN_EACH_VECTOR_(n)
+  cn_vstore_first_(y + i, cn_vadd_(cn_vload_first_(a + i, mask), cn_vload_first_(b + i, mask)),
+                   mask);
+}
+
+/* p = exp(x - shift); returns the sum, lanes added in order. */
+static float CN_NAME_(cn_exp_shifted_)(const float *x, float shift, float *p, size_t n) {
+  const cn_vf_ s = cn_vset_(shift);
+  float lanes[CN_LANES_], total = 0.0f;
+  cn_vf_ sum = cn_vzero_();
+  cn_vm_ mask;
+  size_t i;
+  int j;
+  CN_EACH_VECTOR_(n) {
+    const cn_vf_ e = CN_NAME_(cn_exp_)(cn_vsub_(cn_vload_first_(x + i, mask), s));
+    cn_vstore_first_(p + i, e, mask);
+    sum = cn_vadd_(sum, cn_vload_first_(p + i, mask));
+  }
+  cn_vstore_(lanes, sum);
+  for (j = 0; j < CN_LANES_; j++) total += lanes[j];
+  return total;
+}
+
+/* ---- batch normalisation ---- */
+
+/* sums[0][c] = sum of a, sums[1][c] = sum of a * (b - mean) * factor over the rows of one part. For
+   the statistics a = b: then mean and factor are NULL and the second is the sum of squares about
+   the part's first row, which the caller undoes in double. */
+static void CN_NAME_(cn_part_sums_)(const float *a, const float *b, size_t rows, int channels,
+                                    const float *mean, const float *factor, double *sums) {
+  int c, j;
+  for (c = 0; c < channels; c += CN_LANES_) {
+    const int lanes = CN_NAME_(cn_lanes_left_)(channels - c, 0);
+    const cn_vm_ mask = cn_vfirst_(lanes);
+    const cn_vf_ centre = cn_vload_first_((mean ? mean : b) + c, mask);
+    cn_vf_ first = cn_vzero_(), second = cn_vzero_();
+    float first_lanes[CN_LANES_], second_lanes[CN_LANES_];
+    size_t row;
+    for (row = 0; row < rows; row++) {
+      const cn_vf_ from_mean =
+          cn_vsub_(cn_vload_first_(b + row * (size_t)channels + c, mask), centre);
+      const cn_vf_ value =
+          factor ? cn_vload_first_(a + row * (size_t)channels + c, mask) : from_mean;
+      first = cn_vadd_(first, value), second = cn_vfma_(value, from_mean, second);
+    }
+    if (factor) second = cn_vmul_(second, cn_vload_first_(factor + c, mask));
+    cn_vstore_(first_lanes, first), cn_vstore_(second_lanes, second);
+    for (j = 0; j < lanes; j++) {
+      sums[c + j] = (double)first_lanes[j];
+      sums[channels + c + j] = (double)second_lanes[j];
+    }
+  }
+}
+
+static void CN_NAME_(cn_normalise_)(const float *x, const float *mean,
+                                    const float *inverse_deviation, const float *scale,
+                                    const float *shift, int relu, int channels, float *y,
+                                    size_t rows) {
+  int c;
+  size_t row;
+  for (row = 0; row < rows; row++, x += channels, y += channels) {
+    for (c = 0; c < channels; c += CN_LANES_) {
+      const cn_vm_ mask = cn_vfirst_(CN_NAME_(cn_lanes_left_)(channels - c, 0));
+      const cn_vf_ factor =
+          cn_vmul_(cn_vload_first_(inverse_deviation + c, mask), cn_vload_first_(scale + c, mask));
+      const cn_vf_ from_mean =
+          cn_vsub_(cn_vload_first_(x + c, mask), cn_vload_first_(mean + c, mask));
+      const cn_vf_ v = cn_vfma_(from_mean, factor, cn_vload_first_(shift + c, mask));
+      cn_vstore_first_(y + c, relu ? cn_vmax_(v, cn_vzero_()) : v, mask);
+    }
+  }
+}
+
+/* dx = scale * inverse_deviation * (dy - share * (dshift + (x - mean) * inverse_deviation *
+   dscale)) */
+static void CN_NAME_(cn_normalise_backward_)(const float *x, const float *dy, const float *mean,
+                                             const float *inverse_deviation, const float *scale,
+                                             const float *dscale, const float *dshift, float share,
+                                             int channels, float *dx, size_t rows) {
+  const cn_vf_ part = cn_vset_(share);
+  int c;
+  size_t row;
+  for (row = 0; row < rows; row++, x += channels, dy += channels, dx += channels) {
+    for (c = 0; c < channels; c += CN_LANES_) {
+      const cn_vm_ mask = cn_vfirst_(CN_NAME_(cn_lanes_left_)(channels - c, 0));
+      const cn_vf_ inverse = cn_vload_first_(inverse_deviation + c, mask);
+      const cn_vf_ from_mean =
+          cn_vsub_(cn_vload_first_(x + c, mask), cn_vload_first_(mean + c, mask));
+      const cn_vf_ both = cn_vfma_(cn_vmul_(from_mean, inverse), cn_vload_first_(dscale + c, mask),
+                                   cn_vload_first_(dshift + c, mask));
+      const cn_vf_ d = share == 0.0f ? cn_vload_first_(dy + c, mask)
+                                     : cn_vfnma_(part, both, cn_vload_first_(dy + c, mask));
+      cn_vstore_first_(dx + c, cn_vmul_(cn_vmul_(cn_vload_first_(scale + c, mask), inverse), d),
+                       mask);
+    }
+  }
+}
+
+/* ---- optimisers ---- */
+
+static void CN_NAME_(cn_update_)(const cn_update *u, float *w, const float *g, float *first,
+                                 float *second, size_t n) {
+  const double step = (double)u->step;
+  const cn_vf_ zero = cn_vzero_(), rate = cn_vset_(u->learning_rate),
+               epsilon = cn_vset_(u->epsilon);
+  const cn_vf_ l1 = cn_vset_(u->l1), minus_l1 = cn_vset_(-u->l1), l2 = cn_vset_(u->l2);
+  const cn_vf_ momentum = cn_vset_(u->momentum), beta1 = cn_vset_(u->beta1),
+               beta2 = cn_vset_(u->beta2);
+  const cn_vf_ rest1 = cn_vset_(1.0f - u->beta1), rest2 = cn_vset_(1.0f - u->beta2);
+  const cn_vf_ keep = cn_vset_(1.0f - u->learning_rate * u->decay);
+  const int adam = u->optimizer == CN_ADAM || u->optimizer == CN_ADAMW;
+  const cn_vf_ correct1 =
+      cn_vset_(adam ? (float)(1.0 / (1.0 - pow((double)u->beta1, step))) : 1.0f);
+  const cn_vf_ correct2 =
+      cn_vset_(adam ? (float)(1.0 / (1.0 - pow((double)u->beta2, step))) : 1.0f);
+  const int penalty = u->l1 != 0.0f || u->l2 != 0.0f;
+  cn_vm_ mask;
+  size_t i;
+  CN_EACH_VECTOR_(n) {
+    cn_vf_ weight = cn_vload_first_(w + i, mask), gradient = cn_vload_first_(g + i, mask), change;
+    if (penalty) {
+      gradient = cn_vfma_(l2, weight, gradient);
+      gradient =
+          cn_vadd_(gradient, cn_vselect_(cn_vgreater_(weight, zero), l1,
+                                         cn_vselect_(cn_vgreater_(zero, weight), minus_l1, zero)));
+    }
+    if (adam) {
+      const cn_vf_ m = cn_vfma_(beta1, cn_vload_first_(first + i, mask), cn_vmul_(rest1, gradient));
+      const cn_vf_ v = cn_vfma_(beta2, cn_vload_first_(second + i, mask),
+                                cn_vmul_(rest2, cn_vmul_(gradient, gradient)));
+      cn_vstore_first_(first + i, m, mask), cn_vstore_first_(second + i, v, mask);
+      change = cn_vdiv_(cn_vmul_(m, correct1), cn_vadd_(cn_vsqrt_(cn_vmul_(v, correct2)), epsilon));
+      if (u->optimizer == CN_ADAMW) weight = cn_vmul_(weight, keep);
+    } else if (u->optimizer == CN_SGD) {
+      const cn_vf_ m = cn_vfma_(momentum, cn_vload_first_(first + i, mask), gradient);
+      cn_vstore_first_(first + i, m, mask);
+      change = u->nesterov ? cn_vfma_(momentum, m, gradient) : m;
+    } else {
+      const cn_vf_ v = cn_vfma_(gradient, gradient, cn_vload_first_(second + i, mask));
+      cn_vstore_first_(second + i, v, mask);
+      change = cn_vdiv_(gradient, cn_vadd_(cn_vsqrt_(v), epsilon));
+    }
+    cn_vstore_first_(w + i, cn_vfnma_(rate, change, weight), mask);
+  }
+}
+
+/* ---- the table ---- */
+
+static const cn_kernels_ CN_NAME_(cn_kernels_) = {CN_LANES_,
+                                                  CN_TILE_VECTORS_,
+                                                  CN_NAME_(cn_product_),
+                                                  CN_NAME_(cn_outer_),
+                                                  CN_NAME_(cn_pack_matrix_),
+                                                  CN_NAME_(cn_pool_rows_),
+                                                  CN_NAME_(cn_unpool_row_),
+                                                  CN_NAME_(cn_sparse_),
+                                                  CN_NAME_(cn_few_),
+                                                  CN_NAME_(cn_winograd_weights_),
+                                                  CN_NAME_(cn_winograd2_input_),
+                                                  CN_NAME_(cn_winograd4_input_),
+                                                  CN_NAME_(cn_winograd2_output_),
+                                                  CN_NAME_(cn_winograd4_output_),
+                                                  CN_NAME_(cn_depthwise_row_),
+                                                  CN_NAME_(cn_multiply_add_),
+                                                  CN_NAME_(cn_column_sums_),
+                                                  CN_NAME_(cn_pool_window_),
+                                                  CN_NAME_(cn_pool_window_backward_),
+                                                  CN_NAME_(cn_relu_forward_),
+                                                  CN_NAME_(cn_relu_backward_),
+                                                  CN_NAME_(cn_sigmoid_forward_),
+                                                  CN_NAME_(cn_sigmoid_backward_),
+                                                  CN_NAME_(cn_tanh_forward_),
+                                                  CN_NAME_(cn_tanh_backward_),
+                                                  CN_NAME_(cn_add_),
+                                                  CN_NAME_(cn_exp_shifted_),
+                                                  CN_NAME_(cn_part_sums_),
+                                                  CN_NAME_(cn_normalise_),
+                                                  CN_NAME_(cn_normalise_backward_),
+                                                  CN_NAME_(cn_update_)};
+
+#undef CN_NAME_
+#undef CN_LANES_
+#undef CN_TILE_ROWS_
+#undef CN_TILE_VECTORS_
+#undef CN_PANEL_
+#undef cn_vadd_
+#undef cn_vb_
+#undef cn_vdiv_
+#undef cn_vequal_
+#undef cn_vf_
+#undef cn_vfirst_
+#undef cn_vfma_
+#undef cn_vfnma_
+#undef cn_vgreater_
+#undef cn_vload_
+#undef cn_vload_bytes_
+#undef cn_vload_first_
+#undef cn_vm_
+#undef cn_vmax_
+#undef cn_vmin_
+#undef cn_vmul_
+#undef cn_vpower2_
+#undef cn_vround_
+#undef cn_vselect_
+#undef cn_vset_
+#undef cn_vsqrt_
+#undef cn_vstore_
+#undef cn_vstore_bytes_
+#undef cn_vstore_first_
+#undef cn_vsub_
+#undef cn_vzero_
+#undef CN_EACH_VECTOR_
+#undef CN_FEW_ADD_
+#undef CN_FEW_DECLARE_
+#undef CN_FEW_STORE_
+#undef CN_INPUT2_
+#undef CN_INPUT4_
+#undef CN_OUTPUT2_
+#undef CN_OUTPUT4_
+#undef CN_SPARSE_
+#undef CN_SPARSE_ADD_
+#undef CN_SPARSE_DECLARE_
+#undef CN_SPARSE_STORE_
+#undef CN_TILES_
+#undef CN_TILES_3_
+#undef CN_TILE_TABLE_
+#undef CN_TILE_TABLE_14_
+#undef CN_TILE_TABLE_2_
+#undef CN_TILE_TABLE_6_
+#undef CN_TILE_TABLE_7_
+#undef CN_WEIGHTS2_
+#undef CN_WEIGHTS4_
+#endif /* CN_PASS_ */
+
+/* MIT licence
+
+   Copyright (c) 2026 the convnet.h authors
+
+   Permission is hereby granted, free of charge, to any person obtaining a copy of this software and
+   associated documentation files (the "Software"), to deal in the Software without restriction,
+   including without limitation the rights to use, copy, modify, merge, publish, distribute,
+   sublicense, and/or sell copies of the Software, and to permit persons to whom the Software is
+   furnished to do so, subject to the following conditions:
+
+   The above copyright notice and this permission notice shall be included in all copies or
+   substantial portions of the Software.
+
+   THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT
+   NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND
+   NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM,
+   DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM,
+   OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE. */

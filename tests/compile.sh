@@ -1,0 +1,219 @@
+#!/usr/bin/env bash
+# The compile matrix: {gcc, clang} x {C99, C11, C++11} x configurations, warnings as errors, two
+# translation units linked, the header included twice; every program calls functions and runs. Then the
+# test programs under sanitizers, under valgrind, with the instruction set capped, and for NEON under qemu.
+#
+#   tests/compile.sh           all of it, two jobs at a time
+#   tests/compile.sh WORDS...  one job, for instance: tests/compile.sh matrix gcc c99 CONVNET_NO_SIMD
+set -u
+cd "$(dirname "$0")/.." || exit 1
+warnings=(-Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror)
+sanitizers=(-g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all)
+# Programs that exercise the library; each name is tests/NAME.c.
+programs=(test_networks test_files test_golden)
+[ -e tests/test_kernels.c ] && programs+=(test_kernels)
+
+# Runs the rest of its arguments; one line on stdout, the output on stderr if it failed.
+check() {
+  local name=$1 output
+  shift
+  if output=$("$@" 2>&1); then
+    printf 'ok %s\n' "$name"
+  else
+    printf 'not ok %s\n' "$name"
+    printf '%s: %s\n%s\n' "$name" "$*" "$(tail -n 40 <<<"$output")" >&2
+    return 1
+  fi
+}
+
+# ---- the matrix --------------------------------------------------------------------------------
+
+write_sources() {
+  cat >"$1/work.h" <<'C'
+/* Trains one step and predicts; the loss tells whether two translation units do the same. */
+#include <stdio.h>
+static double work(void) {
+  static float images[4][64];
+  static int labels[4] = {0, 1, 2, 1};
+  float outputs[12];
+  cn_error error;
+  cn_network *net = cn_network_parse("input 8x8x1\nconv 8 3x3 pad=1\nrelu\nmaxpool 2x2\n"
+                                     "dense 3\nsoftmax\n", &error);
+  cn_training_options options = cn_training_defaults();
+  cn_trainer *trainer = net ? cn_trainer_create(net, 4, &options, &error) : NULL;
+  cn_predictor *predictor = net ? cn_predictor_create(net, 4, NULL, &error) : NULL;
+  cn_metrics metrics = {0, 0};
+  cn_batch batch;
+  cn_random random = {1, 0};
+  int i;
+  if (!trainer || !predictor) return -1;
+  for (i = 0; i < 4 * 64; i++) images[i / 64][i % 64] = cn_random_uniform(&random);
+  batch.count = 4;
+  batch.inputs = images[0];
+  batch.labels = labels;
+  batch.targets = NULL;
+  if (cn_train_step(trainer, &batch, &metrics, &error) != CN_OK) puts(error.message);
+  cn_predict(predictor, images[0], 4, outputs);
+  for (i = 0; i < 3; i++) metrics.loss += (double)outputs[i];
+  cn_relu_forward(outputs, outputs, 12);
+#ifndef CONVNET_NO_FILES
+  if (cn_load("/nowhere", &error)) return -1;
+#endif
+  cn_predictor_free(predictor);
+  cn_trainer_free(trainer);
+  cn_network_free(net);
+  return metrics.loss;
+}
+C
+  cat >"$1/one.c" <<'C'
+#define CONVNET_IMPLEMENTATION
+#include "convnet.h"
+#include "convnet.h"
+#include "work.h"
+extern double work_of_two(void);
+int main(void) {
+  double one = work(), two = work_of_two();
+  printf("%s %.9g %.9g\n", cn_isa_name(), one, two);
+  return !(one > 0 && one < 100 && one == two);
+}
+C
+  cat >"$1/two.c" <<'C'
+#ifdef CONVNET_STATIC /* a private copy in each translation unit */
+#define CONVNET_IMPLEMENTATION
+#endif
+#include "convnet.h"
+#include "work.h"
+extern double work_of_two(void);
+double work_of_two(void) {
+  return work();
+}
+C
+  cat >"$1/both.c" <<'C'
+#define TALLY_IMPLEMENTATION
+#include "tally.h"
+#define CONVNET_IMPLEMENTATION
+#include "convnet.h"
+#include "tally.h"
+#include "work.h"
+int main(void) {
+  return !(work() > 0);
+}
+C
+}
+
+# build_and_run FOLDER COMPILER STANDARD CONFIGURATION SOURCE...
+build_and_run() {
+  local to=$1 compiler=$2 standard=$3 configuration=$4 command
+  shift 4
+  command=("$compiler" -std="$standard" "${warnings[@]}" -O1 -I. -I"$to")
+  case $standard in
+    c++*) command+=(-x c++) ;;
+    *) command+=(-Wstrict-prototypes) ;;
+  esac
+  case $configuration in
+    plain) ;;
+    O0) command+=(-O0) ;;
+    O3) command+=(-O3) ;;
+    openmp) command+=(-fopenmp) ;;
+    *) command+=(-D"$configuration") ;;
+  esac
+  "${command[@]}" "$@" -x none -o "$to/program" -lm && "$to/program"
+}
+
+matrix() {
+  local compiler=$1 standard=$2 configuration=$3 folder result
+  [ "$standard" = c++11 ] && { [ "$compiler" = gcc ] && compiler=g++ || compiler=clang++; }
+  folder=$(mktemp -d)
+  write_sources "$folder"
+  if [ "$configuration" = both ]; then
+    set -- "$folder/both.c"
+  else
+    set -- "$folder/one.c" "$folder/two.c"
+  fi
+  check "$compiler $standard $configuration" build_and_run "$folder" "$compiler" "$standard" \
+    "${configuration/#both/plain}" "$@"
+  result=$?
+  rm -rf "$folder"
+  return $result
+}
+
+# ---- the tests again, otherwise -----------------------------------------------------------------
+
+# build_program PROGRAM TO COMMAND...
+build_program() {
+  local program=$1 to=$2
+  shift 2
+  "$@" -I. "tests/$program.c" -o "$to" -lcmocka -lm
+}
+
+sanitized() {
+  local compiler=$1 program=$2 to=build/$1-$2 options=("${sanitizers[@]}")
+  # clang takes minutes to instrument the AVX-512 kernels; gcc's build has them.
+  [ "$compiler" = clang ] && options+=(-DCONVNET_NO_AVX512)
+  check "$program with $compiler's sanitizers" build_program "$program" "$to" "$compiler" \
+    "${options[@]}" && check "$program runs clean under $compiler's sanitizers" "$to"
+}
+
+capped() {
+  check "$2 with CONVNET_ISA=$1" env CONVNET_ISA="$1" "build/tests/$2"
+}
+
+# The scalar paths, or at most AVX2: valgrind does not know AVX-512.
+under_valgrind() {
+  check "$2 under valgrind, CONVNET_ISA=$1" env CONVNET_ISA="$1" valgrind \
+    --quiet --error-exitcode=9 --leak-check=full "build/tests/$2"
+}
+
+neon() {
+  local to=build/neon-$1
+  check "$1 for NEON" build_program "$1" "$to" aarch64-linux-gnu-gcc -O2 -fopenmp &&
+    check "$1 on NEON, under qemu" qemu-aarch64-static -L /usr/aarch64-linux-gnu \
+      -E LD_LIBRARY_PATH=/usr/lib/aarch64-linux-gnu:/usr/aarch64-linux-gnu/lib "$to"
+}
+
+# ---- which jobs --------------------------------------------------------------------------------
+
+has() { command -v "$1" >/dev/null; }
+
+jobs() {
+  local compiler standard configuration program isa
+  for compiler in gcc clang; do
+    if ! has "$compiler"; then
+      echo "skip everything with $compiler: not installed" >&3
+      continue
+    fi
+    for program in "${programs[@]}"; do echo "sanitized $compiler $program"; done
+    for standard in c99 c11 c++11; do
+      for configuration in plain O0 O3 openmp CONVNET_STATIC CONVNET_NO_SIMD CONVNET_NO_AVX512 \
+        CONVNET_NO_FILES both; do
+        [ "$configuration" = both ] && [ ! -e tally.h ] && continue
+        echo "matrix $compiler $standard $configuration"
+      done
+    done
+  done
+  for program in "${programs[@]}"; do
+    for isa in scalar avx2; do echo "capped $isa $program"; done
+  done
+  if has valgrind; then
+    echo "under_valgrind avx2 test_golden"
+  else
+    echo "skip test_golden under valgrind: not installed" >&3
+  fi
+  if has aarch64-linux-gnu-gcc && has qemu-aarch64-static && [ -e /usr/lib/aarch64-linux-gnu/libcmocka.so ]; then
+    for program in "${programs[@]}"; do echo "neon $program"; done
+  else
+    echo "skip tests on NEON: no aarch64-linux-gnu-gcc, qemu-aarch64-static or libcmocka-dev:arm64" >&3
+  fi
+}
+
+case ${1:-} in
+  matrix | sanitized | capped | under_valgrind | neon)
+    "$@"
+    exit
+    ;;
+esac
+mkdir -p build
+exec 3>&1
+# xargs exits 123 if any job failed.
+export OMP_NUM_THREADS=1 CONVNET_TEST_QUICK=1
+jobs | xargs -P 2 -L 1 "$0"

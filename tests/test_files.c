@@ -1,0 +1,909 @@
+/* Files: what is saved comes back byte for byte, what other programs write is read, and a damaged or
+   hostile file gives an error that names it, changes nothing and crashes nothing. */
+#define _XOPEN_SOURCE 700
+#define CONVNET_IMPLEMENTATION
+#include "convnet.h"
+#include "support.h"
+
+#include <dirent.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define LENGTH(array) ((int)(sizeof(array) / sizeof *(array)))
+
+static char folder[64]; /* of this run, emptied at the end */
+
+static const char *in_folder(const char *name) {
+  static char paths[4][160];
+  static int next;
+  char *path = paths[next++ % 4];
+  snprintf(path, sizeof paths[0], "%s/%s", folder, name);
+  return path;
+}
+
+static int files_in_folder(void) {
+  DIR *directory = opendir(folder);
+  assert_non_null(directory);
+  int count = -2; /* . and .. */
+  while (readdir(directory)) count++;
+  closedir(directory);
+  return count;
+}
+
+/* Removes what earlier tests left, so that each finds an empty folder. */
+static int empty_folder(void **state) {
+  (void)state;
+  DIR *directory = opendir(folder);
+  if (!directory) return -1;
+  for (struct dirent *entry; (entry = readdir(directory));)
+    if (entry->d_name[0] != '.' || strlen(entry->d_name) > 2) remove(in_folder(entry->d_name));
+  closedir(directory);
+  return 0;
+}
+
+static void write_bytes(const char *path, const void *bytes, size_t count) {
+  FILE *file = fopen(path, "wb");
+  assert_non_null(file);
+  assert_int_equal(fwrite(bytes, 1, count, file), count);
+  assert_int_equal(fclose(file), 0);
+}
+
+static unsigned char *read_bytes(const char *path, size_t *count) {
+  FILE *file = fopen(path, "rb");
+  if (!file) fail_msg("cannot open %s", path);
+  assert_int_equal(fseek(file, 0, SEEK_END), 0);
+  long size = ftell(file);
+  rewind(file);
+  unsigned char *bytes = (unsigned char *)malloc((size_t)size + 1);
+  assert_non_null(bytes);
+  assert_int_equal(fread(bytes, 1, (size_t)size, file), size);
+  fclose(file);
+  bytes[size] = 0;
+  *count = (size_t)size;
+  return bytes;
+}
+
+static void assert_same_bytes(const char *a, const char *b) {
+  size_t a_count, b_count;
+  unsigned char *a_bytes = read_bytes(a, &a_count), *b_bytes = read_bytes(b, &b_count);
+  assert_int_equal(a_count, b_count);
+  assert_memory_equal(a_bytes, b_bytes, a_count);
+  free(a_bytes);
+  free(b_bytes);
+}
+
+/* A safetensors file from a header as text and data bytes 0, 1, 2, ... */
+static void write_file(const char *path, const char *header, size_t data_count) {
+  size_t length = strlen(header);
+  unsigned char *bytes = (unsigned char *)malloc(8 + length + data_count);
+  assert_non_null(bytes);
+  for (int i = 0; i < 8; i++) bytes[i] = (unsigned char)((uint64_t)length >> (8 * i));
+  memcpy(bytes + 8, header, length);
+  for (size_t i = 0; i < data_count; i++) bytes[8 + length + i] = (unsigned char)i;
+  write_bytes(path, bytes, 8 + length + data_count);
+  free(bytes);
+}
+
+static void must_save(cn_network *net, const char *path) {
+  cn_error error;
+  if (cn_save(net, path, &error) != CN_OK) fail_msg("%s", error.message);
+}
+
+static cn_network *must_load(const char *path) {
+  cn_error error;
+  cn_network *net = cn_load(path, &error);
+  if (!net) fail_msg("%s", error.message);
+  return net;
+}
+
+static cn_safetensors *must_read(const char *path) {
+  cn_error error;
+  cn_safetensors *file = cn_safetensors_read(path, &error);
+  if (!file) fail_msg("%s", error.message);
+  return file;
+}
+
+static const char net_text[] = "input 6x5x4\n"
+                               "layer1.0.conv1: conv 6 3x3 pad=1 groups=2\n"
+                               "layer1.0.bn1: batchnorm\n"
+                               "relu\n"
+                               "maxpool 2x2\n"
+                               "dropout 0.5\n"
+                               "fc: dense 5\n"
+                               "relu\n"
+                               "last: dense 3 bias=no\n"
+                               "softmax\n";
+
+/* A network whose every value differs from every other. */
+static cn_network *network_of(const char *text) {
+  cn_network *net = must_parse(text);
+  float next = 0.25f;
+  for (int i = 0; i < cn_network_parameter_count(net); i++) {
+    cn_parameter p = cn_network_parameter(net, i);
+    for (size_t k = 0; k < p.count; k++) p.values[k] = next += 0.001f;
+  }
+  cn_network_touch(net);
+  return net;
+}
+
+/* ---- round trips ------------------------------------------------------------------------------- */
+
+static void save_and_load(void **state) {
+  (void)state;
+  cn_network *net = network_of(net_text);
+  cn_error error;
+  assert_int_equal(cn_network_set_note(net, "classes",
+                                       "cat\tdog\n\"bird\" \\ \x01 \xc3\xa9\xf0\x9f\x90\xa6",
+                                       &error),
+                   CN_OK);
+  assert_int_equal(cn_network_set_note(net, "empty", "", &error), CN_OK);
+  must_save(net, in_folder("a"));
+  cn_network *loaded = must_load(in_folder("a"));
+  assert_string_equal(cn_network_text(loaded), cn_network_text(net));
+  assert_same_parameters(loaded, net);
+  assert_string_equal(cn_network_note(loaded, "classes"), cn_network_note(net, "classes"));
+  assert_string_equal(cn_network_note(loaded, "empty"), "");
+  must_save(loaded, in_folder("b"));
+  assert_same_bytes(in_folder("a"), in_folder("b"));
+  must_save(loaded, in_folder("a")); /* over an old file */
+  assert_same_bytes(in_folder("a"), in_folder("b"));
+  assert_int_equal(files_in_folder(), 2);
+  cn_network_free(net);
+  cn_network_free(loaded);
+}
+
+static void odd_values_survive(void **state) {
+  (void)state;
+  cn_network *net = must_parse("input 1x1x4\ndense 2"), *loaded;
+  static const uint32_t bits[] = {0x7fc00001, 0xff800000, 0x7f800000, 0x80000000,
+                                  0x00000001, 0x807fffff, 0x7f7fffff, 0x3f800001};
+  memcpy(cn_network_parameter(net, 0).values, bits, sizeof bits);
+  must_save(net, in_folder("a"));
+  loaded = must_load(in_folder("a"));
+  assert_same_parameters(net, loaded);
+  cn_network_free(net);
+  cn_network_free(loaded);
+}
+
+static void network_without_parameters(void **state) {
+  (void)state;
+  cn_network *net = must_parse("input 4x4x1\nmaxpool 2x2"), *loaded;
+  must_save(net, in_folder("a"));
+  loaded = must_load(in_folder("a"));
+  assert_string_equal(cn_network_text(loaded), cn_network_text(net));
+  cn_network_free(net);
+  cn_network_free(loaded);
+}
+
+/* Names, shapes and order of values are PyTorch's; the text is in the metadata. */
+static void contents_are_pytorchs(void **state) {
+  (void)state;
+  cn_network *net = network_of(net_text);
+  must_save(net, in_folder("a"));
+  cn_safetensors *file = must_read(in_folder("a"));
+  assert_string_equal(cn_safetensors_note(file, "network"), cn_network_text(net));
+  assert_null(cn_safetensors_note(file, "nothing"));
+  assert_null(cn_safetensors_find(file, "nothing"));
+  static const struct {
+    const char *name;
+    int rank;
+    int64_t dims[4];
+  } expected[] = {
+      {"layer1.0.conv1.weight", 4, {6, 2, 3, 3}},
+      {"layer1.0.conv1.bias", 1, {6, 0, 0, 0}},
+      {"layer1.0.bn1.weight", 1, {6, 0, 0, 0}},
+      {"layer1.0.bn1.bias", 1, {6, 0, 0, 0}},
+      {"layer1.0.bn1.running_mean", 1, {6, 0, 0, 0}},
+      {"layer1.0.bn1.running_var", 1, {6, 0, 0, 0}},
+      {"fc.weight", 2, {5, 36, 0, 0}},
+      {"fc.bias", 1, {5, 0, 0, 0}},
+      {"last.weight", 2, {3, 5, 0, 0}},
+  };
+  assert_int_equal(file->tensor_count, LENGTH(expected));
+  for (int i = 0; i < LENGTH(expected); i++) {
+    const cn_tensor *tensor = cn_safetensors_find(file, expected[i].name);
+    if (!tensor) fail_msg("no %s", expected[i].name);
+    assert_int_equal(tensor->dtype, CN_F32);
+    assert_int_equal(tensor->rank, expected[i].rank);
+    for (int d = 0; d < tensor->rank; d++) assert_int_equal(tensor->dims[d], expected[i].dims[d]);
+  }
+  const float *hwio = cn_network_parameter(net, 0).values;
+  const char *oihw = (const char *)cn_safetensors_find(file, "layer1.0.conv1.weight")->data;
+  for (int o = 0, n = 0; o < 6; o++)
+    for (int i = 0; i < 2; i++)
+      for (int y = 0; y < 3; y++)
+        for (int x = 0; x < 3; x++, n++)
+          assert_memory_equal(oihw + n * 4, &hwio[((y * 3 + x) * 2 + i) * 6 + o], 4);
+  const float *ours = cn_network_parameter(net, 6).values; /* [3][2][6][5] */
+  const char *theirs = (const char *)cn_safetensors_find(file, "fc.weight")->data;
+  for (int o = 0, n = 0; o < 5; o++)
+    for (int c = 0; c < 6; c++)
+      for (int y = 0; y < 3; y++)
+        for (int x = 0; x < 2; x++, n++)
+          assert_memory_equal(theirs + n * 4, &ours[((y * 2 + x) * 6 + c) * 5 + o], 4);
+  cn_safetensors_free(file);
+  cn_safetensors_free(NULL);
+  cn_network_free(net);
+}
+
+static void header_is_aligned(void **state) {
+  (void)state;
+  cn_network *net = network_of(net_text);
+  for (int length = 0; length < 9; length++) {
+    char note[16] = "xxxxxxxx";
+    note[length] = 0;
+    assert_int_equal(cn_network_set_note(net, "x", note, NULL), CN_OK);
+    must_save(net, in_folder("a"));
+    size_t count;
+    unsigned char *bytes = read_bytes(in_folder("a"), &count);
+    assert_int_equal(bytes[0] % 8, 0);
+    assert_int_equal(bytes[8], '{');
+    free(bytes);
+  }
+  cn_network_free(net);
+}
+
+static void plain_tensors(void **state) {
+  (void)state;
+  static const float values[] = {1, 2, 3, 4, 5, 6, 7};
+  cn_tensor tensors[3] = {
+      {"zebra", CN_F32, 2, {2, 3}, values, 24},
+      {"a \"quoted\" \\ name \xc3\xa9", CN_F32, 0, {0}, values + 6, 4},
+      {"empty", CN_F32, 2, {0, 5}, values, 0},
+  };
+  static const cn_note notes[] = {{"k\n", "v\x1f\x7f\"\\/\t"}, {"", ""}};
+  cn_error error;
+  assert_int_equal(cn_safetensors_write(in_folder("a"), tensors, 3, notes, 2, &error), CN_OK);
+  cn_safetensors *file = must_read(in_folder("a"));
+  assert_int_equal(file->tensor_count, 3);
+  assert_int_equal(file->note_count, 2);
+  for (int i = 0; i < 3; i++) {
+    const cn_tensor *tensor = cn_safetensors_find(file, tensors[i].name);
+    if (!tensor) fail_msg("no %s", tensors[i].name);
+    assert_int_equal(tensor->rank, tensors[i].rank);
+    assert_int_equal(tensor->bytes, tensors[i].bytes);
+    if (tensor->bytes) assert_memory_equal(tensor->data, tensors[i].data, tensor->bytes);
+  }
+  assert_string_equal(file->tensors[0].name, "zebra"); /* in the order of writing */
+  assert_string_equal(cn_safetensors_note(file, "k\n"), notes[0].value);
+  cn_safetensors_free(file);
+
+  tensors[0].bytes = 20;
+  assert_int_equal(cn_safetensors_write(in_folder("b"), tensors, 3, notes, 2, &error),
+                   CN_ERROR_ARGUMENT);
+  assert_contains(error.message, "zebra");
+  assert_int_equal(files_in_folder(), 1);
+}
+
+static void many_tensors(void **state) {
+  (void)state;
+  enum { MANY = 20000 };
+  static char names[MANY][16];
+  cn_tensor *tensors = (cn_tensor *)calloc(MANY, sizeof *tensors);
+  assert_non_null(tensors);
+  static const float value = 1;
+  for (int i = 0; i < MANY; i++) {
+    snprintf(names[i], sizeof names[i], "t%d", i * 7919 % MANY);
+    tensors[i].name = names[i];
+    tensors[i].rank = 1;
+    tensors[i].dims[0] = 1;
+    tensors[i].data = &value;
+    tensors[i].bytes = 4;
+  }
+  cn_error error;
+  assert_int_equal(cn_safetensors_write(in_folder("a"), tensors, MANY, NULL, 0, &error), CN_OK);
+  cn_safetensors *file = must_read(in_folder("a"));
+  assert_int_equal(file->tensor_count, MANY);
+  assert_non_null(cn_safetensors_find(file, "t12345"));
+  cn_safetensors_free(file);
+  free(tensors);
+}
+
+/* ---- reading others' files --------------------------------------------------------------------- */
+
+static void header_variations(void **state) {
+  (void)state;
+  static const char *const headers[] = {
+      "{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]},\"b\":{\"dtype\":\"F32\","
+      "\"shape\":[1],\"data_offsets\":[8,12]}}",
+      "{\"b\":{\"data_offsets\":[8,12],\"dtype\":\"F32\",\"shape\":[1]},\"a\":{\"shape\":[2],"
+      "\"dtype\":\"F32\",\"data_offsets\":[0,8]}}",
+      "{ \"\\u0061\" :\t{ \"dtype\" : \"F32\" ,\n\"shape\" : [ 2 ] , \"data_offsets\" : [ 0 , 8 ] "
+      "} ,\r\"b\":"
+      "{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[8,12]} }     ",
+      "{\"__metadata__\":{},\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]},\"b\":{"
+      "\"dtype\":\"F32\",\"shape\":[],\"data_offsets\":[8,12]}}",
+      "{\"a\":{\"dtype\":\"F32\",\"shape\":[2,1,1],\"data_offsets\":[0,8]},\"b\":{\"dtype\":"
+      "\"I32\",\"shape\":[1],\"data_offsets\":[8,12]},"
+      "\"c\":{\"dtype\":\"F32\",\"shape\":[0,9],\"data_offsets\":[12,12]},\"__metadata__\":{\"k\":"
+      "\"\\ud83d\\udc26\"}}",
+  };
+  for (int i = 0; i < LENGTH(headers); i++) {
+    write_file(in_folder("a"), headers[i], 12);
+    cn_safetensors *file = must_read(in_folder("a"));
+    const cn_tensor *a = cn_safetensors_find(file, "a"), *b = cn_safetensors_find(file, "b");
+    assert_true(a && b);
+    assert_int_equal(a->dims[0], 2);
+    assert_int_equal(a->bytes, 8);
+    assert_int_equal(*(const unsigned char *)a->data, 0);
+    assert_int_equal(*(const unsigned char *)b->data, 8);
+    assert_ptr_equal(&file->tensors[0], a); /* in the data's order */
+    if (i == 4) {
+      assert_int_equal(b->dtype, CN_OTHER);
+      assert_string_equal(cn_safetensors_note(file, "k"), "\xf0\x9f\x90\xa6");
+    }
+    cn_safetensors_free(file);
+  }
+  write_file(in_folder("a"), "{}", 0);
+  cn_safetensors *file = must_read(in_folder("a"));
+  assert_int_equal(file->tensor_count, 0);
+  cn_safetensors_free(file);
+}
+
+static void half_precision(void **state) {
+  (void)state;
+  static const uint16_t half[] = {0x3c00, 0xc000, 0x0001, 0x83ff, 0x7bff, 0x7c00, 0x8000, 0x3555};
+  static const float half_values[] = {
+      1, -2, 5.9604644775390625e-8f, -6.097555160522461e-5f, 65504, INFINITY, 0, 0.333251953125f};
+  static const uint16_t brain[] = {0x3f80, 0xc000, 0x0001, 0x7f7f, 0xff80, 0x8000, 0x3eab, 0x4049};
+  cn_network *net = must_parse("input 1x1x8\ndense 1 bias=no");
+  float *values = cn_network_parameter(net, 0).values;
+  unsigned char bytes[128];
+  for (int kind = 0; kind < 2; kind++) {
+    char header[128];
+    int length =
+        snprintf(header, sizeof header,
+                 "{\"dense1.weight\":{\"dtype\":\"%s\",\"shape\":[1,8],\"data_offsets\":[0,16]}}",
+                 kind ? "BF16" : "F16");
+    memset(bytes, 0, 8);
+    bytes[0] = (unsigned char)length;
+    memcpy(bytes + 8, header, (size_t)length);
+    for (int i = 0; i < 8; i++) {
+      uint16_t bits = kind ? brain[i] : half[i];
+      bytes[8 + length + 2 * i] = (unsigned char)bits;
+      bytes[9 + length + 2 * i] = (unsigned char)(bits >> 8);
+    }
+    write_bytes(in_folder("a"), bytes, (size_t)length + 24);
+    cn_error error;
+    if (cn_load_weights(net, in_folder("a"), NULL, NULL, &error) != 1)
+      fail_msg("%s", error.message);
+    for (int i = 0; i < 8; i++) {
+      uint32_t wide = (uint32_t)brain[i] << 16;
+      float expected = half_values[i];
+      if (kind) memcpy(&expected, &wide, 4);
+      if (memcmp(&values[i], &expected, 4) != 0 && !(expected == 0 && values[i] == 0))
+        fail_msg("%s value %d is %g, should be %g", kind ? "BF16" : "F16", i, (double)values[i],
+                 (double)expected);
+    }
+  }
+  cn_network_free(net);
+}
+
+/* Counts reports by kind and remembers the last tensor. */
+typedef struct reports {
+  int counts[3];
+  char last[3][96];
+} reports;
+
+static void count_report(cn_mismatch kind, const char *tensor, const char *details, void *user) {
+  reports *seen = (reports *)user;
+  assert_true(kind >= CN_TENSOR_MISSING && kind <= CN_TENSOR_SHAPE);
+  assert_non_null(details);
+  seen->counts[kind]++;
+  snprintf(seen->last[kind], sizeof seen->last[kind], "%s", tensor);
+}
+
+static void weights_of_another_network(void **state) {
+  (void)state;
+  cn_network *from =
+      network_of("input 6x6x2\nstem: conv 4 3x3\nrelu\nhead: dense 5\nextra: dense 3");
+  cn_network *same =
+      must_parse("input 6x6x2\nstem: conv 4 3x3\nrelu\nhead: dense 5\nextra: dense 3");
+  cn_network *other =
+      must_parse("input 6x6x2\nstem: conv 4 3x3\nrelu\nhead: dense 7\nfresh: dense 3");
+  must_save(from, in_folder("a"));
+  cn_error error;
+  assert_int_equal(cn_load_weights(same, in_folder("a"), NULL, NULL, &error), 6);
+  assert_same_parameters(from, same);
+
+  size_t count, count_after;
+  float *before = copy_parameters(other, &count);
+  assert_int_equal(cn_load_weights(other, in_folder("a"), NULL, NULL, &error), -1);
+  assert_int_equal(error.status, CN_ERROR_FORMAT);
+  assert_true(strstr(error.message, "head.weight") || strstr(error.message, "fresh.weight"));
+  float *after = copy_parameters(other, &count_after);
+  assert_memory_equal(before, after, count * sizeof(float));
+  free(before);
+  free(after);
+
+  reports seen;
+  memset(&seen, 0, sizeof seen);
+  assert_int_equal(cn_load_weights(other, in_folder("a"), count_report, &seen, &error), 2);
+  assert_int_equal(seen.counts[CN_TENSOR_MISSING], 2);
+  assert_int_equal(seen.counts[CN_TENSOR_EXTRA], 2);
+  assert_int_equal(seen.counts[CN_TENSOR_SHAPE], 2);
+  assert_string_equal(seen.last[CN_TENSOR_MISSING], "fresh.bias");
+  assert_string_equal(seen.last[CN_TENSOR_EXTRA], "extra.bias");
+  assert_memory_equal(cn_network_parameter(other, 0).values, cn_network_parameter(from, 0).values,
+                      72 * sizeof(float));
+  cn_network_free(from);
+  cn_network_free(same);
+  cn_network_free(other);
+}
+
+/* A state dict has tensors that are not ours, such as batch norm's int64 counter. */
+static void extra_and_wrong_types(void **state) {
+  (void)state;
+  cn_network *net = must_parse("input 1x1x2\nfc: dense 1 bias=no");
+  cn_error error;
+  write_file(in_folder("a"),
+             "{\"fc.weight\":{\"dtype\":\"F32\",\"shape\":[1,2],\"data_offsets\":[0,8]},"
+             "\"bn.num_batches_tracked\":{\"dtype\":\"I64\",\"shape\":[],\"data_offsets\":[8,16]}}",
+             16);
+  assert_int_equal(cn_load_weights(net, in_folder("a"), NULL, NULL, &error), 1);
+  static const char *const types[] = {"I32", "U32", "F8_E4M3", "F64", "I64", "BOOL"};
+  static const int sizes[] = {4, 4, 1, 8, 8, 1};
+  for (int i = 0; i < LENGTH(types); i++) {
+    char header[128];
+    snprintf(header, sizeof header,
+             "{\"fc.weight\":{\"dtype\":\"%s\",\"shape\":[1,2],\"data_offsets\":[0,%d]}}", types[i],
+             2 * sizes[i]);
+    write_file(in_folder("a"), header, (size_t)(2 * sizes[i]));
+    assert_int_equal(cn_load_weights(net, in_folder("a"), NULL, NULL, &error), -1);
+    assert_int_equal(error.status, CN_ERROR_FORMAT);
+    assert_contains(error.message, "fc.weight");
+  }
+  cn_network_free(net);
+}
+
+/* ---- hostile files ----------------------------------------------------------------------------- */
+
+#define TENSOR(name, dtype, shape, offsets)                                                        \
+  "\"" name "\":{\"dtype\":\"" dtype "\",\"shape\":" shape ",\"data_offsets\":" offsets "}"
+#define GOOD TENSOR("a", "F32", "[2]", "[0,8]")
+
+/* Headers that a reader must refuse when 16 bytes of data follow. */
+static const char *const hostile_headers[] = {
+    "",
+    " ",
+    "[]",
+    "null",
+    "{",
+    "}",
+    "{\"a\"",
+    "{\"a\":",
+    "{\"a\":{}}",
+    "{\"a\":1}",
+    "{\"a\":[]}",
+    "{" GOOD,
+    "{" GOOD ",}",
+    "{" GOOD "}}",
+    "{" GOOD "} x",
+    "{," GOOD "}",
+    "{" GOOD "}", /* half of the data belongs to nothing */
+    "{" TENSOR("a", "F32", "[2]", "[0,8]") "," TENSOR("b", "F32", "[1]", "[8,12]") "}", /* a rest */
+    "{" TENSOR("a", "F32", "[2]", "[0,8]") "," TENSOR("b", "F32", "[1]",
+                                                      "[12,16]") "}", /* a hole */
+    "{" TENSOR("a", "F32", "[2]", "[0,8]") "," TENSOR("b", "F32", "[3]",
+                                                      "[4,16]") "}", /* overlap */
+    "{" TENSOR("a", "F32", "[4]", "[0,16]") "," TENSOR("b", "F32", "[4]",
+                                                       "[0,16]") "}", /* twice the same */
+    "{" TENSOR("a", "F32", "[3]", "[4,16]") "}",                      /* begins late */
+    "{" TENSOR("a", "F32", "[5]", "[0,20]") "}",                      /* outside */
+    "{" TENSOR("a", "F32", "[4]", "[16,0]") "}",                      /* backwards */
+    "{" TENSOR("a", "F32", "[4]", "[0,12]") "}",                      /* too few bytes */
+    "{" TENSOR("a", "F16", "[4]", "[0,16]") "}",                      /* too many */
+    "{" TENSOR("a", "F32", "[4]", "[0]") "}",
+    "{" TENSOR("a", "F32", "[4]", "[0,16,16]") "}",
+    "{" TENSOR("a", "F32", "[4]", "[-16,0]") "}",
+    "{" TENSOR("a", "F32", "[4]", "[0,1.6e1]") "}",
+    "{" TENSOR("a", "F32", "[4]", "[0,\"16\"]") "}",
+    "{" TENSOR("a", "F32", "[4]", "[0,0016]") "}",
+    "{" TENSOR("a", "F32", "[4]", "[0,18446744073709551632]") "}", /* 2^64 + 16 */
+    "{" TENSOR("a", "F32", "[4]", "[18446744073709551600,16]") "}",
+    "{" TENSOR("a", "F32", "[4]", "[0,99999999999999999999999999999999]") "}",
+    "{" TENSOR("a", "F32", "4", "[0,16]") "}",
+    "{" TENSOR("a", "F32", "[-4]", "[0,16]") "}",
+    "{" TENSOR("a", "F32", "[-2,-2]", "[0,16]") "}",
+    "{" TENSOR("a", "F32", "[4.0]", "[0,16]") "}",
+    "{" TENSOR("a", "F32", "[4,]", "[0,16]") "}",
+    "{" TENSOR("a", "F32", "[\"4\"]", "[0,16]") "}",
+    "{" TENSOR("a", "F32", "[4294967296,4294967296,4]", "[0,16]") "}", /* 2^64 * 4 wraps to 0 */
+    "{" TENSOR("a", "F32", "[4611686018427387905,4]", "[0,16]") "}",   /* wraps to 4 values */
+    "{" TENSOR("a", "F32", "[4611686018427387908]", "[0,16]") "}",     /* wraps to 16 bytes */
+    "{" TENSOR("a", "F32", "[18446744073709551620]", "[0,16]") "}",    /* 2^64 + 4 */
+    "{" TENSOR("a", "F32", "[0,9223372036854775807,9223372036854775807,4]", "[0,16]") "}",
+    "{" TENSOR("a", "F32", "[1,1,1,1,1,1,1,1,1,1,1,1,4]",
+               "[0,16]") "}", /* more than 8 dimensions */
+    "{" TENSOR("a", "F99", "[4]", "[0,16]") "}",
+    "{" TENSOR("a", "f32", "[4]", "[0,16]") "}",
+    "{" TENSOR("a", "", "[4]", "[0,16]") "}",
+    "{\"a\":{\"dtype\":4,\"shape\":[4],\"data_offsets\":[0,16]}}",
+    "{\"a\":{\"shape\":[4],\"data_offsets\":[0,16]}}",
+    "{\"a\":{\"dtype\":\"F32\",\"data_offsets\":[0,16]}}",
+    "{\"a\":{\"dtype\":\"F32\",\"shape\":[4]}}",
+    "{\"a\":{\"dtype\":\"F32\",\"shape\":[4],\"data_offsets\":[0,16],\"more\":1}}",
+    "{\"a\":{\"dtype\":\"F32\",\"dtype\":\"F32\",\"shape\":[4],\"data_offsets\":[0,16]}}",
+    "{" GOOD "," TENSOR("a", "F32", "[2]", "[8,16]") "}",                /* the same name */
+    "{" GOOD "," TENSOR("\\u0061", "F32", "[2]", "[8,16]") "}",          /* written otherwise */
+    "{" GOOD "," TENSOR("\xff", "F32", "[2]", "[8,16]") "}",             /* not UTF-8 */
+    "{" GOOD "," TENSOR("\xc0\xaf", "F32", "[2]", "[8,16]") "}",         /* overlong */
+    "{" GOOD "," TENSOR("\xed\xa0\x80", "F32", "[2]", "[8,16]") "}",     /* a surrogate */
+    "{" GOOD "," TENSOR("\xf5\x80\x80\x80", "F32", "[2]", "[8,16]") "}", /* beyond Unicode */
+    "{" GOOD "," TENSOR("\xe2\x82", "F32", "[2]", "[8,16]") "}",         /* cut */
+    "{" GOOD "," TENSOR("\\ud800", "F32", "[2]", "[8,16]") "}",          /* half a pair */
+    "{" GOOD "," TENSOR("\\ud800\\u0041", "F32", "[2]", "[8,16]") "}",
+    "{" GOOD "," TENSOR("\\udc00", "F32", "[2]", "[8,16]") "}",
+    "{" GOOD "," TENSOR("\\u00g0", "F32", "[2]", "[8,16]") "}",
+    "{" GOOD "," TENSOR("\\x41", "F32", "[2]", "[8,16]") "}",
+    "{" GOOD "," TENSOR("b\\u0000c", "F32", "[2]", "[8,16]") "}", /* ends in C */
+    "{" GOOD "," TENSOR("b\nc", "F32", "[2]", "[8,16]") "}",      /* a bare newline */
+    "{\"__metadata__\":1," TENSOR("a", "F32", "[4]", "[0,16]") "}",
+    "{\"__metadata__\":{\"k\":1}," TENSOR("a", "F32", "[4]", "[0,16]") "}",
+    "{\"__metadata__\":{\"k\":{}}," TENSOR("a", "F32", "[4]", "[0,16]") "}",
+    "{\"__metadata__\":{\"k\":\"1\",\"k\":\"2\"}," TENSOR("a", "F32", "[4]", "[0,16]") "}",
+    "{\"__metadata__\":{},\"__metadata__\":{}," TENSOR("a", "F32", "[4]", "[0,16]") "}",
+};
+
+static void assert_refused(const char *path, const char *what) {
+  cn_error error = {CN_OK, 0, 0, ""};
+  cn_safetensors *file = cn_safetensors_read(path, &error);
+  if (file) fail_msg("accepted: %s", what);
+  if (error.status != CN_ERROR_FORMAT)
+    fail_msg("status %d, %s: %s", error.status, error.message, what);
+  assert_contains(error.message, path);
+  assert_null(strchr(error.message, '\n'));
+}
+
+static void hostile_headers_refused(void **state) {
+  (void)state;
+  for (int i = 0; i < LENGTH(hostile_headers); i++) {
+    write_file(in_folder("a"), hostile_headers[i], 16);
+    assert_refused(in_folder("a"), hostile_headers[i]);
+  }
+}
+
+static void wrong_header_lengths(void **state) {
+  (void)state;
+  static const uint64_t lengths[] = {
+      UINT64_MAX, UINT64_C(1) << 63, UINT64_MAX - 7, UINT64_C(1) << 32, 1000000, 100, 0, 1};
+  static const char rest[] = "{" TENSOR("a", "F32", "[2]", "[0,8]") "}01234567";
+  unsigned char bytes[sizeof rest + 8];
+  memcpy(bytes + 8, rest, sizeof rest);
+  for (int i = 0; i < LENGTH(lengths); i++) {
+    for (int k = 0; k < 8; k++) bytes[k] = (unsigned char)(lengths[i] >> (8 * k));
+    write_bytes(in_folder("a"), bytes, sizeof rest + 7);
+    assert_refused(in_folder("a"), "a wrong header length");
+  }
+  write_bytes(in_folder("a"), "", 0);
+  assert_refused(in_folder("a"), "an empty file");
+}
+
+static void deep_json(void **state) {
+  (void)state;
+  static const char *const openings[] = {"[", "{\"a\":", "{\"__metadata__\":{\"a\":"};
+  for (int i = 0; i < LENGTH(openings); i++) {
+    size_t size = strlen(openings[i]), depth = 200000;
+    char *header = (char *)malloc(depth * size + 16);
+    assert_non_null(header);
+    for (size_t k = 0; k < depth; k++) memcpy(header + k * size, openings[i], size);
+    strcpy(header + depth * size, "1");
+    write_file(in_folder("a"), header, 0);
+    assert_refused(in_folder("a"), openings[i]);
+    free(header);
+  }
+}
+
+/* Every proper prefix of a saved file, through every reader. */
+static void cut_anywhere(void **state) {
+  (void)state;
+  cn_network *net = network_of("input 4x4x1\nconv 2 3x3\nrelu\ndense 2\nsoftmax");
+  must_save(net, in_folder("whole"));
+  size_t count, values;
+  unsigned char *bytes = read_bytes(in_folder("whole"), &count);
+  float *before = copy_parameters(net, &values);
+  for (size_t cut = 0; cut < count; cut++) {
+    write_bytes(in_folder("cut"), bytes, cut);
+    assert_refused(in_folder("cut"), "a cut file");
+    cn_error error = {CN_OK, 0, 0, ""};
+    assert_null(cn_load(in_folder("cut"), &error));
+    assert_int_equal(error.status, CN_ERROR_FORMAT);
+    assert_int_equal(cn_load_weights(net, in_folder("cut"), NULL, NULL, &error), -1);
+  }
+  bytes[count] = 'x';
+  write_bytes(in_folder("cut"), bytes, count + 1);
+  assert_refused(in_folder("cut"), "a byte too many");
+  size_t values_after;
+  float *after = copy_parameters(net, &values_after);
+  assert_memory_equal(before, after, values * sizeof(float));
+  free(before);
+  free(after);
+  free(bytes);
+  cn_network_free(net);
+}
+
+/* Any byte of the header changed to any of a few values: refused or read, but nothing crashes. */
+static void changed_anywhere(void **state) {
+  (void)state;
+  cn_network *net = network_of("input 1x1x2\nfc: dense 1");
+  must_save(net, in_folder("whole"));
+  size_t count;
+  unsigned char *bytes = read_bytes(in_folder("whole"), &count);
+  size_t header = 8 + (size_t)bytes[0] + 256 * (size_t)bytes[1];
+  static const unsigned char others[] = {0, ' ', '"', ',', '9', '[', '}', '\\', 0x80, 0xff};
+  for (size_t at = 0; at < header; at++) {
+    unsigned char kept = bytes[at];
+    for (int i = 0; i < LENGTH(others); i++) {
+      bytes[at] = others[i];
+      write_bytes(in_folder("changed"), bytes, count);
+      cn_safetensors_free(cn_safetensors_read(in_folder("changed"), NULL));
+      cn_network_free(cn_load(in_folder("changed"), NULL));
+    }
+    bytes[at] = kept;
+  }
+  free(bytes);
+  cn_network_free(net);
+}
+
+/* Readable tensors, but not a network of ours. */
+static void networks_refused(void **state) {
+  (void)state;
+  static const struct {
+    const char *header;
+    size_t bytes;
+    const char *part;
+  } cases[] = {
+      {"{}", 0, "network"},
+      {"{\"__metadata__\":{\"network\":\"\"}}", 0, "input"},
+      {"{\"__metadata__\":{\"network\":\"input 2x2x1\\nconvolution\"}}", 0, "convolution"},
+      {"{\"__metadata__\":{\"network\":\"input 1x1x2\\nfc: dense 1 bias=no\"}}", 0, "fc.weight"},
+      {"{\"__metadata__\":{\"network\":\"input 1x1x2\\nfc: dense 1 bias=no\"}," TENSOR(
+           "fc.weight", "F32", "[1,3]", "[0,12]") "}",
+       12, "fc.weight"},
+      {"{\"__metadata__\":{\"network\":\"input 1x1x2\\nfc: dense 1 bias=no\"}," TENSOR(
+           "fc.weight", "F32", "[2]", "[0,8]") "}",
+       8, "fc.weight"},
+      {"{\"__metadata__\":{\"network\":\"input 1x1x2\\nfc: dense 1 bias=no\"}," TENSOR(
+           "fc.weight", "I32", "[1,2]", "[0,8]") "}",
+       8, "fc.weight"},
+  };
+  for (int i = 0; i < LENGTH(cases); i++) {
+    write_file(in_folder("a"), cases[i].header, cases[i].bytes);
+    cn_error error = {CN_OK, 0, 0, ""};
+    assert_null(cn_load(in_folder("a"), &error));
+    assert_int_not_equal(error.status, CN_OK);
+    assert_contains(error.message, cases[i].part);
+    assert_contains(error.message, in_folder("a"));
+  }
+}
+
+/* ---- the operating system says no -------------------------------------------------------------- */
+
+static void missing_files(void **state) {
+  (void)state;
+  cn_network *net = network_of(net_text);
+  cn_error error = {CN_OK, 0, 0, ""};
+  assert_null(cn_load(in_folder("nothing"), &error));
+  assert_int_equal(error.status, CN_ERROR_IO);
+  assert_contains(error.message, in_folder("nothing"));
+  assert_null(cn_safetensors_read(folder, &error)); /* a directory */
+  assert_int_equal(error.status, CN_ERROR_IO);
+  assert_int_equal(cn_load_weights(net, in_folder("nothing"), NULL, NULL, &error), -1);
+  assert_int_equal(cn_save(net, in_folder("no/where"), &error), CN_ERROR_IO);
+  assert_contains(error.message, in_folder("no/where"));
+  assert_int_equal(cn_save(net, folder, &error), CN_ERROR_IO);
+  assert_int_equal(cn_save(net, folder, NULL), CN_ERROR_IO);
+  assert_int_equal(files_in_folder(), 0);
+  cn_network_free(net);
+}
+
+/* Files cannot grow beyond `bytes`, as on a disk that is full. */
+static void limit_file_size(rlim_t bytes) {
+  struct rlimit limit;
+  assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);
+  limit.rlim_cur = bytes;
+  assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+}
+
+static void full_disk_keeps_old_file(void **state) {
+  (void)state;
+  cn_network *net = network_of(net_text);
+  must_save(net, in_folder("model"));
+  must_save(net, in_folder("copy"));
+  size_t count;
+  free(read_bytes(in_folder("model"), &count));
+  cn_network_init(net, 5);
+  signal(SIGXFSZ, SIG_IGN);
+  for (rlim_t limit = 0; limit < count; limit += 100) {
+    cn_error error = {CN_OK, 0, 0, ""};
+    limit_file_size(limit);
+    cn_status status = cn_save(net, in_folder("model"), &error);
+    limit_file_size(RLIM_INFINITY);
+    assert_int_equal(status, CN_ERROR_IO);
+    assert_contains(error.message, "model");
+    assert_int_equal(files_in_folder(), 2);
+    assert_same_bytes(in_folder("model"), in_folder("copy"));
+  }
+  must_save(net, in_folder("model"));
+  assert_int_equal(files_in_folder(), 2);
+  signal(SIGXFSZ, SIG_DFL);
+  cn_network_free(net);
+}
+
+/* ---- checkpoints ------------------------------------------------------------------------------- */
+
+enum { IMAGES = 6, VALUES = 6 * 5 * 4 };
+
+static cn_batch batch_number(int step, float *inputs, int *labels) {
+  fill_random(inputs, IMAGES * VALUES, 100 + (uint64_t)step);
+  fill_labels(labels, IMAGES, 3, 200 + (uint64_t)step);
+  cn_batch batch = {IMAGES, inputs, labels, NULL};
+  return batch;
+}
+
+static void train_steps(cn_trainer *trainer, int first, int last) {
+  float inputs[IMAGES * VALUES];
+  int labels[IMAGES];
+  for (int step = first; step <= last; step++) {
+    cn_batch batch = batch_number(step, inputs, labels);
+    must_step(trainer, &batch);
+  }
+}
+
+static cn_training_options options_of(cn_optimizer optimizer) {
+  cn_training_options options = cn_training_defaults();
+  options.optimizer = optimizer;
+  options.momentum = 0.9f;
+  options.decay = 0.01f;
+  options.schedule = CN_SCHEDULE_COSINE;
+  options.decay_steps = 20;
+  options.warmup_steps = 2;
+  return options;
+}
+
+static void resume_equals_uninterrupted(void **state) {
+  (void)state;
+  static const cn_optimizer optimizers[] = {CN_SGD, CN_ADAGRAD, CN_ADAM, CN_ADAMW};
+  for (int i = 0; i < LENGTH(optimizers); i++) {
+    cn_training_options options = options_of(optimizers[i]);
+    cn_error error;
+    cn_network *whole = must_parse(net_text), *begun = must_parse(net_text),
+               *resumed = network_of(net_text);
+    cn_trainer *trainer = must_train(whole, IMAGES, &options);
+    train_steps(trainer, 1, 6);
+    cn_trainer_free(trainer);
+
+    trainer = must_train(begun, IMAGES, &options);
+    train_steps(trainer, 1, 3);
+    if (cn_trainer_save(trainer, in_folder("checkpoint"), &error) != CN_OK)
+      fail_msg("%s", error.message);
+    cn_trainer_free(trainer);
+
+    trainer = must_train(resumed, IMAGES, &options);
+    if (cn_trainer_load(trainer, in_folder("checkpoint"), &error) != CN_OK)
+      fail_msg("%s", error.message);
+    assert_int_equal(cn_trainer_steps(trainer), 3);
+    assert_same_parameters(begun, resumed);
+    assert_int_equal(cn_trainer_save(trainer, in_folder("again"), &error), CN_OK);
+    assert_same_bytes(in_folder("checkpoint"), in_folder("again"));
+    train_steps(trainer, 4, 6);
+    cn_trainer_free(trainer);
+    assert_same_parameters(whole, resumed);
+    must_save(whole, in_folder("a"));
+    must_save(resumed, in_folder("b"));
+    assert_same_bytes(in_folder("a"), in_folder("b"));
+    cn_network_free(whole);
+    cn_network_free(begun);
+    cn_network_free(resumed);
+  }
+  assert_int_equal(files_in_folder(), 4);
+}
+
+static void checkpoints_refused(void **state) {
+  (void)state;
+  cn_training_options options = options_of(CN_ADAM);
+  cn_error error = {CN_OK, 0, 0, ""};
+  cn_network *net = must_parse(net_text), *other = must_parse("input 6x5x4\ndense 3\nsoftmax");
+  cn_trainer *trainer = must_train(net, IMAGES, &options),
+             *other_trainer = must_train(other, IMAGES, &options);
+  train_steps(trainer, 1, 2);
+  assert_int_equal(cn_trainer_save(trainer, in_folder("checkpoint"), &error), CN_OK);
+  must_save(net, in_folder("model"));
+  train_steps(trainer, 3, 3);
+  size_t values, values_after, count;
+  float *before = copy_parameters(net, &values),
+        *other_before = copy_parameters(other, &values_after);
+
+  assert_int_not_equal(cn_trainer_load(other_trainer, in_folder("checkpoint"), &error), CN_OK);
+  assert_contains(error.message, in_folder("checkpoint"));
+  float *other_after = copy_parameters(other, &values_after);
+  assert_memory_equal(other_before, other_after, values_after * sizeof(float));
+  assert_int_equal(cn_trainer_load(trainer, in_folder("model"), &error),
+                   CN_ERROR_FORMAT); /* no optimiser inside */
+  assert_int_equal(cn_trainer_load(trainer, in_folder("nothing"), &error), CN_ERROR_IO);
+  unsigned char *bytes = read_bytes(in_folder("checkpoint"), &count);
+  for (size_t cut = 0; cut < count; cut += 97) {
+    write_bytes(in_folder("cut"), bytes, cut);
+    assert_int_equal(cn_trainer_load(trainer, in_folder("cut"), &error), CN_ERROR_FORMAT);
+  }
+  float *after = copy_parameters(net, &values_after);
+  assert_memory_equal(before, after, values * sizeof(float));
+  assert_int_equal(cn_trainer_steps(trainer), 3);
+
+  /* Another optimiser's memory does not fit. */
+  cn_training_options sgd = options_of(CN_SGD);
+  cn_network *third = must_parse(net_text);
+  cn_trainer *sgd_trainer = must_train(third, IMAGES, &sgd);
+  assert_int_not_equal(cn_trainer_load(sgd_trainer, in_folder("checkpoint"), &error), CN_OK);
+  cn_trainer_free(sgd_trainer);
+  cn_network_free(third);
+  free(before);
+  free(after);
+  free(other_before);
+  free(other_after);
+  free(bytes);
+  cn_trainer_free(trainer);
+  cn_trainer_free(other_trainer);
+  cn_network_free(net);
+  cn_network_free(other);
+}
+
+/* The checkpoint that is there survives a disk that fills up while the next one is written. */
+static void full_disk_keeps_old_checkpoint(void **state) {
+  (void)state;
+  cn_training_options options = options_of(CN_ADAM);
+  cn_error error = {CN_OK, 0, 0, ""};
+  cn_network *net = must_parse(net_text);
+  cn_trainer *trainer = must_train(net, IMAGES, &options);
+  train_steps(trainer, 1, 1);
+  assert_int_equal(cn_trainer_save(trainer, in_folder("a"), &error), CN_OK);
+  assert_int_equal(cn_trainer_save(trainer, in_folder("b"), &error), CN_OK);
+  train_steps(trainer, 2, 2);
+  signal(SIGXFSZ, SIG_IGN);
+  limit_file_size(2000);
+  cn_status status = cn_trainer_save(trainer, in_folder("a"), &error);
+  limit_file_size(RLIM_INFINITY);
+  signal(SIGXFSZ, SIG_DFL);
+  assert_int_equal(status, CN_ERROR_IO);
+  assert_same_bytes(in_folder("a"), in_folder("b"));
+  assert_int_equal(files_in_folder(), 2);
+  cn_trainer_free(trainer);
+  cn_network_free(net);
+}
+
+#define test(function) cmocka_unit_test_setup(function, empty_folder)
+
+int main(void) {
+  strcpy(folder, "/tmp/convnet-files-XXXXXX");
+  if (!mkdtemp(folder)) return 1;
+  static const struct CMUnitTest tests[] = {
+      test(save_and_load),
+      test(odd_values_survive),
+      test(network_without_parameters),
+      test(contents_are_pytorchs),
+      test(header_is_aligned),
+      test(plain_tensors),
+      test(many_tensors),
+      test(header_variations),
+      test(half_precision),
+      test(weights_of_another_network),
+      test(extra_and_wrong_types),
+      test(hostile_headers_refused),
+      test(wrong_header_lengths),
+      test(deep_json),
+      test(cut_anywhere),
+      test(changed_anywhere),
+      test(networks_refused),
+      test(missing_files),
+      test(full_disk_keeps_old_file),
+      test(resume_equals_uninterrupted),
+      test(checkpoints_refused),
+      test(full_disk_keeps_old_checkpoint),
+  };
+  int failed = cmocka_run_group_tests(tests, NULL, NULL);
+  empty_folder(NULL);
+  rmdir(folder);
+  return failed;
+}

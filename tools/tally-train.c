@@ -1,0 +1,1105 @@
+/* tally-train.c - trains or fine-tunes a convolutional network on labelled pictures, on the CPU.
+
+   Build:  cc -O2 -fopenmp tools/tally-train.c -o bin/tally-train -lm     (stb: Debian libstb-dev)
+   Use:    bin/tally-train --data data:train --val 0.1 --arch base --out base.safetensors
+
+   The order of this file: options, augmentation, the network and its classes, data and its split,
+   one epoch, the state that survives a crash, the run.
+
+   Everything random is drawn from (seed, what it is for, epoch, sample), never from a running
+   stream that threads share: the same seed gives the same bytes on any number of threads, and a run
+   that was killed and resumed gives the bytes of one that was not. */
+#define _POSIX_C_SOURCE 200809L
+#define TOOL_NAME "tally-train"
+#define TOOL_USAGE "--data D (--arch NAME|FILE | --init M) --out M.safetensors [options]"
+#define CONVNET_IMPLEMENTATION
+#include "common.h"
+
+/* ---- options --------------------------------------------------------------------------------- */
+
+static const char help[] =
+    "Trains or fine-tunes a convolutional network on labelled pictures, on the CPU.\n"
+    "\n"
+    "usage: " TOOL_NAME " " TOOL_USAGE "\n"
+    "\n"
+    "Data (D is FOLDER:train or FOLDER:test for MNIST's IDX files, a folder with one subfolder of\n"
+    "pictures per class, or a CSV file with columns path,label):\n"
+    "  --data D             pictures to learn from\n"
+    "  --val D|FRACTION     pictures to check with after each epoch: another data set, or a share of\n"
+    "                       --data (0.1), taken from each class by --seed\n"
+    "  --skip-bad           leaves out pictures that cannot be read (default: stops)\n"
+    "  --resize squash      stretches IDX pictures of another size too (others always are)\n"
+    "  --normalize HOW      none: values 0 to 1 (default; with --init: as in M); data: mean 0 and\n"
+    "                       deviation 1 over --data; or MEAN/DEVIATION, for instance\n"
+    "                       0.485,0.456,0.406/0.229,0.224,0.225\n"
+    "Network:\n"
+    "  --arch NAME|FILE     a built-in network (%s) or a file with its text\n"
+    "  --init M             starts from a model's weights; a last layer for other classes is replaced\n"
+    "  --freeze N|PREFIX    keeps the first N layers with weights, or those named PREFIX..., as they are\n"
+    "  --out M.safetensors  the model: the best epoch by validation loss, without --val the last.\n"
+    "                       M.safetensors.checkpoint beside it holds what --resume needs\n"
+    "Learning:\n"
+    "  --epochs N           passes over the data (default 15)\n"
+    "  --batch N            pictures per step (default 200)\n"
+    "  --optimizer NAME     adam (default), adamw, sgd, adagrad\n"
+    "  --lr RATE            learning rate (default 0.001)\n"
+    "  --momentum M         of sgd (default 0.9); --nesterov for Nesterov's\n"
+    "  --decay D            weight decay of adamw (default 0.01)\n"
+    "  --l1 A, --l2 B       penalties A |w| and B w^2 / 2 on the weights\n"
+    "  --clip NORM          scales gradients down to this norm\n"
+    "  --schedule NAME      constant (default), step (--step EPOCHS, default 7, times --gamma, default\n"
+    "                       0.1), cosine (to 0 at the last epoch)\n"
+    "  --warmup EPOCHS      the rate rises from 0 over these first epochs (1.5 is allowed)\n"
+    "  --class-weights balanced   rare classes count more, so that all weigh the same\n"
+    "  --patience N         stops when the validation loss has not improved for N epochs\n"
+    "Augmentation (each picture anew in each epoch; all off by default):\n"
+    "  --rotate DEGREES     turns by up to this, either way\n"
+    "  --zoom FRACTION      stretches height and width, each on its own, by up to 1 +- this\n"
+    "  --shift PIXELS       moves by up to this, either way, in pixels of the network's input\n"
+    "  --elastic PIXELS     bends like handwriting; root mean square of the displacement\n"
+    "  --flip               mirrors half of the pictures left to right (not for digits)\n"
+    "Running:\n"
+    "  --log F.csv          one row per epoch\n"
+    "  --resume             goes on from the checkpoint; with none there, starts from the beginning\n"
+    "  --seed N             of everything random (default 1)\n"
+    "  --threads N          default: all cores; does not change the result\n"
+    "  --quiet              nothing on stderr but errors\n"
+    "  --help\n"
+    "\n"
+    "The last line on stdout is JSON with the figures of the model in --out: epochs, best_epoch,\n"
+    "train_loss, train_accuracy, val_loss, val_accuracy, images_per_second, seconds. train_loss and\n"
+    "train_accuracy are means over the epoch while the weights were changing, dropout and augmentation\n"
+    "included. Exit code: 0, 1 (failed), 2 (usage).\n"
+    "\n"
+    "examples:\n"
+    "  " TOOL_NAME " --data data:train --val 0.1 --arch base --out base.safetensors\n"
+    "  " TOOL_NAME " --data cells.csv --val 0.2 --init base.safetensors --freeze 1 --rotate 15 --zoom 0.2 \\\n"
+    "      --out digits.safetensors --log digits.csv --patience 5\n"
+    "  " TOOL_NAME " --data data:train --arch base --epochs 30 --out base.safetensors --resume\n";
+
+typedef struct settings {
+  const char *data, *val, *arch, *init, *freeze, *out, *log, *normalize;
+  float val_fraction; /* > 0: val is a share of data */
+  int epochs, batch, patience, threads;
+  float warmup, step;
+  uint64_t seed;
+  int balanced, resume, quiet, skip_bad, resize;
+  float rotate, zoom, shift, elastic;
+  int flip;
+  cn_training_options training;
+} settings;
+
+static const char *const optimizers[] = {"adam", "adamw", "sgd", "adagrad", NULL};
+static const cn_optimizer optimizer_values[] = {CN_ADAM, CN_ADAMW, CN_SGD, CN_ADAGRAD};
+static const char *const schedules[] = {"constant", "step", "cosine", NULL};
+static const cn_schedule schedule_values[] = {CN_SCHEDULE_CONSTANT, CN_SCHEDULE_STEP,
+                                              CN_SCHEDULE_COSINE};
+static const char *const balances[] = {"none", "balanced", NULL};
+static const char *const resizes[] = {"squash", NULL};
+
+enum {
+  OPTION_DATA = 256, OPTION_VAL, OPTION_ARCH, OPTION_INIT, OPTION_FREEZE, OPTION_OUT, OPTION_LOG,
+  OPTION_NORMALIZE, OPTION_EPOCHS, OPTION_BATCH, OPTION_OPTIMIZER, OPTION_LR, OPTION_MOMENTUM,
+  OPTION_NESTEROV, OPTION_DECAY, OPTION_L1, OPTION_L2, OPTION_CLIP, OPTION_SCHEDULE, OPTION_WARMUP,
+  OPTION_STEP, OPTION_GAMMA, OPTION_CLASS_WEIGHTS, OPTION_PATIENCE, OPTION_ROTATE, OPTION_ZOOM,
+  OPTION_SHIFT, OPTION_ELASTIC, OPTION_FLIP, OPTION_SEED, OPTION_THREADS, OPTION_QUIET,
+  OPTION_RESUME, OPTION_SKIP_BAD, OPTION_RESIZE
+};
+
+static const struct option long_options[] = {
+    {"data", required_argument, NULL, OPTION_DATA},
+    {"val", required_argument, NULL, OPTION_VAL},
+    {"arch", required_argument, NULL, OPTION_ARCH},
+    {"init", required_argument, NULL, OPTION_INIT},
+    {"freeze", required_argument, NULL, OPTION_FREEZE},
+    {"out", required_argument, NULL, OPTION_OUT},
+    {"log", required_argument, NULL, OPTION_LOG},
+    {"normalize", required_argument, NULL, OPTION_NORMALIZE},
+    {"epochs", required_argument, NULL, OPTION_EPOCHS},
+    {"batch", required_argument, NULL, OPTION_BATCH},
+    {"optimizer", required_argument, NULL, OPTION_OPTIMIZER},
+    {"lr", required_argument, NULL, OPTION_LR},
+    {"momentum", required_argument, NULL, OPTION_MOMENTUM},
+    {"nesterov", no_argument, NULL, OPTION_NESTEROV},
+    {"decay", required_argument, NULL, OPTION_DECAY},
+    {"l1", required_argument, NULL, OPTION_L1},
+    {"l2", required_argument, NULL, OPTION_L2},
+    {"clip", required_argument, NULL, OPTION_CLIP},
+    {"schedule", required_argument, NULL, OPTION_SCHEDULE},
+    {"warmup", required_argument, NULL, OPTION_WARMUP},
+    {"step", required_argument, NULL, OPTION_STEP},
+    {"gamma", required_argument, NULL, OPTION_GAMMA},
+    {"class-weights", required_argument, NULL, OPTION_CLASS_WEIGHTS},
+    {"patience", required_argument, NULL, OPTION_PATIENCE},
+    {"rotate", required_argument, NULL, OPTION_ROTATE},
+    {"zoom", required_argument, NULL, OPTION_ZOOM},
+    {"shift", required_argument, NULL, OPTION_SHIFT},
+    {"elastic", required_argument, NULL, OPTION_ELASTIC},
+    {"flip", no_argument, NULL, OPTION_FLIP},
+    {"seed", required_argument, NULL, OPTION_SEED},
+    {"threads", required_argument, NULL, OPTION_THREADS},
+    {"quiet", no_argument, NULL, OPTION_QUIET},
+    {"resume", no_argument, NULL, OPTION_RESUME},
+    {"skip-bad", no_argument, NULL, OPTION_SKIP_BAD},
+    {"resize", required_argument, NULL, OPTION_RESIZE},
+    {"help", no_argument, NULL, 'h'},
+    {NULL, 0, NULL, 0},
+};
+
+static void print_help(void) {
+  text_buffer names = {0};
+  for (int i = 0; cn_architecture_name(i); i++)
+    text_add(&names, "%s%s", i ? ", " : "", cn_architecture_name(i));
+  printf(help, names.data);
+  free(names.data);
+}
+
+/* --val is a share if all of it is a number, else a data set. */
+static void set_validation(settings *to, const char *value) {
+  char *end;
+  float share = strtof(value, &end);
+  to->val = value;
+  to->val_fraction = 0;
+  if (end == value || *end) return;
+  if (!(share > 0 && share < 1)) misuse("--val: a share must lie between 0 and 1, not %s", value);
+  to->val_fraction = share;
+}
+
+static void set_option(settings *to, int option, const char *value) {
+  cn_training_options *training = &to->training;
+  switch (option) {
+    case OPTION_DATA: to->data = value; break;
+    case OPTION_VAL: set_validation(to, value); break;
+    case OPTION_ARCH: to->arch = value; break;
+    case OPTION_INIT: to->init = value; break;
+    case OPTION_FREEZE: to->freeze = value; break;
+    case OPTION_OUT: to->out = value; break;
+    case OPTION_LOG: to->log = value; break;
+    case OPTION_NORMALIZE: to->normalize = value; break;
+    case OPTION_EPOCHS: to->epochs = (int)option_integer("--epochs", value, 1, 1000000); break;
+    case OPTION_BATCH: to->batch = (int)option_integer("--batch", value, 1, 1000000); break;
+    case OPTION_OPTIMIZER:
+      training->optimizer = optimizer_values[option_choice("--optimizer", value, optimizers)];
+      break;
+    case OPTION_LR: training->learning_rate = option_real("--lr", value, 0, 1e5); break;
+    case OPTION_MOMENTUM: training->momentum = option_real("--momentum", value, 0, 1); break;
+    case OPTION_NESTEROV: training->nesterov = 1; break;
+    case OPTION_DECAY: training->decay = option_real("--decay", value, 0, 1e6); break;
+    case OPTION_L1: training->l1 = option_real("--l1", value, 0, 1e6); break;
+    case OPTION_L2: training->l2 = option_real("--l2", value, 0, 1e6); break;
+    case OPTION_CLIP: training->clip_norm = option_real("--clip", value, 0, 1e30); break;
+    case OPTION_SCHEDULE:
+      training->schedule = schedule_values[option_choice("--schedule", value, schedules)];
+      break;
+    case OPTION_WARMUP: to->warmup = option_real("--warmup", value, 0, 1e6); break;
+    case OPTION_STEP: to->step = option_real("--step", value, 1e-3, 1e6); break;
+    case OPTION_GAMMA: training->gamma = option_real("--gamma", value, 0, 1); break;
+    case OPTION_CLASS_WEIGHTS:
+      to->balanced = option_choice("--class-weights", value, balances);
+      break;
+    case OPTION_PATIENCE:
+      to->patience = (int)option_integer("--patience", value, 1, 1000000);
+      break;
+    case OPTION_ROTATE: to->rotate = option_real("--rotate", value, 0, 180); break;
+    case OPTION_ZOOM: to->zoom = option_real("--zoom", value, 0, 0.9); break;
+    case OPTION_SHIFT: to->shift = option_real("--shift", value, 0, 1e4); break;
+    case OPTION_ELASTIC: to->elastic = option_real("--elastic", value, 0, 1e4); break;
+    case OPTION_FLIP: to->flip = 1; break;
+    case OPTION_SEED: to->seed = (uint64_t)option_integer("--seed", value, 0, LLONG_MAX); break;
+    case OPTION_THREADS: to->threads = (int)option_integer("--threads", value, 1, 1024); break;
+    case OPTION_QUIET: to->quiet = 1; break;
+    case OPTION_RESUME: to->resume = 1; break;
+    case OPTION_SKIP_BAD: to->skip_bad = 1; break;
+    case OPTION_RESIZE: to->resize = 1 + option_choice("--resize", value, resizes); break;
+    default: print_help(); exit(tool_end());
+  }
+}
+
+static settings read_options(int argc, char **argv) {
+  settings set = {0};
+  set.epochs = 15;
+  set.batch = 200;
+  set.step = 7;
+  set.seed = 1;
+  set.training = cn_training_defaults();
+  set.training.momentum = 0.9f;
+  set.training.decay = 0.01f;
+  for (int option; (option = next_option(argc, argv, long_options)) != -1;)
+    set_option(&set, option, optarg);
+  if (!set.data) misuse("--data is missing");
+  if (!set.arch && !set.init) misuse("--arch or --init is missing");
+  if (!set.out) misuse("--out is missing");
+  if (set.patience && !set.val) misuse("--patience needs --val");
+  set.training.seed = set.seed;
+  set.training.threads = set.threads = use_threads(set.threads);
+  return set;
+}
+
+/* What each random stream is for; see mix_seed. */
+enum { STREAM_WEIGHTS = 1, STREAM_SPLIT, STREAM_SHUFFLE, STREAM_AUGMENT };
+
+/* ---- augmentation ---------------------------------------------------------------------------- */
+
+/* Control points of the elastic field per side: a cubic B-spline over 4 intervals needs 4 + 3. One
+   interval is a quarter of the picture, about the smoothness that Simard, Steinkraus & Platt (2003)
+   found best for digits (a Gaussian of 4 pixels on 29). */
+#define ELASTIC_POINTS 7
+/* Deviation of the spline's value when its control points have deviation 1, averaged over a cell:
+   the integral of B(t)^2 is 151/315 in each of two dimensions. */
+#define ELASTIC_DEVIATION 0.479365f
+
+/* A field of smooth random displacements: control points, and for each column or row of the picture
+   the first control point it feels and the weights of that and the next three. */
+typedef struct spline {
+  int *first;
+  float (*weights)[4];
+} spline;
+
+static spline spline_create(int size) {
+  spline out;
+  out.first = allocate((size_t)size, sizeof *out.first);
+  out.weights = allocate((size_t)size, sizeof *out.weights);
+  for (int i = 0; i < size; i++) {
+    float u = ((float)i + 0.5f) / (float)size * (float)(ELASTIC_POINTS - 3);
+    int cell = (int)u;
+    float t = u - (float)cell, s = 1 - t;
+    out.first[i] = cell;
+    out.weights[i][0] = s * s * s / 6;
+    out.weights[i][1] = (3 * t * t * t - 6 * t * t + 4) / 6;
+    out.weights[i][2] = (3 * s * s * s - 6 * s * s + 4) / 6;
+    out.weights[i][3] = t * t * t / 6;
+  }
+  return out;
+}
+
+static void spline_free(spline *s) {
+  free(s->first);
+  free(s->weights);
+}
+
+/* What augmenting needs beside the picture: the options, and tables made once. */
+typedef struct augmenter {
+  const settings *set;
+  const preprocess *pre;
+  spline rows, columns;
+} augmenter;
+
+static int augments(const settings *set) {
+  return set->rotate > 0 || set->zoom > 0 || set->shift > 0 || set->elastic > 0 || set->flip;
+}
+
+static float uniform_between(cn_random *random, float low, float high) {
+  return low + (high - low) * cn_random_uniform(random);
+}
+
+/* Where an output pixel comes from: source = matrix * (output - centre) + centre + offset. */
+typedef struct warp {
+  float matrix[2][2], offset[2]; /* y first */
+} warp;
+
+static warp draw_warp(const settings *set, cn_random *random) {
+  float angle = uniform_between(random, -set->rotate, set->rotate) * 3.14159265f / 180;
+  float zoom_y = uniform_between(random, 1 - set->zoom, 1 + set->zoom);
+  float zoom_x = uniform_between(random, 1 - set->zoom, 1 + set->zoom);
+  float mirror = set->flip && cn_random_below(random, 2) ? -1.0f : 1.0f;
+  warp out;
+  out.matrix[0][0] = cosf(angle) / zoom_y;
+  out.matrix[0][1] = -sinf(angle) / zoom_y;
+  out.matrix[1][0] = sinf(angle) / zoom_x * mirror;
+  out.matrix[1][1] = cosf(angle) / zoom_x * mirror;
+  out.offset[0] = uniform_between(random, -set->shift, set->shift);
+  out.offset[1] = uniform_between(random, -set->shift, set->shift);
+  return out;
+}
+
+/* Copies bytes into floats with one pixel of black before and two behind, so that interpolation at
+   any position in [-1, size] stays inside the buffer. */
+static void pad_picture(const preprocess *pre, const uint8_t *bytes, float *padded) {
+  size_t channels = (size_t)pre->channels, row = (size_t)pre->width * channels;
+  size_t pitch = row + 3 * channels;
+  memset(padded, 0, pitch * ((size_t)pre->height + 3) * sizeof(float));
+  for (size_t y = 0; y < (size_t)pre->height; y++)
+    for (size_t i = 0; i < row; i++)
+      padded[(y + 1) * pitch + channels + i] = (float)bytes[y * row + i];
+}
+
+static size_t padded_size(const preprocess *pre) {
+  return ((size_t)pre->height + 3) * ((size_t)pre->width + 3) * (size_t)pre->channels;
+}
+
+static float clamp(float value, float low, float high) {
+  return value < low ? low : value > high ? high : value;
+}
+
+/* Bilinear value of each channel at (y, x) of a padded picture, as the network's input. */
+static void sample_pixel(const preprocess *pre, const float *padded, float y, float x, float *to) {
+  y = clamp(y, -1, (float)pre->height) + 1;
+  x = clamp(x, -1, (float)pre->width) + 1;
+  int row = (int)y, column = (int)x;
+  float down = y - (float)row, right = x - (float)column;
+  size_t channels = (size_t)pre->channels, pitch = ((size_t)pre->width + 3) * channels;
+  const float *at = padded + (size_t)row * pitch + (size_t)column * channels;
+  for (size_t c = 0; c < channels; c++) {
+    float top = at[c] + right * (at[c + channels] - at[c]);
+    float bottom = at[c + pitch] + right * (at[c + pitch + channels] - at[c + pitch]);
+    float value = (top + down * (bottom - top)) / 255.0f;
+    to[c] = (value - pre->mean[c]) / pre->deviation[c];
+  }
+}
+
+/* One picture as the network's input, warped as the random stream says. */
+static void augment(const augmenter *with, const uint8_t *bytes, uint64_t seed, float *padded,
+                    float *to) {
+  const preprocess *pre = with->pre;
+  cn_random random = {seed, 0};
+  warp map = draw_warp(with->set, &random);
+  float points[ELASTIC_POINTS][ELASTIC_POINTS][2], line[ELASTIC_POINTS][2];
+  int elastic = with->set->elastic > 0;
+  float strength = with->set->elastic / ELASTIC_DEVIATION;
+  if (elastic)
+    for (int i = 0; i < ELASTIC_POINTS * ELASTIC_POINTS * 2; i++)
+      points[i / (2 * ELASTIC_POINTS)][i / 2 % ELASTIC_POINTS][i % 2] =
+          strength * cn_random_normal(&random);
+  pad_picture(pre, bytes, padded);
+  float centre_y = 0.5f * (float)(pre->height - 1), centre_x = 0.5f * (float)(pre->width - 1);
+  for (int y = 0; y < pre->height; y++) {
+    if (elastic)
+      for (int k = 0; k < 2 * ELASTIC_POINTS; k++) {
+        float sum = 0;
+        for (int t = 0; t < 4; t++)
+          sum += with->rows.weights[y][t] * points[with->rows.first[y] + t][k / 2][k % 2];
+        line[k / 2][k % 2] = sum;
+      }
+    float dy = (float)y - centre_y;
+    for (int x = 0; x < pre->width; x++) {
+      float dx = (float)x - centre_x;
+      float from_y = map.matrix[0][0] * dy + map.matrix[0][1] * dx + centre_y + map.offset[0];
+      float from_x = map.matrix[1][0] * dy + map.matrix[1][1] * dx + centre_x + map.offset[1];
+      if (elastic)
+        for (int t = 0; t < 4; t++) {
+          const float *point = line[with->columns.first[x] + t];
+          from_y += with->columns.weights[x][t] * point[0];
+          from_x += with->columns.weights[x][t] * point[1];
+        }
+      sample_pixel(pre, padded, from_y, from_x, to + ((size_t)y * (size_t)pre->width + (size_t)x) *
+                                                         (size_t)pre->channels);
+    }
+  }
+}
+
+/* ---- the network and its classes ------------------------------------------------------------- */
+
+/* The last layer with weights before the softmax, whose outputs are the classes. */
+static int find_head(const cn_network *net, const char *name) {
+  int index = cn_network_node_count(net) - 1;
+  if (cn_network_node(net, index)->op != CN_OP_SOFTMAX)
+    fail("%s: the network must end in softmax", name);
+  while (index > 0) {
+    const cn_node *node = cn_network_node(net, index);
+    if (node->op == CN_OP_DENSE || node->op == CN_OP_CONV) return index;
+    if (node->input_count != 1) break;
+    index = node->inputs[0];
+  }
+  fail("%s: no dense or conv line leads to the softmax", name);
+}
+
+/* The network's text with another number of outputs of its head: in canonical text line i is node
+   i, and the number is the first one behind the word dense or conv. */
+static char *text_with_outputs(cn_network *net, int head, int outputs) {
+  const char *all = cn_network_text(net), *line = all;
+  const char *word = cn_network_node(net, head)->op == CN_OP_DENSE ? "dense " : "conv ";
+  if (!all) fail("out of memory");
+  for (int i = 0; i < head && line; i++) line = strchr(line, '\n') ? strchr(line, '\n') + 1 : NULL;
+  const char *number = line ? strstr(line, word) : NULL;
+  if (!number) fail("the network's text has no line for layer %d", head);
+  number += strlen(word);
+  text_buffer changed = {0};
+  text_append(&changed, all, (size_t)(number - all));
+  text_add(&changed, "%d%s", outputs, number + strspn(number, "0123456789"));
+  return changed.data;
+}
+
+/* Parses a network's text; an error names the file (or the network), line and column. */
+static cn_network *parse_network(const char *description, const char *name) {
+  cn_error error = {CN_OK, 0, 0, ""};
+  cn_network *net = cn_network_parse(description, &error);
+  if (!net && error.line) fail("%s:%d:%d: %s", name, error.line, error.column, error.message);
+  if (!net) fail("%s: %s", name, error.message);
+  return net;
+}
+
+/* The text that --arch names: built in, or a file. *own tells whether it is the user's. */
+static char *architecture_text(const char *arch, int *own) {
+  const char *built_in = cn_architecture(arch);
+  *own = !built_in;
+  if (built_in) return copy_text(built_in);
+  if (!is_file(arch)) fail("--arch: there is no built-in network and no file called %s", arch);
+  size_t size;
+  char *contents = read_file(arch, &size);
+  char *zero = memchr(contents, 0, size);
+  if (zero) fail("%s: byte %zu is 0: not a network's text", arch, (size_t)(zero - contents));
+  return contents;
+}
+
+/* The classes that the network is to tell apart, given its outputs and those it already knows
+   (none: known->count 0). A text that the user wrote says how many; elsewhere the data decide, and
+   numbered data (IDX) may lack the last numbers. (Labels beyond the user's number are dataset_map's
+   to refuse, which knows where they are.) */
+static class_list choose_classes(const dataset *data, int outputs, const class_list *known,
+                                 int own_text, const char *name) {
+  class_list set = {0};
+  int numbered = data->label_file != NULL, fits = data->set.count == outputs;
+  if (known->count) {
+    int inside = 1;
+    for (int k = 0; k < data->set.count; k++)
+      inside = inside && classes_find(known, data->set.names[k]) >= 0;
+    if (inside && (numbered || fits)) {
+      for (int k = 0; k < known->count; k++) classes_add(&set, known->names[k]);
+      return set;
+    }
+  } else if (numbered && (own_text || data->set.count <= outputs)) {
+    return classes_numbered(outputs);
+  }
+  if (own_text && !fits)
+    fail("%s: the softmax has %d outputs, %s has %d classes (%s to %s)", name, outputs, data->name,
+         data->set.count, data->set.names[0], data->set.names[data->set.count - 1]);
+  for (int k = 0; k < data->set.count; k++) classes_add(&set, data->set.names[k]);
+  return set;
+}
+
+/* The names that travel in a file made by this project; none for one made elsewhere. */
+static class_list classes_of_file(const cn_safetensors *file, int outputs) {
+  class_list set = {0};
+  const char *note = cn_safetensors_note(file, "classes");
+  if (!note) return set;
+  for (const char *line = note; line;) {
+    const char *end = strchr(line, '\n');
+    text_buffer name = {0};
+    text_append(&name, line, end ? (size_t)(end - line) : strlen(line));
+    classes_add(&set, name.data);
+    free(name.data);
+    line = end ? end + 1 : NULL;
+  }
+  if (set.count != outputs) classes_free(&set);
+  return set;
+}
+
+typedef struct load_report {
+  const char *file, *head;
+  int head_changed;
+} load_report;
+
+/* Told of each tensor that a file and the network do not share. */
+static void report_mismatch(cn_mismatch kind, const char *tensor, const char *details, void *user) {
+  load_report *report = user;
+  static const char *const words[] = {"is missing and starts from random values", "is not used",
+                                      "does not fit and starts from random values"};
+  size_t length = strlen(report->head);
+  if (!strncmp(tensor, report->head, length) && tensor[length] == '.' && kind == CN_TENSOR_SHAPE) {
+    report->head_changed = 1;
+    return;
+  }
+  say("%s: tensor %s %s%s%s", report->file, tensor, words[kind], details && *details ? ": " : "",
+      details ? details : "");
+}
+
+/* Takes weights and normalisation from another model; what does not fit is named. */
+static void load_init(cn_network *net, int head, const cn_safetensors *file, const class_list *set,
+                      const settings *options) {
+  cn_error error;
+  load_report report = {options->init, cn_network_node(net, head)->name, 0};
+  static const char *const notes[] = {"preprocess.resize", "preprocess.scale", "preprocess.mean",
+                                      "preprocess.deviation", NULL};
+  int loaded = cn_load_weights(net, options->init, report_mismatch, &report, &error);
+  if (loaded < 0) fail("%s", error.message);
+  if (!loaded) fail("%s: no tensor in it fits the network", options->init);
+  for (int i = 0; notes[i]; i++) {
+    const char *note = cn_safetensors_note(file, notes[i]);
+    if (note) set_note(net, notes[i], note);
+  }
+  if (report.head_changed)
+    say("%s was made for other classes: its last layer %s is replaced by one for %d classes",
+        options->init, report.head, set->count);
+}
+
+/* The network to train, and its classes. */
+static cn_network *build_network(const settings *set, const dataset *data, class_list *chosen) {
+  cn_error error;
+  int own = 0;
+  cn_safetensors *file = NULL;
+  const char *name = set->arch ? set->arch : set->init;
+  if (set->init && !(file = cn_safetensors_read(set->init, &error))) fail("%s", error.message);
+  char *description = set->arch ? architecture_text(set->arch, &own) : NULL;
+  if (!set->arch) {
+    const char *note = cn_safetensors_note(file, "network");
+    if (!note)
+      fail("%s: there is no network's text in it; name the network with --arch", set->init);
+    description = copy_text(note);
+  }
+  cn_network *net = parse_network(description, name);
+  free(description);
+  int head = find_head(net, name), outputs = network_outputs(net);
+  class_list known = {0};
+  if (!set->arch) known = classes_of_file(file, outputs);
+  *chosen = choose_classes(data, outputs, &known, own, name);
+  if (chosen->count < 2) fail("%s: there is only one class (%s)", data->name, chosen->names[0]);
+  if (known.count == chosen->count && !classes_equal(&known, chosen))
+    say("%s: the classes get new names (%s was %s, ...)", set->init, chosen->names[0],
+        known.names[0]);
+  if (chosen->count != outputs) {
+    description = text_with_outputs(net, head, chosen->count);
+    cn_network_free(net);
+    net = parse_network(description, name);
+    free(description);
+    if (network_outputs(net) != chosen->count)
+      fail("%s: its last layer cannot be changed to %d classes", name, chosen->count);
+  }
+  cn_network_init(net, mix_seed(set->seed, STREAM_WEIGHTS));
+  if (file) load_init(net, head, file, chosen, set);
+  cn_safetensors_free(file);
+  classes_free(&known);
+  return net;
+}
+
+static void freeze_layers(cn_network *net, const char *freeze) {
+  char *end;
+  long layers = strtol(freeze, &end, 10);
+  if (end == freeze || *end) {
+    if (!cn_network_freeze_named(net, freeze))
+      fail("--freeze: no layer's name starts with %s", freeze);
+    return;
+  }
+  if (layers < 0 || layers > INT_MAX) misuse("--freeze: %s is out of range", freeze);
+  int frozen = cn_network_freeze(net, (int)layers);
+  if (frozen < layers) fail("--freeze: the network has only %d layers with weights", frozen);
+}
+
+/* ---- data, its split, its normalisation ------------------------------------------------------ */
+
+/* A part of a data set. */
+typedef struct view {
+  const dataset *data;
+  int *indices, count;
+} view;
+
+static view view_all(const dataset *data) {
+  view all = {data, allocate((size_t)data->count, sizeof(int)), data->count};
+  for (int i = 0; i < data->count; i++) all.indices[i] = i;
+  return all;
+}
+
+/* Takes `share` of each class, at random by seed, out of train and into the returned view. */
+static view view_split(view *train, float share, uint64_t seed) {
+  const dataset *data = train->data;
+  view taken = {data, allocate((size_t)train->count, sizeof(int)), 0};
+  char *is_taken = allocate((size_t)data->count, 1);
+  int *members = allocate((size_t)train->count, sizeof(int));
+  for (int k = 0; k < data->set.count; k++) {
+    int count = 0;
+    for (int i = 0; i < train->count; i++)
+      if (data->labels[train->indices[i]] == k) members[count++] = train->indices[i];
+    cn_random random = {mix_seed(mix_seed(seed, STREAM_SPLIT), (uint64_t)k), 0};
+    cn_random_shuffle(&random, members, count);
+    int wanted = (int)lround((double)share * count);
+    for (int i = 0; i < wanted; i++) is_taken[members[i]] = 1;
+  }
+  int kept = 0;
+  for (int i = 0; i < train->count; i++) {
+    int index = train->indices[i];
+    if (is_taken[index]) taken.indices[taken.count++] = index;
+    else train->indices[kept++] = index;
+  }
+  train->count = kept;
+  free(members);
+  free(is_taken);
+  if (!taken.count || !train->count)
+    fail("--val %g leaves %d pictures to train on and %d to check with", (double)share,
+         train->count, taken.count);
+  return taken;
+}
+
+/* Mean and deviation of each channel over a view, of values 0 to 1. */
+static void measure_normalization(const view *of, const preprocess *pre, float mean[3],
+                                  float deviation[3]) {
+  double sum[3] = {0}, squares[3] = {0};
+  size_t size = preprocess_size(pre), channels = (size_t)pre->channels;
+  uint8_t *scratch = allocate(size, 1);
+  for (int i = 0; i < of->count; i++) {
+    const uint8_t *bytes = dataset_bytes(of->data, of->indices[i], pre, scratch);
+    for (size_t p = 0; p < size; p++) {
+      double value = bytes[p] / 255.0;
+      sum[p % channels] += value;
+      squares[p % channels] += value * value;
+    }
+  }
+  double n = (double)of->count * (double)(size / channels);
+  for (size_t c = 0; c < 3; c++) {
+    double m = sum[c] / n, variance = squares[c] / n - m * m;
+    mean[c] = (float)m;
+    deviation[c] = variance > 1e-10 ? (float)sqrt(variance) : 1;
+  }
+  free(scratch);
+}
+
+/* MEAN/DEVIATION, each one number or one per channel. */
+static void parse_normalization(const char *value, int channels, float mean[3],
+                                float deviation[3]) {
+  char *copy = copy_text(value), *slash = strchr(copy, '/');
+  if (slash) *slash = 0;
+  if (!slash || !parse_reals(copy, mean, channels) || !parse_reals(slash + 1, deviation, channels))
+    misuse("--normalize: \"%s\" is not none, data or MEAN/DEVIATION with %d numbers each", value,
+           channels);
+  for (int c = 0; c < channels; c++)
+    if (!(deviation[c] > 0)) misuse("--normalize: a deviation must be positive");
+  free(copy);
+}
+
+static void choose_normalization(const settings *set, const view *train, preprocess *pre) {
+  float mean[3] = {0, 0, 0}, deviation[3] = {1, 1, 1};
+  if (!set->normalize) return;
+  if (!strcmp(set->normalize, "data")) measure_normalization(train, pre, mean, deviation);
+  else if (strcmp(set->normalize, "none"))
+    parse_normalization(set->normalize, pre->channels, mean, deviation);
+  preprocess_set(pre, mean, deviation);
+}
+
+/* Weights that make every class count as if all were equally frequent. */
+static float *balanced_weights(const view *train, int class_count) {
+  float *weights = allocate((size_t)class_count, sizeof(float));
+  int *counts = allocate((size_t)class_count, sizeof(int)), present = 0;
+  for (int i = 0; i < train->count; i++) counts[train->data->labels[train->indices[i]]]++;
+  for (int k = 0; k < class_count; k++) present += counts[k] > 0;
+  for (int k = 0; k < class_count; k++)
+    weights[k] = counts[k] ? (float)((double)train->count / present / counts[k]) : 1;
+  free(counts);
+  return weights;
+}
+
+/* ---- one epoch ------------------------------------------------------------------------------- */
+
+/* What is known of an epoch when it is over. */
+typedef struct figures {
+  int epoch;
+  double train_loss, train_accuracy, val_loss, val_accuracy; /* val_*: NaN without --val */
+} figures;
+
+/* A training run. */
+typedef struct run {
+  const settings *set;
+  dataset data, val_data;
+  view train, val; /* val.count is 0 without --val */
+  class_list classes;
+  preprocess pre;
+  augmenter warper;
+  cn_network *net;
+  cn_trainer *trainer;
+  cn_predictor *predictor;
+  cn_training_options training;
+  int val_batch;
+  float *inputs; /* [batch][height][width][channels] */
+  float *outputs; /* [val_batch][classes] */
+  int *labels, *order; /* of the batch; of this epoch */
+  progress bar;
+  char *checkpoint; /* its path */
+
+  /* what a checkpoint holds beside the trainer's own state */
+  figures last, kept; /* the last epoch; the one in --out */
+  cn_early_stopping stopping;
+  text_buffer log;
+
+  double started, trained_seconds; /* of this process only */
+  int64_t trained_pictures;
+} run;
+
+static int64_t steps_per_epoch(const run *r) {
+  return (r->train.count + r->set->batch - 1) / r->set->batch;
+}
+
+/* Inputs and labels of positions [first, first + count) of this epoch's order. */
+static void fill_batch(run *r, int epoch, int first, int count) {
+  for (int i = 0; i < count; i++) r->labels[i] = r->data.labels[r->order[first + i]];
+  if (!augments(r->set)) {
+    dataset_inputs(&r->data, r->order, first, count, &r->pre, r->inputs);
+    return;
+  }
+  uint64_t stream = mix_seed(mix_seed(r->set->seed, STREAM_AUGMENT), (uint64_t)epoch);
+  size_t size = preprocess_size(&r->pre);
+#pragma omp parallel
+  {
+    uint8_t *scratch = allocate(size, 1);
+    float *padded = allocate(padded_size(&r->pre), sizeof(float));
+#pragma omp for schedule(static)
+    for (int i = 0; i < count; i++) {
+      int index = r->order[first + i];
+      augment(&r->warper, dataset_bytes(&r->data, index, &r->pre, scratch),
+              mix_seed(stream, (uint64_t)index), padded, r->inputs + (size_t)i * size);
+    }
+    free(padded);
+    free(scratch);
+  }
+}
+
+static void shuffle_epoch(run *r, int epoch) {
+  uint64_t stream = mix_seed(r->set->seed, STREAM_SHUFFLE);
+  cn_random random = {mix_seed(stream, (uint64_t)epoch), 0};
+  memcpy(r->order, r->train.indices, (size_t)r->train.count * sizeof(int));
+  cn_random_shuffle(&random, r->order, r->train.count);
+}
+
+/* Stops, and says where to go on from. */
+TOOL_NORETURN static void stop_not_finite(const run *r, const char *what) {
+  if (r->last.epoch)
+    fail("%s; the last good checkpoint is %s (epoch %d)", what, r->checkpoint, r->last.epoch);
+  fail("%s; there is no checkpoint yet", what);
+}
+
+static void draw_training(run *r, int epoch, int done, double loss, double correct,
+                          double started) {
+  char label[32], shown[128], left[32];
+  double seconds = seconds_now() - started;
+  double rate = seconds > 0 ? done / seconds : 0;
+  double todo = (double)r->train.count * (r->set->epochs - epoch + 1) - done;
+  snprintf(label, sizeof label, "epoch %d/%d", epoch, r->set->epochs);
+  snprintf(shown, sizeof shown, "loss %.4f  accuracy %.4f  %.0f images/s  %s left", loss / done,
+           correct / done, rate, clock_text(rate > 0 ? todo / rate : 0, left));
+  progress_draw(&r->bar, label, (double)done / r->train.count, shown);
+}
+
+/* Trains on every picture once, in an order of its own; the last batch may be smaller. */
+static void train_epoch(run *r, int epoch, figures *out) {
+  double started = seconds_now(), loss = 0, correct = 0;
+  shuffle_epoch(r, epoch);
+  for (int first = 0; first < r->train.count; first += r->set->batch) {
+    int count = r->train.count - first < r->set->batch ? r->train.count - first : r->set->batch;
+    cn_batch batch = {0};
+    cn_metrics metrics;
+    cn_error error = {CN_OK, 0, 0, ""};
+    fill_batch(r, epoch, first, count);
+    batch.count = count;
+    batch.inputs = r->inputs;
+    batch.labels = r->labels;
+    cn_status status = cn_train_step(r->trainer, &batch, &metrics, &error);
+    if (status == CN_ERROR_NUMERIC) stop_not_finite(r, error.message);
+    if (status != CN_OK) fail("%s", error.message);
+    loss += metrics.loss * count;
+    correct += metrics.correct;
+    draw_training(r, epoch, first + count, loss, correct, started);
+  }
+  out->epoch = epoch;
+  out->train_loss = loss / r->train.count;
+  out->train_accuracy = correct / r->train.count;
+  out->val_loss = out->val_accuracy = NAN;
+  r->trained_seconds += seconds_now() - started;
+  r->trained_pictures += r->train.count;
+}
+
+/* Loss and accuracy on the validation pictures, with the weights as they are. */
+static void validate(run *r, figures *out) {
+  int class_count = r->classes.count, correct = 0;
+  double loss = 0;
+  for (int first = 0; first < r->val.count; first += r->val_batch) {
+    int count = r->val.count - first < r->val_batch ? r->val.count - first : r->val_batch;
+    dataset_inputs(r->val.data, r->val.indices, first, count, &r->pre, r->inputs);
+    cn_predict(r->predictor, r->inputs, count, r->outputs);
+    for (int i = 0; i < count; i++) {
+      const float *p = r->outputs + (size_t)i * (size_t)class_count;
+      int label = r->val.data->labels[r->val.indices[first + i]], best = 0;
+      for (int k = 1; k < class_count; k++) best = p[k] > p[best] ? k : best;
+      correct += best == label;
+      loss -= log(p[label] < FLT_MIN ? (double)FLT_MIN : (double)p[label]);
+    }
+  }
+  out->val_loss = loss / r->val.count;
+  out->val_accuracy = (double)correct / r->val.count;
+  if (!isfinite(out->val_loss)) stop_not_finite(r, "the validation loss is not a finite number");
+}
+
+/* ---- the state that survives a crash --------------------------------------------------------- */
+
+/* One line for each option that the result depends on. A resumed run must have the same ones, or it
+   would be neither the old run nor a new one. */
+static char *describe_run(const run *r) {
+  const settings *set = r->set;
+  const cn_training_options *t = &r->training;
+  text_buffer all = {0};
+  uint64_t hash = 0;
+  for (int i = 0; i < r->train.count; i++)
+    hash = mix_seed(hash, (uint64_t)r->train.indices[i] * 65536 +
+                              (uint64_t)r->data.labels[r->train.indices[i]]);
+  text_add(&all, "--data: %d pictures, labels %016llx\n--val: %d pictures\n", r->train.count,
+           (unsigned long long)hash, r->val.count);
+  text_add(&all, "--init: %s\n--freeze: %s\n", set->init ? "yes" : "no",
+           set->freeze ? set->freeze : "none");
+  for (int c = 0; c < r->pre.channels; c++)
+    text_add(&all, "--normalize: %.9g/%.9g\n", (double)r->pre.mean[c], (double)r->pre.deviation[c]);
+  text_add(&all, "--batch: %d\n--optimizer: %d\n--lr: %.9g\n--momentum: %.9g\n--nesterov: %d\n",
+           set->batch, (int)t->optimizer, (double)t->learning_rate, (double)t->momentum,
+           t->nesterov);
+  text_add(&all, "--decay: %.9g\n--l1: %.9g\n--l2: %.9g\n--clip: %.9g\n", (double)t->decay,
+           (double)t->l1, (double)t->l2, (double)t->clip_norm);
+  text_add(&all, "--schedule: %d\n--step: %.9g\n--gamma: %.9g\n--warmup: %.9g\n", (int)t->schedule,
+           (double)set->step, (double)t->gamma, (double)set->warmup);
+  if (t->schedule == CN_SCHEDULE_COSINE) text_add(&all, "--epochs: %d\n", set->epochs);
+  text_add(&all, "--class-weights: %d\n--patience: %d\n", set->balanced, set->patience);
+  text_add(&all, "--rotate: %.9g\n--zoom: %.9g\n--shift: %.9g\n--elastic: %.9g\n--flip: %d\n",
+           (double)set->rotate, (double)set->zoom, (double)set->shift, (double)set->elastic,
+           set->flip);
+  text_add(&all, "--seed: %llu\n", (unsigned long long)set->seed);
+  return all.data;
+}
+
+/* Stops at the first line in which two descriptions differ. */
+static void compare_runs(const run *r, const char *then, const char *now) {
+  while (*then && *now) {
+    size_t then_length = strcspn(then, "\n"), now_length = strcspn(now, "\n");
+    if (then_length != now_length || memcmp(then, now, now_length))
+      fail("%s was made with %.*s, now it is %.*s: cannot resume", r->checkpoint, (int)then_length,
+           then, (int)now_length, now);
+    then += then_length + (then[then_length] == '\n');
+    now += now_length + (now[now_length] == '\n');
+  }
+  if (*then || *now) fail("%s was made by another version: cannot resume", r->checkpoint);
+}
+
+/* Hexadecimal floats bring every bit back. */
+static void add_figures(text_buffer *to, const figures *f) {
+  text_add(to, "%d %a %a %a %a\n", f->epoch, f->train_loss, f->train_accuracy, f->val_loss,
+           f->val_accuracy);
+}
+
+static int scan_figures(const char *from, figures *f) {
+  return sscanf(from, "%d %la %la %la %la", &f->epoch, &f->train_loss, &f->train_accuracy,
+                &f->val_loss, &f->val_accuracy) == 5;
+}
+
+static const char *const checkpoint_notes[] = {"checkpoint.run", "checkpoint.state",
+                                               "checkpoint.log", NULL};
+
+/* The checkpoint holds the log too: files that must agree are written from one. */
+static void save_checkpoint(run *r) {
+  cn_error error;
+  text_buffer state = {0};
+  add_figures(&state, &r->last);
+  add_figures(&state, &r->kept);
+  text_add(&state, "%d %d %a\n", r->stopping.checks, r->stopping.best_check, r->stopping.best);
+  char *description = describe_run(r);
+  set_note(r->net, checkpoint_notes[0], description);
+  set_note(r->net, checkpoint_notes[1], state.data);
+  set_note(r->net, checkpoint_notes[2], r->log.data);
+  if (cn_trainer_save(r->trainer, r->checkpoint, &error) != CN_OK) fail("%s", error.message);
+  for (int i = 0; checkpoint_notes[i]; i++) set_note(r->net, checkpoint_notes[i], NULL);
+  free(description);
+  free(state.data);
+}
+
+static void parse_state(run *r, const char *state) {
+  const char *second = strchr(state, '\n'), *third = second ? strchr(second + 1, '\n') : NULL;
+  if (!third || !scan_figures(state, &r->last) || !scan_figures(second + 1, &r->kept) ||
+      sscanf(third + 1, "%d %d %la", &r->stopping.checks, &r->stopping.best_check,
+             &r->stopping.best) != 3)
+    fail("%s: note checkpoint.state cannot be read", r->checkpoint);
+}
+
+/* Goes back to where the checkpoint was written. */
+static void load_checkpoint(run *r) {
+  cn_error error;
+  cn_safetensors *file = cn_safetensors_read(r->checkpoint, &error);
+  if (!file) fail("%s", error.message);
+  const char *notes[3];
+  for (int i = 0; checkpoint_notes[i]; i++)
+    if (!(notes[i] = cn_safetensors_note(file, checkpoint_notes[i])))
+      fail("%s: not a checkpoint: there is no note %s in it", r->checkpoint, checkpoint_notes[i]);
+  char *now = describe_run(r);
+  compare_runs(r, notes[0], now);
+  parse_state(r, notes[1]);
+  r->log.length = 0;
+  text_add(&r->log, "%s", notes[2]);
+  if (cn_trainer_load(r->trainer, r->checkpoint, &error) != CN_OK) fail("%s", error.message);
+  for (int i = 0; checkpoint_notes[i]; i++) set_note(r->net, checkpoint_notes[i], NULL);
+  free(now);
+  cn_safetensors_free(file);
+  if (!r->set->quiet) say("resumes after epoch %d of %s", r->last.epoch, r->checkpoint);
+}
+
+/* ---- the run --------------------------------------------------------------------------------- */
+
+static void open_data(run *r, const settings *set) {
+  r->data = dataset_open(set->data);
+  r->net = build_network(set, &r->data, &r->classes);
+  const char *name = set->arch ? set->arch : set->init;
+  r->pre = preprocess_load(r->net, name);
+  dataset_map(&r->data, &r->classes, name);
+  dataset_prepare(&r->data, &r->pre, set->resize, set->skip_bad, set->quiet);
+  r->train = view_all(&r->data);
+  if (set->val_fraction > 0) r->val = view_split(&r->train, set->val_fraction, set->seed);
+  else if (set->val) {
+    r->val_data = dataset_open(set->val);
+    dataset_map(&r->val_data, &r->classes, set->data);
+    dataset_prepare(&r->val_data, &r->pre, set->resize, set->skip_bad, set->quiet);
+    r->val = view_all(&r->val_data);
+  }
+  choose_normalization(set, &r->train, &r->pre);
+  preprocess_save(&r->pre, r->net);
+  classes_save(&r->classes, r->net);
+}
+
+/* Schedules are given in epochs and run in steps. */
+static void plan_training(run *r) {
+  cn_error error;
+  const settings *set = r->set;
+  double steps = (double)steps_per_epoch(r);
+  float *weights = set->balanced ? balanced_weights(&r->train, r->classes.count) : NULL;
+  r->training = set->training;
+  if (r->training.optimizer != CN_SGD) r->training.momentum = 0;
+  if (r->training.optimizer != CN_ADAMW) r->training.decay = 0;
+  r->training.class_weights = weights;
+  r->training.warmup_steps = (int64_t)llround((double)set->warmup * steps);
+  if (r->training.schedule == CN_SCHEDULE_STEP)
+    r->training.decay_steps = (int64_t)fmax(1, round((double)set->step * steps));
+  if (r->training.schedule == CN_SCHEDULE_COSINE)
+    r->training.decay_steps = (int64_t)set->epochs * steps_per_epoch(r);
+  if (set->freeze) freeze_layers(r->net, set->freeze);
+  int largest = set->batch < r->train.count ? set->batch : r->train.count;
+  r->trainer = cn_trainer_create(r->net, largest, &r->training, &error);
+  if (!r->trainer) fail("%s", error.message);
+  free(weights);
+  r->training.class_weights = NULL;
+}
+
+/* Validation in batches of at most 64: enough to keep every core busy, and little memory. */
+static void plan_validation(run *r) {
+  cn_error error;
+  cn_predict_options options = {0};
+  options.threads = r->set->threads;
+  r->val_batch = r->set->batch < 64 ? r->set->batch : 64;
+  if (!r->val.count) return;
+  r->predictor = cn_predictor_create(r->net, r->val_batch, &options, &error);
+  if (!r->predictor) fail("%s", error.message);
+}
+
+static void start_run(run *r, const settings *set) {
+  r->set = set;
+  r->started = seconds_now();
+  text_buffer checkpoint = {0};
+  text_add(&checkpoint, "%s.checkpoint", set->out);
+  r->checkpoint = checkpoint.data;
+  check_writable(set->out);
+  if (set->log) check_writable(set->log);
+  open_data(r, set);
+  plan_training(r);
+  plan_validation(r);
+  r->inputs = allocate((size_t)set->batch * preprocess_size(&r->pre), sizeof(float));
+  r->outputs = allocate((size_t)r->val_batch * (size_t)r->classes.count, sizeof(float));
+  r->labels = allocate((size_t)set->batch, sizeof(int));
+  r->order = allocate((size_t)r->train.count, sizeof(int));
+  r->warper.set = set;
+  r->warper.pre = &r->pre;
+  r->warper.rows = spline_create(r->pre.height);
+  r->warper.columns = spline_create(r->pre.width);
+  r->stopping.patience = set->patience ? set->patience : INT_MAX;
+  text_add(&r->log, "epoch,learning_rate,train_loss,train_accuracy,val_loss,val_accuracy\n");
+  r->bar = progress_start(set->quiet);
+}
+
+static void end_run(run *r) {
+  cn_predictor_free(r->predictor);
+  cn_trainer_free(r->trainer);
+  cn_network_free(r->net);
+  spline_free(&r->warper.rows);
+  spline_free(&r->warper.columns);
+  dataset_free(&r->data);
+  dataset_free(&r->val_data);
+  classes_free(&r->classes);
+  free(r->train.indices);
+  free(r->val.indices);
+  free(r->inputs);
+  free(r->outputs);
+  free(r->labels);
+  free(r->order);
+  free(r->log.data);
+  free(r->checkpoint);
+}
+
+static void introduce(const run *r) {
+  char name[32] = "no pictures";
+  if (r->val.count) snprintf(name, sizeof name, "%d pictures", r->val.count);
+  say("%s: %zu weights, %d classes; learns from %d pictures of %dx%dx%d, checks with %s; "
+      "%s, %d threads",
+      r->set->arch ? r->set->arch : r->set->init, cn_network_weight_count(r->net), r->classes.count,
+      r->train.count, r->pre.height, r->pre.width, r->pre.channels, name, cn_isa_name(),
+      r->set->threads);
+}
+
+static void say_epoch(const run *r, const figures *f, int best, double seconds) {
+  char validation[96] = "";
+  if (r->val.count)
+    snprintf(validation, sizeof validation, "; validation loss %.4f accuracy %.4f%s", f->val_loss,
+             f->val_accuracy, best ? " (best)" : "");
+  say("epoch %d/%d: loss %.4f accuracy %.4f%s; %.0f images/s, %.1f s", f->epoch, r->set->epochs,
+      f->train_loss, f->train_accuracy, validation, r->train.count / seconds, seconds);
+}
+
+/* One row: everything but clock readings, so that a run can be repeated to the byte. */
+static void log_epoch(run *r, const figures *f) {
+  float rate = cn_learning_rate(&r->training, cn_trainer_steps(r->trainer));
+  text_add(&r->log, "%d,%.6g,%.6f,%.6f,", f->epoch, (double)rate, f->train_loss, f->train_accuracy);
+  if (r->val.count) text_add(&r->log, "%.6f,%.6f\n", f->val_loss, f->val_accuracy);
+  else text_add(&r->log, ",\n");
+}
+
+/* Early stopping has had its say. */
+static int is_over(const run *r) {
+  return r->last.epoch >= r->set->epochs ||
+         r->stopping.checks - r->stopping.best_check >= r->stopping.patience;
+}
+
+/* The order of writing makes any moment a safe one to be killed: model, then checkpoint, then log.
+   A resumed run repeats what the checkpoint does not know of, with the same result. */
+static void run_epoch(run *r) {
+  cn_error error;
+  figures now = {0};
+  double trained = r->trained_seconds;
+  train_epoch(r, r->last.epoch + 1, &now);
+  int best = 1;
+  if (r->val.count) {
+    validate(r, &now);
+    best = cn_early_stopping_check(&r->stopping, now.val_loss) == 1;
+  }
+  r->last = now;
+  if (best) r->kept = now;
+  log_epoch(r, &now);
+  if (best && cn_save(r->net, r->set->out, &error) != CN_OK) fail("%s", error.message);
+  save_checkpoint(r);
+  if (r->set->log) write_file(r->set->log, r->log.data, r->log.length);
+  if (!r->set->quiet) say_epoch(r, &now, best, r->trained_seconds - trained);
+}
+
+static void print_result(const run *r) {
+  text_buffer json = {0};
+  json_integer(&json, "epochs", r->last.epoch);
+  json_integer(&json, "best_epoch", r->kept.epoch);
+  json_real(&json, "train_loss", r->kept.train_loss);
+  json_real(&json, "train_accuracy", r->kept.train_accuracy);
+  json_real(&json, "val_loss", r->kept.val_loss);
+  json_real(&json, "val_accuracy", r->kept.val_accuracy);
+  json_real(&json, "images_per_second",
+            r->trained_seconds > 0 ? (double)r->trained_pictures / r->trained_seconds : 0);
+  json_real(&json, "seconds", seconds_now() - r->started);
+  json_print(&json);
+}
+
+int main(int argc, char **argv) {
+  tool_start(argv);
+  settings set = read_options(argc, argv);
+  run r = {0};
+  start_run(&r, &set);
+  if (!set.quiet) introduce(&r);
+  if (set.resume && is_file(r.checkpoint)) load_checkpoint(&r);
+  else if (set.resume && !set.quiet)
+    say("there is no %s yet: starts from the beginning", r.checkpoint);
+  if (set.resume && set.log) write_file(set.log, r.log.data, r.log.length);
+  while (!is_over(&r)) run_epoch(&r);
+  print_result(&r);
+  end_run(&r);
+  return tool_end();
+}
