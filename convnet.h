@@ -78,9 +78,10 @@
 
    NUMBERS
      Results do not depend on the number of threads: sums are cut by the work and added in a fixed
-     order. They do depend (in the last digits) on the instruction set, which is chosen at run time:
-     AVX-512 (F, VL, BW, DQ), AVX2 with FMA, NEON, or scalar. CONVNET_ISA=scalar|avx2|avx512|neon in
-     the environment caps the choice; cn_isa_name() tells it.
+     order. They do depend (in the last digits) on the compiler, which may or may not contract
+     a * b + c, and on the instruction set, which is chosen at run time: AVX-512 (F, VL, BW, DQ),
+     AVX2 with FMA, NEON, or scalar. CONVNET_ISA=scalar|avx2|avx512|neon in the environment caps the
+     choice; cn_isa_name() tells it.
      Bounds that the tests assert against a double-precision reference, for inputs of unit scale;
      |got - true| <= bound * (sum of |terms| + 1e-30), see tests/test_kernels.c:
        convolution, dense, all passes   direct 2e-6,  CN_MATH_EXACT 4e-6,  CN_MATH_FAST 2e-5
@@ -93,6 +94,7 @@
      CONVNET_NO_SIMD          scalar kernels only
      CONVNET_NO_AVX512        no AVX-512 kernels (older assemblers)
      CONVNET_NO_FILES         leaves layer 4 out (no stdio)
+     CONVNET_FILE             what this file is called, if not "convnet.h": it includes itself
      CN_MALLOC(n) CN_FREE(p)  both or none; default malloc and free
      CN_ASSERT(x)             preconditions of kernels; default assert, so NDEBUG turns it off
 */
@@ -701,6 +703,10 @@ CN_API const char *cn_safetensors_note(const cn_safetensors *file, const char *k
 #define CN_ASSERT(x) assert(x)
 #endif
 
+#ifndef CONVNET_FILE
+#define CONVNET_FILE "convnet.h"
+#endif
+
 #define CN_ALIGNMENT_ 64 /* bytes: a cache line and the widest vector */
 #define CN_ALIGN_FLOATS_ 16
 
@@ -1044,6 +1050,49 @@ typedef struct cn_kernels_ {
     CN_EACH_ROW_##R##_(CN_STORE##V##_)                                                             \
   }
 
+/* One row of c over some neighbouring panels: a single row of a tile has too few sums to hide the
+   latency of a multiply-add. Each sum is taken in the same order as in a tile. */
+#define CN_WIDE_LOAD_(i, j, p)                                                                     \
+  ((i) == panels - 1 && (j) == CN_TILE_VECTORS_ - 1                                                \
+       ? cn_vload_first_((p) + (i)*CN_PANEL_ + (j)*CN_LANES_, last)                                \
+       : cn_vload_((p) + (i)*CN_PANEL_ + (j)*CN_LANES_))
+#define CN_WIDE_DECLARE_(i, j)                                                                     \
+  cn_vf_ c##i##_##j = t->bias ? CN_WIDE_LOAD_(i, j, t->bias) : cn_vzero_();
+#define CN_WIDE_MULTIPLY_(i, j)                                                                    \
+  c##i##_##j = cn_vfma_(x, cn_vload_(b + (i)*panel_floats + (j)*CN_LANES_), c##i##_##j);
+#define CN_WIDE_STORE_(i, j)                                                                       \
+  if ((i) == panels - 1 && (j) == CN_TILE_VECTORS_ - 1)                                            \
+    cn_vstore_first_(c + (i)*CN_PANEL_ + (j)*CN_LANES_, c##i##_##j, last);                         \
+  else                                                                                             \
+    cn_vstore_(c + (i)*CN_PANEL_ + (j)*CN_LANES_, c##i##_##j);
+#define CN_WIDE_DECLARE_PANEL_(i) CN_EACH_PANEL_VECTOR_(CN_WIDE_DECLARE_, i)
+#define CN_WIDE_MULTIPLY_PANEL_(i) CN_EACH_PANEL_VECTOR_(CN_WIDE_MULTIPLY_, i)
+#define CN_WIDE_RECTIFY_PANEL_(i) CN_EACH_PANEL_VECTOR_(CN_RECTIFY_, i)
+#define CN_WIDE_STORE_PANEL_(i) CN_EACH_PANEL_VECTOR_(CN_WIDE_STORE_, i)
+
+#define CN_PRODUCT_WIDE_(P)                                                                        \
+  static void CN_NAME_(cn_product_wide_##P##_)(const cn_product_ *t, const float *a,               \
+                                               const float *packed, float *c) {                    \
+    const ptrdiff_t panel_floats = (ptrdiff_t)t->packed_depth * CN_PANEL_;                         \
+    const cn_vm_ last = cn_vfirst_(t->last_lanes);                                                 \
+    enum { panels = P };                                                                           \
+    int segment, k;                                                                                \
+    CN_EACH_ROW_##P##_(CN_WIDE_DECLARE_PANEL_)                                                     \
+    for (segment = 0; segment < t->segment_count; segment++) {                                     \
+      const float *from = a + t->segments[segment].a;                                              \
+      const float *b = packed + t->segments[segment].b * CN_PANEL_;                                \
+      for (k = 0; k < t->depth; k++, b += CN_PANEL_) {                                             \
+        const cn_vf_ x = cn_vset_(from[k]);                                                        \
+        CN_EACH_ROW_##P##_(CN_WIDE_MULTIPLY_PANEL_)                                                \
+      }                                                                                            \
+    }                                                                                              \
+    if (t->relu) {                                                                                 \
+      const cn_vf_ zero = cn_vzero_();                                                             \
+      CN_EACH_ROW_##P##_(CN_WIDE_RECTIFY_PANEL_)                                                   \
+    }                                                                                              \
+    CN_EACH_ROW_##P##_(CN_WIDE_STORE_PANEL_)                                                       \
+  }
+
 /* c[rows][columns] (+)= sum over segments and depth of a[k][row] * b[k][columns], b as it lies. */
 #define CN_OUTER_ROW1_(i)                                                                          \
   {                                                                                                \
@@ -1083,11 +1132,11 @@ typedef struct cn_kernels_ {
   }
 
 #define CN_PASS_ 0
-#include __FILE__
+#include CONVNET_FILE
 #undef CN_PASS_
 #ifdef CN_ARM_
 #define CN_PASS_ 1
-#include __FILE__
+#include CONVNET_FILE
 #undef CN_PASS_
 #endif
 #ifdef CN_X86_
@@ -1098,7 +1147,7 @@ typedef struct cn_kernels_ {
 #pragma GCC target("avx2,fma")
 #endif
 #define CN_PASS_ 2
-#include __FILE__
+#include CONVNET_FILE
 #undef CN_PASS_
 #ifdef __clang__
 #pragma clang attribute pop
@@ -1116,7 +1165,7 @@ typedef struct cn_kernels_ {
 #pragma GCC target("avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")
 #endif
 #define CN_PASS_ 3
-#include __FILE__
+#include CONVNET_FILE
 #undef CN_PASS_
 #ifdef __clang__
 #pragma clang attribute pop
@@ -6049,7 +6098,7 @@ CN_API cn_status cn_trainer_load(cn_trainer *trainer, const char *path, cn_error
 #elif CN_PASS_ == 1 /* NEON on AArch64 */
 #define CN_NAME_(name) name##neon_
 #define CN_LANES_ 4
-#define CN_TILE_ROWS_ 7 /* 7 x 3 accumulators keep four multiply-add pipes busy; gcc spills at 8 x 3 */
+#define CN_TILE_ROWS_ 7 /* 7 x 3 sums keep four multiply-add pipes busy; gcc spills at 8 x 3 */
 #define CN_TILE_VECTORS_ 3
 #define cn_vf_ float32x4_t
 #define cn_vm_ int
@@ -6140,7 +6189,7 @@ static inline void CN_NAME_(cn_store_bytes_)(uint8_t *p, __m256 v, int n) {
   if (n < 8) memcpy(p, bytes, (size_t)n);
 }
 #elif CN_PASS_ == 1
-/* Part by part and in registers: an array of lanes would make compilers move accumulators to memory. */
+/* In registers: an array of lanes would make compilers move accumulators to memory. */
 static inline float32x4_t CN_NAME_(cn_load_first_)(const float *p, int n) {
   float32x4_t v = vdupq_n_f32(0.0f);
   if (n == 4) return vld1q_f32(p);
@@ -6264,25 +6313,63 @@ static inline int CN_NAME_(cn_vectors_of_)(int columns) {
   return vectors < CN_TILE_VECTORS_ ? vectors : CN_TILE_VECTORS_;
 }
 
+#if CN_TILE_VECTORS_ == 3
+#define CN_EACH_PANEL_VECTOR_ CN_EACH_COLUMN_3_
+#else
+#define CN_EACH_PANEL_VECTOR_ CN_EACH_COLUMN_2_
+#endif
+#define CN_WIDE_ROWS_ 2   /* up to this many rows are done one by one over several panels */
+#define CN_WIDE_PANELS_ 5 /* at most */
+CN_PRODUCT_WIDE_(2)
+CN_PRODUCT_WIDE_(3)
+CN_PRODUCT_WIDE_(4)
+CN_PRODUCT_WIDE_(5)
+
+typedef void (*CN_NAME_(cn_product_function_))(const cn_product_ *, const float *, const float *,
+                                               float *);
+
+/* Few rows over the panels from `column` on. Returns the panels done, 0 when a tile is as good. */
+static int CN_NAME_(cn_product_few_rows_)(const cn_product_ *product, int column,
+                                          const float *packed) {
+  static const CN_NAME_(cn_product_function_) wide[CN_WIDE_PANELS_ - 1] = {
+      CN_NAME_(cn_product_wide_2_), CN_NAME_(cn_product_wide_3_), CN_NAME_(cn_product_wide_4_),
+      CN_NAME_(cn_product_wide_5_)};
+  const int left = product->columns - column, vectors = (left + CN_LANES_ - 1) / CN_LANES_;
+  int panels = vectors / CN_TILE_VECTORS_, row; /* whole ones */
+  cn_product_ tile = *product;
+  if (panels > CN_WIDE_PANELS_) panels = CN_WIDE_PANELS_;
+  if (product->rows > CN_WIDE_ROWS_ || panels < 2) return 0;
+  tile.bias = product->bias ? product->bias + column : NULL;
+  tile.last_lanes =
+      CN_NAME_(cn_lanes_left_)(left - (panels - 1) * CN_PANEL_, CN_TILE_VECTORS_ - 1);
+  for (row = 0; row < product->rows; row++)
+    wide[panels - 2](&tile, product->a + row * product->a_stride, packed,
+                     product->c + row * product->c_stride + column);
+  return panels;
+}
+
 /* c[rows][columns] = a * packed + bias over all panels of the packed matrix. */
 static void CN_NAME_(cn_product_)(const cn_product_ *product) {
-  typedef void (*tile_function)(const cn_product_ *, const float *, const float *, float *);
-  static const tile_function tiles[CN_TILE_ROWS_][3] = {CN_TILE_TABLE_14_(product)};
+  static const CN_NAME_(cn_product_function_) tiles[CN_TILE_ROWS_][3] = {
+      CN_TILE_TABLE_14_(product)};
   cn_product_ tile = *product;
   const float *packed = product->packed;
-  int column;
-  for (column = 0; column < product->columns; column += CN_PANEL_) {
+  int column = 0;
+  while (column < product->columns) {
     const int vectors = CN_NAME_(cn_vectors_of_)(product->columns - column);
+    const int panels = CN_NAME_(cn_product_few_rows_)(product, column, packed);
     int row = 0;
     tile.last_lanes = CN_NAME_(cn_lanes_left_)(product->columns - column, vectors - 1);
     tile.bias = product->bias ? product->bias + column : NULL;
-    while (row < product->rows) {
-      int rows = CN_NAME_(cn_next_rows_)(product->rows - row);
+    while (row < product->rows && panels == 0) {
+      const int rows = CN_NAME_(cn_next_rows_)(product->rows - row);
       tiles[rows - 1][vectors - 1](&tile, product->a + row * product->a_stride, packed,
                                    product->c + row * product->c_stride + column);
       row += rows;
     }
-    packed += (size_t)product->packed_depth * (size_t)(vectors * CN_LANES_);
+    packed += (ptrdiff_t)product->packed_depth *
+              (panels ? panels * CN_PANEL_ : vectors * CN_LANES_);
+    column += panels ? panels * CN_PANEL_ : CN_PANEL_;
   }
 }
 
@@ -7063,6 +7150,9 @@ static const cn_kernels_ CN_NAME_(cn_kernels_) = {CN_LANES_,
 #undef cn_vsub_
 #undef cn_vzero_
 #undef CN_EACH_VECTOR_
+#undef CN_EACH_PANEL_VECTOR_
+#undef CN_WIDE_ROWS_
+#undef CN_WIDE_PANELS_
 #undef CN_FEW_ADD_
 #undef CN_FEW_DECLARE_
 #undef CN_FEW_STORE_

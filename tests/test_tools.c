@@ -226,7 +226,8 @@ static int teardown(void **state) {
 }
 
 /* The recipe most tests train with; short, and with everything random switched on. */
-#define RECIPE "--data small:train --val small:test --arch tiny.net --batch 32 --lr 0.01 "
+#define RECIPE \
+  "--data small:train --val small:test --arch tiny.net --batch 32 --lr 0.01 --schedule constant "
 #define WARPS "--rotate 10 --zoom 0.1 --shift 1 --elastic 0.5 "
 
 /* ---- usage ----------------------------------------------------------------------------------- */
@@ -412,7 +413,7 @@ static void test_not_finite(void **state) {
   write_words("line.net", "input 12x12x1\ndense 4\nsoftmax\n");
   const char *recipe =
       "$train --data small:train --arch line.net --optimizer sgd --momentum 0 --batch 32 "
-      "--quiet --epochs 9 --out nan.safetensors --lr %s";
+      "--quiet --epochs 9 --schedule constant --out nan.safetensors --lr %s";
   assert_refused(shell(recipe, "100 --l2 0.05"), 1, "step", "learning rate 100");
   assert_contains(err_text, "nan.safetensors.checkpoint (epoch 3)");
   assert_ran(shell("$evaluate --model nan.safetensors --data small:test --quiet"));

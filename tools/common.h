@@ -49,6 +49,13 @@
 #define TOOL_NORETURN
 #endif
 
+/* An OpenMP directive; a compiler without OpenMP does not see it, and so cannot warn of it. */
+#ifdef _OPENMP
+#define TOOL_PARALLEL(directive) _Pragma(directive)
+#else
+#define TOOL_PARALLEL(directive)
+#endif
+
 /* ---- messages -------------------------------------------------------------------------------- */
 
 /* The progress bar owns the terminal's last line while it is up; messages wipe it first. */
@@ -1105,7 +1112,7 @@ static inline void dataset_fit_idx(dataset *data, const preprocess *pre, int res
   size_t size = preprocess_size(pre), pixels = (size_t)pre->height * (size_t)pre->width;
   size_t from = (size_t)data->height * (size_t)data->width;
   uint8_t *fitted = allocate((size_t)data->count, size);
-#pragma omp parallel for schedule(static)
+  TOOL_PARALLEL("omp parallel for schedule(static)")
   for (int i = 0; i < data->count; i++) {
     uint8_t *to = fitted + (size_t)i * size;
     uint8_t *grey = allocate(pixels, 1);
@@ -1152,14 +1159,14 @@ static inline void dataset_read_pictures(dataset *data, const preprocess *pre, i
   if ((size_t)data->count <= DATASET_CACHE_BYTES / size)
     data->pixels = allocate((size_t)data->count, size);
   progress bar = progress_start(quiet);
-#pragma omp parallel
+  TOOL_PARALLEL("omp parallel")
   {
     uint8_t *scratch = allocate(size, 1);
-#pragma omp for schedule(dynamic, 8)
+    TOOL_PARALLEL("omp for schedule(dynamic, 8)")
     for (int i = 0; i < data->count; i++) {
       uint8_t *to = data->pixels ? data->pixels + (size_t)i * size : scratch;
       const char *reason = picture_fit(data->paths[i], pre, to);
-#pragma omp critical(dataset_progress)
+      TOOL_PARALLEL("omp critical(dataset_progress)")
       {
         if (reason) {
           reasons[i] = copy_text(reason);
@@ -1202,10 +1209,10 @@ static inline const uint8_t *dataset_bytes(const dataset *data, int index, const
 static inline void dataset_inputs(const dataset *data, const int *indices, int first, int count,
                                   const preprocess *pre, float *inputs) {
   size_t size = preprocess_size(pre);
-#pragma omp parallel
+  TOOL_PARALLEL("omp parallel")
   {
     uint8_t *scratch = data->pixels ? NULL : allocate(size, 1);
-#pragma omp for schedule(static)
+    TOOL_PARALLEL("omp for schedule(static)")
     for (int i = 0; i < count; i++) {
       int index = indices ? indices[first + i] : first + i;
       preprocess_bytes(pre, dataset_bytes(data, index, pre, scratch), inputs + (size_t)i * size);
