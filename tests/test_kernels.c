@@ -1960,6 +1960,23 @@ static void test_dropout(void **state) {
   end_test();
 }
 
+/* Rate 0 drops nothing at all, not even one in 2^16. */
+static void test_dropout_nothing(void **state) {
+  begin_test(state, 42);
+  for (int i = 0; i < isa_count; i++) {
+    enum { N = 1000000 };
+    const int mark = live_count;
+    ptrdiff_t kept = 0;
+    cn_isa_limit(isas[i]);
+    describe("dropout 0");
+    const uint8_t *is_kept = kept_values(N, 0, 5);
+    for (ptrdiff_t j = 0; j < N; j++) kept += is_kept[j];
+    EXPECT(kept == N, "%td values are dropped", N - kept);
+    release(mark);
+  }
+  end_test();
+}
+
 /* What is dropped is 0, whatever it was. */
 static void test_dropout_not_finite(void **state) {
   begin_test(state, 41);
@@ -3118,6 +3135,7 @@ int main(void) {
       cmocka_unit_test(test_add),
       cmocka_unit_test(test_copy_channels),
       cmocka_unit_test(test_dropout),
+      cmocka_unit_test(test_dropout_nothing),
       cmocka_unit_test(test_dropout_not_finite),
       cmocka_unit_test(test_batchnorm),
       cmocka_unit_test(test_batchnorm_nan),
