@@ -1,6 +1,8 @@
 # The two headers need no building. This builds the programs around them:
 #   make          tools/*.c into bin/, examples/*.c and *.cpp into bin/examples/
-#   make demo     fetches MNIST, trains the network `base` on it and evaluates it
+#   make demo     reads the sample tallies in examples/data/ and writes a report; needs no download
+#   make learn    fetches MNIST, trains the network `base` on it and evaluates it
+#   make model    makes the model in examples/models/ again; make paper replays the paper's experiment
 #   make test     runs every tests/test_*.c and tests/*.sh, ends in "N passed, N failed, N skipped"
 #   make bench    runs every bench/*.c; make bench-peers times other systems beside them
 #   make data     puts MNIST's four IDX files into data/
@@ -66,18 +68,33 @@ cmocka:
 	  >&2; false)
 
 # deps may install what was looked for above, so the work itself is a second make.
+TOOL_PACKAGES = gcc libc6-dev libstb-dev pkg-config
+
 demo:
-	@PACKAGES="gcc libc6-dev libstb-dev pkg-config" .ci/deps
+	@PACKAGES="$(TOOL_PACKAGES)" .ci/deps
+	@$(MAKE) --no-print-directory bin/tally-read
+	@for form in c1-2019 mexico-2015; do \
+	  echo; echo "Reading the sample tallies of the form $$form:"; mkdir -p build/demo; \
+	  bin/tally-read --template $$form --out build/demo/$$form examples/data/$$form || exit 1; done
+	@echo; echo "Done. Look at the reports in a browser:"; \
+	echo "  build/demo/c1-2019/report.html"; echo "  build/demo/mexico-2015/report.html"
+
+learn:
+	@PACKAGES="$(TOOL_PACKAGES)" .ci/deps
 	@$(MAKE) --no-print-directory data bin/tally-train bin/tally-evaluate
-	@mkdir -p build/demo
+	@mkdir -p build/learn
 	@echo; echo "Training the network 'base' on 54,000 handwritten digits, three passes:"
-	bin/tally-train --data data:train --val 0.1 --arch base --epochs 3 --batch 200 \
-	  --optimizer adam --lr 0.001 --seed 1 --out build/demo/base.safetensors
+	bin/tally-train --data data:train --val 0.1 --arch base --epochs 3 --out build/learn/base.safetensors
 	@echo; echo "Reading 10,000 digits it has never seen:"
-	bin/tally-evaluate --model build/demo/base.safetensors --data data:test --out build/demo
-	@echo; echo "Done. The network is build/demo/base.safetensors; beside it lie the confusion matrix,"; \
+	bin/tally-evaluate --model build/learn/base.safetensors --data data:test --out build/learn
+	@echo; echo "Done. The network is build/learn/base.safetensors; beside it lie the confusion matrix,"; \
 	echo "every prediction, and a picture of the worst mistakes. Train for 15 epochs to see it get better:"; \
 	echo "  bin/tally-train --data data:train --arch base --epochs 15 --out base.safetensors"
+
+model paper:
+	@PACKAGES="$(TOOL_PACKAGES)" .ci/deps
+	@$(MAKE) --no-print-directory data all
+	@$(if $(filter model,$@),examples/models/make-model.sh,examples/paper.sh)
 
 test: deps
 	@$(MAKE) --no-print-directory run-tests
@@ -97,8 +114,11 @@ data:
 deps:
 	@.ci/deps
 
+SHARE = $(DESTDIR)$(PREFIX)/share/tally
 install: $(TOOLS)
-	install -d $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(PREFIX)/bin
+	install -d $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(PREFIX)/bin $(SHARE)/models $(SHARE)/templates
+	install -m 644 examples/models/tally.safetensors $(SHARE)/models
+	install -m 644 examples/templates/*.form $(SHARE)/templates
 	install -m 644 convnet.h tally.h $(DESTDIR)$(PREFIX)/include
 	install -m 755 $(TOOLS) $(DESTDIR)$(PREFIX)/bin
 
@@ -106,4 +126,4 @@ clean:
 	rm -rf bin build
 
 -include $(wildcard build/*.d build/*/*.d)
-.PHONY: all found stb cmocka demo test run-tests bench bench-peers data deps install clean
+.PHONY: all found stb cmocka demo learn model paper test run-tests bench bench-peers data deps install clean

@@ -489,11 +489,11 @@ static void add_refuses(void **state) {
   bad = conv, bad.input_count = CN_MAX_INPUTS + 1;
   assert_add_fails(net, &bad, "early");
   bad = conv, strcpy(bad.name, "a b");
-  assert_add_fails(net, &bad, "a b");
+  assert_add_fails(net, &bad, "name");
   bad = conv, memset(bad.name, 'x', sizeof bad.name); /* no final 0 */
   assert_add_fails(net, &bad, "");
   bad = conv, bad.op = (cn_op)99;
-  assert_add_fails(net, &bad, "early");
+  assert_add_fails(net, &bad, "99");
   bad = cn_node_defaults(CN_OP_DROPOUT), bad.rate = 1;
   assert_add_fails(net, &bad, "dropout1");
   bad = cn_node_defaults(CN_OP_BATCHNORM), bad.eps = -1;
@@ -670,7 +670,7 @@ static void check_gradients(bench *b, const cn_trainer *trainer, const float *cl
       want[n] = reference_derivative(&b->truth, i, k, &b->batch, class_weights);
     }
     /* The gradient of a bias in front of batch norm is 0: there only rounding is to be seen. */
-    assert_close(p.name, got, want, n, bound, 0.01);
+    assert_close(p.name, got, want, n, bound, 0.1);
     free(got);
     free(want);
   }
@@ -690,8 +690,9 @@ static void check_network(cn_network *net, const cn_training_options *options, d
   assert_memory_equal(before, after, count * sizeof(float));
   assert_near("loss", metrics.loss, reference_loss(&b.truth, &b.batch, options->class_weights),
               1e-6);
-  /* Where every instruction is slow, as in an emulator, a few values have to do. */
-  size_t samples = getenv("CONVNET_TEST_QUICK") ? 3 : 24;
+  /* TEST_BUDGET is a percentage, for emulators and memory checkers, as in test_kernels. */
+  const char *budget = getenv("TEST_BUDGET");
+  size_t samples = 2 + (size_t)(budget ? atoi(budget) : 100) * 22 / 100;
   check_gradients(&b, trainer, options->class_weights, samples, bound);
   free(before);
   free(after);
@@ -739,7 +740,7 @@ static const struct {
     {"batch norm", "input 7x7x2\nconv 4 3x3 bias=no\nbatchnorm\nrelu\nconv 5 3x3\nbatchnorm "
                    "eps=0.01\ntanh\ndense 3\n"
                    "softmax"},
-    {"batch norm first and last", "input 5x4x3\nbatchnorm\nconv 3 3x3\nbatchnorm"},
+    {"batch norm first and last", "input 5x4x3\nbatchnorm\nconv 3 3x3\ntanh\nbatchnorm"},
     {"residual",
      "input 8x8x4\na: conv 6 3x3 pad=1\nb: relu\nc: conv 6 3x3 pad=1\nd: batchnorm\ne: relu\n"
      "f: conv 6 3x3 pad=1\ng: add from=f,b\nh: relu\ni: add from=h,b,h\nglobalmean\ndense "
@@ -773,7 +774,7 @@ static const struct {
 static void gradients_of(void **state) {
   int index = *(const int *)*state;
   cn_training_options options = cn_training_defaults();
-  check_network(must_parse(gradient_cases[index].text), &options, 5e-6);
+  check_network(must_parse(gradient_cases[index].text), &options, 2e-5);
 }
 
 static void gradients_of_every_kind(void **state) {
@@ -782,7 +783,7 @@ static void gradients_of_every_kind(void **state) {
   strcpy(text, every_kind);
   memcpy(strstr(text, "dropout 0.25"), "dropout 0   ", 12); /* the interpreter knows no masks */
   cn_training_options options = cn_training_defaults();
-  check_network(must_parse(text), &options, 5e-6);
+  check_network(must_parse(text), &options, 2e-5);
 }
 
 static void gradients_by_math(void **state) {
@@ -799,7 +800,7 @@ static void gradients_with_class_weights(void **state) {
   static const float weights[4] = {0.5f, 2, 0, 1.25f};
   cn_training_options options = cn_training_defaults();
   options.class_weights = weights;
-  check_network(must_parse(gradient_cases[0].text), &options, 5e-6);
+  check_network(must_parse(gradient_cases[0].text), &options, 2e-5);
 }
 
 static void gradients_with_frozen_batchnorm(void **state) {
@@ -809,7 +810,7 @@ static void gradients_with_frozen_batchnorm(void **state) {
                  "dense 3\nsoftmax");
   assert_int_equal(cn_network_freeze_named(net, "b"), 1);
   cn_training_options options = cn_training_defaults();
-  check_network(net, &options, 5e-6);
+  check_network(net, &options, 2e-5);
 }
 
 /* Loss and gradients with a mask that the fixed seed repeats: derivative along a random direction.

@@ -1,0 +1,813 @@
+/* test_read.c - tally-extract and tally-read from outside, as a user runs them, on forms that
+   tally-synth draws and with a small network trained on their cells.
+
+   Build:  cc -O2 -fopenmp -I. -Itools tests/test_read.c -o build/tests/test_read -lcmocka -lm
+   Run:    build/tests/test_read    in the repository's root, after make; BIN=folder of programs
+
+   Everything is made in a temporary folder. The test of real forms takes them from the folder
+   TALLY_FORMS and is skipped where there is none. */
+#define main read_main
+#include "../tools/tally-read.c"
+#undef main
+#include "support.h"
+
+#include <sys/wait.h>
+
+/* ---- running programs ------------------------------------------------------------------------ */
+
+static char home[PATH_MAX], here[PATH_MAX];
+static char *out_text, *err_text; /* of the last command */
+
+static char *contents(const char *name, size_t *size) {
+  char *path = join_path(home, name);
+  char *all = is_file(path) ? read_file(path, size) : NULL;
+  free(path);
+  return all;
+}
+
+static void write_home(const char *name, const void *bytes, size_t count) {
+  char *path = join_path(home, name);
+  FILE *file = fopen(path, "wb");
+  assert_non_null(file);
+  assert_int_equal(fwrite(bytes, 1, count, file), count);
+  assert_int_equal(fclose(file), 0);
+  free(path);
+}
+
+static void write_words(const char *name, const char *words) {
+  write_home(name, words, strlen(words));
+}
+
+/* Runs a shell command in the temporary folder; $synth, $extract, $train and $read are the
+   programs, $c1 the template. Returns its exit code; out_text and err_text are what it printed. */
+TOOL_PRINTF(1, 2) static int shell(const char *format, ...) {
+  char command[4096];
+  va_list arguments;
+  va_start(arguments, format);
+  vsnprintf(command, sizeof command, format, arguments);
+  va_end(arguments);
+  write_words("command", command);
+  text_buffer line = {0};
+  text_add(&line, "cd '%s' && sh ./command >out 2>err", home);
+  int status = system(line.data);
+  size_t size;
+  free(line.data);
+  free(out_text);
+  free(err_text);
+  out_text = contents("out", &size);
+  err_text = contents("err", &size);
+  assert_true(WIFEXITED(status));
+  return WEXITSTATUS(status);
+}
+
+static void assert_ran(int code) {
+  if (code != 0) fail_msg("exit code %d: %s%s", code, err_text, out_text);
+}
+
+static void assert_refused(int code, int expected, const char *part, const char *other) {
+  if (code != expected)
+    fail_msg("exit code %d instead of %d: %s%s", code, expected, err_text, out_text);
+  assert_contains(err_text, part);
+  assert_contains(err_text, other);
+}
+
+static void assert_same_files(const char *a, const char *b) {
+  size_t a_size = 0, b_size = 0;
+  char *a_bytes = contents(a, &a_size), *b_bytes = contents(b, &b_size);
+  if (!a_bytes || !b_bytes) fail_msg("%s is missing", a_bytes ? b : a);
+  if (a_size != b_size || memcmp(a_bytes, b_bytes, a_size)) fail_msg("%s and %s differ", a, b);
+  free(a_bytes);
+  free(b_bytes);
+}
+
+static void assert_same_outputs(const char *a, const char *b) {
+  static const char *const names[] = {"counts.csv", "tallies.csv", "totals.csv", "report.html"};
+  for (int i = 0; i < 4; i++) {
+    char *x = join_path(a, names[i]), *y = join_path(b, names[i]);
+    assert_same_files(x, y);
+    free(x);
+    free(y);
+  }
+}
+
+/* A figure of the JSON object on the last line of stdout. */
+static double result(const char *key) {
+  char quoted[64];
+  char *last = out_text, *end;
+  for (char *c = out_text; *c; c++)
+    if (*c == '\n' && c[1]) last = c + 1;
+  snprintf(quoted, sizeof quoted, "\"%s\": ", key);
+  char *at = strstr(last, quoted);
+  if (*last != '{' || !at) fail_msg("there is no %s in \"%s\"", key, last);
+  at += strlen(quoted);
+  double value = strtod(at, &end);
+  assert_true(end != at);
+  return value;
+}
+
+/* ---- looking into tables --------------------------------------------------------------------- */
+
+static int rows_of(const char *name) {
+  char *path = join_path(home, name);
+  csv table = csv_open(path);
+  int rows = 0;
+  while (csv_row(&table)) rows++;
+  csv_close(&table);
+  free(path);
+  return rows;
+}
+
+/* A value of the first row in which column a has the value x and, unless b is NULL, b has y; a
+   copy. */
+static char *lookup(const char *name, const char *a, const char *x, const char *b, const char *y,
+                    const char *wanted) {
+  char *path = join_path(home, name), *found = NULL;
+  csv table = csv_open(path);
+  int a_column = csv_column(&table, a), b_column = b ? csv_column(&table, b) : -1;
+  int column = csv_column(&table, wanted);
+  while (!found && csv_row(&table))
+    if (!strcmp(table.fields[a_column], x) && (!b || !strcmp(table.fields[b_column], y)))
+      found = copy_text(table.fields[column]);
+  csv_close(&table);
+  free(path);
+  if (!found) fail_msg("%s has no row with %s = %s", name, a, x);
+  return found;
+}
+
+static void assert_value(const char *name, const char *a, const char *x, const char *b,
+                         const char *y, const char *wanted, const char *value) {
+  char *found = lookup(name, a, x, b, y, wanted);
+  if (strcmp(found, value))
+    fail_msg("%s: %s of %s %s is %s, not %s", name, wanted, x, b ? y : "", found, value);
+  free(found);
+}
+
+static void assert_columns(const char *name, const char *header) {
+  size_t size;
+  char *all = contents(name, &size);
+  assert_non_null(all);
+  if (strncmp(all, header, strlen(header))) fail_msg("%s does not start with %s", name, header);
+  free(all);
+}
+
+/* ---- data ------------------------------------------------------------------------------------ */
+
+#define TRAINED 60 /* forms that the network learns from */
+#define READ 10    /* forms that it reads */
+
+static const char network[] =
+    "input 28x28x1\nconv 8 3x3 pad=1\nrelu\nmaxpool 2x2\nconv 16 3x3 pad=1\n"
+    "relu\nmaxpool 2x2\ndense 48\nrelu\ndense %d\nsoftmax\n";
+
+static void set_program(const char *variable, const char *name) {
+  const char *bin = getenv("BIN");
+  text_buffer path = {0};
+  if (bin && *bin == '/') text_add(&path, "%s/%s", bin, name);
+  else text_add(&path, "%s/%s/%s", here, bin ? bin : "bin", name);
+  setenv(variable, path.data, 1);
+  free(path.data);
+}
+
+/* A network that was not trained, with these class names (one a line) or none. */
+static void make_model(const char *name, int classes, const char *names, const char *temperature) {
+  char text[sizeof network + 16];
+  cn_error error;
+  snprintf(text, sizeof text, network, classes);
+  cn_network *net = must_parse(text);
+  if (names) set_note(net, "classes", names);
+  if (temperature) set_note(net, "temperature", temperature);
+  char *path = join_path(home, name);
+  if (cn_save(net, path, &error) != CN_OK) fail_msg("%s", error.message);
+  cn_network_free(net);
+  free(path);
+}
+
+/* A picture of one grey level. */
+static void write_picture_file(const char *name, int width, int height, uint8_t grey) {
+  uint8_t *pixels = allocate((size_t)width * (size_t)height, 3);
+  memset(pixels, grey, (size_t)width * (size_t)height * 3);
+  char *path = join_path(home, name);
+  assert_true(stbi_write_png(path, width, height, 3, pixels, 0));
+  free(path);
+  free(pixels);
+}
+
+static int setup(void **state) {
+  (void)state;
+  const char *base = getenv("TMPDIR");
+  if (!getcwd(here, sizeof here)) return -1;
+  snprintf(home, sizeof home, "%s/tally-read-XXXXXX", base ? base : "/tmp");
+  if (!mkdtemp(home)) return -1;
+  set_program("synth", "tally-synth");
+  set_program("extract", "tally-extract");
+  set_program("train", "tally-train");
+  set_program("read", "tally-read");
+  char *c1 = join_path(here, "examples/templates/c1-2019.form");
+  setenv("c1", c1, 1);
+  free(c1);
+  char text[sizeof network + 16];
+  snprintf(text, sizeof text, network, 10);
+  write_words("tiny.net", text);
+  assert_ran(
+      shell("$synth --template $c1 --clean --count %d --seed 1 --out learn --quiet", TRAINED));
+  assert_ran(
+      shell("$synth --template $c1 --clean --count %d --seed 2 --mismatch 0.3 --out scans --quiet",
+            READ));
+  assert_ran(
+      shell("$extract --template $c1 --out cells --labels learn/cells.csv --split 80,10,10 --check "
+            "--quiet learn"));
+  assert_ran(
+      shell("$train --data cells/labelled.csv --arch tiny.net --epochs 12 --batch 16 --lr 0.003 "
+            "--optimizer adam --seed 1 --quiet --out model.safetensors"));
+  assert_ran(shell("$read --template $c1 --model model.safetensors --out whole --quiet "
+                   "--official scans/truth.csv scans"));
+  return 0;
+}
+
+static int teardown(void **state) {
+  (void)state;
+  text_buffer line = {0};
+  text_add(&line, "rm -rf '%s'", home);
+  int status = system(line.data);
+  free(line.data);
+  free(out_text);
+  free(err_text);
+  return status;
+}
+
+/* The command most tests run. */
+#define READ_C1 "$read --template $c1 --model model.safetensors --quiet "
+
+/* ---- usage ----------------------------------------------------------------------------------- */
+
+static void test_usage(void **state) {
+  (void)state;
+  assert_ran(shell("$read --help"));
+  assert_contains(out_text, "examples:");
+  assert_ran(shell("$extract --help"));
+  assert_contains(out_text, "examples:");
+  assert_refused(shell("$read --out x scans"), 2, "--template is missing", "usage:");
+  assert_refused(shell("$read --template $c1 scans"), 2, "--out is missing", "usage:");
+  assert_refused(shell("$read --template $c1 --out x"), 2, "no pictures on the command line",
+                 "usage:");
+  assert_refused(shell("$read --template $c1 --out x --wrong scans"), 2, "--wrong", "usage:");
+  assert_refused(shell("$read --template $c1 --out x --risk 2 scans"), 2, "--risk", "outside");
+  assert_refused(shell("$extract --template $c1 scans"), 2, "--out is missing", "usage:");
+  assert_refused(shell("$extract --template $c1 --out x --split 1,2,3 scans"), 2,
+                 "--split needs --labels", "usage:");
+  assert_refused(
+      shell("$extract --template $c1 --out x --labels scans/cells.csv --split 1,2 scans"), 2,
+      "three proportions", "usage:");
+  assert_refused(shell(READ_C1 "--out x %s", "nowhere/"), 0, "", "");
+  assert_int_equal((int)result("read"), 0);
+  assert_ran(shell("mkdir -p nothing"));
+  assert_refused(shell(READ_C1 "--out x nothing"), 1, "no pictures", "");
+}
+
+static void test_template_errors(void **state) {
+  (void)state;
+  write_words("bad.form", "form x\npage 1000 x 1000\nsum a = b + c\n");
+  assert_refused(shell("$read --template bad.form --model model.safetensors --out x scans"), 1,
+                 "bad.form", "line 3, column");
+  assert_refused(shell("$extract --template bad.form --out x scans"), 1, "bad.form",
+                 "line 3, column");
+  assert_refused(shell("$read --template nosuch --model model.safetensors --out x scans"), 1,
+                 "nosuch", "there is no such file");
+}
+
+static void test_natural_order(void **state) {
+  (void)state;
+  assert_true(compare_natural("form2.jpg", "form12.jpg") < 0);
+  assert_true(compare_natural("form12.jpg", "form2.jpg") > 0);
+  assert_true(compare_natural("a007", "a7") != 0);
+  assert_true(compare_natural("a007", "a8") < 0);
+  assert_true(compare_natural("a", "a1") < 0);
+  assert_true(compare_natural("99999999999999999999999", "100000000000000000000000") < 0);
+  assert_int_equal(compare_natural("x10y", "x10y"), 0);
+}
+
+/* ---- tally-extract --------------------------------------------------------------------------- */
+
+static void test_extract(void **state) {
+  (void)state;
+  size_t size;
+  char *png = contents("cells/cells/tally-0001.jpg/valid-2.png", &size);
+  int width, height, channels;
+  assert_non_null(png);
+  assert_true(stbi_info_from_memory((uint8_t *)png, (int)size, &width, &height, &channels));
+  assert_int_equal(width, TALLY_SIDE);
+  assert_int_equal(height, TALLY_SIDE);
+  assert_int_equal(channels, 1);
+  free(png);
+  assert_columns("cells/cells.csv", "tally,field,position,path,state\n");
+  assert_columns("cells/forms.csv", "tally,status,residual_px,reason\n");
+  assert_int_equal(rows_of("cells/cells.csv"), 15 * TRAINED);
+  assert_int_equal(rows_of("cells/forms.csv"), TRAINED);
+  assert_value("cells/forms.csv", "tally", "tally-0003.jpg", NULL, NULL, "status", "registered");
+  assert_ran(shell("test -s cells/check/tally-0001.jpg.jpg"));
+  assert_ran(shell("$extract --template $c1 --out raw --raw --quiet scans/tally-0001.jpg"));
+  assert_int_equal((int)result("forms"), 1);
+  assert_int_equal((int)result("registered"), 1);
+  assert_int_equal((int)result("cells"), 15);
+}
+
+/* Labels follow their cells: the picture named in labelled.csv is that of the label's cell. */
+static void test_extract_labels(void **state) {
+  (void)state;
+  int rows = rows_of("cells/labelled.csv");
+  assert_int_equal(rows, 15 * TRAINED);
+  for (int i = 0; i < 3; i++) {
+    char position[8], path[64];
+    snprintf(position, sizeof position, "%d", i);
+    snprintf(path, sizeof path, "cells/tally-0002.jpg/total-%d.png", i);
+    char *all = join_path(home, "learn/cells.csv"), *label = NULL;
+    csv table = csv_open(all);
+    while (csv_row(&table))
+      if (!strcmp(table.fields[0], "tally-0002.jpg") && !strcmp(table.fields[1], "total") &&
+          !strcmp(table.fields[2], position))
+        label = copy_text(table.fields[3]);
+    assert_non_null(label);
+    assert_value("cells/labelled.csv", "path", path, NULL, NULL, "label",
+                 strcmp(label, "dash") ? label : "cross");
+    csv_close(&table);
+    free(all);
+    free(label);
+  }
+}
+
+/* Every tally is in one part only, and together the parts are everything. */
+static void test_extract_split(void **state) {
+  (void)state;
+  static const char *const parts[] = {"cells/train.csv", "cells/val.csv", "cells/test.csv"};
+  int rows = 0, part_of[TRAINED + 1] = {0};
+  for (int k = 0; k < 3; k++) {
+    char *path = join_path(home, parts[k]);
+    csv table = csv_open(path);
+    int column = csv_column(&table, "tally");
+    while (csv_row(&table)) {
+      int tally = atoi(table.fields[column] + strlen("tally-"));
+      assert_in_range(tally, 1, TRAINED);
+      assert_true(part_of[tally] == 0 || part_of[tally] == k + 1);
+      part_of[tally] = k + 1;
+      rows++;
+    }
+    csv_close(&table);
+    free(path);
+  }
+  assert_int_equal(rows, 15 * TRAINED);
+  assert_ran(
+      shell("$extract --template $c1 --out again --labels learn/cells.csv --split 80,10,10 learn"));
+  assert_contains(out_text,
+                  "48 in train.csv, 6 in val.csv, 6 in test.csv; no tally is in two of them");
+  assert_same_files("again/train.csv", "cells/train.csv");
+}
+
+/* Counts label cells from the right; what stands further left is labelled only if it is empty. */
+static void test_extract_counts(void **state) {
+  (void)state;
+  write_words("typed.csv", "tally,field,value\ntally-0001.jpg,01,345\ntally-0001.jpg,02,7\n"
+                           "tally-0001.jpg,total,\n");
+  assert_ran(shell("$extract --template $c1 --out typed --labels typed.csv scans"));
+  assert_value("typed/labelled.csv", "path", "cells/tally-0001.jpg/01-0.png", NULL, NULL, "label",
+               "3");
+  assert_value("typed/labelled.csv", "path", "cells/tally-0001.jpg/01-2.png", NULL, NULL, "label",
+               "5");
+  assert_value("typed/labelled.csv", "path", "cells/tally-0001.jpg/02-2.png", NULL, NULL, "label",
+               "7");
+  assert_in_range(rows_of("typed/labelled.csv"), 4, 6);
+  write_words("typed.csv", "tally,field,value\ntally-0001.jpg,03,1\n");
+  assert_refused(shell("$extract --template $c1 --out typed --labels typed.csv scans"), 1,
+                 "typed.csv: line 2", "no field \"03\"");
+  write_words("typed.csv", "tally,field,value\ntally-0001.jpg,01,1000\n");
+  assert_refused(shell("$extract --template $c1 --out typed --labels typed.csv scans"), 1,
+                 "typed.csv: line 2", "0 to 999");
+}
+
+/* ---- tally-read ------------------------------------------------------------------------------ */
+
+static void test_read_tables(void **state) {
+  (void)state;
+  assert_columns("whole/counts.csv",
+                 "tally,field,value,probability,quality,status,second_value,second_probability");
+  assert_columns("whole/tallies.csv", "tally,status,quality,residual_px,sums");
+  assert_columns("whole/totals.csv", "field,votes,low,high,share");
+  assert_int_equal(rows_of("whole/counts.csv"), 5 * READ);
+  assert_int_equal(rows_of("whole/tallies.csv"), READ);
+  assert_int_equal(rows_of("whole/totals.csv"), 5);
+  assert_ran(shell(READ_C1 "--out whole --official scans/truth.csv scans"));
+  assert_int_equal((int)result("forms"), READ);
+  assert_int_equal((int)result("read"), READ);
+  assert_true(result("seconds") >= 0);
+}
+
+/* Clean print, a known pen: nearly everything is right, and what is accepted is. */
+static void test_read_accuracy(void **state) {
+  (void)state;
+  assert_ran(shell(READ_C1 "--out whole --official scans/truth.csv scans"));
+  if (result("accuracy") < 0.95) fail_msg("accuracy %.3f", result("accuracy"));
+  if (result("accepted_wrong") > 0)
+    fail_msg("%.3f of the accepted counts are wrong", result("accepted_wrong"));
+}
+
+/* The votes of a field are the sum of its values, inside their interval. */
+static void test_read_totals(void **state) {
+  (void)state;
+  char *path = join_path(home, "whole/counts.csv");
+  csv table = csv_open(path);
+  long votes = 0;
+  while (csv_row(&table))
+    if (!strcmp(table.fields[1], "02") && *table.fields[2]) votes += atol(table.fields[2]);
+  csv_close(&table);
+  free(path);
+  char shown[32];
+  snprintf(shown, sizeof shown, "%ld", votes);
+  assert_value("whole/totals.csv", "field", "02", NULL, NULL, "votes", shown);
+  char *low = lookup("whole/totals.csv", "field", "02", NULL, NULL, "low");
+  char *high = lookup("whole/totals.csv", "field", "02", NULL, NULL, "high");
+  assert_true(atol(low) <= votes && votes <= atol(high));
+  free(low);
+  free(high);
+}
+
+/* A paper that does not add up is reported as written, and flagged. */
+static void test_read_mismatch(void **state) {
+  (void)state;
+  char *path = join_path(home, "scans/truth.csv");
+  csv table = csv_open(path);
+  int seen = 0, adds_up = csv_column(&table, "adds_up");
+  while (csv_row(&table)) {
+    if (strcmp(table.fields[adds_up], "0")) continue;
+    assert_value("whole/tallies.csv", "tally", table.fields[0], NULL, NULL, "status", "review");
+    seen++;
+  }
+  assert_true(seen > 0);
+  csv_close(&table);
+  free(path);
+}
+
+static void test_read_threads(void **state) {
+  (void)state;
+  assert_ran(shell(READ_C1 "--out one --threads 1 --official scans/truth.csv scans"));
+  assert_ran(shell(READ_C1 "--out two --threads 2 --official scans/truth.csv scans"));
+  assert_same_outputs("one", "two");
+  assert_same_outputs("one", "whole");
+}
+
+/* ---- bad pictures ---------------------------------------------------------------------------- */
+
+/* A PNG header that promises width x height. */
+static void write_png_header(const char *name, uint32_t width, uint32_t height) {
+  static const uint8_t start[] = {0x89, 'P', 'N', 'G', 13,  10,  26,  10,
+                                  0,    0,   0,   13,  'I', 'H', 'D', 'R'};
+  uint8_t bytes[64] = {0};
+  memcpy(bytes, start, sizeof start);
+  for (int i = 0; i < 4; i++) {
+    bytes[16 + i] = (uint8_t)(width >> (24 - 8 * i));
+    bytes[20 + i] = (uint8_t)(height >> (24 - 8 * i));
+  }
+  bytes[24] = 8;
+  bytes[25] = 2;
+  write_home(name, bytes, sizeof bytes);
+}
+
+/* A picture of 40 x 40 whose data unpack to far more than it can hold. */
+static void write_png_bomb(const char *name) {
+  size_t plain = (size_t)200 << 20;
+  uint8_t *zeros = allocate(plain, 1);
+  int packed_size;
+  uint8_t *packed = stbi_zlib_compress(zeros, (int)plain, &packed_size, 5);
+  assert_non_null(packed);
+  text_buffer png = {0};
+  char *header;
+  size_t size;
+  write_png_header(name, 40, 40);
+  header = contents(name, &size);
+  text_append(&png, header, 33);
+  uint8_t length[4];
+  for (int i = 0; i < 4; i++) length[i] = (uint8_t)((unsigned)packed_size >> (24 - 8 * i));
+  text_append(&png, (char *)length, 4);
+  text_append(&png, "IDAT", 4);
+  text_append(&png, (char *)packed, (size_t)packed_size);
+  text_append(&png, "\0\0\0\0\0\0\0\0IEND\0\0\0\0", 16);
+  write_home(name, png.data, png.length);
+  free(header);
+  free(png.data);
+  free(packed);
+  free(zeros);
+}
+
+static void test_bad_pictures(void **state) {
+  (void)state;
+  static const char *const bad[][2] = {
+      {"bad/cut.jpg", "cut off"},         {"bad/empty.jpg", "empty"},
+      {"bad/folder.png", "folder"},       {"bad/huge.png", "pixels"},
+      {"bad/text.jpg", ""},               {"bad/blank.png", "anchor"},
+      {"bad/bomb.png", ""},               {"bad/gone.jpg", "No such file"},
+      {"bad/one.png", ""}};
+  size_t size;
+  assert_ran(
+      shell("rm -rf bad && mkdir -p bad/folder.png && cp scans/tally-0001.jpg bad/good.jpg"));
+  char *good = contents("bad/good.jpg", &size);
+  write_home("bad/cut.jpg", good, size * 2 / 3);
+  write_words("bad/empty.jpg", "");
+  write_words("bad/text.jpg", "this is no picture\n");
+  write_png_header("bad/huge.png", 20000, 20000);
+  write_picture_file("bad/blank.png", 900, 1200, 250);
+  write_picture_file("bad/one.png", 1, 1, 0);
+  write_png_bomb("bad/bomb.png");
+  free(good);
+  /* The bomb has to be stopped by the reader, not by luck. */
+  assert_ran(shell("ulimit -v 1500000; " READ_C1 "--threads 1 --out bad-out bad bad/gone.jpg"));
+  assert_int_equal((int)result("forms"), 10);
+  assert_int_equal((int)result("read"), 1);
+  for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+    assert_value("bad-out/tallies.csv", "tally", bad[i][0] + 4, NULL, NULL, "status", "unread");
+    char *reason = lookup("bad-out/tallies.csv", "tally", bad[i][0] + 4, NULL, NULL, "reason");
+    assert_true(*reason != 0);
+    assert_contains(reason, bad[i][1]);
+    free(reason);
+    assert_value("bad-out/counts.csv", "tally", bad[i][0] + 4, "field", "01", "status", "unread");
+    assert_value("bad-out/counts.csv", "tally", bad[i][0] + 4, "field", "01", "value", "");
+  }
+  char *alone =
+      lookup("whole/counts.csv", "tally", "tally-0001.jpg", "field", "total", "probability");
+  assert_value("bad-out/counts.csv", "tally", "good.jpg", "field", "total", "probability", alone);
+  free(alone);
+  assert_ran(shell("$extract --template $c1 --quiet --out bad-cells bad bad/gone.jpg"));
+  assert_int_equal((int)result("registered"), 1);
+  assert_value("bad-cells/forms.csv", "tally", "huge.png", NULL, NULL, "status", "unreadable");
+}
+
+/* Names that would break a CSV file, a page or a shell. */
+static void test_hostile_names(void **state) {
+  (void)state;
+  static const char markup[] = "<img src=x onerror=alert(1)>.jpg", quoted[] = "a,\"b\" & 'c'.jpg";
+  static const char script[] = "<script>x.jpg", broken[] = "two\nlines.jpg";
+  size_t size;
+  assert_ran(shell("rm -rf names && mkdir -p names/deep names/other"));
+  char *good = contents("scans/tally-0001.jpg", &size);
+  const char *const names[] = {markup, quoted, script, broken, "deep/same.jpg", "other/same.jpg"};
+  for (int i = 0; i < 6; i++) {
+    char *path = join_path("names", names[i]);
+    write_home(path, good, i < 2 ? size : 100);
+    free(path);
+  }
+  free(good);
+  assert_ran(shell(READ_C1 "--out named names names/deep names/other"));
+  assert_int_equal((int)result("forms"), 6);
+  assert_value("named/tallies.csv", "tally", broken, NULL, NULL, "status", "unread");
+  assert_value("named/tallies.csv", "tally", "names/deep/same.jpg", NULL, NULL, "status", "unread");
+  assert_value("named/counts.csv", "tally", quoted, "field", "01", "corrected", "0");
+  char *page = contents("named/report.html", &size);
+  assert_null(strstr(page, "<img"));
+  assert_null(strstr(page, "<script>x"));
+  assert_contains(page, "&lt;img src=x onerror=alert(1)&gt;.jpg");
+  assert_contains(page, "two&#10;lines.jpg");
+  free(page);
+  assert_ran(shell("$extract --template $c1 --quiet --out named-cells names"));
+  assert_ran(shell("test -f 'named-cells/cells/%s/01-0.png'", markup));
+}
+
+/* ---- going on after a kill ------------------------------------------------------------------- */
+
+static void assert_goes_on(const char *folder) {
+  assert_ran(shell(READ_C1 "--out %s --official scans/truth.csv scans", folder));
+  assert_same_outputs(folder, "whole");
+}
+
+/* A journal cut anywhere, or damaged, only costs the records behind the damage. */
+static void test_resume_journal(void **state) {
+  (void)state;
+  size_t size;
+  char *records = contents("whole/.work/journal", &size);
+  assert_non_null(records);
+  assert_ran(shell("rm -rf cut && mkdir -p cut/.work"));
+  size_t cuts[] = {0, 5, 28, 29, 40, 500, size / 2, size - 1};
+  for (size_t i = 0; i < sizeof cuts / sizeof *cuts; i++) {
+    write_home("cut/.work/journal", records, cuts[i]);
+    assert_goes_on("cut");
+  }
+  records[size / 3] ^= 1;
+  write_home("cut/.work/journal", records, size);
+  assert_goes_on("cut");
+  memset(records + 29, 255, 4);
+  write_home("cut/.work/journal", records, size);
+  assert_goes_on("cut");
+  free(records);
+  assert_ran(shell("$read --template $c1 --model model.safetensors --out cut scans"));
+  assert_contains(err_text, "10 of 10 pictures were seen before");
+}
+
+/* A real kill, at whatever moment it comes: no table is half there. */
+static void test_resume_kill(void **state) {
+  (void)state;
+  for (int tenths = 1; tenths < 4; tenths++) {
+    assert_ran(shell("rm -rf killed; " READ_C1
+                     "--threads 1 --out killed --official scans/truth.csv scans "
+                     ">/dev/null & sleep 0.%d; kill -9 $! 2>/dev/null; wait 2>/dev/null; "
+                     "for f in counts tallies totals; do test ! -e killed/$f.csv || "
+                     "cmp killed/$f.csv whole/$f.csv || exit 1; done",
+                     tenths));
+    assert_goes_on("killed");
+  }
+}
+
+/* Another model, template, way of feeding cells, or picture: seen again, not mixed. */
+static void test_resume_changed(void **state) {
+  (void)state;
+  make_model("digits.safetensors", 10, NULL, NULL);
+  assert_ran(shell(
+      "rm -rf kept && cp -r whole kept && $read --template $c1 --model digits.safetensors --out "
+      "kept scans"));
+  assert_contains(err_text, "every picture is seen again");
+  assert_ran(shell("$read --template $c1 --model digits.safetensors --out fresh --quiet scans"));
+  assert_same_outputs("kept", "fresh");
+  assert_ran(shell("$read --template $c1 --model digits.safetensors --raw --out kept scans"));
+  assert_contains(err_text, "every picture is seen again");
+  assert_ran(shell(
+      "cp -r scans moved && " READ_C1 "--out moved-out moved && "
+      "cp moved/tally-0002.jpg moved/tally-0001.jpg && "
+      "touch -d '2001-01-01' moved/tally-0001.jpg"));
+  assert_ran(shell("$read --template $c1 --model model.safetensors --out moved-out moved"));
+  assert_contains(err_text, "9 of 10 pictures were seen before");
+  char *twin = lookup("moved-out/counts.csv", "tally", "tally-0002.jpg", "field", "total", "value");
+  assert_value("moved-out/counts.csv", "tally", "tally-0001.jpg", "field", "total", "value", twin);
+  free(twin);
+}
+
+/* ---- corrections ----------------------------------------------------------------------------- */
+
+static void test_corrections(void **state) {
+  (void)state;
+  write_words("corrections.csv",
+              "tally,field,value\ntally-0001.jpg,01,345\ntally-0001.jpg,invalid,\n"
+              "elsewhere.jpg,01,3\n");
+  assert_ran(shell(READ_C1 "--out corrected --corrections corrections.csv scans"));
+  assert_value("corrected/counts.csv", "tally", "tally-0001.jpg", "field", "01", "value", "345");
+  assert_value("corrected/counts.csv", "tally", "tally-0001.jpg", "field", "01", "probability",
+               "1.000000");
+  assert_value("corrected/counts.csv", "tally", "tally-0001.jpg", "field", "01", "status", "ok");
+  assert_value("corrected/counts.csv", "tally", "tally-0001.jpg", "field", "01", "corrected", "1");
+  assert_value("corrected/counts.csv", "tally", "tally-0001.jpg", "field", "invalid", "status",
+               "missing");
+  assert_value("corrected/counts.csv", "tally", "tally-0002.jpg", "field", "01", "corrected", "0");
+  size_t size;
+  char *page = contents("corrected/report.html", &size);
+  assert_contains(page, "[\"tally-0001.jpg\",\"01\",\"345\"]");
+  assert_contains(page, "[\"tally-0001.jpg\",\"invalid\",\"\"]");
+  free(page);
+}
+
+/* A form that nobody could register can be typed in; what was not typed stays unread. */
+static void test_corrections_unread(void **state) {
+  (void)state;
+  write_words("corrections.csv",
+              "tally,field,value\nblank.png,01,12\nblank.png,02,30\nblank.png,valid,42\n");
+  assert_ran(shell("mkdir -p typed-in"));
+  write_picture_file("typed-in/blank.png", 900, 1200, 250);
+  assert_ran(shell(READ_C1 "--out typed-out --corrections corrections.csv typed-in"));
+  assert_int_equal((int)result("read"), 1);
+  assert_value("typed-out/counts.csv", "tally", "blank.png", "field", "valid", "value", "42");
+  assert_value("typed-out/counts.csv", "tally", "blank.png", "field", "total", "status", "unread");
+  assert_value("typed-out/totals.csv", "field", "valid", NULL, NULL, "votes", "42");
+}
+
+static void test_corrections_errors(void **state) {
+  (void)state;
+  write_words("corrections.csv", "tally,field,value\ntally-0001.jpg,03,1\n");
+  assert_refused(shell(READ_C1 "--out x --corrections corrections.csv scans"), 1,
+                 "corrections.csv: line 2", "no field \"03\"");
+  write_words("corrections.csv", "tally,field,value\ntally-0001.jpg,01,1000\n");
+  assert_refused(shell(READ_C1 "--out x --corrections corrections.csv scans"), 1, "line 2",
+                 "3 digits");
+  write_words("corrections.csv", "tally,field,value\ntally-0001.jpg,01,-4\n");
+  assert_refused(shell(READ_C1 "--out x --corrections corrections.csv scans"), 1, "line 2",
+                 "not a count");
+  write_words("corrections.csv", "tally,field\n");
+  assert_refused(shell(READ_C1 "--out x --corrections corrections.csv scans"), 1, "line 1",
+                 "\"value\"");
+}
+
+/* ---- models ---------------------------------------------------------------------------------- */
+
+static void test_models(void **state) {
+  (void)state;
+  make_model("five.safetensors", 5, NULL, NULL);
+  assert_refused(shell("$read --template $c1 --model five.safetensors --out x scans"), 1,
+                 "five.safetensors", "class \"5\" is missing");
+  make_model("odd.safetensors", 11, "0\n1\n2\n3\n4\n5\n6\n7\n8\n9\ncat", NULL);
+  assert_refused(shell("$read --template $c1 --model odd.safetensors --out x scans"), 1,
+                 "odd.safetensors", "class \"cat\" is unknown");
+  make_model("warm.safetensors", 10, NULL, "warm");
+  assert_refused(shell("$read --template $c1 --model warm.safetensors --out x scans"), 1,
+                 "warm.safetensors", "temperature");
+  assert_refused(shell("$read --template $c1 --model nosuch --out x scans"), 1, "nosuch", "");
+  assert_refused(shell("$read --template $c1 --model scans/truth.csv --out x scans"), 1,
+                 "truth.csv", "");
+  make_model("digits.safetensors", 10, NULL, NULL);
+  assert_ran(shell("$read --template $c1 --model digits.safetensors --out ten --quiet scans"));
+  assert_int_equal((int)result("read"), READ);
+}
+
+/* The note temperature does what --temperature does. */
+static void test_temperature(void **state) {
+  (void)state;
+  make_model("plain.safetensors", 10, NULL, NULL);
+  make_model("noted.safetensors", 10, NULL, "2.5");
+  assert_ran(shell(
+      "$read --template $c1 --model plain.safetensors --temperature 2.5 --out t1 --quiet scans"));
+  assert_ran(shell("$read --template $c1 --model noted.safetensors --out t2 --quiet scans"));
+  assert_same_files("t1/counts.csv", "t2/counts.csv");
+  assert_ran(shell("$read --template $c1 --model plain.safetensors --out t3 --quiet scans"));
+  assert_int_equal(shell("cmp -s t1/counts.csv t3/counts.csv"), 1);
+}
+
+/* ---- the page -------------------------------------------------------------------------------- */
+
+static void test_report(void **state) {
+  (void)state;
+  size_t size;
+  char *page = contents("whole/report.html", &size);
+  assert_non_null(page);
+  assert_null(strstr(page, "http:"));
+  assert_null(strstr(page, "https:"));
+  assert_null(strstr(page, " src="));
+  assert_null(strstr(page, "@import"));
+  assert_contains(page, "<!DOCTYPE html>");
+  assert_contains(page, "data:image/jpeg;base64,");
+  assert_contains(page, "Risk against coverage");
+  assert_contains(page, "Read against official");
+  assert_contains(page, "data-t=\"tally-0007.jpg\"");
+  free(page);
+  assert_ran(shell(READ_C1 "--out few --pictures 2 scans"));
+  page = contents("few/report.html", &size);
+  assert_contains(page, "2 forms are shown in full; the other 8");
+  assert_contains(page, "<tr class=\"");
+  assert_null(strstr(page, "Read against official"));
+  free(page);
+}
+
+/* A full disk: said, and nothing half-written is left. */
+static void test_full_disk(void **state) {
+  (void)state;
+  assert_ran(shell("rm -rf full && cp -r whole full && rm full/*.csv full/*.html"));
+  assert_refused(shell("ulimit -f 8; " READ_C1 "--out full scans"), 1, "cannot write",
+                 "report.html");
+  assert_int_equal(shell("ls full | grep -e part -e html"), 1);
+}
+
+/* ---- real forms ------------------------------------------------------------------------------ */
+
+/* labels.csv: form,field,cells,value. Every form is registered; with the model that comes with the
+   programs every count is right, or its form is flagged. */
+static void test_private_forms(void **state) {
+  (void)state;
+  const char *forms = getenv("TALLY_FORMS");
+  text_buffer folder = {0}, model_path = {0};
+  text_add(&folder, "%s%s%s", forms && *forms == '/' ? "" : here, forms && *forms == '/' ? "" : "/",
+           forms ? forms : "../shared/forms/c1-2019");
+  text_add(&model_path, "%s/examples/models/tally.safetensors", here);
+  if (!is_folder(folder.data)) {
+    free(folder.data);
+    free(model_path.data);
+    skip();
+  }
+  assert_ran(shell("$extract --template $c1 --out real --quiet '%s'", folder.data));
+  assert_int_equal((int)result("registered"), (int)result("forms"));
+  assert_int_equal((int)result("forms"), 8);
+  if (is_file(model_path.data)) {
+    assert_ran(shell(
+        "sed 's/,[^,]*,\\([^,]*\\)$/,\\1/; s/^form,field.*/tally,field,value/' '%s/labels.csv' "
+        ">real.csv",
+        folder.data));
+    assert_ran(shell("$read --template $c1 --model '%s' --out real-out --official real.csv '%s'",
+                     model_path.data, folder.data));
+    assert_int_equal((int)result("read"), 8);
+    assert_true(result("accepted_wrong") <= 0);
+    assert_value("real-out/tallies.csv", "tally", "form13.jpg", NULL, NULL, "status", "review");
+    assert_value("real-out/tallies.csv", "tally", "form13.jpg", NULL, NULL, "sums", "fails");
+    assert_value("real-out/counts.csv", "tally", "form13.jpg", "field", "total", "value", "150");
+    if (result("accuracy") < 1) fail_msg("accuracy %.3f", result("accuracy"));
+  }
+  free(folder.data);
+  free(model_path.data);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_usage),          cmocka_unit_test(test_template_errors),
+      cmocka_unit_test(test_natural_order),  cmocka_unit_test(test_extract),
+      cmocka_unit_test(test_extract_labels), cmocka_unit_test(test_extract_split),
+      cmocka_unit_test(test_extract_counts), cmocka_unit_test(test_read_tables),
+      cmocka_unit_test(test_read_accuracy),  cmocka_unit_test(test_read_totals),
+      cmocka_unit_test(test_read_mismatch),  cmocka_unit_test(test_read_threads),
+      cmocka_unit_test(test_bad_pictures),   cmocka_unit_test(test_hostile_names),
+      cmocka_unit_test(test_resume_journal), cmocka_unit_test(test_resume_kill),
+      cmocka_unit_test(test_resume_changed), cmocka_unit_test(test_corrections),
+      cmocka_unit_test(test_corrections_unread), cmocka_unit_test(test_corrections_errors),
+      cmocka_unit_test(test_models),         cmocka_unit_test(test_temperature),
+      cmocka_unit_test(test_report),         cmocka_unit_test(test_full_disk),
+      cmocka_unit_test(test_private_forms),
+  };
+  return cmocka_run_group_tests(tests, setup, teardown);
+}
