@@ -97,7 +97,7 @@ model paper:
 	@$(if $(filter model,$@),examples/models/make-model.sh,examples/paper.sh)
 
 test: deps
-	@$(MAKE) --no-print-directory run-tests
+	@$(MAKE) --no-print-directory -j2 run-tests
 
 run-tests: $(TESTS) $(TOOLS) $(EXAMPLES)
 	@CC="$(CC)" CXX="$(CXX)" OPENMP="$(OPENMP)" tests/run.sh $(TESTS) $(SCRIPTS)

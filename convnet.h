@@ -5076,8 +5076,9 @@ CN_API cn_status cn_train_step(cn_trainer *trainer, const cn_batch *batch, cn_me
 }
 
 CN_API int cn_early_stopping_check(cn_early_stopping *stopping, double loss) {
+  const int best_is_nan = stopping->best != stopping->best;
   stopping->checks++;
-  if (stopping->best_check == 0 || loss < stopping->best) {
+  if (stopping->best_check == 0 || loss < stopping->best || (best_is_nan && loss == loss)) {
     stopping->best = loss, stopping->best_check = stopping->checks;
     return 1;
   }

@@ -1038,6 +1038,31 @@ static void plans_refuse(void **state) {
   cn_network_free(net);
 }
 
+static void options_refused(void **state) {
+  (void)state;
+  cn_network *net = must_parse("input 4x4x1\ndense 2\nsoftmax");
+  cn_training_options bad[12];
+  for (int i = 0; i < LENGTH(bad); i++) bad[i] = cn_training_defaults();
+  bad[0].learning_rate = -0.1f;
+  bad[1].learning_rate = NAN;
+  bad[2].momentum = 1;
+  bad[3].beta1 = 1;
+  bad[4].beta2 = -0.1f;
+  bad[5].epsilon = 0;
+  bad[6].decay = -1;
+  bad[7].l1 = NAN;
+  bad[8].l2 = -1;
+  bad[9].clip_norm = -1;
+  bad[10].warmup_steps = -1;
+  bad[11].optimizer = (cn_optimizer)99;
+  for (int i = 0; i < LENGTH(bad); i++) {
+    cn_error error = {CN_OK, 0, 0, ""};
+    if (cn_trainer_create(net, 1, &bad[i], &error)) fail_msg("options %d accepted", i);
+    assert_int_equal(error.status, CN_ERROR_ARGUMENT);
+  }
+  cn_network_free(net);
+}
+
 /* ---- threads and order -------------------------------------------------------------------------
  */
 
@@ -1553,6 +1578,9 @@ static void early_stopping(void **state) {
     assert_int_equal(cn_early_stopping_check(&stopping, checks[i].loss), checks[i].result);
   assert_int_equal(stopping.best_check, 4);
   assert_true(stopping.best == 1.5);
+  cn_early_stopping from_nan = {3, 0, 0, 0}; /* anything is better than no number */
+  cn_early_stopping_check(&from_nan, NAN);
+  assert_int_equal(cn_early_stopping_check(&from_nan, 5), 1);
 }
 
 static void random_numbers(void **state) {
@@ -1612,6 +1640,7 @@ int main(void) {
       cmocka_unit_test(feature_maps),
       cmocka_unit_test(predictor_sees_new_weights),
       cmocka_unit_test(plans_refuse),
+      cmocka_unit_test(options_refused),
       cmocka_unit_test(threads_do_not_matter),
       cmocka_unit_test(threads_do_not_matter_in_inference),
       cmocka_unit_test(training_repeats),
