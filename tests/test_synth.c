@@ -11,57 +11,14 @@
 #undef main
 #include "support.h"
 
-#include <sys/wait.h>
+#include "programs.h"
 
-static char home[PATH_MAX], here[PATH_MAX];
-static char *out_text, *err_text; /* of the last command */
+static char here[PATH_MAX];
 
 /* ---- running the program ----------------------------------------------------------------------- */
 
 static char *home_path(const char *name) {
   return join_path(home, name);
-}
-
-/* A file of the temporary folder, with a 0 behind it; NULL if there is none. */
-static char *contents(const char *name, size_t *size) {
-  char *path = home_path(name), *all = is_file(path) ? read_file(path, size) : NULL;
-  free(path);
-  return all;
-}
-
-static void write_home(const char *name, const void *bytes, size_t count) {
-  char *path = home_path(name);
-  FILE *file = fopen(path, "wb");
-  assert_non_null(file);
-  assert_int_equal(fwrite(bytes, 1, count, file), count);
-  assert_int_equal(fclose(file), 0);
-  free(path);
-}
-
-/* Runs a shell command in the temporary folder; $synth is the program, $mexico and $c1 the templates.
-   Returns its exit code; out_text and err_text are what it printed. */
-TOOL_PRINTF(1, 2) static int shell(const char *format, ...) {
-  char command[4096];
-  va_list arguments;
-  va_start(arguments, format);
-  vsnprintf(command, sizeof command, format, arguments);
-  va_end(arguments);
-  write_home("command", command, strlen(command));
-  text_buffer line = {0};
-  text_add(&line, "cd '%s' && sh ./command >out 2>err", home);
-  int status = system(line.data);
-  size_t size;
-  free(line.data);
-  free(out_text);
-  free(err_text);
-  out_text = contents("out", &size);
-  err_text = contents("err", &size);
-  assert_true(WIFEXITED(status));
-  return WEXITSTATUS(status);
-}
-
-static void assert_ran(int code) {
-  if (code != 0) fail_msg("exit code %d: %s", code, err_text);
 }
 
 /* It failed as it should: that code, for a failure one line, with the part in it. */
@@ -101,15 +58,6 @@ static int setup(void **state) {
   snprintf(path, sizeof path, "%s/examples/templates/c1-2019.form", here);
   setenv("c1", path, 1);
   return 0;
-}
-
-static int teardown(void **state) {
-  (void)state;
-  char command[PATH_MAX + 16];
-  snprintf(command, sizeof command, "rm -rf '%s'", home);
-  free(out_text);
-  free(err_text);
-  return system(command);
 }
 
 /* ---- reading what was drawn -------------------------------------------------------------------- */
@@ -485,5 +433,5 @@ int main(void) {
       cmocka_unit_test(test_registers),    cmocka_unit_test(test_ink),
       cmocka_unit_test(test_samples),      cmocka_unit_test(test_killed),
   };
-  return cmocka_run_group_tests(tests, setup, teardown);
+  return cmocka_run_group_tests(tests, setup, remove_home);
 }

@@ -10,61 +10,12 @@
 #undef main
 #include "support.h"
 
+#include "programs.h"
+
 #define STB_IMAGE_WRITE_IMPLEMENTATION
 #include <stb/stb_image_write.h>
 
 /* ---- running programs ------------------------------------------------------------------------ */
-
-static char home[PATH_MAX];   /* the temporary folder */
-static char *out_text, *err_text; /* of the last command */
-
-/* A file of the temporary folder, with a 0 behind it; NULL if there is none. */
-static char *contents(const char *name, size_t *size) {
-  char *path = join_path(home, name);
-  if (!is_file(path)) return NULL;
-  char *all = read_file(path, size);
-  free(path);
-  return all;
-}
-
-static void write_home(const char *name, const void *bytes, size_t count) {
-  char *path = join_path(home, name);
-  FILE *file = fopen(path, "wb");
-  assert_non_null(file);
-  assert_int_equal(fwrite(bytes, 1, count, file), count);
-  assert_int_equal(fclose(file), 0);
-  free(path);
-}
-
-static void write_words(const char *name, const char *words) {
-  write_home(name, words, strlen(words));
-}
-
-/* Runs a shell command in the temporary folder; $train and $evaluate are the programs. Returns its
-   exit code; out_text and err_text are what it printed. */
-TOOL_PRINTF(1, 2) static int shell(const char *format, ...) {
-  char command[4096];
-  va_list arguments;
-  va_start(arguments, format);
-  vsnprintf(command, sizeof command, format, arguments);
-  va_end(arguments);
-  write_words("command", command);
-  text_buffer line = {0};
-  text_add(&line, "cd '%s' && sh ./command >out 2>err", home);
-  int status = system(line.data);
-  size_t size;
-  free(line.data);
-  free(out_text);
-  free(err_text);
-  out_text = contents("out", &size);
-  err_text = contents("err", &size);
-  assert_true(WIFEXITED(status));
-  return WEXITSTATUS(status);
-}
-
-static void assert_ran(int code) {
-  if (code != 0) fail_msg("exit code %d: %s", code, err_text);
-}
 
 /* It failed as it should: that code, one line on stderr with both parts in it. */
 static void assert_refused(int code, int expected, const char *part, const char *other) {
@@ -83,15 +34,6 @@ static void assert_absent(const char *name) {
   if (all) fail_msg("%s should not exist", name);
 }
 
-static void assert_same_files(const char *a, const char *b) {
-  size_t a_size = 0, b_size = 0;
-  char *a_bytes = contents(a, &a_size), *b_bytes = contents(b, &b_size);
-  if (!a_bytes || !b_bytes) fail_msg("%s is missing", a_bytes ? b : a);
-  if (a_size != b_size || memcmp(a_bytes, b_bytes, a_size)) fail_msg("%s and %s differ", a, b);
-  free(a_bytes);
-  free(b_bytes);
-}
-
 static void assert_different_files(const char *a, const char *b) {
   size_t a_size = 0, b_size = 0;
   char *a_bytes = contents(a, &a_size), *b_bytes = contents(b, &b_size);
@@ -100,22 +42,6 @@ static void assert_different_files(const char *a, const char *b) {
     fail_msg("%s and %s are the same", a, b);
   free(a_bytes);
   free(b_bytes);
-}
-
-/* A figure of the JSON object on the last line of stdout; NaN for null. */
-static double result(const char *key) {
-  char quoted[64];
-  char *last = out_text, *end;
-  for (char *c = out_text; *c; c++)
-    if (*c == '\n' && c[1]) last = c + 1;
-  snprintf(quoted, sizeof quoted, "\"%s\": ", key);
-  char *at = strstr(last, quoted);
-  if (*last != '{' || !at) fail_msg("there is no %s in \"%s\"", key, last);
-  at += strlen(quoted);
-  if (!strncmp(at, "null", 4)) return NAN;
-  double value = strtod(at, &end);
-  assert_true(end != at);
-  return value;
 }
 
 /* ---- data ------------------------------------------------------------------------------------ */
@@ -212,17 +138,6 @@ static int setup(void **state) {
   write_words("colour.net",
               "input 12x12x3\nconv 4 3x3 pad=1\nrelu\nmaxpool 2x2\ndense 4\nsoftmax\n");
   return 0;
-}
-
-static int teardown(void **state) {
-  (void)state;
-  text_buffer line = {0};
-  text_add(&line, "rm -rf '%s'", home);
-  int status = system(line.data);
-  free(line.data);
-  free(out_text);
-  free(err_text);
-  return status;
 }
 
 /* The recipe most tests train with; short, and with everything random switched on. */
@@ -950,5 +865,5 @@ int main(void) {
       cmocka_unit_test(test_elastic_strength),
       cmocka_unit_test(test_mnist),
   };
-  return cmocka_run_group_tests(tests, setup, teardown);
+  return cmocka_run_group_tests(tests, setup, remove_home);
 }
