@@ -6157,7 +6157,7 @@ CN_API cn_status cn_trainer_load(cn_trainer *trainer, const char *path, cn_error
 #define cn_vequal_(a, b) ((a) == (b))
 #define cn_vselect_(t, a, b) ((t) ? (a) : (b))
 #define cn_vround_(a) floorf((a) + 0.5f)
-#define cn_vpower2_(n) ldexpf(1.0f, (int)(n))
+#define cn_vpower2_(n) ((n) == (n) ? ldexpf(1.0f, (int)(n)) : (n))
 #define cn_vload_bytes_(p, m) ((m) ? (float)*(p) : 0.0f)
 #define cn_vstore_bytes_(p, v, m) (void)((m) ? *(p) = (uint8_t)(v) : 0)
 #endif

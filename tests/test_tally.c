@@ -1528,7 +1528,7 @@ static void test_totals_cover(void **state) {
 /* Eight public scans, where they are at hand: all must register closely, also turned, and their
    cells be
    empty exactly where nothing is written. */
-static void test_real_forms(void **state) {
+static void test_private_forms(void **state) {
   static const char *const names[8] = {"form1",  "form2",  "form4",  "form9",
                                        "form12", "form13", "form15", "form22"};
   static const char *const written[8] = {"012115127XXX127", "125X57182XX3185", "128X28156XX5161",
@@ -1619,7 +1619,7 @@ int main(void) {
       cmocka_unit_test(test_decode_mexico),
       cmocka_unit_test(test_totals),
       cmocka_unit_test(test_totals_cover),
-      cmocka_unit_test(test_real_forms),
+      cmocka_unit_test(test_private_forms),
   };
   return cmocka_run_group_tests(tests, load_templates, NULL);
 }
