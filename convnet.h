@@ -3838,7 +3838,7 @@ static void cn_restore_subnormals_(unsigned before) {
 }
 
 /* Runs all units, on several threads where that helps. Which thread takes which unit does not
-   matter. */
+   matter to the result, but one that keeps to its share of the images finds them in its cache. */
 static void cn_parallel_(const cn_plan_ *plan, int units, cn_task_ task, void *context) {
   int unit;
 #ifdef _OPENMP
@@ -3848,7 +3848,7 @@ static void cn_parallel_(const cn_plan_ *plan, int units, cn_task_ task, void *c
       const unsigned mode = cn_flush_subnormals_();
       char *workspace = plan->workspaces + (size_t)omp_get_thread_num() * plan->workspace_bytes;
       int i;
-#pragma omp for schedule(dynamic, 1)
+#pragma omp for schedule(static)
       for (i = 0; i < units; i++) task(context, i, workspace);
       cn_restore_subnormals_(mode);
     }
@@ -6337,9 +6337,10 @@ static int CN_NAME_(cn_product_few_rows_)(const cn_product_ *product, int column
       CN_NAME_(cn_product_wide_5_)};
   const int left = product->columns - column, vectors = (left + CN_LANES_ - 1) / CN_LANES_;
   int panels = vectors / CN_TILE_VECTORS_, row; /* whole ones */
-  cn_product_ tile = *product;
+  cn_product_ tile;
   if (panels > CN_WIDE_PANELS_) panels = CN_WIDE_PANELS_;
   if (product->rows > CN_WIDE_ROWS_ || panels < 2) return 0;
+  tile = *product;
   tile.bias = product->bias ? product->bias + column : NULL;
   tile.last_lanes =
       CN_NAME_(cn_lanes_left_)(left - (panels - 1) * CN_PANEL_, CN_TILE_VECTORS_ - 1);

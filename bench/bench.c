@@ -165,7 +165,7 @@ static void run_pass(void *context) {
   conv_case *c = (conv_case *)context;
   int i;
 #ifdef _OPENMP
-#pragma omp parallel for num_threads(c->threads) schedule(dynamic, 1)
+#pragma omp parallel for num_threads(c->threads) schedule(static)
   for (i = 0; i < c->units; i++)
     run_units(c, c->pass, i, c->workspaces + (size_t)omp_get_thread_num() * c->workspace_bytes);
 #else
