@@ -2,7 +2,7 @@
 # Replays the experiment of Torres & Cantu, "Learning to See" (Political Analysis 2022), on synthetic
 # tallies of Mexico's 2015 form: networks trained on MNIST, their collapse on cells cut from tallies,
 # transfer learning with the first convolution frozen, and a district of 400 tallies read with it.
-# Ends in a table of the paper's figures beside ours. About 10 minutes on two cores.
+# Ends in a table of the paper's figures beside ours. About five minutes on two cores.
 #
 # Usage: examples/paper.sh [FOLDER]      (make paper; needs data/, see make data)
 #
