@@ -473,10 +473,15 @@ TALLY_API const char *tally_count_status_text(tally_count_status status);
 
 enum { TALLY_ALL = 0, TALLY_HIGH_QUALITY = 1, TALLY_GROUPS = 2 };
 
-/* Running totals of many tallies; memory does not grow with them. Owns sums. */
+/* A count whose value is in doubt: kept until all tallies are there. Private. */
+typedef struct tally_doubt_ tally_doubt_;
+
+/* Running totals of many tallies. Owns its pointers. Memory grows only with the counts in doubt, by
+   about a hundred bytes each. */
 typedef struct {
   int fields;
   uint64_t seed;
+  int values[TALLY_MAX_FIELDS];                  /* 10^digits */
   int tallies[TALLY_GROUPS];                     /* added, the unregistered ones included */
   int unregistered;                              /* added as NULL */
   int is_total[TALLY_MAX_FIELDS];                /* total of some sum */
@@ -484,16 +489,28 @@ typedef struct {
   int missing[TALLY_GROUPS][TALLY_MAX_FIELDS];   /* with nothing written */
   int unread[TALLY_GROUPS][TALLY_MAX_FIELDS];    /* with something unreadable, or not registered */
   int64_t votes[TALLY_GROUPS][TALLY_MAX_FIELDS]; /* sums of the values reported */
-  double *sums; /* TALLY_GROUPS x fields x TALLY_DRAWS: the same sums, drawn from the posteriors */
+  double *settled; /* how many settled counts of each field are how large: see tally_total */
+  double *sums;    /* TALLY_GROUPS x fields x TALLY_DRAWS: sums of the settled counts, drawn */
+  double *drawn;   /* the same with the counts in doubt, once finished */
+  int finished;
+  tally_doubt_ *doubt;
+  size_t doubts, doubt_room;
 } tally_totals;
 
-/* One field over all tallies added. Intervals are 90 %: the 5th and 95th percentile of TALLY_DRAWS
-   sums, each drawn from the counts' posteriors (fields independently, given a tally). They carry
-   the uncertainty of reading; counts that are missing or unread add nothing and are only counted.
-   */
+/* One field over all tallies added. `votes` is the sum of the values reported and nothing else.
+   estimate, low and high say how many votes are written on these tallies: the mean, the 5th and the
+   95th percentile of TALLY_DRAWS sums (so 90 % intervals), each drawn from the counts' posteriors
+   (fields independently, given a tally). The shares are those of the same draws.
+
+   A settled count, one that is accepted or missing, is drawn from its posterior. A count in doubt
+   (in review or unread) is drawn from its posterior times how often the field's settled counts are
+   that large (smoothed; empirical Bayes, Robbins 1956); one that cannot be read says nothing but
+   that, so the settled counts alone decide in the measure in which it is illegible. This takes the
+   tallies in doubt to be like the others. Nothing written adds nothing.
+   Tallies that could not be registered are counted as unread and add nothing. */
 typedef struct {
   int64_t votes; /* sum of the values reported */
-  double low, high;
+  double estimate, low, high;
   double share, share_low, share_high; /* 0..1 of the votes of all fields in the share; 0 if none */
   int read, missing, unread;           /* tallies */
 } tally_total;
@@ -504,8 +521,11 @@ TALLY_API tally_result tally_totals_begin(const tally_template *form, uint64_t s
 /* Adds one tally; NULL for one that could not be registered. Draws depend on the seed and on the
    order of adding, nothing else. */
 TALLY_API tally_result tally_totals_add(tally_totals *totals, const tally_counts *counts);
-/* The total of one field. in_share: totals->fields flags, the fields whose votes make 100 %; NULL
-   for all fields that are not the total of a sum. */
+/* To be called when all tallies are added: draws the counts in doubt. More may be added after it,
+   but then it must be called again. */
+TALLY_API tally_result tally_totals_finish(tally_totals *totals);
+/* The total of one field, of finished totals. in_share: totals->fields flags, the fields whose
+   votes make 100 %; NULL for all fields that are not the total of a sum. */
 TALLY_API tally_result tally_totals_get(const tally_totals *totals, int group, int field,
                                         const int *in_share, tally_total *out);
 TALLY_API void tally_totals_free(tally_totals *totals);
@@ -4178,34 +4198,67 @@ static double tally_uniform_(uint64_t *state) {
   return (double)(tally_random_(state) >> 11) / 9007199254740992.0;
 }
 
-static double *tally_draws_(const tally_totals *totals, int group, int field) {
-  return totals->sums + ((size_t)group * (size_t)totals->fields + (size_t)field) * TALLY_DRAWS;
+/* Values that a count in doubt may have: more than these matter to no sum. */
+#define TALLY_OUTCOMES_ 12
+
+struct tally_doubt_ {
+  uint64_t state; /* of the random numbers */
+  int field, high_quality, outcomes;
+  float illegible;                /* posterior that nothing readable is written */
+  float weight[TALLY_OUTCOMES_];  /* posterior of each value */
+  int32_t value[TALLY_OUTCOMES_]; /* TALLY_NO_VALUE: missing */
+};
+
+/* How large counts are is kept in TALLY_BINS_ steps of a quarter of an octave of value + 2; the
+   last bin is for missing. */
+#define TALLY_BINS_ 82
+#define TALLY_BINS_AN_OCTAVE_ 4
+#define TALLY_UNKNOWN_ 5 /* settled counts that weigh as much as knowing nothing */
+
+static double tally_bin_(int value) {
+  return TALLY_BINS_AN_OCTAVE_ * (log2(value + 2.0) - 1);
+}
+
+static double *tally_draws_(const tally_totals *totals, double *sums, int group, int field) {
+  return sums + ((size_t)group * (size_t)totals->fields + (size_t)field) * TALLY_DRAWS;
 }
 
 TALLY_API tally_result tally_totals_begin(const tally_template *form, uint64_t seed,
                                           tally_totals *out) {
-  int s;
+  size_t draws;
+  int f, s;
   if (!out) return TALLY_ERROR_ARGUMENT;
   memset(out, 0, sizeof *out);
   if (!form || form->fields < 1) return TALLY_ERROR_ARGUMENT;
-  out->sums = (double *)tally_alloc_zero_((size_t)TALLY_GROUPS * (size_t)form->fields * TALLY_DRAWS,
-                                          sizeof *out->sums);
-  if (!out->sums) return TALLY_ERROR_MEMORY;
+  draws = (size_t)TALLY_GROUPS * (size_t)form->fields * TALLY_DRAWS;
+  out->sums = (double *)tally_alloc_zero_(draws, sizeof *out->sums);
+  out->drawn = (double *)tally_alloc_zero_(draws, sizeof *out->drawn);
+  out->settled =
+      (double *)tally_alloc_zero_((size_t)form->fields * TALLY_BINS_, sizeof *out->settled);
+  if (!out->sums || !out->drawn || !out->settled) {
+    tally_totals_free(out);
+    return TALLY_ERROR_MEMORY;
+  }
   out->fields = form->fields;
   out->seed = seed;
+  for (f = 0; f < form->fields; f++) out->values[f] = tally_power_(form->field[f].digits);
   for (s = 0; s < form->sums; s++) out->is_total[form->sum[s].total] = 1;
   return TALLY_OK;
 }
 
 TALLY_API void tally_totals_free(tally_totals *totals) {
   if (!totals) return;
+  TALLY_FREE(totals->settled);
   TALLY_FREE(totals->sums);
+  TALLY_FREE(totals->drawn);
+  TALLY_FREE(totals->doubt);
   memset(totals, 0, sizeof *totals);
 }
 
-/* Adds to each draw's sum a value drawn from the count's posterior given that it is a number. */
-static void tally_draw_count_(const tally_counts *counts, int field, int best, uint64_t *state,
-                              double *all, double *high) {
+/* Adds to each draw's sum a value drawn from a settled count's posterior, `best` being by far the
+   likeliest. */
+static void tally_draw_settled_(const tally_counts *counts, int field, int best, uint64_t *state,
+                                double *all, double *high) {
   const double *p = counts->distribution[field];
   int values = counts->values[field], i, v;
   double mass = 0;
@@ -4223,12 +4276,52 @@ static void tally_draw_count_(const tally_counts *counts, int field, int best, u
   }
 }
 
+/* Keeps a count in doubt: its likeliest outcomes, largest first. */
+static tally_result tally_keep_doubt_(tally_totals *totals, const tally_counts *counts, int field,
+                                      uint64_t state) {
+  const double *p = counts->distribution[field];
+  int values = counts->values[field], v, k;
+  tally_doubt_ *doubt;
+  if (totals->doubts == totals->doubt_room) {
+    size_t room = totals->doubt_room ? 2 * totals->doubt_room : 64;
+    if (room > SIZE_MAX / sizeof *doubt) return TALLY_ERROR_MEMORY;
+    doubt = (tally_doubt_ *)TALLY_REALLOC(totals->doubt, room * sizeof *doubt);
+    if (!doubt) return TALLY_ERROR_MEMORY;
+    totals->doubt = doubt;
+    totals->doubt_room = room;
+  }
+  doubt = &totals->doubt[totals->doubts++];
+  memset(doubt, 0, sizeof *doubt);
+  doubt->state = state;
+  doubt->field = field;
+  doubt->high_quality = counts->high_quality;
+  doubt->illegible = (float)p[values + 1];
+  for (v = 0; v <= values; v++) {
+    if (!(p[v] > 0)) continue;
+    for (k = doubt->outcomes; k > 0 && (double)doubt->weight[k - 1] < p[v]; k--) {
+      if (k == TALLY_OUTCOMES_) continue;
+      doubt->weight[k] = doubt->weight[k - 1];
+      doubt->value[k] = doubt->value[k - 1];
+    }
+    if (k == TALLY_OUTCOMES_) continue;
+    doubt->weight[k] = (float)p[v];
+    doubt->value[k] = v < values ? v : TALLY_NO_VALUE;
+    if (doubt->outcomes < TALLY_OUTCOMES_) doubt->outcomes++;
+  }
+  return TALLY_OK;
+}
+
+static int tally_is_settled_(const tally_count *count) {
+  return count->status == TALLY_COUNT_OK || count->status == TALLY_COUNT_MISSING;
+}
+
 TALLY_API tally_result tally_totals_add(tally_totals *totals, const tally_counts *counts) {
   int f, g, groups;
   uint64_t state;
   if (!totals || !totals->sums || (counts && counts->fields != totals->fields))
     return TALLY_ERROR_ARGUMENT;
   state = totals->seed + (uint64_t)totals->tallies[TALLY_ALL] * 0xd1342543de82ef95u;
+  totals->finished = 0;
   groups = counts && counts->high_quality ? TALLY_GROUPS : 1;
   for (g = 0; g < groups; g++) totals->tallies[g]++;
   if (!counts) totals->unregistered++;
@@ -4244,10 +4337,106 @@ TALLY_API tally_result tally_totals_add(tally_totals *totals, const tally_counts
         totals->unread[g][f]++;
       }
     }
-    if (count && count->value >= 0)
-      tally_draw_count_(counts, f, count->value, &state, tally_draws_(totals, TALLY_ALL, f),
-                        groups > 1 ? tally_draws_(totals, TALLY_HIGH_QUALITY, f) : NULL);
+    if (!count) continue;
+    if (!tally_is_settled_(count)) {
+      TALLY_TRY_(tally_keep_doubt_(totals, counts, f, tally_random_(&state)));
+      continue;
+    }
+    totals->settled[f * TALLY_BINS_ + (count->value >= 0 ? (int)(tally_bin_(count->value) + 0.5)
+                                                         : TALLY_BINS_ - 1)]++;
+    if (count->value >= 0)
+      tally_draw_settled_(
+          counts, f, count->value, &state, tally_draws_(totals, totals->sums, TALLY_ALL, f),
+          groups > 1 ? tally_draws_(totals, totals->sums, TALLY_HIGH_QUALITY, f) : NULL);
   }
+  return TALLY_OK;
+}
+
+/* How likely each value of a field is before a count is looked at, then that it is missing: the
+   settled counts, each smoothed by a triangle of an octave to each side, and TALLY_UNKNOWN_ more
+   that could be any value. The weights sum to 1. */
+static void tally_field_prior_(const tally_totals *totals, int field, double *prior) {
+  const double *settled = totals->settled + field * TALLY_BINS_;
+  int values = totals->values[field], reach = TALLY_BINS_AN_OCTAVE_, v, bin;
+  double known = 0, missing = settled[TALLY_BINS_ - 1], sum = 0, all;
+  for (bin = 0; bin < TALLY_BINS_ - 1; bin++) known += settled[bin];
+  all = known + missing + TALLY_UNKNOWN_;
+  for (v = 0; v < values; v++) {
+    double at = tally_bin_(v), density = 0;
+    for (bin = tally_max_((int)at - reach, 0); bin <= (int)at + reach + 1; bin++)
+      if (bin < TALLY_BINS_ - 1 && fabs(at - bin) < reach)
+        density += settled[bin] * (1 - fabs(at - bin) / reach);
+    prior[v] = density / (v + 2); /* a bin's share is its values' together */
+    sum += prior[v];
+  }
+  for (v = 0; v < values; v++)
+    prior[v] = ((sum > 0 ? known * prior[v] / sum : 0) + (double)TALLY_UNKNOWN_ / values) / all;
+  prior[values] = missing / all;
+}
+
+/* Index of the entry of a cumulated distribution in which u, below its last entry, falls. */
+static int tally_pick_(const double *cumulated, int n, double u) {
+  int low = 0, high = n - 1;
+  while (low < high) {
+    int middle = (low + high) / 2;
+    if (u < cumulated[middle])
+      high = middle;
+    else
+      low = middle + 1;
+  }
+  return low;
+}
+
+/* Adds the draws of one count in doubt. An illegible count could be any outcome, all values and
+   missing being equally well borne out by it. */
+static void tally_draw_doubt_(const tally_doubt_ *doubt, const double *prior,
+                              const double *cumulated, int values, double *all, double *high) {
+  double weight[TALLY_OUTCOMES_ + 1], sum = 0;
+  uint64_t state = doubt->state;
+  int i, k;
+  for (k = 0; k < doubt->outcomes; k++) {
+    int v = doubt->value[k];
+    weight[k] = sum += (double)doubt->weight[k] * prior[v == TALLY_NO_VALUE ? values : v];
+  }
+  weight[k] = sum += (double)doubt->illegible / (values + 1);
+  for (i = 0; i < TALLY_DRAWS; i++) {
+    int pick = tally_pick_(weight, doubt->outcomes + 1, tally_uniform_(&state) * sum), value;
+    if (pick < doubt->outcomes) {
+      value = doubt->value[pick];
+    } else {
+      value = tally_pick_(cumulated, values + 1, tally_uniform_(&state) * cumulated[values]);
+      if (value == values) value = TALLY_NO_VALUE;
+    }
+    if (value == TALLY_NO_VALUE) continue;
+    all[i] += value;
+    if (high) high[i] += value;
+  }
+}
+
+TALLY_API tally_result tally_totals_finish(tally_totals *totals) {
+  size_t k, draws;
+  int f, v;
+  if (!totals || !totals->sums) return TALLY_ERROR_ARGUMENT;
+  draws = (size_t)TALLY_GROUPS * (size_t)totals->fields * TALLY_DRAWS;
+  memcpy(totals->drawn, totals->sums, draws * sizeof *totals->drawn);
+  for (f = 0; f < totals->fields; f++) {
+    int values = totals->values[f];
+    double *prior = (double *)tally_alloc_(2 * ((size_t)values + 1), sizeof *prior);
+    double *cumulated = prior + values + 1, sum = 0;
+    if (!prior) return TALLY_ERROR_MEMORY;
+    tally_field_prior_(totals, f, prior);
+    for (v = 0; v <= values; v++) cumulated[v] = sum += prior[v];
+    for (k = 0; k < totals->doubts; k++) {
+      const tally_doubt_ *doubt = &totals->doubt[k];
+      if (doubt->field == f)
+        tally_draw_doubt_(
+            doubt, prior, cumulated, values, tally_draws_(totals, totals->drawn, TALLY_ALL, f),
+            doubt->high_quality ? tally_draws_(totals, totals->drawn, TALLY_HIGH_QUALITY, f)
+                                : NULL);
+    }
+    TALLY_FREE(prior);
+  }
+  totals->finished = 1;
   return TALLY_OK;
 }
 
@@ -4256,9 +4445,12 @@ static int tally_compare_(const void *a, const void *b) {
   return (x > y) - (x < y);
 }
 
-/* 5th and 95th percentile of TALLY_DRAWS values, which are sorted. */
-static void tally_interval_(double *values, double *low, double *high) {
+/* Mean, 5th and 95th percentile of TALLY_DRAWS values, which are sorted. */
+static void tally_interval_(double *values, double *mean, double *low, double *high) {
+  int i;
   qsort(values, TALLY_DRAWS, sizeof *values, tally_compare_);
+  *mean = 0;
+  for (i = 0; i < TALLY_DRAWS; i++) *mean += values[i] / TALLY_DRAWS;
   *low = values[TALLY_DRAWS / 20];
   *high = values[TALLY_DRAWS - 1 - TALLY_DRAWS / 20];
 }
@@ -4266,9 +4458,8 @@ static void tally_interval_(double *values, double *low, double *high) {
 TALLY_API tally_result tally_totals_get(const tally_totals *totals, int group, int field,
                                         const int *in_share, tally_total *out) {
   double values[TALLY_DRAWS];
-  int64_t sum = 0;
   int i, f;
-  if (!totals || !totals->sums || !out || group < 0 || group >= TALLY_GROUPS || field < 0 ||
+  if (!totals || !totals->finished || !out || group < 0 || group >= TALLY_GROUPS || field < 0 ||
       field >= totals->fields)
     return TALLY_ERROR_ARGUMENT;
   memset(out, 0, sizeof *out);
@@ -4276,19 +4467,18 @@ TALLY_API tally_result tally_totals_get(const tally_totals *totals, int group, i
   out->read = totals->read[group][field];
   out->missing = totals->missing[group][field];
   out->unread = totals->unread[group][field];
-  memcpy(values, tally_draws_(totals, group, field), sizeof values);
-  tally_interval_(values, &out->low, &out->high);
+  memcpy(values, tally_draws_(totals, totals->drawn, group, field), sizeof values);
+  tally_interval_(values, &out->estimate, &out->low, &out->high);
   memset(values, 0, sizeof values);
   for (f = 0; f < totals->fields; f++) {
-    const double *draws = tally_draws_(totals, group, f);
+    const double *draws = tally_draws_(totals, totals->drawn, group, f);
     if (in_share ? !in_share[f] : totals->is_total[f]) continue;
-    sum += totals->votes[group][f];
     for (i = 0; i < TALLY_DRAWS; i++) values[i] += draws[i];
   }
-  out->share = sum > 0 ? (double)out->votes / (double)sum : 0;
   for (i = 0; i < TALLY_DRAWS; i++)
-    values[i] = values[i] > 0 ? tally_draws_(totals, group, field)[i] / values[i] : 0;
-  tally_interval_(values, &out->share_low, &out->share_high);
+    values[i] =
+        values[i] > 0 ? tally_draws_(totals, totals->drawn, group, field)[i] / values[i] : 0;
+  tally_interval_(values, &out->share, &out->share_low, &out->share_high);
   return TALLY_OK;
 }
 

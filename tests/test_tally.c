@@ -1458,6 +1458,9 @@ static void test_totals(void **state) {
   }
   assert_int_equal(tally_totals_add(&totals, NULL), TALLY_OK);
   assert_int_equal(tally_totals_add(&again, NULL), TALLY_OK);
+  assert_int_equal(tally_totals_get(&totals, TALLY_ALL, 0, NULL, &total), TALLY_ERROR_ARGUMENT);
+  assert_int_equal(tally_totals_finish(&totals), TALLY_OK);
+  assert_int_equal(tally_totals_finish(&again), TALLY_OK);
   assert_int_equal(totals.tallies[TALLY_ALL], 21);
   assert_int_equal(totals.tallies[TALLY_HIGH_QUALITY], 15);
   assert_int_equal(tally_totals_get(&totals, TALLY_ALL, 0, NULL, &total), TALLY_OK);
@@ -1516,11 +1519,62 @@ static void test_totals_cover(void **state) {
       assert_int_equal(tally_totals_add(&totals, &counts), TALLY_OK);
       tally_counts_free(&counts);
     }
+    assert_int_equal(tally_totals_finish(&totals), TALLY_OK);
     assert_int_equal(tally_totals_get(&totals, TALLY_ALL, 0, NULL, &total), TALLY_OK);
     covered += (double)truth >= total.low && (double)truth <= total.high;
     tally_totals_free(&totals);
   }
   assert_in_range(covered, 166, 194); /* 180, give or take 3.3 standard deviations */
+}
+
+/* 200 tallies with counts of 10 to 19, then one whose hundreds digit is in doubt, one that cannot be
+   read and one with nothing written: the field's other counts settle the first, stand in for the
+   second and leave the third alone; the votes read are what was read. */
+static void test_totals_in_doubt(void **state) {
+  static const int digits[1] = {3};
+  tally_template form = small_form(1, digits);
+  tally_totals totals;
+  tally_total before, doubtful, unread, missing;
+  int i, k;
+  (void)state;
+  assert_int_equal(tally_totals_begin(&form, 5, &totals), TALLY_OK);
+  for (i = 0; i < 203; i++) {
+    double p[3 * TALLY_CLASSES] = {0};
+    tally_counts counts;
+    int digit[3] = {0, 1, i % 10};
+    for (k = 0; k < 3; k++) {
+      int class = i == 201 ? TALLY_CLASS_ILLEGIBLE : i == 202 ? TALLY_CLASS_EMPTY : digit[k];
+      p[k * TALLY_CLASSES + class] = 1;
+    }
+    if (i == 200) {
+      p[0] = 0.2;
+      p[7] = 0.8; /* 710 or 10 */
+    }
+    assert_int_equal(tally_decode(&form, p, NULL, NULL, &counts), TALLY_OK);
+    if (i == 200) assert_int_equal(counts.count[0].value, 710);
+    assert_int_equal(tally_totals_add(&totals, &counts), TALLY_OK);
+    tally_counts_free(&counts);
+    assert_int_equal(tally_totals_finish(&totals), TALLY_OK);
+    if (i == 199) assert_int_equal(tally_totals_get(&totals, 0, 0, NULL, &before), TALLY_OK);
+    if (i == 200) assert_int_equal(tally_totals_get(&totals, 0, 0, NULL, &doubtful), TALLY_OK);
+    if (i == 201) assert_int_equal(tally_totals_get(&totals, 0, 0, NULL, &unread), TALLY_OK);
+    if (i == 202) assert_int_equal(tally_totals_get(&totals, 0, 0, NULL, &missing), TALLY_OK);
+  }
+  assert_int_equal(before.votes, 20 * 145);
+  assert_true(before.low == 20 * 145 && before.high == 20 * 145);
+  assert_int_equal(doubtful.votes, before.votes + 710);
+  assert_true(doubtful.low == 20 * 145 + 10 && doubtful.high == 20 * 145 + 10);
+  assert_int_equal(unread.votes, doubtful.votes);
+  assert_int_equal(unread.unread, 1);
+  /* One of the 200, smoothed by an octave (so a few up to 40), or anything with 5 / 205. */
+  assert_true(unread.estimate > doubtful.estimate + 12 && unread.estimate < doubtful.estimate + 35);
+  assert_true(unread.low >= doubtful.low + 5 && unread.low <= doubtful.low + 10);
+  assert_true(unread.high >= doubtful.high + 19 && unread.high <= doubtful.high + 40);
+  assert_int_equal(missing.missing, 1);
+  assert_int_equal(missing.votes, unread.votes);
+  /* It adds nothing; the unread one now may be missing too, with 1 / 206. */
+  assert_true(fabs(missing.low - unread.low) <= 2 && fabs(missing.high - unread.high) <= 2);
+  tally_totals_free(&totals);
 }
 
 /* ---- real forms ---------------------------------------------------------------------------- */
@@ -1619,6 +1673,7 @@ int main(void) {
       cmocka_unit_test(test_decode_mexico),
       cmocka_unit_test(test_totals),
       cmocka_unit_test(test_totals_cover),
+      cmocka_unit_test(test_totals_in_doubt),
       cmocka_unit_test(test_private_forms),
   };
   return cmocka_run_group_tests(tests, load_templates, NULL);

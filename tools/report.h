@@ -1223,15 +1223,15 @@ static inline void page_headline(text_buffer *to, const report *r) {
 }
 
 static inline void page_total_row(text_buffer *to, const report *r, int field) {
-  char a[32], b[32], c[32];
+  char a[32], b[32], c[32], d[32];
   tally_total all, high;
   tally_totals_get(&r->totals, TALLY_ALL, field, NULL, &all);
   tally_totals_get(&r->totals, TALLY_HIGH_QUALITY, field, NULL, &high);
   int is_total = r->is_total[field];
-  text_add(to, "<tr%s><th scope=\"row\">%s</th><td>%s</td><td>%s to %s</td>",
+  text_add(to, "<tr%s><th scope=\"row\">%s</th><td>%s</td><td>%s</td><td>%s to %s</td>",
            is_total ? " class=\"sum\"" : "", r->form->field[field].name,
-           thousands((long long)all.votes, a), thousands((long long)all.low, b),
-           thousands((long long)all.high, c));
+           thousands((long long)all.votes, a), thousands((long long)(all.estimate + 0.5), b),
+           thousands((long long)all.low, c), thousands((long long)all.high, d));
   if (is_total) text_add(to, "<td></td><td></td><td></td>");
   else
     text_add(to, "<td>%.2f %%</td><td>%.2f to %.2f</td><td>%.2f %%</td>", 100 * all.share,
@@ -1251,16 +1251,19 @@ static inline void page_total_row(text_buffer *to, const report *r, int field) {
 static inline void page_totals(text_buffer *to, const report *r) {
   char number[32];
   text_add(to,
-           "<h2>Totals</h2>\n<div class=\"scroll\"><table><thead><tr><th>field</th><th>votes</th>"
-           "<th>90 %% interval</th><th>share</th><th>90 %% interval</th><th>share,<br>high quality"
-           "</th>%s<th>missing</th><th>unread</th></tr></thead>\n",
+           "<h2>Totals</h2>\n<div class=\"scroll\"><table><thead><tr><th>field</th>"
+           "<th>votes<br>read</th><th>estimate</th><th>90 %% interval</th><th>share</th>"
+           "<th>90 %% interval</th><th>share,<br>high quality</th>%s<th>missing</th><th>unread</th></tr></thead>\n",
            r->official ? "<th>official</th><th>official<br>share</th>" : "");
   for (int f = 0; f < r->form->fields; f++) page_total_row(to, r, f);
   text_add(
       to,
-      "</table></div>\n<p class=\"faint\">The intervals carry the uncertainty of reading. Counts "
-      "that are missing or unread add nothing to the votes; the last two columns say how many "
-      "there are. %s tallies are of high quality, as Torres and Cant&uacute; (2022) define it: "
+      "</table></div>\n<p class=\"faint\">Votes read are the sum of the values below. The estimate "
+      "is of what is written on these tallies: counts in doubt or unread count with what they may "
+      "be, given the field&#39;s other counts; nothing written adds nothing. Intervals and shares "
+      "are the estimate&#39;s. The last two columns say how many counts are missing or unread, "
+      "tallies that could not be registered included. These add nothing to the estimate. %s "
+      "tallies are of high quality, as Torres and Cant&uacute; (2022) define it: "
       "the mean of the counts&#39; quality is above 0.9.</p>\n",
       thousands(r->totals.tallies[TALLY_HIGH_QUALITY], number));
 }

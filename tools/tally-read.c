@@ -34,7 +34,9 @@ static const char help[] =
     "                        counts.csv   tally,field,value,probability,quality,status,\n"
     "                                     second_value,second_probability,reason,corrected\n"
     "                        tallies.csv  tally,status,quality,residual_px,sums,class,reason\n"
-    "                        totals.csv   field,votes,low,high,share,... (90 % intervals)\n"
+    "                        totals.csv   field,votes,low,high,share,...: the sum of the values\n"
+    "                                     read; the 90 % interval and the share of what is\n"
+    "                                     written, counts in doubt and unread ones included\n"
     "                        report.html  one page with everything, to look at and correct\n"
     "                        .work/       what was seen of each picture; a run that was cut short\n"
     "                                     goes on from there\n"
@@ -844,6 +846,7 @@ static void read_all(const run *r, report *to) {
     }
     progress_draw(&bar, "adding up", (double)(first + now) / r->list->count, "");
   }
+  if (tally_totals_finish(&to->totals) != TALLY_OK) fail("out of memory");
   progress_wipe();
   for (int k = 0; k < CHUNK; k++) sight_free(&sights[k]);
   free(counts);
@@ -883,17 +886,20 @@ static void write_tallies(const run *r, const report *from) {
 static void write_totals(const run *r, const report *from) {
   char *path = join_path(r->set->out, "totals.csv");
   output out = output_open(path);
-  fputs("field,votes,low,high,share,share_low,share_high,read,missing,unread,quality_votes,"
-        "quality_low,quality_high,quality_share,quality_share_low,quality_share_high\n", out.file);
+  fputs("field,votes,low,high,share,share_low,share_high,estimate,read,missing,unread,quality_votes,"
+        "quality_low,quality_high,quality_share,quality_share_low,quality_share_high,"
+        "quality_estimate\n",
+        out.file);
   for (int f = 0; f < r->form->fields; f++) {
     tally_total all, high;
     if (tally_totals_get(&from->totals, TALLY_ALL, f, NULL, &all) != TALLY_OK ||
         tally_totals_get(&from->totals, TALLY_HIGH_QUALITY, f, NULL, &high) != TALLY_OK)
       fail("out of memory");
-    fprintf(out.file, "%s,%lld,%.0f,%.0f,%.6f,%.6f,%.6f,%d,%d,%d,%lld,%.0f,%.0f,%.6f,%.6f,%.6f\n",
-            r->form->field[f].name, (long long)all.votes, all.low, all.high, all.share,
-            all.share_low, all.share_high, all.read, all.missing, all.unread, (long long)high.votes,
-            high.low, high.high, high.share, high.share_low, high.share_high);
+    fprintf(out.file, "%s,%lld,%.0f,%.0f,%.6f,%.6f,%.6f,%.1f,%d,%d,%d", r->form->field[f].name,
+            (long long)all.votes, all.low, all.high, all.share, all.share_low, all.share_high,
+            all.estimate, all.read, all.missing, all.unread);
+    fprintf(out.file, ",%lld,%.0f,%.0f,%.6f,%.6f,%.6f,%.1f\n", (long long)high.votes, high.low,
+            high.high, high.share, high.share_low, high.share_high, high.estimate);
   }
   output_close(&out);
   free(path);
@@ -1037,8 +1043,9 @@ static void print_summary(const run *r, const report *from) {
   for (int k = 0; k < r->form->fields; k++) {
     tally_total all;
     tally_totals_get(&from->totals, TALLY_ALL, k, NULL, &all);
-    printf("  %-12s %10s  (%s to %s)", r->form->field[k].name, thousands(all.votes, number[0]),
-           thousands((long long)all.low, number[1]), thousands((long long)all.high, number[2]));
+    printf("  %-12s %10s read, %s to %s written", r->form->field[k].name,
+           thousands(all.votes, number[0]), thousands((long long)all.low, number[1]),
+           thousands((long long)all.high, number[2]));
     if (!from->is_total[k]) printf("  %6.2f %%", 100 * all.share);
     putchar('\n');
   }
