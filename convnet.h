@@ -870,11 +870,21 @@ typedef struct cn_spike_ { /* one non-zero gradient behind a pooling */
   float gradient;
 } cn_spike_;
 
+typedef struct cn_grey_ { /* one row of a pooled map from grey pictures */
+  const float *rows;      /* four rows of the padded picture, transformed: [row][window][4] */
+  ptrdiff_t pitch;        /* floats between rows */
+  int windows, filters, relu;
+  const float *packed, *bias;
+  float *y;
+  uint8_t *argmax;
+} cn_grey_;
+
 typedef struct cn_few_ { /* weight gradients behind a pooling, few input channels */
   const float *x, *dy;
   const uint8_t *argmax;
   int height, width, filters; /* of the pooled map */
   ptrdiff_t y_step, x_step;   /* floats of x per row and column of the convolution */
+  int grey;                   /* the taps are the 3x3 neighbours of one channel */
 } cn_few_;
 
 typedef struct cn_winograd_out_ { /* where a tile's results go */
@@ -903,6 +913,8 @@ typedef struct cn_kernels_ {
   void (*unpool_row)(const float *, const uint8_t *, int, int, float *, ptrdiff_t);
   void (*sparse)(const cn_spike_ *, int, const float *, int, float *);
   void (*few)(const cn_few_ *, const ptrdiff_t *, int, float *);
+  void (*grey_weights)(const float *, int, float *);
+  void (*grey)(const cn_grey_ *);
   void (*winograd_weights)(int, const float *const *, int, float *, ptrdiff_t);
   void (*winograd2_input)(const float *const *, int, float *, ptrdiff_t);
   void (*winograd4_input)(const float *const *, int, float *, ptrdiff_t);
@@ -1077,8 +1089,8 @@ typedef struct cn_kernels_ {
     const cn_vm_ last = cn_vfirst_(t->last_lanes);                                                 \
     enum { panels = P };                                                                           \
     int segment, k;                                                                                \
-    CN_EACH_ROW_##P##_(CN_WIDE_DECLARE_PANEL_)                                                     \
-    for (segment = 0; segment < t->segment_count; segment++) {                                     \
+    CN_EACH_ROW_##P##_(CN_WIDE_DECLARE_PANEL_) for (segment = 0; segment < t->segment_count;       \
+                                                    segment++) {                                   \
       const float *from = a + t->segments[segment].a;                                              \
       const float *b = packed + t->segments[segment].b * CN_PANEL_;                                \
       for (k = 0; k < t->depth; k++, b += CN_PANEL_) {                                             \
@@ -1327,6 +1339,7 @@ typedef enum cn_algorithm_ {
   CN_DIRECT_,
   CN_FLAT_,
   CN_DEPTHWISE_,
+  CN_GREY_,
   CN_WINOGRAD2_,
   CN_WINOGRAD4_,
   CN_SPARSE_,
@@ -1428,9 +1441,17 @@ static int cn_winograd_fits_(const cn_conv2d *conv, const cn_geometry_ *g) {
          w->padding == CN_PADDING_ZERO && g->channels >= 8 && g->filters >= 8;
 }
 
+/* A first layer on grey pictures with pooling behind it. */
+static int cn_is_grey_(const cn_conv2d *conv, const cn_geometry_ *g) {
+  const cn_window *w = &g->window;
+  return g->channels == 1 && conv->pool && w->height == 3 && w->width == 3 && w->stride_y == 1 &&
+         w->stride_x == 1 && w->dilation_y == 1 && w->dilation_x == 1;
+}
+
 static cn_algorithm_ cn_algorithm_of_(const cn_conv2d *conv, const cn_geometry_ *g, cn_pass pass) {
   const cn_window *w = &g->window;
   if (g->flat) return CN_FLAT_;
+  if (pass == CN_FORWARD && conv->math != CN_MATH_DIRECT && cn_is_grey_(conv, g)) return CN_GREY_;
   if (g->groups == g->channels && g->groups == g->filters && g->groups > 1) return CN_DEPTHWISE_;
   if (pass == CN_BACKWARD_WEIGHTS) {
     if (!conv->pool || g->groups != 1 || w->dilation_x != 1) return CN_DIRECT_;
@@ -1467,6 +1488,8 @@ static size_t cn_packed_floats_(const cn_kernels_ *k, int depth, int columns) {
   return (size_t)depth * (size_t)cn_round_up_(columns, k->lanes);
 }
 
+#define CN_GREY_POINTS_ 12 /* 3 kernel rows, each transformed to 4 points */
+
 static int cn_winograd_patch_(cn_algorithm_ algorithm) {
   return algorithm == CN_WINOGRAD2_ ? 4 : 6;
 }
@@ -1480,6 +1503,8 @@ CN_API size_t cn_conv2d_packed_count(const cn_conv2d *conv, cn_pass pass) {
   switch (algorithm) {
   case CN_DEPTHWISE_:
     return cn_align_floats_((size_t)taps * (size_t)g.channels);
+  case CN_GREY_:
+    return cn_align_floats_(cn_packed_floats_(k, CN_GREY_POINTS_, g.filters));
   case CN_WINOGRAD2_:
   case CN_WINOGRAD4_: {
     const int patch = cn_winograd_patch_(algorithm), forward = pass == CN_FORWARD;
@@ -1535,6 +1560,8 @@ CN_API void cn_conv2d_pack(const cn_conv2d *conv, cn_pass pass, const float *wei
   if (pass == CN_BACKWARD_WEIGHTS) return;
   if (algorithm == CN_DEPTHWISE_) {
     memcpy(packed, weights, (size_t)taps * (size_t)g.channels * sizeof(float));
+  } else if (algorithm == CN_GREY_) {
+    k->grey_weights(weights, g.filters, packed);
   } else if (algorithm == CN_WINOGRAD2_ || algorithm == CN_WINOGRAD4_) {
     const int patch = cn_winograd_patch_(algorithm);
     if (pass == CN_FORWARD) {
@@ -1724,6 +1751,40 @@ static void cn_forward_direct_(const cn_conv2d *conv, const cn_geometry_ *g, con
     if (conv->pool && row % 2)
       k->pool_rows(pool_rows, (ptrdiff_t)row_floats, g->y_w, g->filters, y + at,
                    argmax ? argmax + at : NULL);
+  }
+}
+
+/* ---- convolution: forward, first layer on grey pictures ---- */
+
+/* B^T of F(2, 3) along each row, see cn_winograd2_input_: 4 values for every second pixel. */
+static void cn_grey_transform_(const float *x, int windows, float *to) {
+  int i;
+  for (i = 0; i < windows; i++, x += 2, to += 4)
+    to[0] = x[0] - x[2], to[1] = x[1] + x[2], to[2] = x[2] - x[1], to[3] = x[3] - x[1];
+}
+
+static void cn_forward_grey_(const cn_conv2d *conv, const cn_geometry_ *g, const float *x,
+                             const float *packed, const float *bias, float *y, uint8_t *argmax,
+                             int unit, char *workspace) {
+  const int block = cn_forward_block_(conv, g), blocks = cn_ceil_div_(g->out_h, block);
+  const int image = unit / blocks, begin = unit % blocks * block,
+            end = cn_min_(begin + block, g->out_h);
+  const float *source = x + (size_t)image * (size_t)g->in_h * (size_t)g->in_w;
+  float *padded = cn_take_(&workspace, (size_t)(end - begin + 2) * (size_t)g->padded_w);
+  float *rows = cn_take_(&workspace, 0);
+  int row;
+  cn_grey_ grey;
+  cn_pad_rows_(g, source, begin, end - begin + 2, padded);
+  grey.pitch = 4 * (ptrdiff_t)g->y_w, grey.windows = g->y_w, grey.filters = g->filters;
+  grey.packed = packed, grey.bias = bias, grey.relu = conv->relu;
+  for (row = 0; row < end - begin + 2; row++)
+    cn_grey_transform_(padded + (ptrdiff_t)row * g->padded_w, g->y_w, rows + row * grey.pitch);
+  for (row = begin; row < end; row += 2) {
+    const size_t at =
+        ((size_t)image * (size_t)g->y_h + (size_t)(row / 2)) * (size_t)g->y_w * (size_t)g->filters;
+    grey.rows = rows + (row - begin) * grey.pitch;
+    grey.y = y + at, grey.argmax = argmax ? argmax + at : NULL;
+    cn_current_()->grey(&grey);
   }
 }
 
@@ -2200,8 +2261,8 @@ static void cn_weights_sparse_(const cn_geometry_ *g, const float *x, ptrdiff_t 
 }
 
 /* The same for few channels: dw is [depth][filters]. */
-static void cn_weights_few_(const cn_geometry_ *g, const float *x, ptrdiff_t pitch, const float *dy,
-                            const uint8_t *argmax, float *dw) {
+static void cn_weights_few_(const cn_conv2d *conv, const cn_geometry_ *g, const float *x,
+                            ptrdiff_t pitch, const float *dy, const uint8_t *argmax, float *dw) {
   const cn_kernels_ *k = cn_current_();
   const cn_window *w = &g->window;
   const int run = w->width * g->channels;
@@ -2211,6 +2272,7 @@ static void cn_weights_few_(const cn_geometry_ *g, const float *x, ptrdiff_t pit
   few.x = x, few.dy = dy, few.argmax = argmax;
   few.height = g->y_h, few.width = g->y_w, few.filters = g->filters;
   few.y_step = w->stride_y * pitch, few.x_step = (ptrdiff_t)w->stride_x * g->channels;
+  few.grey = cn_is_grey_(conv, g);
   for (first = 0; first < g->depth; first += 9) {
     const int count = cn_min_(9, g->depth - first);
     for (i = 0; i < count; i++)
@@ -2293,7 +2355,7 @@ static void cn_backward_weights_unit_(const cn_conv2d *conv, const cn_geometry_ 
       continue;
     }
     if (algorithm == CN_FEW_) {
-      cn_weights_few_(g, source, pitch, gradient, places, dw);
+      cn_weights_few_(conv, g, source, pitch, gradient, places, dw);
       continue;
     }
     if (conv->pool) {
@@ -2338,7 +2400,9 @@ CN_API size_t cn_conv2d_workspace(const cn_conv2d *conv, cn_pass pass) {
     const cn_winograd_ w = cn_winograd_setup_(conv, &g, pass);
     return cn_winograd_workspace_(&w, pass == CN_BACKWARD_INPUT && conv->pool);
   }
-  if (pass == CN_FORWARD) {
+  if (algorithm == CN_GREY_) {
+    floats += padded + 4 * (size_t)g.padded_h * (size_t)g.y_w;
+  } else if (pass == CN_FORWARD) {
     floats +=
         (conv->pool ? 2 * (size_t)g.out_w * filters : 0) + (cn_needs_padding_(&g) ? padded : 0);
   } else if (pass == CN_BACKWARD_INPUT) {
@@ -2371,6 +2435,8 @@ CN_API void cn_conv2d_forward(const cn_conv2d *conv, const float *x, const float
     for (unit = begin; unit < end; unit++) {
       if (algorithm == CN_FLAT_)
         cn_flat_unit_(&g, x, g.channels, packed, bias, conv->relu, y, g.filters, unit);
+      else if (algorithm == CN_GREY_)
+        cn_forward_grey_(conv, &g, x, packed, bias, y, argmax, unit, (char *)workspace);
       else
         cn_forward_direct_(conv, &g, x, packed, bias, y, argmax, unit, (char *)workspace);
     }
@@ -6172,8 +6238,10 @@ static inline __m256 CN_NAME_(cn_load_first_)(const float *p, int n) {
   return n == 8 ? _mm256_loadu_ps(p) : _mm256_maskload_ps(p, CN_NAME_(cn_lane_mask_)(n));
 }
 static inline void CN_NAME_(cn_store_first_)(float *p, __m256 v, int n) {
-  if (n == 8) _mm256_storeu_ps(p, v);
-  else _mm256_maskstore_ps(p, CN_NAME_(cn_lane_mask_)(n), v);
+  if (n == 8)
+    _mm256_storeu_ps(p, v);
+  else
+    _mm256_maskstore_ps(p, CN_NAME_(cn_lane_mask_)(n), v);
 }
 static inline __m256 CN_NAME_(cn_load_bytes_)(const uint8_t *p, int n) {
   uint8_t bytes[8] = {0};
@@ -6228,8 +6296,12 @@ static inline void CN_NAME_(cn_store_bytes_)(uint8_t *p, float32x4_t v, int n) {
   for (i = 0; i < n; i++) p[i] = (uint8_t)lanes[i];
 }
 #elif CN_PASS_ == 0
-static inline float CN_NAME_(cn_max_)(float a, float b) { return a > b ? a : b; }
-static inline float CN_NAME_(cn_min_)(float a, float b) { return a < b ? a : b; }
+static inline float CN_NAME_(cn_max_)(float a, float b) {
+  return a > b ? a : b;
+}
+static inline float CN_NAME_(cn_min_)(float a, float b) {
+  return a < b ? a : b;
+}
 #endif
 
 #define CN_PANEL_ (CN_LANES_ * CN_TILE_VECTORS_)
@@ -6332,9 +6404,9 @@ typedef void (*CN_NAME_(cn_product_function_))(const cn_product_ *, const float 
 /* Few rows over the panels from `column` on. Returns the panels done, 0 when a tile is as good. */
 static int CN_NAME_(cn_product_few_rows_)(const cn_product_ *product, int column,
                                           const float *packed) {
-  static const CN_NAME_(cn_product_function_) wide[CN_WIDE_PANELS_ - 1] = {
-      CN_NAME_(cn_product_wide_2_), CN_NAME_(cn_product_wide_3_), CN_NAME_(cn_product_wide_4_),
-      CN_NAME_(cn_product_wide_5_)};
+  static const CN_NAME_(cn_product_function_)
+      wide[CN_WIDE_PANELS_ - 1] = {CN_NAME_(cn_product_wide_2_), CN_NAME_(cn_product_wide_3_),
+                                   CN_NAME_(cn_product_wide_4_), CN_NAME_(cn_product_wide_5_)};
   const int left = product->columns - column, vectors = (left + CN_LANES_ - 1) / CN_LANES_;
   int panels = vectors / CN_TILE_VECTORS_, row; /* whole ones */
   cn_product_ tile;
@@ -6342,8 +6414,7 @@ static int CN_NAME_(cn_product_few_rows_)(const cn_product_ *product, int column
   if (product->rows > CN_WIDE_ROWS_ || panels < 2) return 0;
   tile = *product;
   tile.bias = product->bias ? product->bias + column : NULL;
-  tile.last_lanes =
-      CN_NAME_(cn_lanes_left_)(left - (panels - 1) * CN_PANEL_, CN_TILE_VECTORS_ - 1);
+  tile.last_lanes = CN_NAME_(cn_lanes_left_)(left - (panels - 1) * CN_PANEL_, CN_TILE_VECTORS_ - 1);
   for (row = 0; row < product->rows; row++)
     wide[panels - 2](&tile, product->a + row * product->a_stride, packed,
                      product->c + row * product->c_stride + column);
@@ -6352,8 +6423,8 @@ static int CN_NAME_(cn_product_few_rows_)(const cn_product_ *product, int column
 
 /* c[rows][columns] = a * packed + bias over all panels of the packed matrix. */
 static void CN_NAME_(cn_product_)(const cn_product_ *product) {
-  static const CN_NAME_(cn_product_function_) tiles[CN_TILE_ROWS_][3] = {
-      CN_TILE_TABLE_14_(product)};
+  static const CN_NAME_(cn_product_function_)
+      tiles[CN_TILE_ROWS_][3] = {CN_TILE_TABLE_14_(product)};
   cn_product_ tile = *product;
   const float *packed = product->packed;
   int column = 0;
@@ -6369,8 +6440,8 @@ static void CN_NAME_(cn_product_)(const cn_product_ *product) {
                                    product->c + row * product->c_stride + column);
       row += rows;
     }
-    packed += (ptrdiff_t)product->packed_depth *
-              (panels ? panels * CN_PANEL_ : vectors * CN_LANES_);
+    packed +=
+        (ptrdiff_t)product->packed_depth * (panels ? panels * CN_PANEL_ : vectors * CN_LANES_);
     column += panels ? panels * CN_PANEL_ : CN_PANEL_;
   }
 }
@@ -6507,11 +6578,54 @@ static void CN_NAME_(cn_sparse_)(const cn_spike_ *spikes, int count, const float
   if ((i) < count)                                                                                 \
     cn_vstore_first_(dw + (i)*filters + c,                                                         \
                      cn_vadd_(s##i, cn_vload_first_(dw + (i)*filters + c, mask)), mask);
+#if CN_PASS_ == 3
+/* On one channel a window's 4x4 pixels fit one vector, and each filter picks its own by a
+   permutation. */
+#define CN_FEW_PERMUTE_(i)                                                                         \
+  s##i = cn_vfma_(g,                                                                               \
+                  _mm512_permutexvar_ps(                                                           \
+                      _mm512_add_epi32(place, _mm512_set1_epi32((i) / 3 * 4 + (i) % 3)), pixels),  \
+                  s##i);
+static void CN_NAME_(cn_few_grey_)(const cn_few_ *few, float *dw) {
+  const int filters = few->filters, count = 9;
+  int c, y, x;
+  for (c = 0; c < filters; c += CN_LANES_) {
+    const cn_vm_ mask = cn_vfirst_(CN_NAME_(cn_lanes_left_)(filters - c, 0));
+    const float *dy = few->dy + c;
+    const uint8_t *argmax = few->argmax + c;
+    CN_EACH_ROW_9_(CN_FEW_DECLARE_)
+    for (y = 0; y < few->height; y++) {
+      const float *from = few->x + 2 * y * few->y_step;
+      for (x = 0; x < few->width; x++, from += 2, dy += filters, argmax += filters) {
+        const __m256 top = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(from)),
+                                                _mm_loadu_ps(from + few->y_step), 1);
+        const __m256 bottom =
+            _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(from + 2 * few->y_step)),
+                                 _mm_loadu_ps(from + 3 * few->y_step), 1);
+        const __m512 pixels = _mm512_insertf32x8(_mm512_castps256_ps512(top), bottom, 1);
+        const __m512i argmaxes = _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(mask, argmax));
+        const __m512i second = _mm512_srli_epi32(argmaxes, 1); /* row of the four: 0 or 1 */
+        const __m512i place = _mm512_add_epi32(argmaxes, _mm512_add_epi32(second, second));
+        const cn_vf_ g = cn_vload_first_(dy, mask);
+        CN_EACH_ROW_9_(CN_FEW_PERMUTE_)
+      }
+    }
+    CN_EACH_ROW_9_(CN_FEW_STORE_)
+  }
+}
+#endif
+
 static void CN_NAME_(cn_few_)(const cn_few_ *few, const ptrdiff_t *some_taps, int count,
                               float *dw) {
   const int filters = few->filters;
   ptrdiff_t taps[9];
   int c, y, x, place, i;
+#if CN_PASS_ == 3
+  if (few->grey) {
+    CN_NAME_(cn_few_grey_)(few, dw);
+    return;
+  }
+#endif
   for (i = 0; i < 9; i++) taps[i] = i < count ? some_taps[i] : some_taps[0];
   for (c = 0; c < filters; c += CN_LANES_) {
     const cn_vm_ mask = cn_vfirst_(CN_NAME_(cn_lanes_left_)(filters - c, 0));
@@ -6530,6 +6644,81 @@ static void CN_NAME_(cn_few_)(const cn_few_ *few, const ptrdiff_t *some_taps, in
       }
     }
     CN_EACH_ROW_9_(CN_FEW_STORE_)
+  }
+}
+
+/* ---- first layer on grey pictures: 1-D Winograd F(2, 3) along the rows, 2x2 pooling ---- */
+
+/* G of F(2, 3) along each row of w[3][3][filters]: packed[filters / lanes][12][lanes]. */
+static void CN_NAME_(cn_grey_weights_)(const float *w, int filters, float *packed) {
+  int c, ky;
+  for (c = 0; c < filters; c += CN_LANES_) {
+    const cn_vm_ mask = cn_vfirst_(CN_NAME_(cn_lanes_left_)(filters - c, 0));
+    for (ky = 0; ky < 3; ky++, packed += 4 * CN_LANES_) {
+      const float *row = w + 3 * ky * filters + c;
+      const cn_vf_ w0 = cn_vload_first_(row, mask), w1 = cn_vload_first_(row + filters, mask);
+      const cn_vf_ w2 = cn_vload_first_(row + 2 * filters, mask), half = cn_vset_(0.5f);
+      const cn_vf_ even = cn_vmul_(half, cn_vadd_(w0, w2)), odd = cn_vmul_(half, w1);
+      cn_vstore_(packed, w0);
+      cn_vstore_(packed + CN_LANES_, cn_vadd_(even, odd));
+      cn_vstore_(packed + 2 * CN_LANES_, cn_vsub_(even, odd));
+      cn_vstore_(packed + 3 * CN_LANES_, w2);
+    }
+  }
+}
+
+/* Two neighbouring results of one row of the convolution, from three transformed rows. */
+#define CN_GREY_PRODUCT_(a, b, c, p)                                                               \
+  cn_vfma_(cn_vset_((c)[p]), w2##p,                                                                \
+           cn_vfma_(cn_vset_((b)[p]), w1##p, cn_vmul_(cn_vset_((a)[p]), w0##p)))
+#define CN_GREY_ADD_(a, b, c, p, to)                                                               \
+  cn_vfma_(cn_vset_((c)[p]), w2##p,                                                                \
+           cn_vfma_(cn_vset_((b)[p]), w1##p, cn_vfma_(cn_vset_((a)[p]), w0##p, to)))
+#define CN_GREY_PAIR_(a, b, c, first, second)                                                      \
+  do {                                                                                             \
+    const cn_vf_ m1 = CN_GREY_PRODUCT_(a, b, c, 1), m2 = CN_GREY_PRODUCT_(a, b, c, 2);             \
+    first = CN_GREY_ADD_(a, b, c, 0, cn_vadd_(m1, m2));                                            \
+    second = CN_GREY_ADD_(a, b, c, 3, cn_vsub_(m1, m2));                                           \
+  } while (0)
+#define CN_GREY_WEIGHT_(ky, p) w##ky##p = cn_vload_(w + (4 * ky + p) * CN_LANES_)
+#define CN_GREY_WEIGHTS_(ky)                                                                       \
+  const cn_vf_ CN_GREY_WEIGHT_(ky, 0), CN_GREY_WEIGHT_(ky, 1), CN_GREY_WEIGHT_(ky, 2),             \
+      CN_GREY_WEIGHT_(ky, 3)
+
+static void CN_NAME_(cn_grey_)(const cn_grey_ *grey) {
+  const cn_vf_ one = cn_vset_(1.0f), two = cn_vset_(2.0f), three = cn_vset_(3.0f);
+  const cn_vf_ lowest = cn_vset_(-INFINITY); /* the larger of NaN and this is this */
+  const int filters = grey->filters;
+  const float *w = grey->packed;
+  int c, x;
+  for (c = 0; c < filters; c += CN_LANES_, w += 12 * CN_LANES_) {
+    const cn_vm_ mask = cn_vfirst_(CN_NAME_(cn_lanes_left_)(filters - c, 0));
+    const cn_vf_ bias = grey->bias ? cn_vload_first_(grey->bias + c, mask) : cn_vzero_();
+    const cn_vf_ least = grey->relu ? cn_vzero_() : lowest;
+    const float *row0 = grey->rows, *row1 = row0 + grey->pitch, *row2 = row1 + grey->pitch,
+                *row3 = row2 + grey->pitch;
+    float *y = grey->y + c;
+    uint8_t *argmax = grey->argmax ? grey->argmax + c : NULL;
+    CN_GREY_WEIGHTS_(0);
+    CN_GREY_WEIGHTS_(1);
+    CN_GREY_WEIGHTS_(2);
+    for (x = 0; x < grey->windows; x++, row0 += 4, row1 += 4, row2 += 4, row3 += 4, y += filters) {
+      cn_vf_ z0, z1, z2, z3, best, place = cn_vzero_();
+      cn_vb_ larger;
+      CN_GREY_PAIR_(row0, row1, row2, z0, z1);
+      CN_GREY_PAIR_(row1, row2, row3, z2, z3);
+      best = cn_vmax_(z0, lowest);
+      larger = cn_vgreater_(z1, best), best = cn_vmax_(z1, best);
+      if (argmax) place = cn_vselect_(larger, one, place);
+      larger = cn_vgreater_(z2, best), best = cn_vmax_(z2, best);
+      if (argmax) place = cn_vselect_(larger, two, place);
+      larger = cn_vgreater_(z3, best), best = cn_vmax_(z3, best);
+      if (argmax) {
+        cn_vstore_bytes_(argmax, cn_vselect_(larger, three, place), mask);
+        argmax += filters;
+      }
+      cn_vstore_first_(y, cn_vmax_(cn_vadd_(best, bias), least), mask);
+    }
   }
 }
 
@@ -7097,6 +7286,8 @@ static const cn_kernels_ CN_NAME_(cn_kernels_) = {CN_LANES_,
                                                   CN_NAME_(cn_unpool_row_),
                                                   CN_NAME_(cn_sparse_),
                                                   CN_NAME_(cn_few_),
+                                                  CN_NAME_(cn_grey_weights_),
+                                                  CN_NAME_(cn_grey_),
                                                   CN_NAME_(cn_winograd_weights_),
                                                   CN_NAME_(cn_winograd2_input_),
                                                   CN_NAME_(cn_winograd4_input_),

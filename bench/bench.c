@@ -257,6 +257,7 @@ static double executed_share(const conv_case *c) {
   const cn_geometry_ g = cn_geometry_of_(&c->conv);
   const cn_algorithm_ algorithm = cn_algorithm_of_(&c->conv, &g, c->pass);
   cn_winograd_ w;
+  if (algorithm == CN_GREY_) return 12.0 / 18.0;
   if (algorithm != CN_WINOGRAD2_ && algorithm != CN_WINOGRAD4_) return 1.0;
   w = cn_winograd_setup_(&c->conv, &g, c->pass);
   return (double)(w.patch * w.patch * w.tile_rows * w.tile_columns) / (9.0 * (double)g.out_h * (double)g.out_w);
@@ -362,7 +363,7 @@ static int bench_convs(const options *o, double peak) {
   for (i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
     if (!wanted(o, shapes[i].name)) continue;
     for (pass = CN_FORWARD; pass <= CN_BACKWARD_WEIGHTS; pass++) {
-      const int transforms = shapes[i].window == 3 && shapes[i].stride == 1 && shapes[i].channels >= 8 && pass != CN_BACKWARD_WEIGHTS;
+      const int transforms = shapes[i].window == 3 && shapes[i].stride == 1 && pass != CN_BACKWARD_WEIGHTS;
       if (pass == CN_BACKWARD_INPUT && shapes[i].channels < 4) continue; /* a first layer needs none */
       for (math = CN_MATH_DIRECT; math <= (transforms ? CN_MATH_FAST : CN_MATH_DIRECT); math++)
         good &= bench_conv(&shapes[i], (cn_pass)pass, (cn_math)math, math_names[math], o, peak);

@@ -877,6 +877,28 @@ static void test_conv_images(void **state) {
   end_test();
 }
 
+/* The kernels of a first layer on grey pictures: filters round the vectors' widths, all paddings,
+   maps of one window to several, blocks of rows. */
+static void test_conv_grey(void **state) {
+  begin_test(state, 8);
+  for (size_t i = 0; i < LENGTH(edge_sizes); i++) {
+    for (int height = 1; height <= 9; height++) {
+      if (!within_budget()) continue;
+      const int width = test_random_int(1, 13), count = height == 5 ? 17 : test_random_int(1, 3);
+      cn_conv2d conv = plain_conv(count, height, width, 1, edge_sizes[i], 3);
+      conv.window.pad_top = test_random_int(height < 4 ? 2 : 0, 2);
+      conv.window.pad_left = test_random_int(width < 4 ? 2 : 0, 2);
+      conv.window.pad_bottom = test_random_int(height < 4 ? 2 : 0, 2);
+      conv.window.pad_right = test_random_int(width < 4 ? 2 : 0, 2);
+      conv.window.padding = (cn_padding)(height < 2 || width < 2 ? 0 : test_random_int(0, 2));
+      conv.relu = test_random_int(0, 1);
+      conv.pool = 1;
+      check_conv(&conv);
+    }
+  }
+  end_test();
+}
+
 /* Anything that fits. */
 static int random_conv(cn_conv2d *conv) {
   static const int batches[] = {1, 1, 2, 3, 7};
@@ -3119,6 +3141,7 @@ int main(void) {
       cmocka_unit_test(test_conv_channels),
       cmocka_unit_test(test_conv_groups),
       cmocka_unit_test(test_conv_images),
+      cmocka_unit_test(test_conv_grey),
       cmocka_unit_test(test_conv_random),
       cmocka_unit_test(test_conv_ties),
       cmocka_unit_test(test_conv_not_finite),
