@@ -871,8 +871,8 @@ typedef struct cn_spike_ { /* one non-zero gradient behind a pooling */
 } cn_spike_;
 
 typedef struct cn_grey_ { /* one row of a pooled map from grey pictures */
-  const float *rows;      /* four rows of the padded picture, transformed: [row][window][4] */
-  ptrdiff_t pitch;        /* floats between rows */
+  const float *rows; /* four rows of the padded picture, transformed: [row][4 planes][column] */
+  ptrdiff_t plane;   /* floats of a plane */
   int windows, filters, relu;
   const float *packed, *bias;
   float *y;
@@ -914,6 +914,7 @@ typedef struct cn_kernels_ {
   void (*sparse)(const cn_spike_ *, int, const float *, int, float *);
   void (*few)(const cn_few_ *, const ptrdiff_t *, int, float *);
   void (*grey_weights)(const float *, int, float *);
+  void (*grey_row)(const float *, int, float *, ptrdiff_t);
   void (*grey)(const cn_grey_ *);
   void (*winograd_weights)(int, const float *const *, int, float *, ptrdiff_t);
   void (*winograd2_input)(const float *const *, int, float *, ptrdiff_t);
@@ -1756,11 +1757,9 @@ static void cn_forward_direct_(const cn_conv2d *conv, const cn_geometry_ *g, con
 
 /* ---- convolution: forward, first layer on grey pictures ---- */
 
-/* B^T of F(2, 3) along each row, see cn_winograd2_input_: 4 values for every second pixel. */
-static void cn_grey_transform_(const float *x, int windows, float *to) {
-  int i;
-  for (i = 0; i < windows; i++, x += 2, to += 4)
-    to[0] = x[0] - x[2], to[1] = x[1] + x[2], to[2] = x[2] - x[1], to[3] = x[3] - x[1];
+/* Floats of one of a row's four planes: whole vectors. */
+static ptrdiff_t cn_grey_plane_(const cn_geometry_ *g) {
+  return cn_round_up_(g->out_w, CN_ALIGN_FLOATS_);
 }
 
 static void cn_forward_grey_(const cn_conv2d *conv, const cn_geometry_ *g, const float *x,
@@ -1770,19 +1769,20 @@ static void cn_forward_grey_(const cn_conv2d *conv, const cn_geometry_ *g, const
   const int image = unit / blocks, begin = unit % blocks * block,
             end = cn_min_(begin + block, g->out_h);
   const float *source = x + (size_t)image * (size_t)g->in_h * (size_t)g->in_w;
-  float *padded = cn_take_(&workspace, (size_t)(end - begin + 2) * (size_t)g->padded_w);
+  float *padded = cn_take_(&workspace, (size_t)(end - begin + 2) * (size_t)g->padded_w + CN_SLACK_);
   float *rows = cn_take_(&workspace, 0);
   int row;
   cn_grey_ grey;
   cn_pad_rows_(g, source, begin, end - begin + 2, padded);
-  grey.pitch = 4 * (ptrdiff_t)g->y_w, grey.windows = g->y_w, grey.filters = g->filters;
+  grey.plane = cn_grey_plane_(g), grey.windows = g->y_w, grey.filters = g->filters;
   grey.packed = packed, grey.bias = bias, grey.relu = conv->relu;
   for (row = 0; row < end - begin + 2; row++)
-    cn_grey_transform_(padded + (ptrdiff_t)row * g->padded_w, g->y_w, rows + row * grey.pitch);
+    cn_current_()->grey_row(padded + (ptrdiff_t)row * g->padded_w, g->out_w,
+                            rows + 4 * row * grey.plane, grey.plane);
   for (row = begin; row < end; row += 2) {
     const size_t at =
         ((size_t)image * (size_t)g->y_h + (size_t)(row / 2)) * (size_t)g->y_w * (size_t)g->filters;
-    grey.rows = rows + (row - begin) * grey.pitch;
+    grey.rows = rows + 4 * (row - begin) * grey.plane;
     grey.y = y + at, grey.argmax = argmax ? argmax + at : NULL;
     cn_current_()->grey(&grey);
   }
@@ -2401,7 +2401,7 @@ CN_API size_t cn_conv2d_workspace(const cn_conv2d *conv, cn_pass pass) {
     return cn_winograd_workspace_(&w, pass == CN_BACKWARD_INPUT && conv->pool);
   }
   if (algorithm == CN_GREY_) {
-    floats += padded + 4 * (size_t)g.padded_h * (size_t)g.y_w;
+    floats += padded + 4 * (size_t)g.padded_h * (size_t)cn_grey_plane_(&g);
   } else if (pass == CN_FORWARD) {
     floats +=
         (conv->pool ? 2 * (size_t)g.out_w * filters : 0) + (cn_needs_padding_(&g) ? padded : 0);
@@ -6126,7 +6126,8 @@ CN_API cn_status cn_trainer_load(cn_trainer *trainer, const char *path, cn_error
   _mm512_cvtepi32_ps(_mm512_cvtps_epi32(a)) /* small numbers only; nearest by MXCSR */
 #define cn_vpower2_(n) _mm512_scalef_ps(_mm512_set1_ps(1.0f), n)
 #define cn_vload_bytes_(p, m) _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(m, p)))
-#define cn_vstore_bytes_(p, v, m) _mm512_mask_cvtepi32_storeu_epi8(p, m, _mm512_cvttps_epi32(v))
+#define cn_vstore_bytes_(p, v, m)                                                                  \
+  _mm_mask_storeu_epi8(p, m, _mm512_cvtepi32_epi8(_mm512_cvttps_epi32(v)))
 
 #elif CN_PASS_ == 2 /* AVX2 and FMA */
 #define CN_NAME_(name) name##avx2_
@@ -6647,81 +6648,6 @@ static void CN_NAME_(cn_few_)(const cn_few_ *few, const ptrdiff_t *some_taps, in
   }
 }
 
-/* ---- first layer on grey pictures: 1-D Winograd F(2, 3) along the rows, 2x2 pooling ---- */
-
-/* G of F(2, 3) along each row of w[3][3][filters]: packed[filters / lanes][12][lanes]. */
-static void CN_NAME_(cn_grey_weights_)(const float *w, int filters, float *packed) {
-  int c, ky;
-  for (c = 0; c < filters; c += CN_LANES_) {
-    const cn_vm_ mask = cn_vfirst_(CN_NAME_(cn_lanes_left_)(filters - c, 0));
-    for (ky = 0; ky < 3; ky++, packed += 4 * CN_LANES_) {
-      const float *row = w + 3 * ky * filters + c;
-      const cn_vf_ w0 = cn_vload_first_(row, mask), w1 = cn_vload_first_(row + filters, mask);
-      const cn_vf_ w2 = cn_vload_first_(row + 2 * filters, mask), half = cn_vset_(0.5f);
-      const cn_vf_ even = cn_vmul_(half, cn_vadd_(w0, w2)), odd = cn_vmul_(half, w1);
-      cn_vstore_(packed, w0);
-      cn_vstore_(packed + CN_LANES_, cn_vadd_(even, odd));
-      cn_vstore_(packed + 2 * CN_LANES_, cn_vsub_(even, odd));
-      cn_vstore_(packed + 3 * CN_LANES_, w2);
-    }
-  }
-}
-
-/* Two neighbouring results of one row of the convolution, from three transformed rows. */
-#define CN_GREY_PRODUCT_(a, b, c, p)                                                               \
-  cn_vfma_(cn_vset_((c)[p]), w2##p,                                                                \
-           cn_vfma_(cn_vset_((b)[p]), w1##p, cn_vmul_(cn_vset_((a)[p]), w0##p)))
-#define CN_GREY_ADD_(a, b, c, p, to)                                                               \
-  cn_vfma_(cn_vset_((c)[p]), w2##p,                                                                \
-           cn_vfma_(cn_vset_((b)[p]), w1##p, cn_vfma_(cn_vset_((a)[p]), w0##p, to)))
-#define CN_GREY_PAIR_(a, b, c, first, second)                                                      \
-  do {                                                                                             \
-    const cn_vf_ m1 = CN_GREY_PRODUCT_(a, b, c, 1), m2 = CN_GREY_PRODUCT_(a, b, c, 2);             \
-    first = CN_GREY_ADD_(a, b, c, 0, cn_vadd_(m1, m2));                                            \
-    second = CN_GREY_ADD_(a, b, c, 3, cn_vsub_(m1, m2));                                           \
-  } while (0)
-#define CN_GREY_WEIGHT_(ky, p) w##ky##p = cn_vload_(w + (4 * ky + p) * CN_LANES_)
-#define CN_GREY_WEIGHTS_(ky)                                                                       \
-  const cn_vf_ CN_GREY_WEIGHT_(ky, 0), CN_GREY_WEIGHT_(ky, 1), CN_GREY_WEIGHT_(ky, 2),             \
-      CN_GREY_WEIGHT_(ky, 3)
-
-static void CN_NAME_(cn_grey_)(const cn_grey_ *grey) {
-  const cn_vf_ one = cn_vset_(1.0f), two = cn_vset_(2.0f), three = cn_vset_(3.0f);
-  const cn_vf_ lowest = cn_vset_(-INFINITY); /* the larger of NaN and this is this */
-  const int filters = grey->filters;
-  const float *w = grey->packed;
-  int c, x;
-  for (c = 0; c < filters; c += CN_LANES_, w += 12 * CN_LANES_) {
-    const cn_vm_ mask = cn_vfirst_(CN_NAME_(cn_lanes_left_)(filters - c, 0));
-    const cn_vf_ bias = grey->bias ? cn_vload_first_(grey->bias + c, mask) : cn_vzero_();
-    const cn_vf_ least = grey->relu ? cn_vzero_() : lowest;
-    const float *row0 = grey->rows, *row1 = row0 + grey->pitch, *row2 = row1 + grey->pitch,
-                *row3 = row2 + grey->pitch;
-    float *y = grey->y + c;
-    uint8_t *argmax = grey->argmax ? grey->argmax + c : NULL;
-    CN_GREY_WEIGHTS_(0);
-    CN_GREY_WEIGHTS_(1);
-    CN_GREY_WEIGHTS_(2);
-    for (x = 0; x < grey->windows; x++, row0 += 4, row1 += 4, row2 += 4, row3 += 4, y += filters) {
-      cn_vf_ z0, z1, z2, z3, best, place = cn_vzero_();
-      cn_vb_ larger;
-      CN_GREY_PAIR_(row0, row1, row2, z0, z1);
-      CN_GREY_PAIR_(row1, row2, row3, z2, z3);
-      best = cn_vmax_(z0, lowest);
-      larger = cn_vgreater_(z1, best), best = cn_vmax_(z1, best);
-      if (argmax) place = cn_vselect_(larger, one, place);
-      larger = cn_vgreater_(z2, best), best = cn_vmax_(z2, best);
-      if (argmax) place = cn_vselect_(larger, two, place);
-      larger = cn_vgreater_(z3, best), best = cn_vmax_(z3, best);
-      if (argmax) {
-        cn_vstore_bytes_(argmax, cn_vselect_(larger, three, place), mask);
-        argmax += filters;
-      }
-      cn_vstore_first_(y, cn_vmax_(cn_vadd_(best, bias), least), mask);
-    }
-  }
-}
-
 /* ---- Winograd: Y = A^T [(G g G^T) . (B^T d B)] A on tiles (Lavin & Gray 2015) ----
    at[] are the patch's pixels row by row (outside the image they point to zeros); v[p * plane]
    receives position p of the transformed patch, for all channels. */
@@ -6922,6 +6848,97 @@ static void CN_NAME_(cn_winograd4_output_)(const cn_winograd_out_ *o, const floa
       CN_OUTPUT4_(t[i][0], t[i][1], t[i][2], t[i][3], t[i][4], t[i][5], y[4 * i], y[4 * i + 1],
                   y[4 * i + 2], y[4 * i + 3]);
     CN_NAME_(cn_finish_tile_)(o, y, 4, c, mask, bias);
+  }
+}
+
+/* ---- first layer on grey pictures: 1-D Winograd F(2, 3) along the rows, 2x2 pooling ---- */
+
+/* G of F(2, 3) along each row of w[3][3][filters]: packed[filters / lanes][12][lanes]. */
+static void CN_NAME_(cn_grey_weights_)(const float *w, int filters, float *packed) {
+  int c, ky, p;
+  for (c = 0; c < filters; c += CN_LANES_) {
+    const cn_vm_ mask = cn_vfirst_(CN_NAME_(cn_lanes_left_)(filters - c, 0));
+    for (ky = 0; ky < 3; ky++, packed += 4 * CN_LANES_) {
+      const float *row = w + 3 * ky * filters + c;
+      const cn_vf_ w0 = cn_vload_first_(row, mask), w1 = cn_vload_first_(row + filters, mask),
+                   w2 = cn_vload_first_(row + 2 * filters, mask);
+      cn_vf_ points[4];
+      CN_WEIGHTS2_(w0, w1, w2, points);
+      for (p = 0; p < 4; p++) cn_vstore_(packed + p * CN_LANES_, points[p]);
+    }
+  }
+}
+
+/* B^T of F(2, 3) for the window that begins at each column, in four planes. Every second window is
+   used. Reads and writes up to a vector behind the row. */
+static void CN_NAME_(cn_grey_row_)(const float *x, int columns, float *to, ptrdiff_t plane) {
+  int i;
+  for (i = 0; i < columns; i += CN_LANES_) {
+    const cn_vf_ d0 = cn_vload_(x + i), d1 = cn_vload_(x + i + 1), d2 = cn_vload_(x + i + 2),
+                 d3 = cn_vload_(x + i + 3);
+    cn_vf_ r0, r1, r2, r3;
+    CN_INPUT2_(d0, d1, d2, d3, r0, r1, r2, r3);
+    cn_vstore_(to + i, r0);
+    cn_vstore_(to + plane + i, r1);
+    cn_vstore_(to + 2 * plane + i, r2);
+    cn_vstore_(to + 3 * plane + i, r3);
+  }
+}
+
+/* Two neighbouring results of one row of the convolution, from three transformed rows. */
+#define CN_GREY_AT_(row, p) cn_vset_((row)[(p)*plane])
+#define CN_GREY_PRODUCT_(a, b, c, p)                                                               \
+  cn_vfma_(CN_GREY_AT_(c, p), w2##p,                                                               \
+           cn_vfma_(CN_GREY_AT_(b, p), w1##p, cn_vmul_(CN_GREY_AT_(a, p), w0##p)))
+#define CN_GREY_ADD_(a, b, c, p, to)                                                               \
+  cn_vfma_(CN_GREY_AT_(c, p), w2##p,                                                               \
+           cn_vfma_(CN_GREY_AT_(b, p), w1##p, cn_vfma_(CN_GREY_AT_(a, p), w0##p, to)))
+#define CN_GREY_PAIR_(a, b, c, first, second)                                                      \
+  do {                                                                                             \
+    const cn_vf_ m1 = CN_GREY_PRODUCT_(a, b, c, 1), m2 = CN_GREY_PRODUCT_(a, b, c, 2);             \
+    first = CN_GREY_ADD_(a, b, c, 0, cn_vadd_(m1, m2));                                            \
+    second = CN_GREY_ADD_(a, b, c, 3, cn_vsub_(m1, m2));                                           \
+  } while (0)
+#define CN_GREY_WEIGHT_(ky, p) w##ky##p = cn_vload_(w + (4 * ky + p) * CN_LANES_)
+#define CN_GREY_WEIGHTS_(ky)                                                                       \
+  const cn_vf_ CN_GREY_WEIGHT_(ky, 0), CN_GREY_WEIGHT_(ky, 1), CN_GREY_WEIGHT_(ky, 2),             \
+      CN_GREY_WEIGHT_(ky, 3)
+
+static void CN_NAME_(cn_grey_)(const cn_grey_ *grey) {
+  const cn_vf_ one = cn_vset_(1.0f), two = cn_vset_(2.0f), three = cn_vset_(3.0f);
+  const cn_vf_ lowest = cn_vset_(-INFINITY); /* the larger of NaN and this is this */
+  const ptrdiff_t plane = grey->plane;
+  const int filters = grey->filters;
+  const float *w = grey->packed;
+  int c, x;
+  for (c = 0; c < filters; c += CN_LANES_, w += 12 * CN_LANES_) {
+    const cn_vm_ mask = cn_vfirst_(CN_NAME_(cn_lanes_left_)(filters - c, 0));
+    const cn_vf_ bias = grey->bias ? cn_vload_first_(grey->bias + c, mask) : cn_vzero_();
+    const cn_vf_ least = grey->relu ? cn_vzero_() : lowest;
+    const float *row0 = grey->rows, *row1 = row0 + 4 * plane, *row2 = row1 + 4 * plane,
+                *row3 = row2 + 4 * plane;
+    float *y = grey->y + c;
+    uint8_t *argmax = grey->argmax ? grey->argmax + c : NULL;
+    CN_GREY_WEIGHTS_(0);
+    CN_GREY_WEIGHTS_(1);
+    CN_GREY_WEIGHTS_(2);
+    for (x = 0; x < grey->windows; x++, row0 += 2, row1 += 2, row2 += 2, row3 += 2, y += filters) {
+      cn_vf_ z0, z1, z2, z3, best, place = cn_vzero_();
+      cn_vb_ larger;
+      CN_GREY_PAIR_(row0, row1, row2, z0, z1);
+      CN_GREY_PAIR_(row1, row2, row3, z2, z3);
+      best = cn_vmax_(z0, lowest);
+      larger = cn_vgreater_(z1, best), best = cn_vmax_(z1, best);
+      if (argmax) place = cn_vselect_(larger, one, place);
+      larger = cn_vgreater_(z2, best), best = cn_vmax_(z2, best);
+      if (argmax) place = cn_vselect_(larger, two, place);
+      larger = cn_vgreater_(z3, best), best = cn_vmax_(z3, best);
+      if (argmax) {
+        cn_vstore_bytes_(argmax, cn_vselect_(larger, three, place), mask);
+        argmax += filters;
+      }
+      cn_vstore_first_(y, cn_vmax_(cn_vadd_(best, bias), least), mask);
+    }
   }
 }
 
@@ -7287,6 +7304,7 @@ static const cn_kernels_ CN_NAME_(cn_kernels_) = {CN_LANES_,
                                                   CN_NAME_(cn_sparse_),
                                                   CN_NAME_(cn_few_),
                                                   CN_NAME_(cn_grey_weights_),
+                                                  CN_NAME_(cn_grey_row_),
                                                   CN_NAME_(cn_grey_),
                                                   CN_NAME_(cn_winograd_weights_),
                                                   CN_NAME_(cn_winograd2_input_),
