@@ -235,7 +235,7 @@ CN_API void cn_conv2d_pack(const cn_conv2d *conv, cn_pass pass, const float *wei
                            float *packed);
 
 /* Independent units of a pass, and bytes of workspace (64-byte aligned) for each concurrent
-   caller. */
+   caller, enough for fewer images too. */
 CN_API int cn_conv2d_units(const cn_conv2d *conv, cn_pass pass);
 CN_API size_t cn_conv2d_workspace(const cn_conv2d *conv, cn_pass pass);
 
@@ -891,8 +891,9 @@ typedef struct cn_winograd_out_ { /* where a tile's results go */
   float *y;
   uint8_t *argmax;
   const float *bias;
+  int height, width; /* results of the tile: 2 or 4 */
   int relu, pool, channels, rows, columns;
-  ptrdiff_t row_stride;
+  ptrdiff_t row_stride, column_stride;
 } cn_winograd_out_;
 
 typedef struct cn_pool_at_ { /* a pooling window's part inside the image */
@@ -916,11 +917,9 @@ typedef struct cn_kernels_ {
   void (*grey_weights)(const float *, int, float *);
   void (*grey_row)(const float *, int, float *, ptrdiff_t);
   void (*grey)(const cn_grey_ *);
-  void (*winograd_weights)(int, const float *const *, int, float *, ptrdiff_t);
-  void (*winograd2_input)(const float *const *, int, float *, ptrdiff_t);
-  void (*winograd4_input)(const float *const *, int, float *, ptrdiff_t);
-  void (*winograd2_output)(const cn_winograd_out_ *, const float *, ptrdiff_t);
-  void (*winograd4_output)(const cn_winograd_out_ *, const float *, ptrdiff_t);
+  void (*winograd_weights)(int, int, const float *const *, int, float *, ptrdiff_t);
+  void (*winograd_input)(int, int, const float *const *, int, float *, ptrdiff_t);
+  void (*winograd_output)(const cn_winograd_out_ *, const float *, ptrdiff_t);
   void (*depthwise_row)(const float *, ptrdiff_t, const cn_segment_ *, int, const float *,
                         const float *, int, int, int, float *);
   void (*multiply_add)(const float *, const float *, float *, int);
@@ -1491,8 +1490,41 @@ static size_t cn_packed_floats_(const cn_kernels_ *k, int depth, int columns) {
 
 #define CN_GREY_POINTS_ 12 /* 3 kernel rows, each transformed to 4 points */
 
-static int cn_winograd_patch_(cn_algorithm_ algorithm) {
-  return algorithm == CN_WINOGRAD2_ ? 4 : 6;
+/* A map whose sides are no multiples of 4 may be covered by tiles of 4 and, at the ends, of 2. These
+   need transformed weights of their own: three sets more, which must stay small. */
+static int cn_winograd_mixes_(cn_algorithm_ algorithm, int out_h, int out_w, size_t floats) {
+  const int rest_h = out_h % 4, rest_w = out_w % 4;
+  return algorithm == CN_WINOGRAD4_ && (rest_h == 1 || rest_h == 2 || rest_w == 1 || rest_w == 2) &&
+         floats <= 16384;
+}
+
+/* Sides of the tiles of each set of transformed weights. */
+static const int cn_winograd_sizes_[4][2] = {{4, 4}, {4, 2}, {2, 4}, {2, 2}};
+
+/* The sets that an algorithm needs: [*first, end). */
+static int cn_winograd_sets_(cn_algorithm_ algorithm, int mixes, int *first) {
+  *first = algorithm == CN_WINOGRAD2_ ? 3 : 0;
+  return algorithm == CN_WINOGRAD2_ || mixes ? 4 : 1;
+}
+
+static int cn_winograd_positions_(int set) { /* of a patch */
+  return (cn_winograd_sizes_[set][0] + 2) * (cn_winograd_sizes_[set][1] + 2);
+}
+
+/* Floats of one position's packed matrix in a pass. */
+static size_t cn_winograd_plane_(const cn_kernels_ *k, const cn_geometry_ *g, cn_pass pass) {
+  return pass == CN_FORWARD ? cn_packed_floats_(k, g->channels, g->filters)
+                            : cn_packed_floats_(k, g->filters, g->channels);
+}
+
+/* The same for a pass of a convolution. */
+static int cn_winograd_sets_of_(const cn_geometry_ *g, cn_algorithm_ algorithm, cn_pass pass,
+                                int *first) {
+  const int forward = pass == CN_FORWARD;
+  const int mixes =
+      cn_winograd_mixes_(algorithm, forward ? g->out_h : g->in_h, forward ? g->out_w : g->in_w,
+                         (size_t)g->channels * (size_t)g->filters);
+  return cn_winograd_sets_(algorithm, mixes, first);
 }
 
 CN_API size_t cn_conv2d_packed_count(const cn_conv2d *conv, cn_pass pass) {
@@ -1508,11 +1540,12 @@ CN_API size_t cn_conv2d_packed_count(const cn_conv2d *conv, cn_pass pass) {
     return cn_align_floats_(cn_packed_floats_(k, CN_GREY_POINTS_, g.filters));
   case CN_WINOGRAD2_:
   case CN_WINOGRAD4_: {
-    const int patch = cn_winograd_patch_(algorithm), forward = pass == CN_FORWARD;
-    return cn_align_floats_((size_t)(patch * patch) *
-                                cn_packed_floats_(k, forward ? g.channels : g.filters,
-                                                  forward ? g.filters : g.channels) +
-                            (forward ? 0 : (size_t)9 * (size_t)g.channels * (size_t)g.filters));
+    int set, positions = 0;
+    const int end = cn_winograd_sets_of_(&g, algorithm, pass, &set);
+    for (; set < end; set++) positions += cn_winograd_positions_(set);
+    return cn_align_floats_(
+        (size_t)positions * cn_winograd_plane_(k, &g, pass) +
+        (pass == CN_FORWARD ? 0 : cn_align_floats_((size_t)g.depth * (size_t)g.filters)));
   }
   default:
     return cn_align_floats_((size_t)g.groups *
@@ -1524,8 +1557,8 @@ CN_API size_t cn_conv2d_packed_count(const cn_conv2d *conv, cn_pass pass) {
 
 /* Transforms 3x3 filters w[tap][rows][columns], taps in reverse for rotated ones, into a packed
    matrix [rows][columns] for each of the patch's positions. */
-static void cn_winograd_pack_(const cn_kernels_ *k, int patch, const float *w, int reverse,
-                              int rows, int columns, float *packed) {
+static void cn_winograd_pack_(const cn_kernels_ *k, int set, const float *w, int reverse, int rows,
+                              int columns, float *packed) {
   const ptrdiff_t plane = (ptrdiff_t)cn_packed_floats_(k, rows, columns);
   const int panel = k->lanes * k->tile_vectors;
   int column, row, i;
@@ -1535,7 +1568,7 @@ static void cn_winograd_pack_(const cn_kernels_ *k, int patch, const float *w, i
       const float *at[9];
       for (i = 0; i < 9; i++)
         at[i] = w + ((ptrdiff_t)(reverse ? 8 - i : i) * rows + row) * columns + column;
-      k->winograd_weights(patch, at, left,
+      k->winograd_weights(cn_winograd_sizes_[set][0], cn_winograd_sizes_[set][1], at, left,
                           packed + (ptrdiff_t)column * rows + (ptrdiff_t)row * width, plane);
     }
   }
@@ -1564,16 +1597,21 @@ CN_API void cn_conv2d_pack(const cn_conv2d *conv, cn_pass pass, const float *wei
   } else if (algorithm == CN_GREY_) {
     k->grey_weights(weights, g.filters, packed);
   } else if (algorithm == CN_WINOGRAD2_ || algorithm == CN_WINOGRAD4_) {
-    const int patch = cn_winograd_patch_(algorithm);
-    if (pass == CN_FORWARD) {
-      cn_winograd_pack_(k, patch, weights, 0, g.channels, g.filters, packed);
-    } else { /* transposed filters stand behind the packed ones */
-      float *transposed =
-          packed + (size_t)(patch * patch) * cn_packed_floats_(k, g.filters, g.channels);
+    const int forward = pass == CN_FORWARD;
+    const size_t plane = cn_winograd_plane_(k, &g, pass);
+    int set, end = cn_winograd_sets_of_(&g, algorithm, pass, &set);
+    if (!forward) { /* transposed filters stand behind the packed ones */
+      const size_t count = (size_t)g.depth * (size_t)g.filters;
+      float *transposed = packed + cn_conv2d_packed_count(conv, pass) - cn_align_floats_(count);
       for (tap = 0; tap < 9; tap++)
         cn_transpose_(weights + (ptrdiff_t)tap * g.channels * g.filters, g.channels, g.filters,
                       transposed + (ptrdiff_t)tap * g.channels * g.filters);
-      cn_winograd_pack_(k, patch, transposed, 1, g.filters, g.channels, packed);
+      weights = transposed;
+    }
+    for (; set < end; set++) {
+      cn_winograd_pack_(k, set, weights, !forward, forward ? g.channels : g.filters,
+                        forward ? g.filters : g.channels, packed);
+      packed += (size_t)cn_winograd_positions_(set) * plane;
     }
   } else if (pass == CN_FORWARD) {
     for (group = 0; group < g.groups; group++)
@@ -1813,36 +1851,106 @@ static void cn_flat_unit_(const cn_geometry_ *g, const float *a, int depth, cons
 
 /* ---- convolution: Winograd, forward and backward-input ---- */
 
+/* Tiles of one size: a grid of them. */
+typedef struct cn_tiles_ {
+  int height, width;   /* results of a tile */
+  int row, column;     /* of the first tile's first result */
+  int rows, columns;   /* of the grid */
+  const float *packed; /* transformed weights */
+  ptrdiff_t v, plane; /* where a unit's transformed patches begin; floats of one position's plane */
+} cn_tiles_;
+
 /* One pass as a stride-1 3x3 convolution from source [in_h][in_w][channels] to
-   [out_h][out_w][filters]. */
+   [out_h][out_w][filters]. A unit is several images, or some tile rows of one; or such a share for
+   a block of the filters. */
 typedef struct cn_winograd_ {
   const cn_kernels_ *k;
-  int size, patch; /* results and inputs of a tile along each side */
   int count, in_h, in_w, channels, out_h, out_w, filters, pad_top, pad_left;
-  const float *source, *packed, *bias;
+  const float *source, *bias;
   const uint8_t *spread; /* not NULL: source is pooled gradients, this says where they belong */
   int relu, pool;
   float *y;
   uint8_t *argmax;
-  int tile_rows, tile_columns;     /* of one image */
-  int unit_images, unit_tile_rows; /* a unit is several images, or some tile rows of one */
+  cn_tiles_ tiles[4];
+  int sizes; /* of tiles */
+  int unit_images, unit_tile_rows, row_blocks;
+  int filter_blocks, block_filters;
+  ptrdiff_t v_floats, m_floats; /* of a unit */
 } cn_winograd_;
 
-#define CN_WINOGRAD_TILES_ 112 /* tiles that share a read of the transformed weights */
+#define CN_WINOGRAD_TILES_ 112         /* tiles that share a read of the transformed weights */
+#define CN_WINOGRAD_LEAST_TILES_ 28    /* fewer leave the matrix tiles short of rows */
+#define CN_WINOGRAD_UNITS_ 4           /* wanted, so that threads have something to share */
+#define CN_WINOGRAD_LEAST_FILTERS_ 128 /* of a block: each block transforms the patches anew */
+#define CN_WINOGRAD_MIX_IMAGES_ 4      /* of a unit, for tiles of mixed sizes */
 
-static void cn_winograd_split_(cn_winograd_ *w, cn_algorithm_ algorithm) {
-  int tiles;
-  w->size = algorithm == CN_WINOGRAD2_ ? 2 : 4, w->patch = w->size + 2;
-  w->tile_rows = cn_ceil_div_(w->out_h, w->size), w->tile_columns = cn_ceil_div_(w->out_w, w->size);
-  tiles = w->tile_rows * w->tile_columns;
-  w->unit_images = cn_max_(1, cn_min_(CN_WINOGRAD_TILES_ / tiles, cn_ceil_div_(w->count, 16)));
-  w->unit_tile_rows = w->unit_images > 1
-                          ? w->tile_rows
-                          : cn_min_(w->tile_rows, cn_max_(1, CN_WINOGRAD_TILES_ / w->tile_columns));
+/* Units from the numbers of uniform tiles. */
+static void cn_winograd_split_(cn_winograd_ *w, int tile_rows, int tile_columns) {
+  const int tiles = tile_rows * tile_columns, panel = w->k->lanes * w->k->tile_vectors;
+  int units;
+  w->unit_images = cn_min_(CN_WINOGRAD_TILES_ / tiles, cn_ceil_div_(w->count, 16));
+  w->unit_images = cn_max_(w->unit_images, cn_min_(CN_WINOGRAD_LEAST_TILES_ / tiles, w->count));
+  w->unit_images = cn_max_(w->unit_images, 1);
+  units = cn_max_(1, (w->count + w->unit_images / 2) / w->unit_images);
+  if (units < CN_WINOGRAD_UNITS_) w->unit_images = cn_ceil_div_(w->count, units); /* even shares */
+  w->unit_tile_rows = tile_rows;
+  if (w->unit_images == 1) {
+    const int wanted = cn_ceil_div_(tile_rows * w->count, CN_WINOGRAD_UNITS_);
+    w->unit_tile_rows = cn_min_(tile_rows, cn_max_(1, CN_WINOGRAD_TILES_ / tile_columns));
+    if (wanted < w->unit_tile_rows)
+      w->unit_tile_rows = cn_max_(
+          wanted, cn_min_(w->unit_tile_rows, cn_ceil_div_(CN_WINOGRAD_LEAST_TILES_, tile_columns)));
+  }
+  w->row_blocks = cn_ceil_div_(tile_rows, w->unit_tile_rows);
+  units = cn_ceil_div_(w->count, w->unit_images) * w->row_blocks;
+  w->filter_blocks = cn_max_(
+      1, cn_min_(cn_ceil_div_(CN_WINOGRAD_UNITS_, units), w->filters / CN_WINOGRAD_LEAST_FILTERS_));
+  w->block_filters = cn_round_up_(cn_ceil_div_(w->filters, w->filter_blocks), panel);
+  w->filter_blocks = cn_ceil_div_(w->filters, w->block_filters);
 }
 
-static cn_winograd_ cn_winograd_setup_(const cn_conv2d *conv, const cn_geometry_ *g, cn_pass pass) {
+/* Floats between the planes of one patch position: a multiple of 4096 bytes would make all of them
+   compete for the same cache lines. */
+static ptrdiff_t cn_plane_floats_(int tiles, int pitch) {
+  const ptrdiff_t floats = (ptrdiff_t)tiles * pitch;
+  return floats % 1024 == 0 ? floats + CN_ALIGN_FLOATS_ : floats;
+}
+
+/* Tiles of a unit's images that one of its sizes has. */
+static int cn_winograd_unit_tiles_(const cn_winograd_ *w, const cn_tiles_ *tiles) {
+  return w->unit_images * cn_min_(tiles->rows, w->unit_tile_rows) * tiles->columns;
+}
+
+/* Adds tiles of a size at their place in the map, and what a unit needs for them. */
+static void cn_winograd_add_tiles_(cn_winograd_ *w, int set, int row, int column, int rows,
+                                   int columns, const float *packed) {
+  cn_tiles_ *tiles = &w->tiles[w->sizes];
+  const int positions = cn_winograd_positions_(set);
+  ptrdiff_t m_plane;
+  if (rows < 1 || columns < 1) return;
+  w->sizes++;
+  tiles->height = cn_winograd_sizes_[set][0], tiles->width = cn_winograd_sizes_[set][1];
+  tiles->row = row, tiles->column = column, tiles->rows = rows, tiles->columns = columns;
+  tiles->packed = packed;
+  tiles->v = w->v_floats;
+  tiles->plane = cn_plane_floats_(cn_winograd_unit_tiles_(w, tiles),
+                                  cn_round_up_(w->channels, CN_ALIGN_FLOATS_));
+  w->v_floats += positions * tiles->plane;
+  m_plane = cn_plane_floats_(cn_winograd_unit_tiles_(w, tiles),
+                             cn_round_up_(w->block_filters, CN_ALIGN_FLOATS_));
+  if (positions * m_plane > w->m_floats) w->m_floats = positions * m_plane;
+}
+
+/* Tiles of 4 along a side that is covered by 4s and, at its end, a 2. */
+static int cn_winograd_fours_(int size) {
+  return size / 4 + (size % 4 == 3);
+}
+
+static cn_winograd_ cn_winograd_setup_(const cn_conv2d *conv, const cn_geometry_ *g, cn_pass pass,
+                                       const float *packed) {
+  const cn_algorithm_ algorithm = cn_winograd_of_(conv);
   cn_winograd_ w;
+  int size, set, sets;
   memset(&w, 0, sizeof w);
   w.k = cn_current_();
   w.count = g->count;
@@ -1856,32 +1964,45 @@ static cn_winograd_ cn_winograd_setup_(const cn_conv2d *conv, const cn_geometry_
     w.out_h = g->in_h, w.out_w = g->in_w;
     w.pad_top = 2 - g->window.pad_top, w.pad_left = 2 - g->window.pad_left;
   }
-  cn_winograd_split_(&w, cn_winograd_of_(conv));
+  sets = cn_winograd_sets_of_(g, algorithm, pass, &set);
+  size = cn_winograd_sizes_[set][0];
+  cn_winograd_split_(&w, cn_ceil_div_(w.out_h, size), cn_ceil_div_(w.out_w, size));
+  if (set + 1 == sets || w.unit_images < CN_WINOGRAD_MIX_IMAGES_) {
+    cn_winograd_add_tiles_(&w, set, 0, 0, cn_ceil_div_(w.out_h, size), cn_ceil_div_(w.out_w, size),
+                           packed);
+  } else {
+    const int rows = cn_winograd_fours_(w.out_h), columns = cn_winograd_fours_(w.out_w);
+    for (; set < sets; set++) {
+      const int fours_down = cn_winograd_sizes_[set][0] == 4,
+                fours_across = cn_winograd_sizes_[set][1] == 4;
+      cn_winograd_add_tiles_(&w, set, fours_down ? 0 : 4 * rows, fours_across ? 0 : 4 * columns,
+                             fours_down ? rows : 4 * rows < w.out_h,
+                             fours_across ? columns : 4 * columns < w.out_w, packed);
+      if (packed) packed += (size_t)cn_winograd_positions_(set) * cn_winograd_plane_(w.k, g, pass);
+    }
+  }
   return w;
 }
 
 static int cn_winograd_units_(const cn_winograd_ *w) {
-  return cn_ceil_div_(w->count, w->unit_images) * cn_ceil_div_(w->tile_rows, w->unit_tile_rows);
+  return cn_ceil_div_(w->count, w->unit_images) * w->row_blocks * w->filter_blocks;
 }
 
-/* Floats between the planes of one patch position: a multiple of 4096 bytes would make all of them
-   compete for the same cache lines. */
-static ptrdiff_t cn_plane_floats_(int tiles, int pitch) {
-  const ptrdiff_t floats = (ptrdiff_t)tiles * pitch;
-  return floats % 1024 == 0 ? floats + CN_ALIGN_FLOATS_ : floats;
-}
-
-static int cn_winograd_unit_tiles_(const cn_winograd_ *w) {
-  return w->unit_images * w->unit_tile_rows * w->tile_columns;
-}
-
-static size_t cn_winograd_workspace_(const cn_winograd_ *w, int spread) {
-  const int tiles = cn_winograd_unit_tiles_(w);
-  const ptrdiff_t planes = cn_plane_floats_(tiles, cn_round_up_(w->channels, CN_ALIGN_FLOATS_)) +
-                           cn_plane_floats_(tiles, cn_round_up_(w->filters, CN_ALIGN_FLOATS_));
-  size_t floats =
-      (size_t)(w->patch * w->patch) * (size_t)planes + (size_t)w->channels + 4 * CN_SLACK_;
-  if (spread) floats += (size_t)w->in_h * (size_t)w->in_w * (size_t)w->channels + CN_SLACK_;
+/* For this many images or fewer: how a batch is cut into units depends on its size. */
+static size_t cn_winograd_workspace_(const cn_conv2d *conv, const cn_geometry_ *g, cn_pass pass) {
+  const int most_that_matter = 16 * CN_WINOGRAD_TILES_;
+  const int spread = pass == CN_BACKWARD_INPUT && conv->pool;
+  cn_geometry_ some = *g;
+  size_t most, floats;
+  cn_winograd_ w = cn_winograd_setup_(conv, g, pass, NULL);
+  most = (size_t)(w.v_floats + w.m_floats);
+  for (some.count = cn_min_(g->count, most_that_matter); some.count > 0; some.count--) {
+    w = cn_winograd_setup_(conv, &some, pass, NULL);
+    floats = (size_t)(w.v_floats + w.m_floats);
+    if (floats > most) most = floats;
+  }
+  floats = most + (size_t)w.channels + 4 * CN_SLACK_;
+  if (spread) floats += (size_t)w.in_h * (size_t)w.in_w * (size_t)w.channels + CN_SLACK_;
   return floats * sizeof(float) + 4 * CN_ALIGNMENT_;
 }
 
@@ -1897,85 +2018,126 @@ static void cn_unpool_image_(const cn_kernels_ *k, const float *dy, const uint8_
   }
 }
 
-/* Transforms the patch whose first pixel is (row, column); pixels outside the image are zeros. */
-static void cn_winograd_gather_(const cn_winograd_ *w, const float *image, int row, int column,
-                                const float *zeros, float *v, ptrdiff_t plane) {
+/* Transforms the patch of a tile whose first result is (row, column); pixels outside the image are
+   zeros. */
+static void cn_winograd_gather_(const cn_winograd_ *w, const cn_tiles_ *tiles, const float *image,
+                                int row, int column, const float *zeros, float *v) {
   const float *at[36];
   int i, j, n = 0;
-  for (i = row; i < row + w->patch; i++) {
-    for (j = column; j < column + w->patch; j++, n++) {
+  row -= w->pad_top, column -= w->pad_left;
+  for (i = row; i < row + tiles->height + 2; i++) {
+    for (j = column; j < column + tiles->width + 2; j++, n++) {
       const int inside = i >= 0 && i < w->in_h && j >= 0 && j < w->in_w;
       at[n] = inside ? image + ((ptrdiff_t)i * w->in_w + j) * w->channels : zeros;
     }
   }
-  (w->size == 2 ? w->k->winograd2_input : w->k->winograd4_input)(at, w->channels, v, plane);
+  w->k->winograd_input(tiles->height, tiles->width, at, w->channels, v, tiles->plane);
 }
 
-static void cn_winograd_scatter_(const cn_winograd_ *w, int image, int row, int column,
-                                 const float *m, ptrdiff_t plane) {
+static void cn_winograd_scatter_(const cn_winograd_ *w, const cn_tiles_ *tiles, int image, int row,
+                                 int column, int filter, int filters, const float *m,
+                                 ptrdiff_t plane) {
   const int y_h = w->pool ? w->out_h / 2 : w->out_h, y_w = w->pool ? w->out_w / 2 : w->out_w;
   const int y_row = w->pool ? row / 2 : row, y_column = w->pool ? column / 2 : column;
   const size_t at =
       (((size_t)image * (size_t)y_h + (size_t)y_row) * (size_t)y_w + (size_t)y_column) *
-      (size_t)w->filters;
+          (size_t)w->filters +
+      (size_t)filter;
   cn_winograd_out_ out;
-  out.y = w->y + at, out.argmax = w->argmax ? w->argmax + at : NULL, out.bias = w->bias;
-  out.relu = w->relu, out.pool = w->pool, out.channels = w->filters;
-  out.rows = cn_min_(w->size, w->out_h - row), out.columns = cn_min_(w->size, w->out_w - column);
-  out.row_stride = (ptrdiff_t)y_w * w->filters;
-  (w->size == 2 ? w->k->winograd2_output : w->k->winograd4_output)(&out, m, plane);
+  out.y = w->y + at, out.argmax = w->argmax ? w->argmax + at : NULL;
+  out.bias = w->bias ? w->bias + filter : NULL;
+  out.height = tiles->height, out.width = tiles->width;
+  out.relu = w->relu, out.pool = w->pool, out.channels = filters;
+  out.rows = cn_min_(tiles->height, w->out_h - row),
+  out.columns = cn_min_(tiles->width, w->out_w - column);
+  out.row_stride = (ptrdiff_t)y_w * w->filters, out.column_stride = w->filters;
+  w->k->winograd_output(&out, m, plane);
 }
 
-static void cn_winograd_unit_(const cn_winograd_ *w, int unit, char *workspace) {
-  const int blocks = cn_ceil_div_(w->tile_rows, w->unit_tile_rows), positions = w->patch * w->patch;
-  const int first = unit / blocks * w->unit_images,
-            last = cn_min_(first + w->unit_images, w->count);
-  const int row_begin = unit % blocks * w->unit_tile_rows;
-  const int row_end = cn_min_(row_begin + w->unit_tile_rows, w->tile_rows);
-  const int v_pitch = cn_round_up_(w->channels, CN_ALIGN_FLOATS_),
-            m_pitch = cn_round_up_(w->filters, CN_ALIGN_FLOATS_);
-  const int most = cn_winograd_unit_tiles_(w);
-  const ptrdiff_t v_plane = cn_plane_floats_(most, v_pitch),
-                  m_plane = cn_plane_floats_(most, m_pitch);
-  float *v = cn_take_(&workspace, (size_t)(positions * v_plane) + CN_SLACK_);
-  float *m = cn_take_(&workspace, (size_t)(positions * m_plane) + CN_SLACK_);
-  float *zeros = cn_take_(&workspace, (size_t)w->channels + CN_SLACK_);
-  float *spread = cn_take_(&workspace, 0);
+/* What a unit works on. */
+typedef struct cn_winograd_share_ {
+  int first, last;        /* images */
+  int row_begin, row_end; /* rows of tiles */
+  int filter, filters;
+  float *v, *m, *zeros, *spread;
+} cn_winograd_share_;
+
+static void cn_winograd_patches_(const cn_winograd_ *w, const cn_winograd_share_ *share) {
+  const int v_pitch = cn_round_up_(w->channels, CN_ALIGN_FLOATS_);
   const size_t image_floats = (size_t)w->in_h * (size_t)w->in_w * (size_t)w->channels;
-  int image, row, column, position, tiles = 0;
-  memset(zeros, 0, (size_t)w->channels * sizeof(float));
-  for (image = first; image < last; image++) {
+  int done[4] = {0, 0, 0, 0}, image, row, column, i;
+  for (image = share->first; image < share->last; image++) {
     const float *source = w->source + (size_t)image * image_floats;
     if (w->spread) { /* a quarter of image_floats each */
       const size_t at = (size_t)image * (image_floats / 4);
       cn_unpool_image_(w->k, w->source + at, w->spread + at, 0, w->in_h / 2, w->in_w / 2,
-                       w->channels, spread, (ptrdiff_t)w->in_w * w->channels);
-      source = spread;
+                       w->channels, share->spread, (ptrdiff_t)w->in_w * w->channels);
+      source = share->spread;
     }
-    for (row = row_begin; row < row_end; row++)
-      for (column = 0; column < w->tile_columns; column++, tiles++)
-        cn_winograd_gather_(w, source, row * w->size - w->pad_top, column * w->size - w->pad_left,
-                            zeros, v + (ptrdiff_t)tiles * v_pitch, v_plane);
+    for (i = 0; i < w->sizes; i++) {
+      const cn_tiles_ *tiles = &w->tiles[i];
+      for (row = share->row_begin; row < cn_min_(share->row_end, tiles->rows); row++)
+        for (column = 0; column < tiles->columns; column++, done[i]++)
+          cn_winograd_gather_(w, tiles, source, tiles->row + row * tiles->height,
+                              tiles->column + column * tiles->width, share->zeros,
+                              share->v + tiles->v + (ptrdiff_t)done[i] * v_pitch);
+    }
   }
+}
+
+static void cn_winograd_products_(const cn_winograd_ *w, const cn_winograd_share_ *share,
+                                  const cn_tiles_ *tiles, int rows, ptrdiff_t m_plane) {
+  const int positions = (tiles->height + 2) * (tiles->width + 2);
+  const size_t plane = cn_packed_floats_(w->k, w->channels, w->filters);
+  const cn_segment_ segment = {0, 0};
+  cn_product_ product;
+  int position;
+  memset(&product, 0, sizeof product);
+  product.rows = rows, product.columns = share->filters;
+  product.depth = product.packed_depth = w->channels;
+  product.segment_count = 1, product.segments = &segment;
+  product.a_stride = cn_round_up_(w->channels, CN_ALIGN_FLOATS_);
+  product.c_stride = cn_round_up_(w->block_filters, CN_ALIGN_FLOATS_);
   for (position = 0; position < positions; position++) {
-    const cn_segment_ segment = {0, 0};
-    cn_product_ product;
-    memset(&product, 0, sizeof product);
-    product.rows = tiles, product.columns = w->filters,
-    product.depth = product.packed_depth = w->channels;
-    product.segment_count = 1, product.segments = &segment;
-    product.a = v + position * v_plane, product.a_stride = v_pitch;
+    product.a = share->v + tiles->v + position * tiles->plane;
     product.packed =
-        w->packed + (size_t)position * cn_packed_floats_(w->k, w->channels, w->filters);
-    product.c = m + position * m_plane, product.c_stride = m_pitch;
+        tiles->packed + (size_t)position * plane + (size_t)share->filter * (size_t)w->channels;
+    product.c = share->m + position * m_plane;
     w->k->product(&product);
   }
-  tiles = 0;
-  for (image = first; image < last; image++)
-    for (row = row_begin; row < row_end; row++)
-      for (column = 0; column < w->tile_columns; column++, tiles++)
-        cn_winograd_scatter_(w, image, row * w->size, column * w->size,
-                             m + (ptrdiff_t)tiles * m_pitch, m_plane);
+}
+
+static void cn_winograd_unit_(const cn_winograd_ *w, int unit, char *workspace) {
+  const int m_pitch = cn_round_up_(w->block_filters, CN_ALIGN_FLOATS_);
+  const int block = unit % w->filter_blocks, share_of = unit / w->filter_blocks;
+  int image, row, column, i;
+  cn_winograd_share_ share;
+  share.first = share_of / w->row_blocks * w->unit_images;
+  share.last = cn_min_(share.first + w->unit_images, w->count);
+  share.row_begin = share_of % w->row_blocks * w->unit_tile_rows;
+  share.row_end = share.row_begin + w->unit_tile_rows;
+  share.filter = block * w->block_filters;
+  share.filters = cn_min_(w->block_filters, w->filters - share.filter);
+  share.v = cn_take_(&workspace, (size_t)w->v_floats + CN_SLACK_);
+  share.m = cn_take_(&workspace, (size_t)w->m_floats + CN_SLACK_);
+  share.zeros = cn_take_(&workspace, (size_t)w->channels + CN_SLACK_);
+  share.spread = cn_take_(&workspace, 0);
+  memset(share.zeros, 0, (size_t)w->channels * sizeof(float));
+  cn_winograd_patches_(w, &share);
+  for (i = 0; i < w->sizes; i++) {
+    const cn_tiles_ *tiles = &w->tiles[i];
+    const int row_end = cn_min_(share.row_end, tiles->rows);
+    const int rows = (share.last - share.first) * (row_end - share.row_begin) * tiles->columns;
+    const ptrdiff_t plane = cn_plane_floats_(cn_winograd_unit_tiles_(w, tiles), m_pitch);
+    const float *m = share.m;
+    cn_winograd_products_(w, &share, tiles, rows, plane);
+    for (image = share.first; image < share.last; image++)
+      for (row = share.row_begin; row < row_end; row++)
+        for (column = 0; column < tiles->columns; column++, m += m_pitch)
+          cn_winograd_scatter_(w, tiles, image, tiles->row + row * tiles->height,
+                               tiles->column + column * tiles->width, share.filter, share.filters,
+                               m, plane);
+  }
 }
 
 /* ---- convolution: backward-input, direct ---- */
@@ -2382,7 +2544,7 @@ CN_API int cn_conv2d_units(const cn_conv2d *conv, cn_pass pass) {
   }
   if (algorithm == CN_FLAT_) return cn_flat_units_(&g);
   if (algorithm == CN_WINOGRAD2_ || algorithm == CN_WINOGRAD4_) {
-    const cn_winograd_ w = cn_winograd_setup_(conv, &g, pass);
+    const cn_winograd_ w = cn_winograd_setup_(conv, &g, pass, NULL);
     return cn_winograd_units_(&w);
   }
   if (pass == CN_FORWARD) return g.count * cn_ceil_div_(g.out_h, cn_forward_block_(conv, &g));
@@ -2396,10 +2558,8 @@ CN_API size_t cn_conv2d_workspace(const cn_conv2d *conv, cn_pass pass) {
   const size_t padded = (size_t)g.padded_h * (size_t)g.padded_w * (size_t)g.channels;
   size_t floats = 8 * CN_SLACK_;
   if (algorithm == CN_FLAT_) return CN_ALIGNMENT_;
-  if (algorithm == CN_WINOGRAD2_ || algorithm == CN_WINOGRAD4_) {
-    const cn_winograd_ w = cn_winograd_setup_(conv, &g, pass);
-    return cn_winograd_workspace_(&w, pass == CN_BACKWARD_INPUT && conv->pool);
-  }
+  if (algorithm == CN_WINOGRAD2_ || algorithm == CN_WINOGRAD4_)
+    return cn_winograd_workspace_(conv, &g, pass);
   if (algorithm == CN_GREY_) {
     floats += padded + 4 * (size_t)g.padded_h * (size_t)cn_grey_plane_(&g);
   } else if (pass == CN_FORWARD) {
@@ -2428,8 +2588,8 @@ CN_API void cn_conv2d_forward(const cn_conv2d *conv, const float *x, const float
   const cn_algorithm_ algorithm = cn_algorithm_of_(conv, &g, CN_FORWARD);
   int unit;
   if (algorithm == CN_WINOGRAD2_ || algorithm == CN_WINOGRAD4_) {
-    cn_winograd_ w = cn_winograd_setup_(conv, &g, CN_FORWARD);
-    w.source = x, w.packed = packed, w.bias = bias, w.y = y, w.argmax = argmax;
+    cn_winograd_ w = cn_winograd_setup_(conv, &g, CN_FORWARD, packed);
+    w.source = x, w.bias = bias, w.y = y, w.argmax = argmax;
     for (unit = begin; unit < end; unit++) cn_winograd_unit_(&w, unit, (char *)workspace);
   } else {
     for (unit = begin; unit < end; unit++) {
@@ -2451,8 +2611,8 @@ CN_API void cn_conv2d_backward_input(const cn_conv2d *conv, const float *dy, con
   int unit;
   CN_ASSERT(!conv->pool || argmax);
   if (algorithm == CN_WINOGRAD2_ || algorithm == CN_WINOGRAD4_) {
-    cn_winograd_ w = cn_winograd_setup_(conv, &g, CN_BACKWARD_INPUT);
-    w.source = dy, w.spread = conv->pool ? argmax : NULL, w.packed = packed, w.y = dx;
+    cn_winograd_ w = cn_winograd_setup_(conv, &g, CN_BACKWARD_INPUT, packed);
+    w.source = dy, w.spread = conv->pool ? argmax : NULL, w.y = dx;
     for (unit = begin; unit < end; unit++) cn_winograd_unit_(&w, unit, (char *)workspace);
   } else {
     for (unit = begin; unit < end; unit++) {
@@ -6684,9 +6844,9 @@ static void CN_NAME_(cn_few_)(const cn_few_ *few, const ptrdiff_t *some_taps, in
   } while (0)
 
 /* Transforms the 3x3 filters at[0..8] of n neighbouring columns; position p goes to u + p * plane,
-   zero up to a whole vector. */
-static void CN_NAME_(cn_winograd_weights_)(int patch, const float *const *at, int n, float *u,
-                                           ptrdiff_t plane) {
+   zero up to a whole vector. height and width: results of a tile, 2 or 4. */
+static void CN_NAME_(cn_winograd_weights_)(int height, int width, const float *const *at, int n,
+                                           float *u, ptrdiff_t plane) {
   int c, i, j;
   for (c = 0; c < n; c += CN_LANES_) {
     const cn_vm_ mask = cn_vfirst_(CN_NAME_(cn_lanes_left_)(n - c, 0));
@@ -6694,62 +6854,52 @@ static void CN_NAME_(cn_winograd_weights_)(int patch, const float *const *at, in
     for (i = 0; i < 3; i++) {
       const cn_vf_ g0 = cn_vload_first_(at[i] + c, mask), g1 = cn_vload_first_(at[3 + i] + c, mask);
       const cn_vf_ g2 = cn_vload_first_(at[6 + i] + c, mask);
-      if (patch == 4)
+      if (height == 2)
         CN_WEIGHTS2_(g0, g1, g2, t[i]);
       else
         CN_WEIGHTS4_(g0, g1, g2, t[i]);
     }
-    for (i = 0; i < patch; i++) {
-      if (patch == 4)
+    for (i = 0; i < height + 2; i++) {
+      if (width == 2)
         CN_WEIGHTS2_(t[0][i], t[1][i], t[2][i], r);
       else
         CN_WEIGHTS4_(t[0][i], t[1][i], t[2][i], r);
-      for (j = 0; j < patch; j++) cn_vstore_(u + (i * patch + j) * plane + c, r[j]);
+      for (j = 0; j < width + 2; j++) cn_vstore_(u + (i * (width + 2) + j) * plane + c, r[j]);
     }
   }
 }
 
-static void CN_NAME_(cn_winograd2_input_)(const float *const *at, int channels, float *v,
-                                          ptrdiff_t plane) {
-  int c, i;
-  for (c = 0; c < channels; c += CN_LANES_) {
-    const cn_vm_ mask = cn_vfirst_(CN_NAME_(cn_lanes_left_)(channels - c, 0));
-    cn_vf_ t[4][4], r0, r1, r2, r3;
-    for (i = 0; i < 4; i++) {
-      const cn_vf_ d0 = cn_vload_first_(at[i] + c, mask), d1 = cn_vload_first_(at[4 + i] + c, mask);
-      const cn_vf_ d2 = cn_vload_first_(at[8 + i] + c, mask),
-                   d3 = cn_vload_first_(at[12 + i] + c, mask);
-      CN_INPUT2_(d0, d1, d2, d3, t[0][i], t[1][i], t[2][i], t[3][i]);
-    }
-    for (i = 0; i < 4; i++) {
-      float *to = v + 4 * i * plane + c;
-      CN_INPUT2_(t[i][0], t[i][1], t[i][2], t[i][3], r0, r1, r2, r3);
-      cn_vstore_first_(to, r0, mask), cn_vstore_first_(to + plane, r1, mask);
-      cn_vstore_first_(to + 2 * plane, r2, mask), cn_vstore_first_(to + 3 * plane, r3, mask);
-    }
-  }
-}
-
-static void CN_NAME_(cn_winograd4_input_)(const float *const *at, int channels, float *v,
-                                          ptrdiff_t plane) {
+static void CN_NAME_(cn_winograd_input_)(int height, int width, const float *const *at,
+                                         int channels, float *v, ptrdiff_t plane) {
+  const int columns = width + 2;
   int c, i;
   for (c = 0; c < channels; c += CN_LANES_) {
     const cn_vm_ mask = cn_vfirst_(CN_NAME_(cn_lanes_left_)(channels - c, 0));
     cn_vf_ t[6][6], r0, r1, r2, r3, r4, r5;
-    for (i = 0; i < 6; i++) {
-      const cn_vf_ d0 = cn_vload_first_(at[i] + c, mask), d1 = cn_vload_first_(at[6 + i] + c, mask);
-      const cn_vf_ d2 = cn_vload_first_(at[12 + i] + c, mask),
-                   d3 = cn_vload_first_(at[18 + i] + c, mask);
-      const cn_vf_ d4 = cn_vload_first_(at[24 + i] + c, mask),
-                   d5 = cn_vload_first_(at[30 + i] + c, mask);
-      CN_INPUT4_(d0, d1, d2, d3, d4, d5, t[0][i], t[1][i], t[2][i], t[3][i], t[4][i], t[5][i]);
+    for (i = 0; i < columns; i++) {
+      const float *const *from = at + i;
+      const cn_vf_ d0 = cn_vload_first_(from[0] + c, mask),
+                   d1 = cn_vload_first_(from[columns] + c, mask),
+                   d2 = cn_vload_first_(from[2 * columns] + c, mask),
+                   d3 = cn_vload_first_(from[3 * columns] + c, mask);
+      if (height == 2) {
+        CN_INPUT2_(d0, d1, d2, d3, t[0][i], t[1][i], t[2][i], t[3][i]);
+      } else {
+        const cn_vf_ d4 = cn_vload_first_(from[4 * columns] + c, mask),
+                     d5 = cn_vload_first_(from[5 * columns] + c, mask);
+        CN_INPUT4_(d0, d1, d2, d3, d4, d5, t[0][i], t[1][i], t[2][i], t[3][i], t[4][i], t[5][i]);
+      }
     }
-    for (i = 0; i < 6; i++) {
-      float *to = v + 6 * i * plane + c;
-      CN_INPUT4_(t[i][0], t[i][1], t[i][2], t[i][3], t[i][4], t[i][5], r0, r1, r2, r3, r4, r5);
+    for (i = 0; i < height + 2; i++) {
+      float *to = v + (ptrdiff_t)(i * columns) * plane + c;
+      if (width == 2) {
+        CN_INPUT2_(t[i][0], t[i][1], t[i][2], t[i][3], r0, r1, r2, r3);
+      } else {
+        CN_INPUT4_(t[i][0], t[i][1], t[i][2], t[i][3], t[i][4], t[i][5], r0, r1, r2, r3, r4, r5);
+        cn_vstore_first_(to + 4 * plane, r4, mask), cn_vstore_first_(to + 5 * plane, r5, mask);
+      }
       cn_vstore_first_(to, r0, mask), cn_vstore_first_(to + plane, r1, mask);
       cn_vstore_first_(to + 2 * plane, r2, mask), cn_vstore_first_(to + 3 * plane, r3, mask);
-      cn_vstore_first_(to + 4 * plane, r4, mask), cn_vstore_first_(to + 5 * plane, r5, mask);
     }
   }
 }
@@ -6779,24 +6929,25 @@ static inline cn_vf_ CN_NAME_(cn_square_max_)(cn_vf_ a, cn_vf_ b, cn_vf_ c, cn_v
   return cn_vmax_(low, best);
 }
 
-/* Writes one tile's results [size][size], of which rows x columns lie inside the image, with bias,
+/* Writes one tile's results [height][width], of which rows x columns lie inside the image, with bias,
    ReLU and pooling. */
 static inline void CN_NAME_(cn_finish_tile_)(const cn_winograd_out_ *o, const cn_vf_ *results,
-                                             int size, int c, cn_vm_ mask, cn_vf_ bias) {
+                                             int c, cn_vm_ mask, cn_vf_ bias) {
+  const int width = o->width;
   cn_vf_ y[16];
   int i, j;
-  for (i = 0; i < size * size; i++) {
+  for (i = 0; i < o->height * width; i++) {
     y[i] = cn_vadd_(results[i], bias);
     if (o->relu) y[i] = cn_vmax_(y[i], cn_vzero_());
   }
   if (o->pool) {
     for (i = 0; i < o->rows / 2; i++) {
       for (j = 0; j < o->columns / 2; j++) {
-        const cn_vf_ *square = y + 2 * i * size + 2 * j;
-        const ptrdiff_t at = i * o->row_stride + j * o->channels + c;
+        const cn_vf_ *square = y + 2 * i * width + 2 * j;
+        const ptrdiff_t at = i * o->row_stride + j * o->column_stride + c;
         cn_vf_ place;
-        const cn_vf_ best =
-            CN_NAME_(cn_square_max_)(square[0], square[1], square[size], square[size + 1], &place);
+        const cn_vf_ best = CN_NAME_(cn_square_max_)(square[0], square[1], square[width],
+                                                     square[width + 1], &place);
         cn_vstore_first_(o->y + at, best, mask);
         if (o->argmax) cn_vstore_bytes_(o->argmax + at, place, mask);
       }
@@ -6804,50 +6955,42 @@ static inline void CN_NAME_(cn_finish_tile_)(const cn_winograd_out_ *o, const cn
   } else {
     for (i = 0; i < o->rows; i++)
       for (j = 0; j < o->columns; j++)
-        cn_vstore_first_(o->y + i * o->row_stride + j * o->channels + c, y[i * size + j], mask);
+        cn_vstore_first_(o->y + i * o->row_stride + j * o->column_stride + c, y[i * width + j],
+                         mask);
   }
 }
 
-static void CN_NAME_(cn_winograd2_output_)(const cn_winograd_out_ *o, const float *m,
-                                           ptrdiff_t plane) {
-  int c, i;
-  for (c = 0; c < o->channels; c += CN_LANES_) {
-    const cn_vm_ mask = cn_vfirst_(CN_NAME_(cn_lanes_left_)(o->channels - c, 0));
-    const cn_vf_ bias = o->bias ? cn_vload_first_(o->bias + c, mask) : cn_vzero_();
-    cn_vf_ t[2][4], y[4];
-    for (i = 0; i < 4; i++) {
-      const float *from = m + i * plane + c;
-      const cn_vf_ m0 = cn_vload_first_(from, mask), m1 = cn_vload_first_(from + 4 * plane, mask);
-      const cn_vf_ m2 = cn_vload_first_(from + 8 * plane, mask),
-                   m3 = cn_vload_first_(from + 12 * plane, mask);
-      CN_OUTPUT2_(m0, m1, m2, m3, t[0][i], t[1][i]);
-    }
-    CN_OUTPUT2_(t[0][0], t[0][1], t[0][2], t[0][3], y[0], y[1]);
-    CN_OUTPUT2_(t[1][0], t[1][1], t[1][2], t[1][3], y[2], y[3]);
-    CN_NAME_(cn_finish_tile_)(o, y, 2, c, mask, bias);
-  }
-}
-
-static void CN_NAME_(cn_winograd4_output_)(const cn_winograd_out_ *o, const float *m,
-                                           ptrdiff_t plane) {
+static void CN_NAME_(cn_winograd_output_)(const cn_winograd_out_ *o, const float *m,
+                                          ptrdiff_t plane) {
+  const int columns = o->width + 2;
+  const ptrdiff_t line = columns * plane;
   int c, i;
   for (c = 0; c < o->channels; c += CN_LANES_) {
     const cn_vm_ mask = cn_vfirst_(CN_NAME_(cn_lanes_left_)(o->channels - c, 0));
     const cn_vf_ bias = o->bias ? cn_vload_first_(o->bias + c, mask) : cn_vzero_();
     cn_vf_ t[4][6], y[16];
-    for (i = 0; i < 6; i++) {
+    for (i = 0; i < columns; i++) {
       const float *from = m + i * plane + c;
-      const cn_vf_ m0 = cn_vload_first_(from, mask), m1 = cn_vload_first_(from + 6 * plane, mask);
-      const cn_vf_ m2 = cn_vload_first_(from + 12 * plane, mask),
-                   m3 = cn_vload_first_(from + 18 * plane, mask);
-      const cn_vf_ m4 = cn_vload_first_(from + 24 * plane, mask),
-                   m5 = cn_vload_first_(from + 30 * plane, mask);
-      CN_OUTPUT4_(m0, m1, m2, m3, m4, m5, t[0][i], t[1][i], t[2][i], t[3][i]);
+      const cn_vf_ m0 = cn_vload_first_(from, mask), m1 = cn_vload_first_(from + line, mask);
+      const cn_vf_ m2 = cn_vload_first_(from + 2 * line, mask),
+                   m3 = cn_vload_first_(from + 3 * line, mask);
+      if (o->height == 2) {
+        CN_OUTPUT2_(m0, m1, m2, m3, t[0][i], t[1][i]);
+      } else {
+        const cn_vf_ m4 = cn_vload_first_(from + 4 * line, mask),
+                     m5 = cn_vload_first_(from + 5 * line, mask);
+        CN_OUTPUT4_(m0, m1, m2, m3, m4, m5, t[0][i], t[1][i], t[2][i], t[3][i]);
+      }
     }
-    for (i = 0; i < 4; i++)
-      CN_OUTPUT4_(t[i][0], t[i][1], t[i][2], t[i][3], t[i][4], t[i][5], y[4 * i], y[4 * i + 1],
-                  y[4 * i + 2], y[4 * i + 3]);
-    CN_NAME_(cn_finish_tile_)(o, y, 4, c, mask, bias);
+    for (i = 0; i < o->height; i++) {
+      cn_vf_ *to = y + i * o->width;
+      if (o->width == 2)
+        CN_OUTPUT2_(t[i][0], t[i][1], t[i][2], t[i][3], to[0], to[1]);
+      else
+        CN_OUTPUT4_(t[i][0], t[i][1], t[i][2], t[i][3], t[i][4], t[i][5], to[0], to[1], to[2],
+                    to[3]);
+    }
+    CN_NAME_(cn_finish_tile_)(o, y, c, mask, bias);
   }
 }
 
@@ -7307,10 +7450,8 @@ static const cn_kernels_ CN_NAME_(cn_kernels_) = {CN_LANES_,
                                                   CN_NAME_(cn_grey_row_),
                                                   CN_NAME_(cn_grey_),
                                                   CN_NAME_(cn_winograd_weights_),
-                                                  CN_NAME_(cn_winograd2_input_),
-                                                  CN_NAME_(cn_winograd4_input_),
-                                                  CN_NAME_(cn_winograd2_output_),
-                                                  CN_NAME_(cn_winograd4_output_),
+                                                  CN_NAME_(cn_winograd_input_),
+                                                  CN_NAME_(cn_winograd_output_),
                                                   CN_NAME_(cn_depthwise_row_),
                                                   CN_NAME_(cn_multiply_add_),
                                                   CN_NAME_(cn_column_sums_),

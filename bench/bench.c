@@ -257,10 +257,14 @@ static double executed_share(const conv_case *c) {
   const cn_geometry_ g = cn_geometry_of_(&c->conv);
   const cn_algorithm_ algorithm = cn_algorithm_of_(&c->conv, &g, c->pass);
   cn_winograd_ w;
+  double products = 0;
+  int i;
   if (algorithm == CN_GREY_) return 12.0 / 18.0;
   if (algorithm != CN_WINOGRAD2_ && algorithm != CN_WINOGRAD4_) return 1.0;
-  w = cn_winograd_setup_(&c->conv, &g, c->pass);
-  return (double)(w.patch * w.patch * w.tile_rows * w.tile_columns) / (9.0 * (double)g.out_h * (double)g.out_w);
+  w = cn_winograd_setup_(&c->conv, &g, c->pass, NULL);
+  for (i = 0; i < w.sizes; i++)
+    products += (w.tiles[i].height + 2) * (w.tiles[i].width + 2) * w.tiles[i].rows * w.tiles[i].columns;
+  return products / (9.0 * (double)g.out_h * (double)g.out_w);
 }
 
 static const char *const pass_names[] = {"forward", "backward-input", "backward-weights"};
