@@ -6917,46 +6917,46 @@ static void CN_NAME_(cn_winograd_input_)(int height, int width, const float *con
                   cn_vfma_(cn_vset_(2.0f * CN_ROOT2_), d2, m5));                                   \
   } while (0)
 
-/* Largest of a 2x2 square of results, and which one it is. */
-static inline cn_vf_ CN_NAME_(cn_square_max_)(cn_vf_ a, cn_vf_ b, cn_vf_ c, cn_vf_ d,
-                                              cn_vf_ *place) {
-  const cn_vf_ first = cn_vmax_(a, cn_vset_(-INFINITY)),
-               third = cn_vmax_(c, cn_vset_(-INFINITY)); /* no NaN */
-  const cn_vf_ best = cn_vmax_(b, first), low = cn_vmax_(d, third);
-  const cn_vf_ high_place = cn_vselect_(cn_vgreater_(b, first), cn_vset_(1.0f), cn_vzero_());
-  const cn_vf_ low_place = cn_vselect_(cn_vgreater_(d, third), cn_vset_(3.0f), cn_vset_(2.0f));
-  *place = cn_vselect_(cn_vgreater_(low, best), low_place, high_place);
-  return cn_vmax_(low, best);
+/* Largest of a 2x2 square of results; NaN counts as smaller than everything. */
+static inline cn_vf_ CN_NAME_(cn_square_max_)(cn_vf_ a, cn_vf_ b, cn_vf_ c, cn_vf_ d) {
+  const cn_vf_ lowest = cn_vset_(-INFINITY);
+  return cn_vmax_(cn_vmax_(b, cn_vmax_(a, lowest)), cn_vmax_(d, cn_vmax_(c, lowest)));
 }
 
-/* Writes one tile's results [height][width], of which rows x columns lie inside the image, with bias,
-   ReLU and pooling. */
+/* Which one of them it is, the first of equals. */
+static inline cn_vf_ CN_NAME_(cn_square_place_)(cn_vf_ a, cn_vf_ b, cn_vf_ c, cn_vf_ best) {
+  const cn_vf_ low = cn_vselect_(cn_vequal_(c, best), cn_vset_(2.0f), cn_vset_(3.0f));
+  const cn_vf_ high = cn_vselect_(cn_vequal_(b, best), cn_vset_(1.0f), low);
+  return cn_vselect_(cn_vequal_(a, best), cn_vzero_(), high);
+}
+
+/* Writes one tile's results [height][width], of which rows x columns lie inside the image, with
+   bias, ReLU and pooling. Bias and ReLU keep the order of values, so pooling may come first. */
 static inline void CN_NAME_(cn_finish_tile_)(const cn_winograd_out_ *o, const cn_vf_ *results,
                                              int c, cn_vm_ mask, cn_vf_ bias) {
+  const cn_vf_ least = o->relu ? cn_vzero_() : cn_vset_(-INFINITY);
   const int width = o->width;
-  cn_vf_ y[16];
   int i, j;
-  for (i = 0; i < o->height * width; i++) {
-    y[i] = cn_vadd_(results[i], bias);
-    if (o->relu) y[i] = cn_vmax_(y[i], cn_vzero_());
-  }
   if (o->pool) {
     for (i = 0; i < o->rows / 2; i++) {
       for (j = 0; j < o->columns / 2; j++) {
-        const cn_vf_ *square = y + 2 * i * width + 2 * j;
+        const cn_vf_ *top = results + 2 * i * width + 2 * j, *bottom = top + width;
         const ptrdiff_t at = i * o->row_stride + j * o->column_stride + c;
-        cn_vf_ place;
-        const cn_vf_ best = CN_NAME_(cn_square_max_)(square[0], square[1], square[width],
-                                                     square[width + 1], &place);
-        cn_vstore_first_(o->y + at, best, mask);
-        if (o->argmax) cn_vstore_bytes_(o->argmax + at, place, mask);
+        const cn_vf_ best = CN_NAME_(cn_square_max_)(top[0], top[1], bottom[0], bottom[1]);
+        cn_vstore_first_(o->y + at, cn_vmax_(cn_vadd_(best, bias), least), mask);
+        if (o->argmax)
+          cn_vstore_bytes_(o->argmax + at,
+                           CN_NAME_(cn_square_place_)(top[0], top[1], bottom[0], best), mask);
       }
     }
   } else {
-    for (i = 0; i < o->rows; i++)
-      for (j = 0; j < o->columns; j++)
-        cn_vstore_first_(o->y + i * o->row_stride + j * o->column_stride + c, y[i * width + j],
-                         mask);
+    for (i = 0; i < o->rows; i++) {
+      for (j = 0; j < o->columns; j++) {
+        cn_vf_ y = cn_vadd_(results[i * width + j], bias);
+        if (o->relu) y = cn_vmax_(y, least);
+        cn_vstore_first_(o->y + i * o->row_stride + j * o->column_stride + c, y, mask);
+      }
+    }
   }
 }
 
@@ -7048,8 +7048,6 @@ static void CN_NAME_(cn_grey_row_)(const float *x, int columns, float *to, ptrdi
       CN_GREY_WEIGHT_(ky, 3)
 
 static void CN_NAME_(cn_grey_)(const cn_grey_ *grey) {
-  const cn_vf_ one = cn_vset_(1.0f), two = cn_vset_(2.0f), three = cn_vset_(3.0f);
-  const cn_vf_ lowest = cn_vset_(-INFINITY); /* the larger of NaN and this is this */
   const ptrdiff_t plane = grey->plane;
   const int filters = grey->filters;
   const float *w = grey->packed;
@@ -7057,7 +7055,7 @@ static void CN_NAME_(cn_grey_)(const cn_grey_ *grey) {
   for (c = 0; c < filters; c += CN_LANES_, w += 12 * CN_LANES_) {
     const cn_vm_ mask = cn_vfirst_(CN_NAME_(cn_lanes_left_)(filters - c, 0));
     const cn_vf_ bias = grey->bias ? cn_vload_first_(grey->bias + c, mask) : cn_vzero_();
-    const cn_vf_ least = grey->relu ? cn_vzero_() : lowest;
+    const cn_vf_ least = grey->relu ? cn_vzero_() : cn_vset_(-INFINITY);
     const float *row0 = grey->rows, *row1 = row0 + 4 * plane, *row2 = row1 + 4 * plane,
                 *row3 = row2 + 4 * plane;
     float *y = grey->y + c;
@@ -7066,18 +7064,12 @@ static void CN_NAME_(cn_grey_)(const cn_grey_ *grey) {
     CN_GREY_WEIGHTS_(1);
     CN_GREY_WEIGHTS_(2);
     for (x = 0; x < grey->windows; x++, row0 += 2, row1 += 2, row2 += 2, row3 += 2, y += filters) {
-      cn_vf_ z0, z1, z2, z3, best, place = cn_vzero_();
-      cn_vb_ larger;
+      cn_vf_ z0, z1, z2, z3, best;
       CN_GREY_PAIR_(row0, row1, row2, z0, z1);
       CN_GREY_PAIR_(row1, row2, row3, z2, z3);
-      best = cn_vmax_(z0, lowest);
-      larger = cn_vgreater_(z1, best), best = cn_vmax_(z1, best);
-      if (argmax) place = cn_vselect_(larger, one, place);
-      larger = cn_vgreater_(z2, best), best = cn_vmax_(z2, best);
-      if (argmax) place = cn_vselect_(larger, two, place);
-      larger = cn_vgreater_(z3, best), best = cn_vmax_(z3, best);
+      best = CN_NAME_(cn_square_max_)(z0, z1, z2, z3);
       if (argmax) {
-        cn_vstore_bytes_(argmax, cn_vselect_(larger, three, place), mask);
+        cn_vstore_bytes_(argmax, CN_NAME_(cn_square_place_)(z0, z1, z2, best), mask);
         argmax += filters;
       }
       cn_vstore_first_(y, cn_vmax_(cn_vadd_(best, bias), least), mask);
