@@ -9,7 +9,7 @@
    A SMALL COMPLETE PROGRAM (tests compile and run it)
 
        cn_error error;
-       cn_network *net = cn_network_parse(cn_architecture("base"), &error);
+       cn_network *net = cn_arch_network("base", NULL, &error);
        cn_training_options options = cn_training_defaults();
        cn_trainer *trainer = cn_trainer_create(net, 200, &options, &error);
        for (int step = 0; step < steps; step++) {
@@ -262,12 +262,21 @@ CN_API void cn_conv2d_backward_weights(const cn_conv2d *conv, const float *x, co
                                        void *workspace);
 CN_API void cn_conv2d_sum(const cn_conv2d *conv, float *partial, float *dweights, float *dbias);
 
-typedef enum cn_pool_kind { CN_POOL_MAX, CN_POOL_MIN, CN_POOL_MEAN, CN_POOL_MIX } cn_pool_kind;
+typedef enum cn_pool_kind {
+  CN_POOL_MAX,
+  CN_POOL_MIN,
+  CN_POOL_MEAN,
+  CN_POOL_MIX,
+  CN_POOL_ADAPTIVE_MEAN
+} cn_pool_kind;
 
 /* Pooling, channel by channel. Padding is less than the window's span, so that every window sees
    some of the image (CN_ERROR_SHAPE). Positions outside the image never count as maximum or
    minimum; a mean divides by the positions inside the image or, with count_padding, inside image
-   and padding. CN_POOL_MIX: mix * max + (1 - mix) * mean (Lee, Gallagher & Tu 2016). Unit: one
+   and padding. CN_POOL_MIX: mix * max + (1 - mix) * mean (Lee, Gallagher & Tu 2016).
+   CN_POOL_ADAPTIVE_MEAN: window.height x window.width is the size of the output, whose value i along
+   a side is the mean of the input's floor(i * in / out) .. ceil((i + 1) * in / out) - 1, as
+   PyTorch's adaptive average pooling has it; stride, padding and the rest do not count. Unit: one
    image. */
 typedef struct cn_pool2d {
   cn_shape in;
@@ -293,6 +302,8 @@ CN_API void cn_sigmoid_backward(const float *y, const float *dy, float *dx, size
 CN_API void cn_tanh_forward(const float *x, float *y, size_t n);
 CN_API void cn_tanh_backward(const float *y, const float *dy, float *dx, size_t n);
 CN_API void cn_add(const float *a, const float *b, float *y, size_t n); /* y may be a or b */
+/* y = factor * x; its own backward */
+CN_API void cn_scale(const float *x, float factor, float *y, size_t n);
 
 /* Dropout of values [begin, end) of a tensor: keeps each with probability 1 - rate, scaled by
    1 / (1 - rate), else 0. The choice depends on seed and position only, so the backward pass is the
@@ -397,9 +408,11 @@ typedef enum cn_op {
   CN_OP_MEANPOOL,
   CN_OP_MIXPOOL,
   CN_OP_GLOBALMEAN,
+  CN_OP_ADAPTIVEMEAN,
   CN_OP_RELU,
   CN_OP_SIGMOID,
   CN_OP_TANH,
+  CN_OP_SCALE,
   CN_OP_BATCHNORM,
   CN_OP_DROPOUT,
   CN_OP_ADD,
@@ -409,7 +422,8 @@ typedef enum cn_op {
 
 /* A node of the graph. Start from cn_node_defaults(op) and set what the op needs (see NETWORKS AS
    TEXT): CONV filters, window, groups, bias, init; DENSE filters (= outputs), bias, init; pools
-   window, mix, count_padding; INPUT shape; BATCHNORM eps, momentum; DROPOUT rate. */
+   window, mix, count_padding; ADAPTIVEMEAN window (rows and columns of its output); INPUT shape;
+   SCALE factor; BATCHNORM eps, momentum; DROPOUT rate; SOFTMAX loss_weight. */
 typedef struct cn_node {
   cn_op op;
   char name[CN_MAX_NAME];    /* "" asks for a default; letters, digits, _ . - */
@@ -417,7 +431,7 @@ typedef struct cn_node {
   int input_count;           /* 0 asks for the node added last */
   int filters, groups, bias;
   cn_window window;
-  float mix, eps, momentum, rate;
+  float mix, eps, momentum, rate, factor, loss_weight;
   int count_padding;
   cn_init_kind init;
   float init_value;
@@ -442,11 +456,24 @@ CN_API int cn_network_add(cn_network *net, const cn_node *node, cn_error *error)
    error that has line and column. */
 CN_API cn_network *cn_network_parse(const char *text, cn_error *error);
 
-/* The text of a built-in network or NULL: base and revised (Torres & Cantu, figures A.4 and table
-   A.3), lenet, mlp (784-256-128-10), logistic. cn_architecture_name(i) lists the names; NULL
-   ends. */
-CN_API const char *cn_architecture(const char *name);
-CN_API const char *cn_architecture_name(int index);
+/* Built-in networks, by the names that torchvision and timm give them (see NETWORKS BY NAME).
+   cn_arch_name lists them; NULL ends. Options: zero means the network's own. */
+typedef struct cn_arch_options {
+  int height, width, channels; /* of the input */
+  int classes;                 /* outputs of the last layer */
+  int auxiliary;               /* 1: with auxiliary heads (googlenet, inception_v3) */
+} cn_arch_options;
+CN_API const char *cn_arch_name(int index);
+
+/* The text of a built-in network: returns its length without the final 0 and writes as much of it as
+   fits into `text`, with a final 0, as snprintf does; with capacity 0 text may be NULL. options may
+   be NULL. 0 with an error: unknown name, a size that the network does not allow. */
+CN_API size_t cn_arch_text(const char *name, const cn_arch_options *options, char *text,
+                           size_t capacity, cn_error *error);
+
+/* The network itself, with parameters initialised from seed 1, or NULL with an error. */
+CN_API cn_network *cn_arch_network(const char *name, const cn_arch_options *options,
+                                   cn_error *error);
 
 /* The network's text in canonical form: parsing it gives the same graph. Owned by the network,
    valid until the next cn_network_add. NULL when out of memory. */
@@ -1077,8 +1104,8 @@ typedef struct cn_kernels_ {
     const cn_vm_ last = cn_vfirst_(t->last_lanes);                                                 \
     enum { panels = P };                                                                           \
     int segment, k;                                                                                \
-    CN_EACH_ROW_##P##_(CN_WIDE_DECLARE_PANEL_)                                                     \
-    for (segment = 0; segment < t->segment_count; segment++) {                                     \
+    CN_EACH_ROW_##P##_(CN_WIDE_DECLARE_PANEL_) for (segment = 0; segment < t->segment_count;       \
+                                                    segment++) {                                   \
       const float *from = a + t->segments[segment].a;                                              \
       const float *b = packed + t->segments[segment].b * CN_PANEL_;                                \
       for (k = 0; k < t->depth; k++, b += CN_PANEL_) {                                             \
@@ -2458,17 +2485,21 @@ CN_API cn_status cn_pool2d_output(const cn_pool2d *pool, cn_shape *out, cn_error
   const cn_window w = cn_window_filled_(pool->window);
   if (cn_window_check_(&pool->window, error)) return CN_ERROR_ARGUMENT;
   if (cn_shape_check_(pool->in, error)) return CN_ERROR_ARGUMENT;
-  if (pool->kind < CN_POOL_MAX || pool->kind > CN_POOL_MIX ||
+  if (pool->kind < CN_POOL_MAX || pool->kind > CN_POOL_ADAPTIVE_MEAN ||
       !(pool->mix >= 0.0f && pool->mix <= 1.0f))
     return cn_fail_(error, CN_ERROR_ARGUMENT, "pooling kind %d with mix %g is outside the limits",
                     (int)pool->kind, (double)pool->mix);
+  out->count = pool->in.count, out->channels = pool->in.channels;
+  if (pool->kind == CN_POOL_ADAPTIVE_MEAN) {
+    out->height = w.height, out->width = w.width;
+    return cn_shape_check_(*out, error);
+  }
   if (w.pad_top >= w.dilation_y * (w.height - 1) + 1 ||
       w.pad_bottom >= w.dilation_y * (w.height - 1) + 1 ||
       w.pad_left >= w.dilation_x * (w.width - 1) + 1 ||
       w.pad_right >= w.dilation_x * (w.width - 1) + 1)
     return cn_fail_(error, CN_ERROR_SHAPE, "padding %d,%d,%d,%d would hold whole %dx%d windows",
                     w.pad_top, w.pad_left, w.pad_bottom, w.pad_right, w.height, w.width);
-  out->count = pool->in.count, out->channels = pool->in.channels;
   out->height = cn_window_positions(pool->in.height, w.height, w.stride_y, w.dilation_y, w.pad_top,
                                     w.pad_bottom, w.ceil);
   out->width = cn_window_positions(pool->in.width, w.width, w.stride_x, w.dilation_x, w.pad_left,
@@ -2479,6 +2510,30 @@ CN_API cn_status cn_pool2d_output(const cn_pool2d *pool, cn_shape *out, cn_error
   return CN_OK;
 }
 
+/* First of `size` values that belong to window i of n, and one behind the last. */
+static int cn_adaptive_begin_(int i, int size, int n) {
+  return (int)((int64_t)i * size / n);
+}
+static int cn_adaptive_end_(int i, int size, int n) {
+  return (int)(((int64_t)(i + 1) * size + n - 1) / n);
+}
+
+static cn_pool_at_ cn_pool_locate_adaptive_(const cn_pool2d *pool, const cn_window *w, int oy,
+                                            int ox, ptrdiff_t *offset) {
+  const int width = pool->in.width, c = pool->in.channels;
+  const int top = cn_adaptive_begin_(oy, pool->in.height, w->height);
+  const int left = cn_adaptive_begin_(ox, width, w->width);
+  cn_pool_at_ at;
+  memset(&at, 0, sizeof at);
+  at.kind = CN_POOL_MEAN, at.channels = c;
+  at.row_step = (ptrdiff_t)width * c, at.column_step = c;
+  at.rows = cn_adaptive_end_(oy, pool->in.height, w->height) - top;
+  at.columns = cn_adaptive_end_(ox, width, w->width) - left;
+  at.mean_scale = 1.0f / (float)(at.rows * at.columns);
+  *offset = ((ptrdiff_t)top * width + left) * c;
+  return at;
+}
+
 /* The part of window position (oy, ox) inside the image, and the mean's divisor. */
 static cn_pool_at_ cn_pool_locate_(const cn_pool2d *pool, const cn_window *w, int oy, int ox,
                                    ptrdiff_t *offset) {
@@ -2487,6 +2542,7 @@ static cn_pool_at_ cn_pool_locate_(const cn_pool2d *pool, const cn_window *w, in
   int bottom = top + w->dilation_y * (w->height - 1), right = left + w->dilation_x * (w->width - 1);
   cn_pool_at_ at;
   int counted_rows, counted_columns;
+  if (pool->kind == CN_POOL_ADAPTIVE_MEAN) return cn_pool_locate_adaptive_(pool, w, oy, ox, offset);
   at.kind = pool->kind, at.mix = pool->mix, at.channels = c;
   at.row_step = (ptrdiff_t)w->dilation_y * width * c, at.column_step = (ptrdiff_t)w->dilation_x * c;
   /* with rounding up, a last window may also reach beyond the padding: never counted */
@@ -2566,6 +2622,11 @@ CN_API void cn_tanh_forward(const float *x, float *y, size_t n) {
 CN_API void cn_tanh_backward(const float *y, const float *dy, float *dx, size_t n) {
   cn_current_()->tanh_backward(y, dy, dx, n);
 }
+CN_API void cn_scale(const float *x, float factor, float *y, size_t n) {
+  size_t i;
+  for (i = 0; i < n; i++) y[i] = factor * x[i];
+}
+
 CN_API void cn_add(const float *a, const float *b, float *y, size_t n) {
   cn_current_()->add(a, b, y, n);
 }
@@ -2844,7 +2905,10 @@ enum {
   CN_TAKES_NORM_ = 32,
   CN_TAKES_FILTERS_ = 64,
   CN_TAKES_RATE_ = 128,
-  CN_TAKES_SHAPE_ = 256
+  CN_TAKES_SHAPE_ = 256,
+  CN_TAKES_SIZE_ = 512,
+  CN_TAKES_FACTOR_ = 1024,
+  CN_TAKES_LOSS_ = 2048
 };
 typedef struct cn_op_info_ {
   const char *name;
@@ -2859,14 +2923,16 @@ static const cn_op_info_ cn_ops_[] = {
     {"meanpool", CN_TAKES_WINDOW_ | CN_TAKES_COUNT_, 1},
     {"mixpool", CN_TAKES_WINDOW_ | CN_TAKES_COUNT_ | CN_TAKES_MIX_, 1},
     {"globalmean", 0, 1},
+    {"adaptivemean", CN_TAKES_SIZE_, 1},
     {"relu", 0, 1},
     {"sigmoid", 0, 1},
     {"tanh", 0, 1},
+    {"scale", CN_TAKES_FACTOR_, 1},
     {"batchnorm", CN_TAKES_NORM_, 1},
     {"dropout", CN_TAKES_RATE_, 1},
     {"add", 0, CN_MAX_INPUTS},
     {"concat", 0, CN_MAX_INPUTS},
-    {"softmax", 0, 1}};
+    {"softmax", CN_TAKES_LOSS_, 1}};
 #define CN_OP_COUNT_ ((int)(sizeof cn_ops_ / sizeof cn_ops_[0]))
 
 static const char *const cn_padding_names_[] = {"zero", "replicate", "wrap"};
@@ -2881,7 +2947,7 @@ CN_API cn_node cn_node_defaults(cn_op op) {
   memset(&node, 0, sizeof node);
   node.op = op, node.groups = 1, node.bias = 1, node.mix = 0.5f, node.eps = 1e-5f,
   node.momentum = 0.1f;
-  node.rate = 0.5f, node.init = CN_INIT_GLOROT;
+  node.rate = 0.5f, node.factor = 1.0f, node.loss_weight = 1.0f, node.init = CN_INIT_GLOROT;
   return node;
 }
 
@@ -2954,10 +3020,11 @@ static cn_pool2d cn_node_pool_(const cn_node *node, cn_shape in) {
   memset(&pool, 0, sizeof pool);
   pool.in = in, pool.window = node->window, pool.mix = node->mix,
   pool.count_padding = node->count_padding;
-  pool.kind = node->op == CN_OP_MAXPOOL   ? CN_POOL_MAX
-              : node->op == CN_OP_MINPOOL ? CN_POOL_MIN
-              : node->op == CN_OP_MIXPOOL ? CN_POOL_MIX
-                                          : CN_POOL_MEAN;
+  pool.kind = node->op == CN_OP_MAXPOOL        ? CN_POOL_MAX
+              : node->op == CN_OP_MINPOOL      ? CN_POOL_MIN
+              : node->op == CN_OP_MIXPOOL      ? CN_POOL_MIX
+              : node->op == CN_OP_ADAPTIVEMEAN ? CN_POOL_ADAPTIVE_MEAN
+                                               : CN_POOL_MEAN;
   if (node->op == CN_OP_GLOBALMEAN) pool.window.height = in.height, pool.window.width = in.width;
   if (pool.window.stride_y == 0) pool.window.stride_y = pool.window.height;
   if (pool.window.stride_x == 0) pool.window.stride_x = pool.window.width;
@@ -2987,7 +3054,8 @@ static cn_status cn_infer_shape_(const cn_network *net, cn_node *node, cn_error 
   case CN_OP_MINPOOL:
   case CN_OP_MEANPOOL:
   case CN_OP_MIXPOOL:
-  case CN_OP_GLOBALMEAN: {
+  case CN_OP_GLOBALMEAN:
+  case CN_OP_ADAPTIVEMEAN: {
     const cn_pool2d pool = cn_node_pool_(node, in);
     return cn_pool2d_output(&pool, &node->shape, error);
   }
@@ -3002,6 +3070,16 @@ static cn_status cn_infer_shape_(const cn_network *net, cn_node *node, cn_error 
     if (!(node->rate >= 0.0f && node->rate < 1.0f))
       return cn_fail_(error, CN_ERROR_ARGUMENT, "dropout rate %g is outside [0, 1)",
                       (double)node->rate);
+    return CN_OK;
+  case CN_OP_SCALE:
+    if (!(fabsf(node->factor) <= FLT_MAX))
+      return cn_fail_(error, CN_ERROR_ARGUMENT, "factor %g is not a finite number",
+                      (double)node->factor);
+    return CN_OK;
+  case CN_OP_SOFTMAX:
+    if (!(node->loss_weight > 0.0f && node->loss_weight <= 1000.0f))
+      return cn_fail_(error, CN_ERROR_ARGUMENT, "loss weight %g is outside (0, 1000]",
+                      (double)node->loss_weight);
     return CN_OK;
   case CN_OP_ADD:
     for (i = 1; i < node->input_count; i++) {
@@ -3079,7 +3157,7 @@ static cn_status cn_check_node_(cn_network *net, cn_node *node, cn_error *error)
       return cn_fail_(error, CN_ERROR_ARGUMENT, "%s reads node %d, which does not exist yet",
                       node->name, node->inputs[i]);
     if (net->nodes[node->inputs[i]].op == CN_OP_SOFTMAX)
-      return cn_fail_(error, CN_ERROR_ARGUMENT, "%s cannot follow softmax, which must come last",
+      return cn_fail_(error, CN_ERROR_ARGUMENT, "%s cannot follow softmax, which ends a branch",
                       node->name);
   }
   return CN_OK;
@@ -3131,18 +3209,21 @@ static int cn_add_tensors_(cn_network *net, int index) {
 }
 
 /* Moves the values to an array that has room for the new tensors. */
-static int cn_grow_values_(cn_network *net, size_t old_count) {
+static cn_status cn_grow_values_(cn_network *net, size_t old_count, cn_error *error) {
   float *values;
-  if (net->value_count == old_count) return 1;
+  if (net->value_count == old_count) return CN_OK;
   values = (float *)cn_allocate_(net->value_count * sizeof(float));
-  if (!values) return 0;
+  if (!values)
+    return cn_fail_(error, CN_ERROR_MEMORY, "no memory for the network's %zu values",
+                    net->value_count);
   if (old_count) memcpy(values, net->values, old_count * sizeof(float));
   cn_release_(net->values);
   net->values = values;
-  return 1;
+  return CN_OK;
 }
 
-CN_API int cn_network_add(cn_network *net, const cn_node *source, cn_error *error) {
+/* cn_network_add without room for the values: cn_grow_values_ must follow, once for many nodes. */
+static int cn_append_node_(cn_network *net, const cn_node *source, cn_error *error) {
   const int tensor_count = net->tensor_count;
   const size_t value_count = net->value_count;
   cn_node node = *source;
@@ -3155,14 +3236,23 @@ CN_API int cn_network_add(cn_network *net, const cn_node *source, cn_error *erro
   }
   if (cn_grow_((void **)&net->nodes, net->node_count, &net->node_capacity, sizeof *net->nodes)) {
     net->nodes[net->node_count++] = node;
-    if (cn_add_tensors_(net, net->node_count - 1) && cn_grow_values_(net, value_count)) {
+    if (cn_add_tensors_(net, net->node_count - 1)) {
       net->version++;
       net->text.length = 0;
       return net->node_count - 1;
     }
     net->node_count--, net->tensor_count = tensor_count, net->value_count = value_count;
   }
-  cn_fail_(error, CN_ERROR_MEMORY, "%s: no memory for %zu values", node.name, net->value_count);
+  cn_fail_(error, CN_ERROR_MEMORY, "%s: no memory for the node", node.name);
+  return -1;
+}
+
+CN_API int cn_network_add(cn_network *net, const cn_node *node, cn_error *error) {
+  const int tensor_count = net->tensor_count;
+  const size_t value_count = net->value_count;
+  const int index = cn_append_node_(net, node, error);
+  if (index < 0 || cn_grow_values_(net, value_count, error) == CN_OK) return index;
+  net->node_count--, net->tensor_count = tensor_count, net->value_count = value_count;
   return -1;
 }
 
@@ -3208,6 +3298,8 @@ static void cn_write_node_(cn_text_ *text, const cn_network *net, int index) {
     cn_text_add_(text, " %dx%dx%d", node->shape.height, node->shape.width, node->shape.channels);
   if (takes & CN_TAKES_FILTERS_) cn_text_add_(text, " %d", node->filters);
   if (takes & CN_TAKES_RATE_) cn_text_add_(text, " %.9g", (double)node->rate);
+  if (takes & CN_TAKES_FACTOR_) cn_text_add_(text, " %.9g", (double)node->factor);
+  if (takes & CN_TAKES_SIZE_) cn_text_add_(text, " %dx%d", node->window.height, node->window.width);
   if (takes & CN_TAKES_WINDOW_) cn_write_window_(text, node);
   if ((takes & CN_TAKES_GROUPS_) && node->groups > 1)
     cn_text_add_(text, " groups=%d", node->groups);
@@ -3222,6 +3314,8 @@ static void cn_write_node_(cn_text_ *text, const cn_network *net, int index) {
     cn_text_add_(text, " eps=%.9g", (double)node->eps);
   if ((takes & CN_TAKES_NORM_) && node->momentum != 0.1f)
     cn_text_add_(text, " momentum=%.9g", (double)node->momentum);
+  if ((takes & CN_TAKES_LOSS_) && node->loss_weight != 1.0f)
+    cn_text_add_(text, " loss=%.9g", (double)node->loss_weight);
   if (node->input_count > 1 || (node->input_count == 1 && node->inputs[0] != index - 1))
     for (i = 0; i < node->input_count; i++)
       cn_text_add_(text, "%s%s", i ? "," : " from=", net->nodes[node->inputs[i]].name);
@@ -3447,6 +3541,8 @@ static int cn_parse_option_(const cn_parser_ *p, const cn_word_ *word, cn_node *
     good = cn_parse_float_(value, length, &node->eps);
   if ((takes & CN_TAKES_NORM_) && cn_word_is_(&key, "momentum"))
     good = cn_parse_float_(value, length, &node->momentum);
+  if ((takes & CN_TAKES_LOSS_) && cn_word_is_(&key, "loss"))
+    good = cn_parse_float_(value, length, &node->loss_weight);
   if ((takes & CN_TAKES_COUNT_) && cn_word_is_(&key, "count")) {
     static const char *const names[] = {"inside", "all"};
     good = cn_parse_choice_(value, length, names, 2, &node->count_padding);
@@ -3488,11 +3584,15 @@ static int cn_parse_arguments_(const cn_parser_ *p, const cn_word_ *op, const cn
     CN_NEED_(cn_parse_float_(words[used].start, words[used].length, &node->rate),
              "a rate like 0.5");
   }
-  if (takes & CN_TAKES_WINDOW_) {
+  if (takes & CN_TAKES_FACTOR_) {
+    CN_NEED_(cn_parse_float_(words[used].start, words[used].length, &node->factor),
+             "a factor like 0.1");
+  }
+  if (takes & (CN_TAKES_WINDOW_ | CN_TAKES_SIZE_)) {
     CN_NEED_(cn_parse_size_(words[used].start, words[used].length, &node->window.height,
                             &node->window.width) &&
                  node->window.height > 0 && node->window.width > 0,
-             "a window like 3x3");
+             takes & CN_TAKES_SIZE_ ? "a size like 7x7" : "a window like 3x3");
   }
 #undef CN_NEED_
   return used;
@@ -3565,10 +3665,11 @@ static int cn_parse_line_(const cn_parser_ *p, const char *line, int length) {
     cn_same_padding_(in.width, w.width, w.stride_x, w.dilation_x, &node.window.pad_left,
                      &node.window.pad_right);
   }
-  return cn_network_add(p->net, &node, p->error) >= 0 || cn_place_error_(p, words[at].column);
+  return cn_append_node_(p->net, &node, p->error) >= 0 || cn_place_error_(p, words[at].column);
 }
 
-CN_API cn_network *cn_network_parse(const char *text, cn_error *error) {
+/* cn_network_parse with all parameters 0. */
+static cn_network *cn_parse_(const char *text, cn_error *error) {
   cn_parser_ parser;
   if (!text) {
     cn_fail_(error, CN_ERROR_ARGUMENT, "there is no text");
@@ -3586,45 +3687,256 @@ CN_API cn_network *cn_network_parse(const char *text, cn_error *error) {
     }
     text += length + (text[length] == '\n');
   }
-  if (parser.net->node_count < 2) {
+  if (parser.net->node_count < 2)
     cn_parse_error_(&parser, 1, "the network needs an input and at least one more node");
+  if (parser.net->node_count < 2 || cn_grow_values_(parser.net, 0, error)) {
     cn_network_free(parser.net);
     return NULL;
   }
-  cn_network_init(parser.net, 1);
   return parser.net;
 }
 
-/* ---- built-in networks ---- */
+CN_API cn_network *cn_network_parse(const char *text, cn_error *error) {
+  cn_network *net = cn_parse_(text, error);
+  if (net) cn_network_init(net, 1);
+  return net;
+}
 
-static const char *const cn_architectures_[][2] = {
-    {"base", /* Torres & Cantu 2022, figure A.4 */
-     "input 28x28x1\nconv 16 3x3 pad=1\nrelu\nmaxpool 2x2\nconv 32 3x3 pad=1\nrelu\nmaxpool 2x2\n"
-     "dense 128\nrelu\ndropout 0.5\ndense 50\nrelu\ndense 10\nsoftmax\n"},
-    {"revised", /* the same, after their search */
-     "input 28x28x1\nconv 64 3x3 pad=1\nrelu\nmaxpool 2x2\nconv 96 3x3 pad=1\nrelu\nmaxpool 2x2\n"
-     "conv 112 3x3 pad=1\nrelu\nmaxpool 2x2\ndense 150\nrelu\ndropout 0.1\ndense 70\nrelu\ndense "
-     "10\nsoftmax\n"},
-    {"lenet", /* LeCun et al. 1998, with ReLU and maximum pooling in the place of tanh and mean */
-     "input 28x28x1\nconv 6 5x5 pad=2\nrelu\nmaxpool 2x2\nconv 16 5x5\nrelu\nmaxpool 2x2\n"
-     "dense 120\nrelu\ndense 84\nrelu\ndense 10\nsoftmax\n"},
-    {"mlp", /* James et al. 2021 (ISL), section 10.2, for a ridge penalty */
-     "input 28x28x1\ndense 256\nrelu\ndense 128\nrelu\ndense 10\nsoftmax\n"},
-    {"mlp-dropout", /* the same with their dropout */
-     "input 28x28x1\ndense 256\nrelu\ndropout 0.4\ndense 128\nrelu\ndropout 0.3\ndense "
-     "10\nsoftmax\n"},
-    {"logistic", "input 28x28x1\ndense 10\nsoftmax\n"}};
-#define CN_ARCHITECTURE_COUNT_ ((int)(sizeof cn_architectures_ / sizeof cn_architectures_[0]))
+/* ---- built-in networks ----
+   One writer a family, beside the paper that describes it. Nodes with parameters have the names of
+   torchvision (Xception and Inception-ResNet v2: timm), so that state dicts load; a block's last
+   node has the block's name. */
 
-CN_API const char *cn_architecture(const char *name) {
-  int i;
-  for (i = 0; i < CN_ARCHITECTURE_COUNT_; i++)
-    if (strcmp(cn_architectures_[i][0], name) == 0) return cn_architectures_[i][1];
+typedef struct cn_arch_ {
+  const char *name;
+  /* writes all that stands between the input and the final softmax */
+  void (*write)(cn_text_ *text, const struct cn_arch_ *arch, const cn_arch_options *options);
+  int size, channels, classes; /* its own: rows and columns, channels of the input; outputs */
+  int least, least_auxiliary;  /* fewest rows and columns; the same with auxiliary heads, 0: none */
+  int numbers[6];              /* what tells it from the rest of its family, see the writer */
+  const char *body;            /* of a small network: the lines in front of the last dense layer */
+} cn_arch_;
+
+static void cn_write_small_(cn_text_ *text, const cn_arch_ *arch, const cn_arch_options *options) {
+  cn_text_add_(text, "%sdense %d\n", arch->body, options->classes);
+}
+
+/* AlexNet, with one column of filters (Krizhevsky 2014). */
+static void cn_write_alexnet_(cn_text_ *text, const cn_arch_ *arch,
+                              const cn_arch_options *options) {
+  (void)arch;
+  cn_text_add_(text,
+               "features.0: conv 64 11x11 stride=4 pad=2 init=he\nrelu\nmaxpool 3x3 stride=2\n"
+               "features.3: conv 192 5x5 pad=2 init=he\nrelu\nmaxpool 3x3 stride=2\n"
+               "features.6: conv 384 3x3 pad=1 init=he\nrelu\n"
+               "features.8: conv 256 3x3 pad=1 init=he\nrelu\n"
+               "features.10: conv 256 3x3 pad=1 init=he\nrelu\nmaxpool 3x3 stride=2\n"
+               "adaptivemean 6x6\n"
+               "dropout 0.5\nclassifier.1: dense 4096 init=he\nrelu\n"
+               "dropout 0.5\nclassifier.4: dense 4096 init=he\nrelu\n"
+               "classifier.6: dense %d\n",
+               options->classes);
+}
+
+/* VGG (Simonyan & Zisserman 2015, table 1). numbers: convolutions of the five stages, batch norm. */
+static void cn_write_vgg_(cn_text_ *text, const cn_arch_ *arch, const cn_arch_options *options) {
+  static const int filters[5] = {64, 128, 256, 512, 512};
+  const int normalise = arch->numbers[5];
+  int stage, i, place = 0; /* place: of a layer in torchvision's list of them */
+  for (stage = 0; stage < 5; stage++) {
+    for (i = 0; i < arch->numbers[stage]; i++, place += 2 + normalise) {
+      cn_text_add_(text, "features.%d: conv %d 3x3 pad=1 init=he\n", place, filters[stage]);
+      if (normalise) cn_text_add_(text, "features.%d: batchnorm\n", place + 1);
+      cn_text_add_(text, "relu\n");
+    }
+    cn_text_add_(text, "maxpool 2x2\n"), place++;
+  }
+  cn_text_add_(text,
+               "adaptivemean 7x7\n"
+               "classifier.0: dense 4096 init=gaussian:0.01\nrelu\ndropout 0.5\n"
+               "classifier.3: dense 4096 init=gaussian:0.01\nrelu\ndropout 0.5\n"
+               "classifier.6: dense %d init=gaussian:0.01\n",
+               options->classes);
+}
+
+/* A residual block that ends as `name` (He et al. 2016, figure 5): two convolutions or, with
+   expansion 4, a bottleneck of three, whose middle one may be grouped (ResNeXt: Xie et al. 2017,
+   figure 3). The stride stands at the 3x3 convolution of a bottleneck, as in all implementations
+   since. project: the shortcut is a convolution. */
+static void cn_write_residual_(cn_text_ *text, const char *name, const char *from, int filters,
+                               int expansion, int groups, int stride, int project) {
+  const int inner = groups > 1 ? 2 * filters : filters; /* 32 groups of 4 where ResNet has 64 */
+  if (expansion == 1)
+    cn_text_add_(text,
+                 "%s.conv1: conv %d 3x3 stride=%d pad=1 bias=no init=he from=%s\n"
+                 "%s.bn1: batchnorm\nrelu\n%s.conv2: conv %d 3x3 pad=1 bias=no init=he\n",
+                 name, filters, stride, from, name, name, filters);
+  else
+    cn_text_add_(text,
+                 "%s.conv1: conv %d 1x1 bias=no init=he from=%s\n%s.bn1: batchnorm\nrelu\n"
+                 "%s.conv2: conv %d 3x3 stride=%d pad=1 groups=%d bias=no init=he\n"
+                 "%s.bn2: batchnorm\nrelu\n%s.conv3: conv %d 1x1 bias=no init=he\n",
+                 name, inner, from, name, name, inner, stride, groups, name, name,
+                 expansion * filters);
+  cn_text_add_(text, "%s.bn%d: batchnorm\n", name, expansion == 1 ? 2 : 3);
+  if (project)
+    cn_text_add_(text,
+                 "%s.downsample.0: conv %d 1x1 stride=%d bias=no init=he from=%s\n"
+                 "%s.downsample.1: batchnorm\n",
+                 name, expansion * filters, stride, from, name);
+  cn_text_add_(text, "add from=%s.bn%d,%s%s\n%s: relu\n", name, expansion == 1 ? 2 : 3,
+               project ? name : from, project ? ".downsample.1" : "", name);
+}
+
+/* ResNet (He et al. 2016, table 1). numbers: blocks of the four stages, expansion, groups. */
+static void cn_write_resnet_(cn_text_ *text, const cn_arch_ *arch, const cn_arch_options *options) {
+  const int expansion = arch->numbers[4];
+  char from[CN_MAX_NAME] = "maxpool1", name[CN_MAX_NAME];
+  int stage, block;
+  cn_text_add_(text, "conv1: conv 64 7x7 stride=2 pad=3 bias=no init=he\nbn1: batchnorm\nrelu\n"
+                     "maxpool 3x3 stride=2 pad=1\n");
+  for (stage = 0; stage < 4; stage++) {
+    for (block = 0; block < arch->numbers[stage]; block++) {
+      const int first = block == 0;
+      snprintf(name, sizeof name, "layer%d.%d", stage + 1, block);
+      cn_write_residual_(text, name, from, 64 << stage, expansion, arch->numbers[5],
+                         first && stage > 0 ? 2 : 1, first && (stage > 0 || expansion > 1));
+      memcpy(from, name, sizeof from);
+    }
+  }
+  cn_text_add_(text, "globalmean\nfc: dense %d\n", options->classes);
+}
+
+#define CN_SMALL_ cn_write_small_, 28, 1, 10
+#define CN_224_ 224, 3, 1000
+static const cn_arch_ cn_archs_[] = {
+    {"base",
+     CN_SMALL_,
+     4,
+     0,
+     {0}, /* Torres & Cantu 2022, figure A.4 */
+     "conv 16 3x3 pad=1\nrelu\nmaxpool 2x2\nconv 32 3x3 pad=1\nrelu\nmaxpool 2x2\n"
+     "dense 128\nrelu\ndropout 0.5\ndense 50\nrelu\n"},
+    {"revised",
+     CN_SMALL_,
+     8,
+     0,
+     {0}, /* the same, after their search */
+     "conv 64 3x3 pad=1\nrelu\nmaxpool 2x2\nconv 96 3x3 pad=1\nrelu\nmaxpool 2x2\n"
+     "conv 112 3x3 pad=1\nrelu\nmaxpool 2x2\ndense 150\nrelu\ndropout 0.1\ndense 70\nrelu\n"},
+    {"lenet",
+     CN_SMALL_,
+     12,
+     0,
+     {0}, /* LeCun et al. 1998, but ReLU and maximum pooling */
+     "conv 6 5x5 pad=2\nrelu\nmaxpool 2x2\nconv 16 5x5\nrelu\nmaxpool 2x2\n"
+     "dense 120\nrelu\ndense 84\nrelu\n"},
+    {"mlp",
+     CN_SMALL_,
+     1,
+     0,
+     {0}, /* James et al. 2021 (ISL), section 10.2, for a ridge penalty */
+     "dense 256\nrelu\ndense 128\nrelu\n"},
+    {"mlp-dropout",
+     CN_SMALL_,
+     1,
+     0,
+     {0}, /* the same with their dropout */
+     "dense 256\nrelu\ndropout 0.4\ndense 128\nrelu\ndropout 0.3\n"},
+    {"logistic", CN_SMALL_, 1, 0, {0}, ""},
+    {"alexnet", cn_write_alexnet_, CN_224_, 63, 0, {0}, NULL},
+    {"vgg11", cn_write_vgg_, CN_224_, 32, 0, {1, 1, 2, 2, 2, 0}, NULL},
+    {"vgg11_bn", cn_write_vgg_, CN_224_, 32, 0, {1, 1, 2, 2, 2, 1}, NULL},
+    {"vgg13", cn_write_vgg_, CN_224_, 32, 0, {2, 2, 2, 2, 2, 0}, NULL},
+    {"vgg13_bn", cn_write_vgg_, CN_224_, 32, 0, {2, 2, 2, 2, 2, 1}, NULL},
+    {"vgg16", cn_write_vgg_, CN_224_, 32, 0, {2, 2, 3, 3, 3, 0}, NULL},
+    {"vgg16_bn", cn_write_vgg_, CN_224_, 32, 0, {2, 2, 3, 3, 3, 1}, NULL},
+    {"vgg19", cn_write_vgg_, CN_224_, 32, 0, {2, 2, 4, 4, 4, 0}, NULL},
+    {"vgg19_bn", cn_write_vgg_, CN_224_, 32, 0, {2, 2, 4, 4, 4, 1}, NULL},
+    {"resnet18", cn_write_resnet_, CN_224_, 1, 0, {2, 2, 2, 2, 1, 1}, NULL},
+    {"resnet34", cn_write_resnet_, CN_224_, 1, 0, {3, 4, 6, 3, 1, 1}, NULL},
+    {"resnet50", cn_write_resnet_, CN_224_, 1, 0, {3, 4, 6, 3, 4, 1}, NULL},
+    {"resnet101", cn_write_resnet_, CN_224_, 1, 0, {3, 4, 23, 3, 4, 1}, NULL},
+    {"resnet152", cn_write_resnet_, CN_224_, 1, 0, {3, 8, 36, 3, 4, 1}, NULL},
+    {"resnext50_32x4d", cn_write_resnet_, CN_224_, 1, 0, {3, 4, 6, 3, 4, 32}, NULL},
+};
+#define CN_ARCH_COUNT_ ((int)(sizeof cn_archs_ / sizeof cn_archs_[0]))
+
+CN_API const char *cn_arch_name(int index) {
+  return index >= 0 && index < CN_ARCH_COUNT_ ? cn_archs_[index].name : NULL;
+}
+
+/* Fills in what is 0 and checks the rest. NULL with an error. */
+static const cn_arch_ *cn_arch_choose_(const char *name, cn_arch_options *o, cn_error *error) {
+  const cn_arch_ *arch = NULL;
+  int i, least;
+  for (i = 0; i < CN_ARCH_COUNT_ && !arch; i++)
+    if (strcmp(cn_archs_[i].name, name) == 0) arch = &cn_archs_[i];
+  if (!arch) {
+    cn_fail_(error, CN_ERROR_ARGUMENT, "there is no built-in network called %.80s", name);
+    return NULL;
+  }
+  if (o->height == 0) o->height = arch->size;
+  if (o->width == 0) o->width = arch->size;
+  if (o->channels == 0) o->channels = arch->channels;
+  if (o->classes == 0) o->classes = arch->classes;
+  least = o->auxiliary ? arch->least_auxiliary : arch->least;
+  if (least == 0) {
+    cn_fail_(error, CN_ERROR_ARGUMENT, "%s has no auxiliary heads", name);
+  } else if (o->height < least || o->width < least || o->channels < 1 ||
+             o->height > CN_MAX_DIMENSION || o->width > CN_MAX_DIMENSION ||
+             o->channels > CN_MAX_DIMENSION) {
+    cn_fail_(error, CN_ERROR_SHAPE, "%s%s takes inputs from %dx%dx1 to %dx%dx%d, not %dx%dx%d",
+             name, o->auxiliary ? " with auxiliary heads" : "", least, least, CN_MAX_DIMENSION,
+             CN_MAX_DIMENSION, CN_MAX_DIMENSION, o->height, o->width, o->channels);
+  } else if (o->classes < 1 || o->classes > CN_MAX_DIMENSION) {
+    cn_fail_(error, CN_ERROR_ARGUMENT, "%s: %d classes are outside 1 .. %d", name, o->classes,
+             CN_MAX_DIMENSION);
+  } else {
+    return arch;
+  }
   return NULL;
 }
 
-CN_API const char *cn_architecture_name(int index) {
-  return index >= 0 && index < CN_ARCHITECTURE_COUNT_ ? cn_architectures_[index][0] : NULL;
+/* The text, to be freed with CN_FREE, or NULL with an error. */
+static char *cn_arch_write_(const char *name, const cn_arch_options *options, size_t *length,
+                            cn_error *error) {
+  const cn_arch_options standard = {0, 0, 0, 0, 0};
+  cn_arch_options chosen = options ? *options : standard;
+  const cn_arch_ *arch = cn_arch_choose_(name, &chosen, error);
+  cn_text_ text = {NULL, 0, 0, 0};
+  if (!arch) return NULL;
+  cn_text_add_(&text, "input %dx%dx%d\n", chosen.height, chosen.width, chosen.channels);
+  arch->write(&text, arch, &chosen);
+  cn_text_add_(&text, "softmax\n");
+  *length = text.length;
+  if (!text.failed) return text.data;
+  CN_FREE(text.data);
+  cn_fail_(error, CN_ERROR_MEMORY, "no memory for the text of %s", name);
+  return NULL;
+}
+
+CN_API size_t cn_arch_text(const char *name, const cn_arch_options *options, char *text,
+                           size_t capacity, cn_error *error) {
+  size_t length = 0;
+  char *all = cn_arch_write_(name, options, &length, error);
+  if (!all) return 0;
+  if (capacity > 0) {
+    const size_t kept = length < capacity ? length : capacity - 1;
+    memcpy(text, all, kept);
+    text[kept] = 0;
+  }
+  CN_FREE(all);
+  return length;
+}
+
+CN_API cn_network *cn_arch_network(const char *name, const cn_arch_options *options,
+                                   cn_error *error) {
+  size_t length = 0;
+  char *text = cn_arch_write_(name, options, &length, error);
+  cn_network *net = text ? cn_network_parse(text, error) : NULL;
+  CN_FREE(text);
+  return net;
 }
 
 /* ---- parameters ---- */
@@ -3780,7 +4092,8 @@ typedef struct cn_step_ {
   cn_pool2d pool;
   int dense, relu;
   float rate; /* of dropout behind ReLU, or of a dropout step */
-  float eps, momentum;
+  float eps, momentum, factor;
+  float loss_weight;  /* of the loss that takes this step's output as logits; 0: none does */
   int weight, bias;   /* tensors or -1 */
   int norm;           /* first of a batch norm's four tensors or -1 */
   int trains;         /* has trained tensors */
@@ -3880,10 +4193,14 @@ static float *cn_floats_(const cn_plan_ *plan, int buffer) {
   return buffer < 0 ? NULL : (float *)(void *)(plan->arena + plan->buffers[buffer].offset);
 }
 
-/* Nodes that the last one depends on, and for each its only reader (-1: none or several). */
-static void cn_find_readers_(const cn_network *net, int *used, int *reader) {
+/* Nodes that the last one depends on, in training also those that another softmax does, and for
+   each its only reader (-1: none or several). */
+static void cn_find_readers_(const cn_network *net, int training, int *used, int *reader) {
   int i, j;
-  for (i = 0; i < net->node_count; i++) used[i] = i == net->node_count - 1, reader[i] = -1;
+  for (i = 0; i < net->node_count; i++) {
+    used[i] = i == net->node_count - 1 || (training && net->nodes[i].op == CN_OP_SOFTMAX);
+    reader[i] = -1;
+  }
   for (i = net->node_count - 1; i >= 0; i--) {
     for (j = 0; used[i] && j < net->nodes[i].input_count; j++) {
       const int input = net->nodes[i].inputs[j];
@@ -3950,11 +4267,11 @@ static void cn_build_step_(const cn_plan_ *plan, int index, const int *reader, c
   step->weight = cn_find_tensor_(net, index, CN_WEIGHT_), step->bias = -1, step->norm = -1;
   if (step->weight >= 0) step->bias = cn_find_tensor_(net, index, CN_BIAS_ROLE_);
   if (node->op == CN_OP_BATCHNORM) step->norm = cn_find_tensor_(net, index, CN_BIAS_ROLE_);
-  step->eps = node->eps, step->momentum = node->momentum;
+  step->eps = node->eps, step->momentum = node->momentum, step->factor = node->factor;
   step->rate = node->op == CN_OP_DROPOUT ? node->rate : 0.0f;
   if (step->op == CN_OP_CONV) step->conv = cn_node_conv_(node, step->in);
   step->conv.math = plan->math;
-  if (cn_is_pool_(node->op) || node->op == CN_OP_GLOBALMEAN)
+  if (cn_is_pool_(node->op) || node->op == CN_OP_GLOBALMEAN || node->op == CN_OP_ADAPTIVEMEAN)
     step->pool = cn_node_pool_(node, step->in);
   for (i = 0; i < node->input_count; i++) step->inputs[i] = step_of[node->inputs[i]];
   if (node->op != CN_OP_DROPOUT) cn_fuse_(plan, reader, step);
@@ -3983,7 +4300,7 @@ static cn_status cn_build_steps_(cn_plan_ *plan, cn_error *error) {
     return cn_fail_(error, CN_ERROR_MEMORY, "no memory for a plan of %d nodes", n);
   used = plan->lists + 2 * total_inputs, reader = used + n, step_of = reader + n;
   list = plan->lists;
-  cn_find_readers_(net, used, reader);
+  cn_find_readers_(net, plan->training, used, reader);
   for (i = 0; i < n; i++) step_of[i] = -2;
   plan->last_op = net->nodes[last].op;
   for (i = 0; i < n; i++) {
@@ -3994,6 +4311,8 @@ static cn_status cn_build_steps_(cn_plan_ *plan, cn_error *error) {
     } else if (node->op == CN_OP_SOFTMAX || (i == last && node->op == CN_OP_SIGMOID) ||
                (node->op == CN_OP_DROPOUT && !plan->training)) {
       step_of[i] = step_of[node->inputs[0]]; /* nothing to run: the loss or the output does it */
+      if (step_of[i] >= 0 && node->op == CN_OP_SOFTMAX)
+        plan->steps[step_of[i]].loss_weight = node->loss_weight;
     } else {
       cn_step_ *step = &plan->steps[plan->step_count];
       int fused = i;
@@ -4008,6 +4327,7 @@ static cn_status cn_build_steps_(cn_plan_ *plan, cn_error *error) {
   if (plan->output < 0)
     return cn_fail_(error, CN_ERROR_SHAPE, "%s: the network has nothing to compute",
                     net->nodes[last].name);
+  if (plan->last_op != CN_OP_SOFTMAX) plan->steps[plan->output].loss_weight = 1.0f;
   return CN_OK;
 }
 
@@ -4041,7 +4361,7 @@ static void cn_plan_forward_(cn_plan_ *plan, int index) {
   const size_t values = cn_values_(step->out) * (size_t)plan->max_count;
   int i;
   step->value = cn_new_buffer_(plan, (values + CN_SLACK_) * sizeof(float), index,
-                               index == plan->output ? plan->step_count : index);
+                               step->loss_weight > 0.0f ? plan->step_count : index);
   for (i = 0; i < step->input_count; i++) cn_keep_value_(plan, step->inputs[i], index);
   if (step->op == CN_OP_CONV) {
     step->packed = cn_new_buffer_(
@@ -4069,15 +4389,23 @@ static int cn_input_wants_gradient_(const cn_plan_ *plan, const cn_step_ *step, 
   return step->inputs[i] >= 0 && plan->steps[step->inputs[i]].wants_gradient;
 }
 
+/* The gradients of logits: their first writer is the loss. */
+static void cn_plan_losses_(cn_plan_ *plan) {
+  int i;
+  for (i = 0; i < plan->step_count; i++) {
+    cn_step_ *step = &plan->steps[i];
+    if (step->loss_weight > 0.0f && step->wants_gradient)
+      step->gradient = cn_new_buffer_(
+          plan, (cn_values_(step->out) * (size_t)plan->max_count + CN_SLACK_) * sizeof(float),
+          plan->step_count, 2 * plan->step_count - i);
+  }
+}
+
 static void cn_plan_backward_(cn_plan_ *plan, int index) {
   cn_step_ *step = &plan->steps[index];
   const int moment = 2 * plan->step_count - index, end = 2 * plan->step_count + 1;
   int i;
   if (!step->wants_gradient) return;
-  if (step->gradient < 0) /* only the output's: its first writer is the loss */
-    step->gradient = cn_new_buffer_(
-        plan, (cn_values_(step->out) * (size_t)plan->max_count + CN_SLACK_) * sizeof(float),
-        plan->step_count, moment);
   if (step->relu || step->op == CN_OP_RELU || step->op == CN_OP_SIGMOID || step->op == CN_OP_TANH)
     cn_keep_value_(plan, index, moment);
   if (step->conv.pool)
@@ -4161,6 +4489,7 @@ static cn_status cn_plan_build_(cn_plan_ *plan, cn_network *net, int max_count, 
     return cn_fail_(error, CN_ERROR_SHAPE, "the network needs an input and at least one more node");
   if (cn_build_steps_(plan, error)) return error ? error->status : CN_ERROR_SHAPE;
   for (i = 0; i < plan->step_count; i++) cn_plan_forward_(plan, i);
+  if (training) cn_plan_losses_(plan);
   for (i = plan->step_count - 1; training && i >= 0; i--) cn_plan_backward_(plan, i);
   order = (int *)cn_allocate_((size_t)plan->buffer_count * sizeof *order);
   if (order) cn_place_buffers_(plan, order);
@@ -4190,7 +4519,8 @@ typedef struct cn_run_ { /* what a task needs; each uses its share */
   float *to, *partial;
   double *sums;
   uint8_t *argmax;
-  size_t n, rows; /* values; rows of a batch norm */
+  size_t n, rows;           /* values; rows of a batch norm, or of one image */
+  size_t x_pitch, to_pitch; /* values per row of x and to, where channels are copied */
   float factor, rate;
   uint64_t seed;
   int channels, frozen;
@@ -4329,6 +4659,13 @@ static void cn_activation_task_(void *context, int unit, char *workspace) {
   }
 }
 
+static void cn_scale_task_(void *context, int unit, char *workspace) {
+  const cn_run_ *r = (const cn_run_ *)context;
+  const size_t first = (size_t)unit * CN_CHUNK_;
+  (void)workspace;
+  cn_scale(r->x + first, r->step->factor, r->to + first, cn_chunk_size_(r->n, unit));
+}
+
 static void cn_add_task_(void *context, int unit, char *workspace) { /* to = x + y, or x alone */
   const cn_run_ *r = (const cn_run_ *)context;
   const size_t first = (size_t)unit * CN_CHUNK_, n = cn_chunk_size_(r->n, unit);
@@ -4401,16 +4738,30 @@ static const float *cn_step_input_(const cn_plan_ *plan, const cn_step_ *step, i
   return step->inputs[i] < 0 ? inputs : cn_floats_(plan, plan->steps[step->inputs[i]].value);
 }
 
-static void cn_concat_(const cn_plan_ *plan, const cn_step_ *step, const float *inputs, int count) {
-  const size_t rows = (size_t)count * (size_t)step->out.height * (size_t)step->out.width;
-  float *to = cn_floats_(plan, step->value);
+/* Copies one input's channels beside the others, or their gradient back. */
+static void cn_copy_channels_task_(void *context, int unit, char *workspace) {
+  const cn_run_ *r = (const cn_run_ *)context;
+  const size_t first = (size_t)unit * r->rows;
+  (void)workspace;
+  cn_copy_channels(r->x + first * r->x_pitch, r->x_pitch, r->to + first * r->to_pitch, r->to_pitch,
+                   r->rows, (size_t)r->channels);
+}
+
+static int cn_input_channels_(const cn_plan_ *plan, const cn_step_ *step, int i) {
+  return step->inputs[i] < 0 ? plan->net->nodes[0].shape.channels
+                             : plan->steps[step->inputs[i]].out.channels;
+}
+
+static void cn_concat_(const cn_plan_ *plan, const cn_step_ *step, cn_run_ *run, int count,
+                       const float *inputs) {
   int i;
+  run->rows = (size_t)step->out.height * (size_t)step->out.width; /* of one image, the unit */
+  run->to_pitch = (size_t)step->out.channels;
   for (i = 0; i < step->input_count; i++) {
-    const size_t channels = step->inputs[i] < 0 ? (size_t)plan->net->nodes[0].shape.channels
-                                                : (size_t)plan->steps[step->inputs[i]].out.channels;
-    cn_copy_channels(cn_step_input_(plan, step, i, inputs), channels, to,
-                     (size_t)step->out.channels, rows, channels);
-    to += channels;
+    run->x = cn_step_input_(plan, step, i, inputs);
+    run->channels = cn_input_channels_(plan, step, i), run->x_pitch = (size_t)run->channels;
+    cn_parallel_(plan, count, cn_copy_channels_task_, run);
+    run->to += run->channels;
   }
 }
 
@@ -4448,6 +4799,9 @@ static void cn_step_forward_(const cn_plan_ *plan, const cn_step_ *step, const f
   case CN_OP_TANH:
     cn_parallel_(plan, cn_chunks_(run.n), cn_activation_task_, &run);
     break;
+  case CN_OP_SCALE:
+    cn_parallel_(plan, cn_chunks_(run.n), cn_scale_task_, &run);
+    break;
   case CN_OP_ADD:
     run.y = NULL;
     for (i = cn_min_(1, step->input_count - 1); i < step->input_count; i++) {
@@ -4457,7 +4811,7 @@ static void cn_step_forward_(const cn_plan_ *plan, const cn_step_ *step, const f
     }
     break;
   case CN_OP_CONCAT:
-    cn_concat_(plan, step, inputs, count);
+    cn_concat_(plan, step, &run, count, inputs);
     break;
   case CN_OP_DROPOUT:
     cn_parallel_(plan, cn_chunks_(run.n), cn_dropout_task_, &run);
@@ -4693,6 +5047,23 @@ static void cn_trainer_release_(cn_trainer *t) {
   CN_FREE(t);
 }
 
+/* Auxiliary heads learn the same labels as the output. */
+static cn_status cn_check_heads_(const cn_plan_ *plan, cn_error *error) {
+  const cn_step_ *output = &plan->steps[plan->output];
+  int i;
+  for (i = 0; i < plan->step_count; i++) {
+    const cn_step_ *step = &plan->steps[i];
+    if (step->loss_weight == 0.0f || i == plan->output) continue;
+    if (plan->last_op != CN_OP_SOFTMAX || cn_values_(step->out) != cn_values_(output->out))
+      return cn_fail_(
+          error, CN_ERROR_SHAPE,
+          "the auxiliary softmax behind %.90s needs a softmax of as many classes at the "
+          "end of the network",
+          plan->net->nodes[step->node].name);
+  }
+  return CN_OK;
+}
+
 CN_API cn_trainer *cn_trainer_create(cn_network *net, int max_count,
                                      const cn_training_options *options, cn_error *error) {
   cn_trainer *trainer;
@@ -4707,7 +5078,7 @@ CN_API cn_trainer *cn_trainer_create(cn_network *net, int max_count,
   memset(trainer, 0, sizeof *trainer);
   trainer->options = chosen;
   if (cn_plan_build_(&trainer->plan, net, max_count, chosen.threads, chosen.math, 1, error) ||
-      cn_trainer_allocate_(trainer, error)) {
+      cn_check_heads_(&trainer->plan, error) || cn_trainer_allocate_(trainer, error)) {
     cn_trainer_release_(trainer);
     return NULL;
   }
@@ -4805,19 +5176,26 @@ static void cn_loss_task_(void *context, int unit, char *workspace) {
                                     (size_t)begin, (size_t)end);
 }
 
+/* The losses of all heads by their weights; what is right is counted at the output. */
 static cn_metrics cn_loss_(cn_trainer *trainer, const cn_batch *batch) {
   const cn_plan_ *plan = &trainer->plan;
-  const cn_step_ *output = &plan->steps[plan->output];
   const int units = cn_ceil_div_(batch->count, CN_LOSS_ROWS_);
   cn_metrics metrics = {0.0, 0};
   cn_loss_run_ run;
-  int i;
-  run.trainer = trainer, run.batch = batch, run.logits = cn_floats_(plan, output->value);
-  run.gradient = cn_floats_(plan, output->gradient >= 0 ? output->gradient : output->value);
-  run.values = (int)cn_values_(output->out), run.scale = 1.0f / (float)batch->count;
-  cn_parallel_(plan, units, cn_loss_task_, &run);
-  for (i = 0; i < units; i++)
-    metrics.loss += trainer->sums[i], metrics.correct += trainer->corrects[i];
+  int i, head;
+  run.trainer = trainer, run.batch = batch;
+  for (head = 0; head < plan->step_count; head++) {
+    const cn_step_ *step = &plan->steps[head];
+    if (step->loss_weight == 0.0f) continue;
+    run.logits = cn_floats_(plan, step->value);
+    run.gradient = cn_floats_(plan, step->gradient >= 0 ? step->gradient : step->value);
+    run.values = (int)cn_values_(step->out), run.scale = step->loss_weight / (float)batch->count;
+    cn_parallel_(plan, units, cn_loss_task_, &run);
+    for (i = 0; i < units; i++) {
+      metrics.loss += (double)step->loss_weight * trainer->sums[i];
+      if (head == plan->output) metrics.correct += trainer->corrects[i];
+    }
+  }
   metrics.loss /= (double)batch->count;
   return metrics;
 }
@@ -4888,20 +5266,18 @@ static void cn_norm_backward_(const cn_trainer *trainer, const cn_step_ *step, c
   cn_parallel_(plan, cn_batchnorm_parts(run->rows), cn_norm_rows_task_, run);
 }
 
-static void cn_join_backward_(const cn_plan_ *plan, const cn_step_ *step, const cn_run_ *run,
-                              int count) {
-  const size_t rows = (size_t)count * (size_t)step->out.height * (size_t)step->out.width;
-  const float *from = run->dy;
+static void cn_join_backward_(const cn_plan_ *plan, const cn_step_ *step, cn_run_ *run, int count) {
   int i;
+  run->rows = (size_t)step->out.height * (size_t)step->out.width;
+  run->x = run->dy, run->x_pitch = (size_t)step->out.channels;
   for (i = 0; i < step->input_count; i++) {
-    const size_t channels = step->inputs[i] < 0 ? (size_t)plan->net->nodes[0].shape.channels
-                                                : (size_t)plan->steps[step->inputs[i]].out.channels;
+    run->channels = cn_input_channels_(plan, step, i), run->to_pitch = (size_t)run->channels;
     if (cn_input_wants_gradient_(plan, step, i)) {
-      cn_copy_channels(from, (size_t)step->out.channels, cn_input_gradient_(plan, step, i),
-                       channels, rows, channels);
+      run->to = cn_input_gradient_(plan, step, i);
+      cn_parallel_(plan, count, cn_copy_channels_task_, run);
       cn_add_spill_(plan, step, i, count);
     }
-    if (step->op == CN_OP_CONCAT) from += channels;
+    if (step->op == CN_OP_CONCAT) run->x += run->channels;
   }
 }
 
@@ -4930,6 +5306,9 @@ static void cn_step_backward_(const cn_trainer *trainer, const cn_step_ *step,
       cn_parallel_(plan, cn_chunks_(run.n), cn_dropout_task_, &run);
     } else if (step->op == CN_OP_RELU || step->op == CN_OP_SIGMOID || step->op == CN_OP_TANH) {
       cn_parallel_(plan, cn_chunks_(run.n), cn_activation_task_, &run);
+    } else if (step->op == CN_OP_SCALE) {
+      run.x = run.dy;
+      cn_parallel_(plan, cn_chunks_(run.n), cn_scale_task_, &run);
     } else {
       cn_parallel_(plan, batch->count, cn_pool_task_, &run);
     }
@@ -5933,7 +6312,7 @@ CN_API cn_network *cn_load(const char *path, cn_error *error) {
     cn_fail_(error, CN_ERROR_FORMAT,
              "%.160s: there is no network in the metadata; give its architecture", path);
   } else if (file) {
-    net = cn_network_parse(text, &inner);
+    net = cn_parse_(text, &inner);
     if (!net)
       cn_fail_(error, CN_ERROR_FORMAT, "%.100s: its network, line %d, column %d: %.160s", path,
                inner.line, inner.column, inner.message);
@@ -6172,8 +6551,10 @@ static inline __m256 CN_NAME_(cn_load_first_)(const float *p, int n) {
   return n == 8 ? _mm256_loadu_ps(p) : _mm256_maskload_ps(p, CN_NAME_(cn_lane_mask_)(n));
 }
 static inline void CN_NAME_(cn_store_first_)(float *p, __m256 v, int n) {
-  if (n == 8) _mm256_storeu_ps(p, v);
-  else _mm256_maskstore_ps(p, CN_NAME_(cn_lane_mask_)(n), v);
+  if (n == 8)
+    _mm256_storeu_ps(p, v);
+  else
+    _mm256_maskstore_ps(p, CN_NAME_(cn_lane_mask_)(n), v);
 }
 static inline __m256 CN_NAME_(cn_load_bytes_)(const uint8_t *p, int n) {
   uint8_t bytes[8] = {0};
@@ -6228,8 +6609,12 @@ static inline void CN_NAME_(cn_store_bytes_)(uint8_t *p, float32x4_t v, int n) {
   for (i = 0; i < n; i++) p[i] = (uint8_t)lanes[i];
 }
 #elif CN_PASS_ == 0
-static inline float CN_NAME_(cn_max_)(float a, float b) { return a > b ? a : b; }
-static inline float CN_NAME_(cn_min_)(float a, float b) { return a < b ? a : b; }
+static inline float CN_NAME_(cn_max_)(float a, float b) {
+  return a > b ? a : b;
+}
+static inline float CN_NAME_(cn_min_)(float a, float b) {
+  return a < b ? a : b;
+}
 #endif
 
 #define CN_PANEL_ (CN_LANES_ * CN_TILE_VECTORS_)
@@ -6332,9 +6717,9 @@ typedef void (*CN_NAME_(cn_product_function_))(const cn_product_ *, const float 
 /* Few rows over the panels from `column` on. Returns the panels done, 0 when a tile is as good. */
 static int CN_NAME_(cn_product_few_rows_)(const cn_product_ *product, int column,
                                           const float *packed) {
-  static const CN_NAME_(cn_product_function_) wide[CN_WIDE_PANELS_ - 1] = {
-      CN_NAME_(cn_product_wide_2_), CN_NAME_(cn_product_wide_3_), CN_NAME_(cn_product_wide_4_),
-      CN_NAME_(cn_product_wide_5_)};
+  static const CN_NAME_(cn_product_function_)
+      wide[CN_WIDE_PANELS_ - 1] = {CN_NAME_(cn_product_wide_2_), CN_NAME_(cn_product_wide_3_),
+                                   CN_NAME_(cn_product_wide_4_), CN_NAME_(cn_product_wide_5_)};
   const int left = product->columns - column, vectors = (left + CN_LANES_ - 1) / CN_LANES_;
   int panels = vectors / CN_TILE_VECTORS_, row; /* whole ones */
   cn_product_ tile;
@@ -6342,8 +6727,7 @@ static int CN_NAME_(cn_product_few_rows_)(const cn_product_ *product, int column
   if (product->rows > CN_WIDE_ROWS_ || panels < 2) return 0;
   tile = *product;
   tile.bias = product->bias ? product->bias + column : NULL;
-  tile.last_lanes =
-      CN_NAME_(cn_lanes_left_)(left - (panels - 1) * CN_PANEL_, CN_TILE_VECTORS_ - 1);
+  tile.last_lanes = CN_NAME_(cn_lanes_left_)(left - (panels - 1) * CN_PANEL_, CN_TILE_VECTORS_ - 1);
   for (row = 0; row < product->rows; row++)
     wide[panels - 2](&tile, product->a + row * product->a_stride, packed,
                      product->c + row * product->c_stride + column);
@@ -6352,8 +6736,8 @@ static int CN_NAME_(cn_product_few_rows_)(const cn_product_ *product, int column
 
 /* c[rows][columns] = a * packed + bias over all panels of the packed matrix. */
 static void CN_NAME_(cn_product_)(const cn_product_ *product) {
-  static const CN_NAME_(cn_product_function_) tiles[CN_TILE_ROWS_][3] = {
-      CN_TILE_TABLE_14_(product)};
+  static const CN_NAME_(cn_product_function_)
+      tiles[CN_TILE_ROWS_][3] = {CN_TILE_TABLE_14_(product)};
   cn_product_ tile = *product;
   const float *packed = product->packed;
   int column = 0;
@@ -6369,8 +6753,8 @@ static void CN_NAME_(cn_product_)(const cn_product_ *product) {
                                    product->c + row * product->c_stride + column);
       row += rows;
     }
-    packed += (ptrdiff_t)product->packed_depth *
-              (panels ? panels * CN_PANEL_ : vectors * CN_LANES_);
+    packed +=
+        (ptrdiff_t)product->packed_depth * (panels ? panels * CN_PANEL_ : vectors * CN_LANES_);
     column += panels ? panels * CN_PANEL_ : CN_PANEL_;
   }
 }
