@@ -3807,8 +3807,421 @@ static void cn_write_resnet_(cn_text_ *text, const cn_arch_ *arch, const cn_arch
   cn_text_add_(text, "globalmean\nfc: dense %d\n", options->classes);
 }
 
+/* A Fire module (Iandola et al. 2016, figure 1): a squeeze to few channels, then 1x1 and 3x3
+   convolutions side by side, `expand` filters each. */
+static void cn_write_fire_(cn_text_ *text, int place, int squeeze, int expand) {
+  const int p = place;
+  cn_text_add_(text,
+               "features.%d.squeeze: conv %d 1x1 init=he\nfeatures.%d.squeezed: relu\n"
+               "features.%d.expand1x1: conv %d 1x1 init=he\nfeatures.%d.point: relu\n"
+               "features.%d.expand3x3: conv %d 3x3 pad=1 init=he from=features.%d.squeezed\n"
+               "features.%d.square: relu\nconcat from=features.%d.point,features.%d.square\n",
+               p, squeeze, p, p, expand, p, p, expand, p, p, p, p);
+}
+
+/* SqueezeNet (Iandola et al. 2016, table 1). numbers: 0 for version 1.0, 1 for version 1.1, which
+   starts with a smaller window and pools earlier. */
+static void cn_write_squeezenet_(cn_text_ *text, const cn_arch_ *arch,
+                                 const cn_arch_options *options) {
+  static const int squeeze[8] = {16, 16, 32, 32, 48, 48, 64, 64};
+  static const int pools[2] = {1 << 0 | 1 << 3 | 1 << 7, 1 << 0 | 1 << 2 | 1 << 4};
+  const int version = arch->numbers[0];
+  int i, place = 2;
+  cn_text_add_(text, "features.0: conv %s stride=2 init=he\nrelu\n", version ? "64 3x3" : "96 7x7");
+  for (i = 0; i < 8; i++, place++) {
+    if (pools[version] >> i & 1) cn_text_add_(text, "maxpool 3x3 stride=2 ceil=yes\n"), place++;
+    cn_write_fire_(text, place, squeeze[i], 4 * squeeze[i]);
+  }
+  cn_text_add_(text,
+               "dropout 0.5\nclassifier.1: conv %d 1x1 init=gaussian:0.01\nrelu\nglobalmean\n",
+               options->classes);
+}
+
+/* DenseNet-BC (Huang et al. 2017, table 1). numbers: layers of the four dense blocks, growth rate,
+   filters of the first convolution. A layer joins its maps to all that
+   came before it in its block. */
+static void cn_write_densenet_(cn_text_ *text, const cn_arch_ *arch,
+                               const cn_arch_options *options) {
+  const int growth = arch->numbers[4];
+  int channels = arch->numbers[5], block, layer;
+  char from[CN_MAX_NAME], name[CN_MAX_NAME];
+  cn_text_add_(text,
+               "features.conv0: conv %d 7x7 stride=2 pad=3 bias=no init=he\n"
+               "features.norm0: batchnorm\nrelu\nfeatures.pool0: maxpool 3x3 stride=2 pad=1\n",
+               channels);
+  snprintf(from, sizeof from, "features.pool0");
+  for (block = 1; block <= 4; block++) {
+    for (layer = 1; layer <= arch->numbers[block - 1]; layer++, channels += growth) {
+      snprintf(name, sizeof name, "features.denseblock%d.denselayer%d", block, layer);
+      cn_text_add_(text,
+                   "%s.norm1: batchnorm from=%s\nrelu\n%s.conv1: conv %d 1x1 bias=no init=he\n"
+                   "%s.norm2: batchnorm\nrelu\n%s.conv2: conv %d 3x3 pad=1 bias=no init=he\n"
+                   "%s: concat from=%s,%s.conv2\n",
+                   name, from, name, 4 * growth, name, name, growth, name, from, name);
+      memcpy(from, name, sizeof from);
+    }
+    if (block == 4) break;
+    channels /= 2;
+    cn_text_add_(text,
+                 "features.transition%d.norm: batchnorm\nrelu\n"
+                 "features.transition%d.conv: conv %d 1x1 bias=no init=he\n"
+                 "features.transition%d.pool: meanpool 2x2\n",
+                 block, block, channels, block);
+    snprintf(from, sizeof from, "features.transition%d.pool", block);
+  }
+  cn_text_add_(text, "features.norm5: batchnorm\nrelu\nglobalmean\nclassifier: dense %d\n",
+               options->classes);
+}
+
+/* The unit of all Inception networks: convolution, batch norm, ReLU. It ends as block.name, or as
+   name where block is ""; from NULL: it reads the line above. */
+static void cn_write_unit_(cn_text_ *text, const char *block, const char *name, const char *from,
+                           int filters, const char *window) {
+  const char *dot = *block ? "." : "";
+  cn_text_add_(text, "%s%s%s.conv: conv %d %s bias=no init=he%s%s\n", block, dot, name, filters,
+               window, from ? " from=" : "", from ? from : "");
+  cn_text_add_(text, "%s%s%s.bn: batchnorm eps=0.001\n%s%s%s: relu\n", block, dot, name, block, dot,
+               name);
+}
+
+/* An Inception block (Szegedy et al. 2015, figure 2b). filters: #1x1, #3x3 reduce, #3x3, #5x5
+   reduce, #5x5, pool proj of their table 1. The window called 5x5 is 3x3, as in torchvision. */
+static void cn_write_googlenet_block_(cn_text_ *text, const char *b, const char *from,
+                                      const int *filters) {
+  cn_write_unit_(text, b, "branch1", from, filters[0], "1x1");
+  cn_write_unit_(text, b, "branch2.0", from, filters[1], "1x1");
+  cn_write_unit_(text, b, "branch2.1", NULL, filters[2], "3x3 pad=1");
+  cn_write_unit_(text, b, "branch3.0", from, filters[3], "1x1");
+  cn_write_unit_(text, b, "branch3.1", NULL, filters[4], "3x3 pad=1");
+  cn_text_add_(text, "%s.branch4.0: maxpool 3x3 stride=1 pad=1 from=%s\n", b, from);
+  cn_write_unit_(text, b, "branch4.1", NULL, filters[5], "1x1");
+  cn_text_add_(text, "%s: concat from=%s.branch1,%s.branch2.1,%s.branch3.1,%s.branch4.1\n", b, b, b,
+               b, b);
+}
+
+/* Its auxiliary heads (section 5); each loss counts 0.3. */
+static void cn_write_googlenet_head_(cn_text_ *text, const char *name, const char *from,
+                                     int classes) {
+  cn_text_add_(text, "adaptivemean 4x4 from=%s\n", from);
+  cn_write_unit_(text, name, "conv", NULL, 128, "1x1");
+  cn_text_add_(text, "%s.fc1: dense 1024 init=he\nrelu\ndropout 0.7\n", name);
+  cn_text_add_(text, "%s.fc2: dense %d\n%s: softmax loss=0.3\n", name, classes, name);
+}
+
+/* GoogLeNet (Szegedy et al. 2015, table 1), with batch norm as torchvision has it. */
+static void cn_write_googlenet_(cn_text_ *text, const cn_arch_ *arch,
+                                const cn_arch_options *options) {
+  static const struct {
+    const char *name, *from;
+    int filters[6];
+  } blocks[9] = {{"inception3a", "maxpool2", {64, 96, 128, 16, 32, 32}},
+                 {"inception3b", "inception3a", {128, 128, 192, 32, 96, 64}},
+                 {"inception4a", "maxpool3", {192, 96, 208, 16, 48, 64}},
+                 {"inception4b", "inception4a", {160, 112, 224, 24, 64, 64}},
+                 {"inception4c", "inception4b", {128, 128, 256, 24, 64, 64}},
+                 {"inception4d", "inception4c", {112, 144, 288, 32, 64, 64}},
+                 {"inception4e", "inception4d", {256, 160, 320, 32, 128, 128}},
+                 {"inception5a", "maxpool4", {256, 160, 320, 32, 128, 128}},
+                 {"inception5b", "inception5a", {384, 192, 384, 48, 128, 128}}};
+  int i;
+  (void)arch;
+  cn_write_unit_(text, "", "conv1", NULL, 64, "7x7 stride=2 pad=3");
+  cn_text_add_(text, "maxpool1: maxpool 3x3 stride=2 ceil=yes\n");
+  cn_write_unit_(text, "", "conv2", NULL, 64, "1x1");
+  cn_write_unit_(text, "", "conv3", NULL, 192, "3x3 pad=1");
+  cn_text_add_(text, "maxpool2: maxpool 3x3 stride=2 ceil=yes\n");
+  for (i = 0; i < 9; i++) {
+    cn_write_googlenet_block_(text, blocks[i].name, blocks[i].from, blocks[i].filters);
+    if (i == 1) cn_text_add_(text, "maxpool3: maxpool 3x3 stride=2 ceil=yes\n");
+    if (i == 6) cn_text_add_(text, "maxpool4: maxpool 2x2 stride=2 ceil=yes\n");
+  }
+  if (options->auxiliary) {
+    cn_write_googlenet_head_(text, "aux1", "inception4a", options->classes);
+    cn_write_googlenet_head_(text, "aux2", "inception4d", options->classes);
+  }
+  cn_text_add_(text, "globalmean from=inception5b\ndropout 0.2\nfc: dense %d\n", options->classes);
+}
+
+/* The five kinds of blocks of Inception v3 (Szegedy et al. 2016): figure 5; the reduction of figure
+   10; figure 6 with n = 7; the other reduction; figure 7. */
+static void cn_write_inception_a_(cn_text_ *text, const char *b, const char *from, int projection) {
+  cn_write_unit_(text, b, "branch1x1", from, 64, "1x1");
+  cn_write_unit_(text, b, "branch5x5_1", from, 48, "1x1");
+  cn_write_unit_(text, b, "branch5x5_2", NULL, 64, "5x5 pad=2");
+  cn_write_unit_(text, b, "branch3x3dbl_1", from, 64, "1x1");
+  cn_write_unit_(text, b, "branch3x3dbl_2", NULL, 96, "3x3 pad=1");
+  cn_write_unit_(text, b, "branch3x3dbl_3", NULL, 96, "3x3 pad=1");
+  cn_text_add_(text, "meanpool 3x3 stride=1 pad=1 count=all from=%s\n", from);
+  cn_write_unit_(text, b, "branch_pool", NULL, projection, "1x1");
+  cn_text_add_(text,
+               "%s: concat from=%s.branch1x1,%s.branch5x5_2,%s.branch3x3dbl_3,%s.branch_pool\n", b,
+               b, b, b, b);
+}
+
+static void cn_write_inception_b_(cn_text_ *text, const char *b, const char *from) {
+  cn_write_unit_(text, b, "branch3x3", from, 384, "3x3 stride=2");
+  cn_write_unit_(text, b, "branch3x3dbl_1", from, 64, "1x1");
+  cn_write_unit_(text, b, "branch3x3dbl_2", NULL, 96, "3x3 pad=1");
+  cn_write_unit_(text, b, "branch3x3dbl_3", NULL, 96, "3x3 stride=2");
+  cn_text_add_(text, "%s.branch_pool: maxpool 3x3 stride=2 from=%s\n", b, from);
+  cn_text_add_(text, "%s: concat from=%s.branch3x3,%s.branch3x3dbl_3,%s.branch_pool\n", b, b, b, b);
+}
+
+static void cn_write_inception_c_(cn_text_ *text, const char *b, const char *from, int inner) {
+  cn_write_unit_(text, b, "branch1x1", from, 192, "1x1");
+  cn_write_unit_(text, b, "branch7x7_1", from, inner, "1x1");
+  cn_write_unit_(text, b, "branch7x7_2", NULL, inner, "1x7 pad=0x3");
+  cn_write_unit_(text, b, "branch7x7_3", NULL, 192, "7x1 pad=3x0");
+  cn_write_unit_(text, b, "branch7x7dbl_1", from, inner, "1x1");
+  cn_write_unit_(text, b, "branch7x7dbl_2", NULL, inner, "7x1 pad=3x0");
+  cn_write_unit_(text, b, "branch7x7dbl_3", NULL, inner, "1x7 pad=0x3");
+  cn_write_unit_(text, b, "branch7x7dbl_4", NULL, inner, "7x1 pad=3x0");
+  cn_write_unit_(text, b, "branch7x7dbl_5", NULL, 192, "1x7 pad=0x3");
+  cn_text_add_(text, "meanpool 3x3 stride=1 pad=1 count=all from=%s\n", from);
+  cn_write_unit_(text, b, "branch_pool", NULL, 192, "1x1");
+  cn_text_add_(text,
+               "%s: concat from=%s.branch1x1,%s.branch7x7_3,%s.branch7x7dbl_5,%s.branch_pool\n", b,
+               b, b, b, b);
+}
+
+static void cn_write_inception_d_(cn_text_ *text, const char *b, const char *from) {
+  cn_write_unit_(text, b, "branch3x3_1", from, 192, "1x1");
+  cn_write_unit_(text, b, "branch3x3_2", NULL, 320, "3x3 stride=2");
+  cn_write_unit_(text, b, "branch7x7x3_1", from, 192, "1x1");
+  cn_write_unit_(text, b, "branch7x7x3_2", NULL, 192, "1x7 pad=0x3");
+  cn_write_unit_(text, b, "branch7x7x3_3", NULL, 192, "7x1 pad=3x0");
+  cn_write_unit_(text, b, "branch7x7x3_4", NULL, 192, "3x3 stride=2");
+  cn_text_add_(text, "%s.branch_pool: maxpool 3x3 stride=2 from=%s\n", b, from);
+  cn_text_add_(text, "%s: concat from=%s.branch3x3_2,%s.branch7x7x3_4,%s.branch_pool\n", b, b, b,
+               b);
+}
+
+static void cn_write_inception_e_(cn_text_ *text, const char *b, const char *from) {
+  char split[CN_MAX_NAME]; /* where a branch becomes two */
+  cn_write_unit_(text, b, "branch1x1", from, 320, "1x1");
+  cn_write_unit_(text, b, "branch3x3_1", from, 384, "1x1");
+  snprintf(split, sizeof split, "%s.branch3x3_1", b);
+  cn_write_unit_(text, b, "branch3x3_2a", split, 384, "1x3 pad=0x1");
+  cn_write_unit_(text, b, "branch3x3_2b", split, 384, "3x1 pad=1x0");
+  cn_write_unit_(text, b, "branch3x3dbl_1", from, 448, "1x1");
+  cn_write_unit_(text, b, "branch3x3dbl_2", NULL, 384, "3x3 pad=1");
+  snprintf(split, sizeof split, "%s.branch3x3dbl_2", b);
+  cn_write_unit_(text, b, "branch3x3dbl_3a", split, 384, "1x3 pad=0x1");
+  cn_write_unit_(text, b, "branch3x3dbl_3b", split, 384, "3x1 pad=1x0");
+  cn_text_add_(text, "meanpool 3x3 stride=1 pad=1 count=all from=%s\n", from);
+  cn_write_unit_(text, b, "branch_pool", NULL, 192, "1x1");
+  cn_text_add_(text,
+               "%s: concat from=%s.branch1x1,%s.branch3x3_2a,%s.branch3x3_2b,%s.branch3x3dbl_3a,"
+               "%s.branch3x3dbl_3b,%s.branch_pool\n",
+               b, b, b, b, b, b, b);
+}
+
+/* Inception v3 (Szegedy et al. 2016, table 1); the auxiliary head's loss counts 0.4. */
+static void cn_write_inception_v3_(cn_text_ *text, const cn_arch_ *arch,
+                                   const cn_arch_options *options) {
+  (void)arch;
+  cn_write_unit_(text, "", "Conv2d_1a_3x3", NULL, 32, "3x3 stride=2");
+  cn_write_unit_(text, "", "Conv2d_2a_3x3", NULL, 32, "3x3");
+  cn_write_unit_(text, "", "Conv2d_2b_3x3", NULL, 64, "3x3 pad=1");
+  cn_text_add_(text, "maxpool 3x3 stride=2\n");
+  cn_write_unit_(text, "", "Conv2d_3b_1x1", NULL, 80, "1x1");
+  cn_write_unit_(text, "", "Conv2d_4a_3x3", NULL, 192, "3x3");
+  cn_text_add_(text, "maxpool2: maxpool 3x3 stride=2\n");
+  cn_write_inception_a_(text, "Mixed_5b", "maxpool2", 32);
+  cn_write_inception_a_(text, "Mixed_5c", "Mixed_5b", 64);
+  cn_write_inception_a_(text, "Mixed_5d", "Mixed_5c", 64);
+  cn_write_inception_b_(text, "Mixed_6a", "Mixed_5d");
+  cn_write_inception_c_(text, "Mixed_6b", "Mixed_6a", 128);
+  cn_write_inception_c_(text, "Mixed_6c", "Mixed_6b", 160);
+  cn_write_inception_c_(text, "Mixed_6d", "Mixed_6c", 160);
+  cn_write_inception_c_(text, "Mixed_6e", "Mixed_6d", 192);
+  if (options->auxiliary) {
+    cn_text_add_(text, "meanpool 5x5 stride=3\n");
+    cn_write_unit_(text, "AuxLogits", "conv0", NULL, 128, "1x1");
+    cn_write_unit_(text, "AuxLogits", "conv1", NULL, 768, "5x5");
+    cn_text_add_(text, "globalmean\nAuxLogits.fc: dense %d\nAuxLogits: softmax loss=0.4\n",
+                 options->classes);
+  }
+  cn_write_inception_d_(text, "Mixed_7a", "Mixed_6e");
+  cn_write_inception_e_(text, "Mixed_7b", "Mixed_7a");
+  cn_write_inception_e_(text, "Mixed_7c", "Mixed_7b");
+  cn_text_add_(text, "globalmean\ndropout 0.5\nfc: dense %d\n", options->classes);
+}
+
+/* The end of a residual Inception block (Szegedy et al. 2017, figure 20): branches joined, brought
+   to `filters` channels, scaled so that training stays stable, added. */
+static void cn_write_scaled_(cn_text_ *text, const char *b, const char *from, const char *branches,
+                             int filters, const char *scale, int relu) {
+  cn_text_add_(text, "concat from=%s\n%s.conv2d: conv %d 1x1 init=he\n%s.scaled: scale %s\n",
+               branches, b, filters, b, scale);
+  cn_text_add_(text, "%s%s: add from=%s.scaled,%s\n", b, relu ? ".sum" : "", b, from);
+  if (relu) cn_text_add_(text, "%s: relu\n", b);
+}
+
+static void cn_write_block35_(cn_text_ *text, const char *b, const char *from) { /* figure 16 */
+  char branches[4 * CN_MAX_NAME];
+  cn_write_unit_(text, b, "branch0", from, 32, "1x1");
+  cn_write_unit_(text, b, "branch1.0", from, 32, "1x1");
+  cn_write_unit_(text, b, "branch1.1", NULL, 32, "3x3 pad=1");
+  cn_write_unit_(text, b, "branch2.0", from, 32, "1x1");
+  cn_write_unit_(text, b, "branch2.1", NULL, 48, "3x3 pad=1");
+  cn_write_unit_(text, b, "branch2.2", NULL, 64, "3x3 pad=1");
+  snprintf(branches, sizeof branches, "%s.branch0,%s.branch1.1,%s.branch2.2", b, b, b);
+  cn_write_scaled_(text, b, from, branches, 320, "0.17", 1);
+}
+
+static void cn_write_block17_(cn_text_ *text, const char *b, const char *from) { /* figure 17 */
+  char branches[4 * CN_MAX_NAME];
+  cn_write_unit_(text, b, "branch0", from, 192, "1x1");
+  cn_write_unit_(text, b, "branch1.0", from, 128, "1x1");
+  cn_write_unit_(text, b, "branch1.1", NULL, 160, "1x7 pad=0x3");
+  cn_write_unit_(text, b, "branch1.2", NULL, 192, "7x1 pad=3x0");
+  snprintf(branches, sizeof branches, "%s.branch0,%s.branch1.2", b, b);
+  cn_write_scaled_(text, b, from, branches, 1088, "0.1", 1);
+}
+
+static void cn_write_block8_(cn_text_ *text, const char *b, const char *from, /* figure 19 */
+                             const char *scale, int relu) {
+  char branches[4 * CN_MAX_NAME];
+  cn_write_unit_(text, b, "branch0", from, 192, "1x1");
+  cn_write_unit_(text, b, "branch1.0", from, 192, "1x1");
+  cn_write_unit_(text, b, "branch1.1", NULL, 224, "1x3 pad=0x1");
+  cn_write_unit_(text, b, "branch1.2", NULL, 256, "3x1 pad=1x0");
+  snprintf(branches, sizeof branches, "%s.branch0,%s.branch1.2", b, b);
+  cn_write_scaled_(text, b, from, branches, 2080, scale, relu);
+}
+
+/* The blocks between: mixed_5b widens, mixed_6a and mixed_7a (figures 7 and 18) halve the map. */
+static void cn_write_mixed_5b_(cn_text_ *text, const char *b, const char *from) {
+  cn_write_unit_(text, b, "branch0", from, 96, "1x1");
+  cn_write_unit_(text, b, "branch1.0", from, 48, "1x1");
+  cn_write_unit_(text, b, "branch1.1", NULL, 64, "5x5 pad=2");
+  cn_write_unit_(text, b, "branch2.0", from, 64, "1x1");
+  cn_write_unit_(text, b, "branch2.1", NULL, 96, "3x3 pad=1");
+  cn_write_unit_(text, b, "branch2.2", NULL, 96, "3x3 pad=1");
+  cn_text_add_(text, "%s.branch3.0: meanpool 3x3 stride=1 pad=1 from=%s\n", b, from);
+  cn_write_unit_(text, b, "branch3.1", NULL, 64, "1x1");
+  cn_text_add_(text, "%s: concat from=%s.branch0,%s.branch1.1,%s.branch2.2,%s.branch3.1\n", b, b, b,
+               b, b);
+}
+
+static void cn_write_mixed_6a_(cn_text_ *text, const char *b, const char *from) {
+  cn_write_unit_(text, b, "branch0", from, 384, "3x3 stride=2");
+  cn_write_unit_(text, b, "branch1.0", from, 256, "1x1");
+  cn_write_unit_(text, b, "branch1.1", NULL, 256, "3x3 pad=1");
+  cn_write_unit_(text, b, "branch1.2", NULL, 384, "3x3 stride=2");
+  cn_text_add_(text, "%s.branch2: maxpool 3x3 stride=2 from=%s\n", b, from);
+  cn_text_add_(text, "%s: concat from=%s.branch0,%s.branch1.2,%s.branch2\n", b, b, b, b);
+}
+
+static void cn_write_mixed_7a_(cn_text_ *text, const char *b, const char *from) {
+  cn_write_unit_(text, b, "branch0.0", from, 256, "1x1");
+  cn_write_unit_(text, b, "branch0.1", NULL, 384, "3x3 stride=2");
+  cn_write_unit_(text, b, "branch1.0", from, 256, "1x1");
+  cn_write_unit_(text, b, "branch1.1", NULL, 288, "3x3 stride=2");
+  cn_write_unit_(text, b, "branch2.0", from, 256, "1x1");
+  cn_write_unit_(text, b, "branch2.1", NULL, 288, "3x3 pad=1");
+  cn_write_unit_(text, b, "branch2.2", NULL, 320, "3x3 stride=2");
+  cn_text_add_(text, "%s.branch3: maxpool 3x3 stride=2 from=%s\n", b, from);
+  cn_text_add_(text, "%s: concat from=%s.branch0.1,%s.branch1.1,%s.branch2.2,%s.branch3\n", b, b, b,
+               b, b);
+}
+
+/* Inception-ResNet v2 (Szegedy et al. 2017, figure 15). */
+static void cn_write_inception_resnet_v2_(cn_text_ *text, const cn_arch_ *arch,
+                                          const cn_arch_options *options) {
+  char from[CN_MAX_NAME] = "mixed_5b", b[CN_MAX_NAME];
+  int i;
+  (void)arch;
+  cn_write_unit_(text, "", "conv2d_1a", NULL, 32, "3x3 stride=2");
+  cn_write_unit_(text, "", "conv2d_2a", NULL, 32, "3x3");
+  cn_write_unit_(text, "", "conv2d_2b", NULL, 64, "3x3 pad=1");
+  cn_text_add_(text, "maxpool_3a: maxpool 3x3 stride=2\n");
+  cn_write_unit_(text, "", "conv2d_3b", NULL, 80, "1x1");
+  cn_write_unit_(text, "", "conv2d_4a", NULL, 192, "3x3");
+  cn_text_add_(text, "maxpool_5a: maxpool 3x3 stride=2\n");
+  cn_write_mixed_5b_(text, "mixed_5b", "maxpool_5a");
+  for (i = 0; i < 10; i++, memcpy(from, b, sizeof from)) {
+    snprintf(b, sizeof b, "repeat.%d", i);
+    cn_write_block35_(text, b, from);
+  }
+  cn_write_mixed_6a_(text, "mixed_6a", from);
+  snprintf(from, sizeof from, "mixed_6a");
+  for (i = 0; i < 20; i++, memcpy(from, b, sizeof from)) {
+    snprintf(b, sizeof b, "repeat_1.%d", i);
+    cn_write_block17_(text, b, from);
+  }
+  cn_write_mixed_7a_(text, "mixed_7a", from);
+  snprintf(from, sizeof from, "mixed_7a");
+  for (i = 0; i < 9; i++, memcpy(from, b, sizeof from)) {
+    snprintf(b, sizeof b, "repeat_2.%d", i);
+    cn_write_block8_(text, b, from, "0.2", 1);
+  }
+  cn_write_block8_(text, "block8", from, "1", 0);
+  cn_write_unit_(text, "", "conv2d_7b", NULL, 1536, "1x1");
+  cn_text_add_(text, "globalmean\nclassif: dense %d\n", options->classes);
+}
+
+/* A depthwise separable convolution, 3x3 (Chollet 2017, section 1.3). */
+static void cn_write_separable_(cn_text_ *text, const char *name, int channels, int filters) {
+  cn_text_add_(text,
+               "%s.conv1: conv %d 3x3 pad=1 groups=%d bias=no init=he\n"
+               "%s.pointwise: conv %d 1x1 bias=no init=he\n",
+               name, channels, channels, name, filters);
+}
+
+/* Block number b of Xception: ReLU (but for the first block), separable convolution and batch norm,
+   `repeats` times, then with stride 2 a pooling; the shortcut is a convolution where the shape
+   changes. The first `narrow` convolutions keep the number of channels. */
+static void cn_write_xception_block_(cn_text_ *text, int b, int channels, int filters, int repeats,
+                                     int stride, int narrow) {
+  char name[CN_MAX_NAME], from[CN_MAX_NAME];
+  int i, place = 0, in = channels;
+  if (b == 1)
+    snprintf(from, sizeof from, "act2");
+  else
+    snprintf(from, sizeof from, "block%d", b - 1);
+  for (i = 0; i < repeats; i++) {
+    const int out = i < narrow ? channels : filters;
+    if (b > 1 || i > 0) {
+      cn_text_add_(text, "block%d.rep.%d: relu\n", b, place++);
+    }
+    snprintf(name, sizeof name, "block%d.rep.%d", b, place++);
+    cn_write_separable_(text, name, in, out);
+    cn_text_add_(text, "block%d.rep.%d: batchnorm\n", b, place++), in = out;
+  }
+  if (stride > 1) cn_text_add_(text, "block%d.rep.%d: maxpool 3x3 stride=2 pad=1\n", b, place++);
+  if (stride > 1 || channels != filters) {
+    cn_text_add_(text,
+                 "block%d.skip: conv %d 1x1 stride=%d bias=no init=he from=%s\n"
+                 "block%d.skipbn: batchnorm\n",
+                 b, filters, stride, from, b);
+    snprintf(from, sizeof from, "block%d.skipbn", b);
+  }
+  cn_text_add_(text, "block%d: add from=block%d.rep.%d,%s\n", b, b, place - 1, from);
+}
+
+/* Xception (Chollet 2017, figure 5). */
+static void cn_write_xception_(cn_text_ *text, const cn_arch_ *arch,
+                               const cn_arch_options *options) {
+  int b;
+  (void)arch;
+  cn_text_add_(text, "conv1: conv 32 3x3 stride=2 bias=no init=he\nbn1: batchnorm\nact1: relu\n"
+                     "conv2: conv 64 3x3 bias=no init=he\nbn2: batchnorm\nact2: relu\n");
+  cn_write_xception_block_(text, 1, 64, 128, 2, 2, 0);
+  cn_write_xception_block_(text, 2, 128, 256, 2, 2, 0);
+  cn_write_xception_block_(text, 3, 256, 728, 2, 2, 0);
+  for (b = 4; b < 12; b++) cn_write_xception_block_(text, b, 728, 728, 3, 1, 0);
+  cn_write_xception_block_(text, 12, 728, 1024, 2, 2, 1);
+  cn_write_separable_(text, "conv3", 1024, 1536);
+  cn_text_add_(text, "bn3: batchnorm\nact3: relu\n");
+  cn_write_separable_(text, "conv4", 1536, 2048);
+  cn_text_add_(text, "bn4: batchnorm\nact4: relu\nglobalmean\nfc: dense %d\n", options->classes);
+}
+
 #define CN_SMALL_ cn_write_small_, 28, 1, 10
 #define CN_224_ 224, 3, 1000
+#define CN_299_ 299, 3, 1000
 static const cn_arch_ cn_archs_[] = {
     {"base",
      CN_SMALL_,
@@ -3859,6 +4272,16 @@ static const cn_arch_ cn_archs_[] = {
     {"resnet101", cn_write_resnet_, CN_224_, 1, 0, {3, 4, 23, 3, 4, 1}, NULL},
     {"resnet152", cn_write_resnet_, CN_224_, 1, 0, {3, 8, 36, 3, 4, 1}, NULL},
     {"resnext50_32x4d", cn_write_resnet_, CN_224_, 1, 0, {3, 4, 6, 3, 4, 32}, NULL},
+    {"squeezenet1_0", cn_write_squeezenet_, CN_224_, 21, 0, {0}, NULL},
+    {"squeezenet1_1", cn_write_squeezenet_, CN_224_, 17, 0, {1}, NULL},
+    {"densenet121", cn_write_densenet_, CN_224_, 29, 0, {6, 12, 24, 16, 32, 64}, NULL},
+    {"densenet161", cn_write_densenet_, CN_224_, 29, 0, {6, 12, 36, 24, 48, 96}, NULL},
+    {"densenet169", cn_write_densenet_, CN_224_, 29, 0, {6, 12, 32, 32, 32, 64}, NULL},
+    {"densenet201", cn_write_densenet_, CN_224_, 29, 0, {6, 12, 48, 32, 32, 64}, NULL},
+    {"googlenet", cn_write_googlenet_, CN_224_, 15, 15, {0}, NULL},
+    {"inception_v3", cn_write_inception_v3_, CN_299_, 75, 299, {0}, NULL},
+    {"inception_resnet_v2", cn_write_inception_resnet_v2_, CN_299_, 75, 0, {0}, NULL},
+    {"xception", cn_write_xception_, CN_299_, 7, 0, {0}, NULL},
 };
 #define CN_ARCH_COUNT_ ((int)(sizeof cn_archs_ / sizeof cn_archs_[0]))
 

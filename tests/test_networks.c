@@ -296,7 +296,7 @@ static void smallest_inputs(void **state) {
       char *smallest = architecture_text(arch->name, &o);
       cn_network_free(must_parse_quickly(smallest));
       free(smallest);
-      o.height--;
+      if (--o.height == 0) continue;
       cn_error error = {CN_OK, 0, 0, ""};
       assert_int_equal(cn_arch_text(arch->name, &o, NULL, 0, &error), 0);
       assert_int_equal(error.status, CN_ERROR_SHAPE);
