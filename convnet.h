@@ -507,7 +507,7 @@ CN_API size_t cn_network_weight_count(const cn_network *net); /* trainable value
 CN_API void cn_network_touch(cn_network *net);
 
 /* Freezes the first `layers` nodes that have parameters (0: none, thaws all), or the nodes whose
-   name starts with prefix. Frozen nodes keep their weights; frozen batch norm uses and keeps its
+   name, with a point behind it, starts with prefix (so "layer1." leaves layer10.0 alone). Frozen nodes keep their weights; frozen batch norm uses and keeps its
    running figures. Returns the number of frozen nodes. Before cn_trainer_create. */
 CN_API int cn_network_freeze(cn_network *net, int layers);
 CN_API int cn_network_freeze_named(cn_network *net, const char *prefix);
@@ -4418,13 +4418,21 @@ CN_API void cn_network_touch(cn_network *net) {
   net->version++;
 }
 
+/* Does the name, with a point behind it, start with prefix? */
+static int cn_name_begins_(const char *name, const char *prefix) {
+  const size_t length = strlen(name);
+  return strncmp(name, prefix, length) == 0
+             ? prefix[length] == 0 || (prefix[length] == '.' && prefix[length + 1] == 0)
+             : strncmp(name, prefix, strlen(prefix)) == 0;
+}
+
 static int cn_freeze_if_(cn_network *net, int layers, const char *prefix) {
   int i, frozen = 0, layer = 0, node = -1;
   for (i = 0; i < net->tensor_count; i++) {
     cn_tensor_ *t = &net->tensors[i];
     const int first = t->node != node;
     layer += first, node = t->node;
-    if (prefix ? strncmp(net->nodes[node].name, prefix, strlen(prefix)) != 0 : layer > layers) {
+    if (prefix ? !cn_name_begins_(net->nodes[node].name, prefix) : layer > layers) {
       if (!prefix) t->frozen = 0;
       continue;
     }
