@@ -4771,11 +4771,15 @@ static cn_conv2d cn_step_conv_(const cn_step_ *step, int count) {
   return conv;
 }
 
+static void cn_need_bytes_(cn_plan_ *plan, size_t bytes) {
+  bytes = (bytes + CN_ALIGNMENT_ - 1) / CN_ALIGNMENT_ * CN_ALIGNMENT_;
+  if (bytes > plan->workspace_bytes) plan->workspace_bytes = bytes;
+}
+
 static void cn_need_workspace_(cn_plan_ *plan, const cn_step_ *step, cn_pass pass) {
   const cn_conv2d most = cn_step_conv_(step, plan->max_count), least = cn_step_conv_(step, 1);
-  const size_t a = cn_conv2d_workspace(&most, pass), b = cn_conv2d_workspace(&least, pass);
-  const size_t bytes = ((a > b ? a : b) + CN_ALIGNMENT_ - 1) / CN_ALIGNMENT_ * CN_ALIGNMENT_;
-  if (bytes > plan->workspace_bytes) plan->workspace_bytes = bytes;
+  cn_need_bytes_(plan, cn_conv2d_workspace(&most, pass));
+  cn_need_bytes_(plan, cn_conv2d_workspace(&least, pass));
 }
 
 /* Lengthens the life of a step's output to the moment that reads it. */
@@ -4797,12 +4801,10 @@ static void cn_plan_forward_(cn_plan_ *plan, int index) {
   if (step->op == CN_OP_CONV) {
     step->packed = cn_new_buffer_(
         plan, cn_conv2d_packed_count(&step->conv, CN_FORWARD) * sizeof(float), 0, end);
-    if (step->norm >= 0)
-      step->folded = cn_new_buffer_(
-          plan,
-          (cn_conv2d_weight_count(&step->conv) + (size_t)step->conv.filters + CN_SLACK_) *
-              sizeof(float),
-          0, end);
+    if (step->norm >= 0) { /* the folded weights only live until they are packed */
+      step->folded = cn_new_buffer_(plan, (size_t)step->conv.filters * sizeof(float), 0, end);
+      cn_need_bytes_(plan, cn_conv2d_weight_count(&step->conv) * sizeof(float));
+    }
     cn_need_workspace_(plan, step, CN_FORWARD);
   }
   if (step->op == CN_OP_BATCHNORM) {
@@ -4971,18 +4973,19 @@ static float *cn_tensor_values_(const cn_network *net, int tensor) {
   return tensor < 0 ? NULL : net->values + net->tensors[tensor].offset;
 }
 
-/* Weights and bias of a convolution with the batch norm behind it folded in. */
-static const float *cn_fold_norm_(const cn_plan_ *plan, const cn_step_ *step,
-                                  const float *weights) {
+/* Weights and bias of a convolution with the batch norm behind it folded in: the weights go to
+   `folded`, the bias stays in the plan. */
+static void cn_fold_norm_(const cn_plan_ *plan, const cn_step_ *step, float *folded) {
   const cn_network *net = plan->net;
   const int filters = step->conv.filters;
   const size_t count = cn_conv2d_weight_count(&step->conv);
+  const float *weights = cn_tensor_values_(net, step->weight);
   const float *bias = cn_tensor_values_(net, step->bias),
               *scale = cn_tensor_values_(net, step->norm);
   const float *shift = cn_tensor_values_(net, step->norm + 1),
               *mean = cn_tensor_values_(net, step->norm + 2);
   const float *variance = cn_tensor_values_(net, step->norm + 3);
-  float *folded = cn_floats_(plan, step->folded), *folded_bias = folded + cn_align_floats_(count);
+  float *folded_bias = cn_floats_(plan, step->folded);
   size_t i;
   int filter;
   for (filter = 0; filter < filters;
@@ -4996,12 +4999,10 @@ static const float *cn_fold_norm_(const cn_plan_ *plan, const cn_step_ *step,
   for (filter = 0; filter < filters; filter++)
     folded_bias[filter] =
         ((bias ? bias[filter] : 0.0f) - mean[filter]) * folded_bias[filter] + shift[filter];
-  return folded;
 }
 
 static const float *cn_step_bias_(const cn_plan_ *plan, const cn_step_ *step) {
-  if (step->folded >= 0)
-    return cn_floats_(plan, step->folded) + cn_align_floats_(cn_conv2d_weight_count(&step->conv));
+  if (step->folded >= 0) return cn_floats_(plan, step->folded);
   return cn_tensor_values_(plan->net, step->bias);
 }
 
@@ -5010,10 +5011,12 @@ static void cn_pack_task_(void *context, int unit, char *workspace) {
   const cn_plan_ *plan = ((cn_run_ *)context)->plan;
   const cn_step_ *step = &plan->steps[unit / 2];
   const float *weights = cn_tensor_values_(plan->net, step->weight);
-  (void)workspace;
   if (step->op != CN_OP_CONV) return;
   if (unit % 2 == 0) {
-    if (step->folded >= 0) weights = cn_fold_norm_(plan, step, weights);
+    if (step->folded >= 0) {
+      cn_fold_norm_(plan, step, (float *)(void *)workspace);
+      weights = (const float *)(const void *)workspace;
+    }
     cn_conv2d_pack(&step->conv, CN_FORWARD, weights, cn_floats_(plan, step->packed));
   } else if (step->packed_backward >= 0) {
     cn_conv2d_pack(&step->conv, CN_BACKWARD_INPUT, weights,
