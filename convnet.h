@@ -302,7 +302,7 @@ CN_API void cn_sigmoid_backward(const float *y, const float *dy, float *dx, size
 CN_API void cn_tanh_forward(const float *x, float *y, size_t n);
 CN_API void cn_tanh_backward(const float *y, const float *dy, float *dx, size_t n);
 CN_API void cn_add(const float *a, const float *b, float *y, size_t n); /* y may be a or b */
-/* y = factor * x; its own backward */
+/* y = factor * x; y may be x. Backward is the same on the gradient. */
 CN_API void cn_scale(const float *x, float factor, float *y, size_t n);
 
 /* Dropout of values [begin, end) of a tensor: keeps each with probability 1 - rate, scaled by
@@ -1302,7 +1302,7 @@ CN_API int cn_window_positions(int size, int window, int stride, int dilation, i
   const int64_t room = (int64_t)size + pad_before + pad_after - span;
   const int64_t most = ((int64_t)size + pad_before - 1) / stride + 1;
   int64_t positions;
-  if (room < 0) return 0;
+  if (room < 0) return round_up && room > -stride; /* the only window is cut */
   positions = (room + (round_up ? stride - 1 : 0)) / stride + 1;
   if (round_up && positions > most) positions = most;
   return (int)positions;
@@ -3160,6 +3160,10 @@ static cn_status cn_check_node_(cn_network *net, cn_node *node, cn_error *error)
       return cn_fail_(error, CN_ERROR_ARGUMENT, "%s cannot follow softmax, which ends a branch",
                       node->name);
   }
+  for (i = 0; node->op == CN_OP_SOFTMAX && i < net->node_count; i++)
+    if (net->nodes[i].op == CN_OP_SOFTMAX && net->nodes[i].inputs[0] == node->inputs[0])
+      return cn_fail_(error, CN_ERROR_ARGUMENT, "%s reads what %s reads", node->name,
+                      net->nodes[i].name);
   return CN_OK;
 }
 

@@ -162,7 +162,8 @@ static void assert_same_graph(const cn_network *a, const cn_network *b) {
     assert_int_equal(x->count_padding, y->count_padding);
     assert_int_equal(x->init, y->init);
     assert_true(x->init_value == y->init_value && x->mix == y->mix && x->eps == y->eps &&
-                x->momentum == y->momentum && x->rate == y->rate);
+                x->momentum == y->momentum && x->rate == y->rate && x->factor == y->factor &&
+                x->loss_weight == y->loss_weight);
   }
 }
 
@@ -188,6 +189,8 @@ static void canonical_text(void **state) {
   assert_round_trip(
       "input 4x4x1\nbatchnorm eps=1.00000012e-6 momentum=0.123456791\ndropout 0.333333343\n"
       "conv 2 3x3 init=gaussian:0.0123456791");
+  assert_round_trip("input 8x8x1\nadaptivemean 3x4\nscale -0.170000002\na: dense 3\n"
+                    "softmax loss=0.3\nadaptivemean 2 from=scale1\ndense 3\nsoftmax");
 }
 
 /* What is known of a built-in network from elsewhere: weights (torchvision's num_params, timm's) and
@@ -261,7 +264,9 @@ static void architectures(void **state) {
     cn_network *net = must_parse_quickly(text);
     int own = i < 6 ? 28 : strstr(known->name, "ception") ? 299 : 224, last = i < 6 ? 10 : 1000;
     assert_shape(cn_network_node(net, 0), o->height ? o->height : own, o->width ? o->width : own,
-                 o->channels ? o->channels : i < 6 ? 1 : 3);
+                 o->channels ? o->channels
+                 : i < 6     ? 1
+                             : 3);
     assert_shape(cn_network_node(net, cn_network_node_count(net) - 1), 1, 1,
                  o->classes ? o->classes : last);
     if (known->weights && cn_network_weight_count(net) != known->weights)
@@ -413,6 +418,17 @@ static const struct text_error {
     {"input 8x8x4\nmaxpool 2x2 pad=2\n", CN_ERROR_SHAPE, 2, 1, "maxpool1"},
     {"input 60000x60000x60000\nrelu\n", CN_ERROR_ARGUMENT, 1, 1, "input"},
     {"input 8x8x4\nsoftmax\nrelu\n", CN_ERROR_ARGUMENT, 3, 1, "softmax"},
+    {"input 8x8x4\nsoftmax loss=0\n", CN_ERROR_ARGUMENT, 2, 1, "loss"},
+    {"input 8x8x4\nsoftmax loss=x\n", CN_ERROR_SYNTAX, 2, 14, "x"},
+    {"input 8x8x4\na: dense 2\nsoftmax\nsoftmax from=a\n", CN_ERROR_ARGUMENT, 4, 1, "softmax1"},
+    {"input 8x8x4\nrelu loss=1\n", CN_ERROR_SYNTAX, 2, 6, "loss"},
+    {"input 8x8x4\nadaptivemean\n", CN_ERROR_SYNTAX, 2, 13, "size"},
+    {"input 8x8x4\nadaptivemean 0x3\n", CN_ERROR_SYNTAX, 2, 14, "size"},
+    {"input 8x8x4\nadaptivemean 70000\n", CN_ERROR_ARGUMENT, 2, 1, "70000"},
+    {"input 8x8x4\nadaptivemean 3x3 stride=2\n", CN_ERROR_SYNTAX, 2, 18, "stride"},
+    {"input 8x8x4\nscale\n", CN_ERROR_SYNTAX, 2, 6, "factor"},
+    {"input 8x8x4\nscale big\n", CN_ERROR_SYNTAX, 2, 7, "factor"},
+    {"input 8x8x4\nscale 9e99\n", CN_ERROR_ARGUMENT, 2, 1, "scale1"},
     {"input 4000x4000x64\ndense 60000\n", CN_ERROR_SHAPE, 2, 1, "dense1"},
 };
 
@@ -892,6 +908,16 @@ static const struct {
     {"logistic", "input 4x4x2\ndense 5\nsoftmax"},
     {"relu first", "input 4x4x2\nrelu\ndense 5\nsoftmax"},
     {"relu twice", "input 4x4x2\nconv 4 3x3\nrelu\nrelu\nsigmoid\ndense 5\nsoftmax"},
+    {"adaptive mean", "input 7x9x2\nconv 4 3x3 pad=1\nrelu\na: adaptivemean 3x4\nconv 3 2x2\ntanh\n"
+                      "b: adaptivemean 5x2\ndense 3\nsoftmax"},
+    {"scaled residual",
+     "input 6x6x3\na: conv 4 3x3 pad=1\nb: relu\nc: conv 4 1x1\nd: scale -0.17\ne: add from=d,b\n"
+     "f: relu\ng: scale 3 from=b\nadd from=g,f\nglobalmean\ndense 3\nsoftmax"},
+    {"weighted loss", "input 4x4x2\ndense 5\ntanh\ndense 3\nsoftmax loss=0.25"},
+    {"auxiliary heads",
+     "input 8x8x2\na: conv 6 3x3 pad=1\nb: relu\nc: maxpool 2x2\nglobalmean from=b\ndense 4\n"
+     "softmax loss=0.3\nd: conv 5 3x3 from=c\ne: batchnorm\nf: relu\ng: adaptivemean 1x1\n"
+     "h: dense 4 bias=no\ni: softmax loss=0.4\ndense 4 from=h\nsoftmax"},
     {"large windows", "input 12x12x3\nconv 4 7x7 stride=2 pad=3\nrelu\nmaxpool 3x3 stride=2 "
                       "pad=1\nconv 4 5x5 pad=2\n"
                       "relu\nmeanpool 3x3\ndense 3\nsoftmax"},

@@ -31,6 +31,7 @@ typedef struct comparison {
   const float *inputs;
   int labels[IMAGES];
   const char *mode, *folder;
+  float *gradients; /* expected */
 } comparison;
 
 typedef struct errors {
@@ -44,11 +45,11 @@ static void stop(const char *what, const char *details) {
   exit(1);
 }
 
-static const cn_tensor *find(const comparison *c, const char *what, const char *name, int needed) {
+static const cn_tensor *find(const comparison *c, const char *what, const char *name) {
   char full[200];
   snprintf(full, sizeof full, "%s.%s%s", c->mode, what, name);
   const cn_tensor *tensor = cn_safetensors_find(c->expected, full);
-  if (!tensor && needed) stop("the reference has no tensor", full);
+  if (!tensor) stop("the reference has no tensor", full);
   return tensor;
 }
 
@@ -66,7 +67,7 @@ static cn_network *build_network(const comparison *c, cn_shape in) {
   cn_arch_text(base, &options, text, length + 1, &error);
   for (char *at = text; (at = strstr(at, "dropout 0.")) != NULL;)
     for (at += strlen("dropout 0."); *at >= '0' && *at <= '9'; at++) *at = '0';
-  cn_network *net = cn_network_parse(text, &error);
+  cn_network *net = cn_parse_(text, &error); /* without the initialisation: all is loaded */
   free(text);
   if (!net) stop(c->network, error.message);
   return net;
@@ -96,7 +97,7 @@ static const float *floats_of(const cn_tensor *tensor) {
 }
 
 static double logits_error(const comparison *c, const float *logits) {
-  const cn_tensor *tensor = find(c, "logits", "", 1);
+  const cn_tensor *tensor = find(c, "logits", "");
   const float *expected = floats_of(tensor);
   double worst = 0, scale = 0;
   for (int i = 0; i < IMAGES * CLASSES; i++) {
@@ -107,27 +108,38 @@ static double logits_error(const comparison *c, const float *logits) {
   return worst / scale;
 }
 
-static double norm_of(const cn_tensor *tensor) {
-  const float *values = floats_of(tensor);
+static double norm_of(const float *values, size_t count) {
   double sum = 0;
-  for (size_t i = 0; i < tensor->bytes / sizeof(float); i++)
-    sum += (double)values[i] * (double)values[i];
+  for (size_t i = 0; i < count; i++) sum += (double)values[i] * (double)values[i];
   return sqrt(sum);
+}
+
+/* PyTorch's gradients in this library's order, placed as the network's values are. In inference
+   batch norm's own scale and shift do not learn, see freeze_batchnorm. */
+static void import_gradients(comparison *c) {
+  c->gradients = (float *)malloc(c->net->value_count * sizeof(float));
+  if (!c->gradients) stop(c->network, "out of memory");
+  for (int i = 0; i < c->net->tensor_count; i++) {
+    const cn_tensor_ *own = &c->net->tensors[i];
+    if (!cn_is_trained_(own)) continue;
+    const cn_tensor *tensor = find(c, "gradient.", own->name);
+    if (!cn_tensor_fits_(own, tensor)) stop(own->name, "has another shape");
+    cn_import_(c->net, own, tensor, c->gradients);
+  }
 }
 
 static double gradient_error(const comparison *c, int index, const float *gradient) {
   const cn_tensor_ *own = &c->net->tensors[index];
-  const cn_tensor *tensor = find(c, "gradient.", own->name, 1);
-  const float *expected = floats_of(tensor);
-  double sum = 0, scale = norm_of(tensor);
-  if (tensor->bytes != own->count * sizeof(float)) stop(own->name, "has another size");
+  const float *expected = c->gradients + own->offset;
+  double sum = 0, scale = norm_of(expected, own->count);
   for (size_t k = 0; k < own->count; k++) {
-    const double off = (double)gradient[cn_place_of_(c->net, own, k)] - (double)expected[k];
+    const double off = (double)gradient[k] - (double)expected[k];
     sum += off * off;
   }
   if (strstr(own->name, ".bias")) { /* its weight stands before it */
-    const double weight = norm_of(find(c, "gradient.", c->net->tensors[index - 1].name, 1));
-    if (scale < 1e-6 * weight) scale = weight;
+    const cn_tensor_ *weight = own - 1;
+    const double weight_norm = norm_of(c->gradients + weight->offset, weight->count);
+    if (scale < 1e-6 * weight_norm) scale = weight_norm;
   }
   return sqrt(sum) / scale;
 }
@@ -213,9 +225,10 @@ static int compare_mode(comparison *c, const char *mode, cn_shape in, int save) 
   errors all[MATHS];
   int failed = 0;
   c->mode = mode;
-  c->inputs = floats_of(find(c, "inputs", "", 1));
+  c->inputs = floats_of(find(c, "inputs", ""));
   open_network(c, in);
   if (strcmp(mode, "inference") == 0) freeze_batchnorm(c->net);
+  import_gradients(c);
   for (int i = 0; i < MATHS; i++) all[i] = compare(c, maths[i]);
   printf("| %s | %dx%d | %s | %d |", c->network, in.height, in.width, mode, all[0].tensors);
   for (int i = 0; i < MATHS; i++) printf(" %.1e |", all[i].logits);
@@ -232,12 +245,14 @@ static int compare_mode(comparison *c, const char *mode, cn_shape in, int save) 
     failed |= bad;
   }
   if (save) save_trained(c);
+  free(c->gradients);
   cn_network_free(c->net);
   return failed;
 }
 
 int main(int argc, char **argv) {
-  comparison c = {argc > 1 ? argv[1] : "", NULL, NULL, NULL, {0}, "", argc > 2 ? argv[2] : ""};
+  comparison c = {argc > 1 ? argv[1] : "", NULL, NULL, NULL, {0}, "",
+                  argc > 2 ? argv[2] : "", NULL};
   char path[600];
   cn_error error;
   if (argc < 3 || argc > 4 || (argc == 4 && strcmp(argv[3], "save") != 0)) {
