@@ -1302,7 +1302,7 @@ CN_API int cn_window_positions(int size, int window, int stride, int dilation, i
   const int64_t room = (int64_t)size + pad_before + pad_after - span;
   const int64_t most = ((int64_t)size + pad_before - 1) / stride + 1;
   int64_t positions;
-  if (room < 0) return round_up && room > -stride; /* the only window is cut */
+  if (room < 0) return 0;
   positions = (room + (round_up ? stride - 1 : 0)) / stride + 1;
   if (round_up && positions > most) positions = most;
   return (int)positions;
@@ -4276,13 +4276,13 @@ static const cn_arch_ cn_archs_[] = {
     {"resnet101", cn_write_resnet_, CN_224_, 1, 0, {3, 4, 23, 3, 4, 1}, NULL},
     {"resnet152", cn_write_resnet_, CN_224_, 1, 0, {3, 8, 36, 3, 4, 1}, NULL},
     {"resnext50_32x4d", cn_write_resnet_, CN_224_, 1, 0, {3, 4, 6, 3, 4, 32}, NULL},
-    {"squeezenet1_0", cn_write_squeezenet_, CN_224_, 21, 0, {0}, NULL},
-    {"squeezenet1_1", cn_write_squeezenet_, CN_224_, 17, 0, {1}, NULL},
+    {"squeezenet1_0", cn_write_squeezenet_, CN_224_, 29, 0, {0}, NULL},
+    {"squeezenet1_1", cn_write_squeezenet_, CN_224_, 25, 0, {1}, NULL},
     {"densenet121", cn_write_densenet_, CN_224_, 29, 0, {6, 12, 24, 16, 32, 64}, NULL},
     {"densenet161", cn_write_densenet_, CN_224_, 29, 0, {6, 12, 36, 24, 48, 96}, NULL},
     {"densenet169", cn_write_densenet_, CN_224_, 29, 0, {6, 12, 32, 32, 32, 64}, NULL},
     {"densenet201", cn_write_densenet_, CN_224_, 29, 0, {6, 12, 48, 32, 32, 64}, NULL},
-    {"googlenet", cn_write_googlenet_, CN_224_, 15, 15, {0}, NULL},
+    {"googlenet", cn_write_googlenet_, CN_224_, 31, 31, {0}, NULL},
     {"inception_v3", cn_write_inception_v3_, CN_299_, 75, 299, {0}, NULL},
     {"inception_resnet_v2", cn_write_inception_resnet_v2_, CN_299_, 75, 0, {0}, NULL},
     {"xception", cn_write_xception_, CN_299_, 7, 0, {0}, NULL},
