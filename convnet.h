@@ -56,7 +56,9 @@
        maxpool 2x2                  also minpool, meanpool, mixpool (mix=0.5: share of the maximum);
                                     stride=window pad=0; ceil=no; meanpool: count=inside or all
        globalmean                   mean over rows and columns
+       adaptivemean 7x7             means over windows that cut the map into 7x7, as PyTorch cuts it
        relu    sigmoid    tanh
+       scale 0.17                   every value times 0.17
        batchnorm                    eps=1e-5 momentum=0.1 (share of the batch in running figures)
        dropout 0.5                  in training drops with probability 0.5, scales the rest by 2
        stem: conv 8 7x7             a name for the node (default: kind and number: conv1, conv2)
@@ -66,6 +68,26 @@
        softmax                      the last node decides the loss: softmax: cross-entropy of
                                     labels; sigmoid: binary cross-entropy of targets; else
                                     squared error
+       softmax loss=0.3 from=x      an auxiliary head: in training its loss is added, times 0.3;
+                                    in inference what only it needs is left out. loss=1
+
+   NETWORKS BY NAME: cn_arch_network("resnet18", NULL, &error), or cn_arch_text for their text
+       base revised lenet mlp mlp-dropout logistic             28x28x1, 10 classes
+       alexnet   vgg11 vgg13 vgg16 vgg19, each also with _bn   224x224x3, 1000 classes
+       resnet18 resnet34 resnet50 resnet101 resnet152 resnext50_32x4d
+       squeezenet1_0 squeezenet1_1   densenet121 densenet161 densenet169 densenet201   googlenet
+       inception_v3 inception_resnet_v2 xception               299x299x3, 1000 classes
+     Other inputs and numbers of classes by options. Names and shapes of tensors are torchvision's;
+     for inception_resnet_v2 and xception they are timm's. To use weights from Python, save them
+         safetensors.torch.save_file(model.state_dict(), "resnet18.safetensors")
+     and load them with cn_load_weights; in Python, what cn_save wrote is read by
+         model.load_state_dict(safetensors.torch.load_file("model.safetensors"))
+     With a report cn_load_weights leaves a head alone that was made for another number of classes,
+     so that it starts from its initial values, and says so. Inputs are normalised as the weights
+     want it: torchvision's by mean 0.485,0.456,0.406 and deviation 0.229,0.224,0.225, but its
+     pretrained googlenet and inception_v3 (which have transform_input), and timm's two, by 0.5/0.5.
+     The auxiliary heads of googlenet (aux1, aux2, each loss times 0.3) and inception_v3 (AuxLogits,
+     0.4) exist with the option `auxiliary`; without it their tensors in a file are extra.
 
    GLOSSARY
      feature map   what a node delivers for one image: rows x columns x channels
@@ -589,7 +611,7 @@ typedef struct cn_batch {
 } cn_batch;
 
 typedef struct cn_metrics {
-  double loss; /* mean over the batch, without penalties */
+  double loss; /* mean over the batch, without penalties; of all heads, each by its weight */
   int correct; /* rows whose largest output is the label (softmax), or whose outputs all lie on
                   their target's side of 0.5 (sigmoid); 0 for squared error */
 } cn_metrics;
@@ -642,9 +664,10 @@ CN_API cn_status cn_save(cn_network *net, const char *path, cn_error *error);
 CN_API cn_network *cn_load(const char *path, cn_error *error);
 
 /* Loads parameters by name from any safetensors file, F32, F16 or BF16, for instance a torchvision
-   state dict saved as safetensors. Strict: a missing or misshapen tensor is an error and nothing is
-   changed. With `report` not NULL the rest is loaded and report is called once per tensor left
-   alone. Returns the number of tensors loaded, -1 on error. */
+   state dict saved as safetensors (its num_batches_tracked counters do not matter). Strict: a missing
+   or misshapen tensor is an error and nothing is changed; what is extra in the file is not used. With
+   `report` not NULL the rest is loaded and report is called once per tensor that is missing, extra or
+   misshapen; the network's own tensors among them stay as they are. Returns the number of tensors loaded, -1 on error. */
 typedef enum cn_mismatch { CN_TENSOR_MISSING, CN_TENSOR_EXTRA, CN_TENSOR_SHAPE } cn_mismatch;
 typedef void (*cn_mismatch_report)(cn_mismatch kind, const char *tensor, const char *details,
                                    void *user);

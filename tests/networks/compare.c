@@ -17,7 +17,7 @@
 
 #define LOGITS_BOUND 1e-4
 #define GRADIENT_BOUND 1e-3
-#define IMAGES 2
+#define IMAGES 4
 #define CLASSES 10
 
 static const char *const math_names[] = {"default", "direct", "exact"};

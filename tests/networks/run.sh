@@ -14,8 +14,8 @@ export OMP_WAIT_POLICY=passive
 # Network and size of its input: small ones, so that it is quick, but large enough for batch norm to
 # have values to take means of; and the network's own for some.
 networks="
-resnet18 64      resnet34 64    resnet50 96     resnet101 96    resnet152 96    resnext50_32x4d 96
-squeezenet1_0 64 squeezenet1_1 64 densenet121 64 densenet161 96 densenet169 96  densenet201 96
+resnet18 64      resnet34 64    resnet50 64     resnet101 64    resnet152 64    resnext50_32x4d 64
+squeezenet1_0 64 squeezenet1_1 64 densenet121 64 densenet161 64 densenet169 64  densenet201 64
 googlenet 64     googlenet+aux 64 inception_v3 139 inception_resnet_v2 139      xception 96
 alexnet 96       vgg11 64       vgg11_bn 64     vgg13 64        vgg13_bn 64     vgg16 64
 vgg16_bn 64      vgg19 64       vgg19_bn 64
