@@ -4,6 +4,7 @@
 #   make learn    fetches MNIST, trains the network `base` on it and evaluates it
 #   make model    makes the model in examples/models/ again; make paper replays the paper's experiment
 #   make test     runs every tests/test_*.c and tests/*.sh, ends in "N passed, N failed, N skipped"
+#   make test-networks  holds every network of the literature against PyTorch; takes half an hour
 #   make bench    runs every bench/*.c; make bench-peers times other systems beside them
 #   make data     puts MNIST's four IDX files into data/
 #   make deps     installs Debian packages as root or with sudo, else says what is missing
@@ -102,6 +103,11 @@ test: deps
 run-tests: $(TESTS) $(TOOLS) $(EXAMPLES)
 	@CC="$(CC)" CXX="$(CXX)" OPENMP="$(OPENMP)" tests/run.sh $(TESTS) $(SCRIPTS)
 
+test-networks:
+	@mkdir -p build
+	$(COMPILE) -MF build/networks-compare.d tests/networks/compare.c -o build/networks-compare -lm
+	@tests/networks/run.sh build/networks-compare
+
 bench: $(BENCHES)
 	@for bench in $(BENCHES); do echo "== $$bench"; $$bench || exit 1; done
 
@@ -126,4 +132,4 @@ clean:
 	rm -rf bin build
 
 -include $(wildcard build/*.d build/*/*.d)
-.PHONY: all found stb cmocka demo learn model paper test run-tests bench bench-peers data deps install clean
+.PHONY: all found stb cmocka demo learn model paper test run-tests test-networks bench bench-peers data deps install clean

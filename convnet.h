@@ -9,7 +9,7 @@
    A SMALL COMPLETE PROGRAM (tests compile and run it)
 
        cn_error error;
-       cn_network *net = cn_network_parse(cn_architecture("base"), &error);
+       cn_network *net = cn_arch_network("base", NULL, &error);
        cn_training_options options = cn_training_defaults();
        cn_trainer *trainer = cn_trainer_create(net, 200, &options, &error);
        for (int step = 0; step < steps; step++) {
@@ -56,7 +56,9 @@
        maxpool 2x2                  also minpool, meanpool, mixpool (mix=0.5: share of the maximum);
                                     stride=window pad=0; ceil=no; meanpool: count=inside or all
        globalmean                   mean over rows and columns
+       adaptivemean 7x7             means over windows that cut the map into 7x7, as PyTorch cuts it
        relu    sigmoid    tanh
+       scale 0.17                   every value times 0.17
        batchnorm                    eps=1e-5 momentum=0.1 (share of the batch in running figures)
        dropout 0.5                  in training drops with probability 0.5, scales the rest by 2
        stem: conv 8 7x7             a name for the node (default: kind and number: conv1, conv2)
@@ -66,6 +68,26 @@
        softmax                      the last node decides the loss: softmax: cross-entropy of
                                     labels; sigmoid: binary cross-entropy of targets; else
                                     squared error
+       softmax loss=0.3 from=x      an auxiliary head: in training its loss is added, times 0.3;
+                                    in inference what only it needs is left out. loss=1
+
+   NETWORKS BY NAME: cn_arch_network("resnet18", NULL, &error), or cn_arch_text for their text
+       base revised lenet mlp mlp-dropout logistic             28x28x1, 10 classes
+       alexnet   vgg11 vgg13 vgg16 vgg19, each also with _bn   224x224x3, 1000 classes
+       resnet18 resnet34 resnet50 resnet101 resnet152 resnext50_32x4d
+       squeezenet1_0 squeezenet1_1   densenet121 densenet161 densenet169 densenet201   googlenet
+       inception_v3 inception_resnet_v2 xception               299x299x3, 1000 classes
+     Other inputs and numbers of classes by options. Names and shapes of tensors are torchvision's;
+     for inception_resnet_v2 and xception they are timm's. To use weights from Python, save them
+         safetensors.torch.save_file(model.state_dict(), "resnet18.safetensors")
+     and load them with cn_load_weights; in Python, what cn_save wrote is read by
+         model.load_state_dict(safetensors.torch.load_file("model.safetensors"))
+     With a report cn_load_weights leaves a head alone that was made for another number of classes,
+     so that it starts from its initial values, and says so. Inputs are normalised as the weights
+     want it: torchvision's by mean 0.485,0.456,0.406 and deviation 0.229,0.224,0.225, but its
+     pretrained googlenet and inception_v3 (which have transform_input), and timm's two, by 0.5/0.5.
+     The auxiliary heads of googlenet (aux1, aux2, each loss times 0.3) and inception_v3 (AuxLogits,
+     0.4) exist with the option `auxiliary`; without it their tensors in a file are extra.
 
    GLOSSARY
      feature map   what a node delivers for one image: rows x columns x channels
@@ -262,12 +284,21 @@ CN_API void cn_conv2d_backward_weights(const cn_conv2d *conv, const float *x, co
                                        void *workspace);
 CN_API void cn_conv2d_sum(const cn_conv2d *conv, float *partial, float *dweights, float *dbias);
 
-typedef enum cn_pool_kind { CN_POOL_MAX, CN_POOL_MIN, CN_POOL_MEAN, CN_POOL_MIX } cn_pool_kind;
+typedef enum cn_pool_kind {
+  CN_POOL_MAX,
+  CN_POOL_MIN,
+  CN_POOL_MEAN,
+  CN_POOL_MIX,
+  CN_POOL_ADAPTIVE_MEAN
+} cn_pool_kind;
 
 /* Pooling, channel by channel. Padding is less than the window's span, so that every window sees
    some of the image (CN_ERROR_SHAPE). Positions outside the image never count as maximum or
    minimum; a mean divides by the positions inside the image or, with count_padding, inside image
-   and padding. CN_POOL_MIX: mix * max + (1 - mix) * mean (Lee, Gallagher & Tu 2016). Unit: one
+   and padding. CN_POOL_MIX: mix * max + (1 - mix) * mean (Lee, Gallagher & Tu 2016).
+   CN_POOL_ADAPTIVE_MEAN: window.height x window.width is the size of the output, whose value i along
+   a side is the mean of the input's floor(i * in / out) .. ceil((i + 1) * in / out) - 1, as
+   PyTorch's adaptive average pooling has it; stride, padding and the rest do not count. Unit: one
    image. */
 typedef struct cn_pool2d {
   cn_shape in;
@@ -293,6 +324,8 @@ CN_API void cn_sigmoid_backward(const float *y, const float *dy, float *dx, size
 CN_API void cn_tanh_forward(const float *x, float *y, size_t n);
 CN_API void cn_tanh_backward(const float *y, const float *dy, float *dx, size_t n);
 CN_API void cn_add(const float *a, const float *b, float *y, size_t n); /* y may be a or b */
+/* y = factor * x; y may be x. Backward is the same on the gradient. */
+CN_API void cn_scale(const float *x, float factor, float *y, size_t n);
 
 /* Dropout of values [begin, end) of a tensor: keeps each with probability 1 - rate, scaled by
    1 / (1 - rate), else 0. The choice depends on seed and position only, so the backward pass is the
@@ -397,9 +430,11 @@ typedef enum cn_op {
   CN_OP_MEANPOOL,
   CN_OP_MIXPOOL,
   CN_OP_GLOBALMEAN,
+  CN_OP_ADAPTIVEMEAN,
   CN_OP_RELU,
   CN_OP_SIGMOID,
   CN_OP_TANH,
+  CN_OP_SCALE,
   CN_OP_BATCHNORM,
   CN_OP_DROPOUT,
   CN_OP_ADD,
@@ -409,7 +444,8 @@ typedef enum cn_op {
 
 /* A node of the graph. Start from cn_node_defaults(op) and set what the op needs (see NETWORKS AS
    TEXT): CONV filters, window, groups, bias, init; DENSE filters (= outputs), bias, init; pools
-   window, mix, count_padding; INPUT shape; BATCHNORM eps, momentum; DROPOUT rate. */
+   window, mix, count_padding; ADAPTIVEMEAN window (rows and columns of its output); INPUT shape;
+   SCALE factor; BATCHNORM eps, momentum; DROPOUT rate; SOFTMAX loss_weight. */
 typedef struct cn_node {
   cn_op op;
   char name[CN_MAX_NAME];    /* "" asks for a default; letters, digits, _ . - */
@@ -417,7 +453,7 @@ typedef struct cn_node {
   int input_count;           /* 0 asks for the node added last */
   int filters, groups, bias;
   cn_window window;
-  float mix, eps, momentum, rate;
+  float mix, eps, momentum, rate, factor, loss_weight;
   int count_padding;
   cn_init_kind init;
   float init_value;
@@ -442,11 +478,24 @@ CN_API int cn_network_add(cn_network *net, const cn_node *node, cn_error *error)
    error that has line and column. */
 CN_API cn_network *cn_network_parse(const char *text, cn_error *error);
 
-/* The text of a built-in network or NULL: base and revised (Torres & Cantu, figures A.4 and table
-   A.3), lenet, mlp (784-256-128-10), logistic. cn_architecture_name(i) lists the names; NULL
-   ends. */
-CN_API const char *cn_architecture(const char *name);
-CN_API const char *cn_architecture_name(int index);
+/* Built-in networks, by the names that torchvision and timm give them (see NETWORKS BY NAME).
+   cn_arch_name lists them; NULL ends. Options: zero means the network's own. */
+typedef struct cn_arch_options {
+  int height, width, channels; /* of the input */
+  int classes;                 /* outputs of the last layer */
+  int auxiliary;               /* 1: with auxiliary heads (googlenet, inception_v3) */
+} cn_arch_options;
+CN_API const char *cn_arch_name(int index);
+
+/* The text of a built-in network: returns its length without the final 0 and writes as much of it as
+   fits into `text`, with a final 0, as snprintf does; with capacity 0 text may be NULL. options may
+   be NULL. 0 with an error: unknown name, a size that the network does not allow. */
+CN_API size_t cn_arch_text(const char *name, const cn_arch_options *options, char *text,
+                           size_t capacity, cn_error *error);
+
+/* The network itself, with parameters initialised from seed 1, or NULL with an error. */
+CN_API cn_network *cn_arch_network(const char *name, const cn_arch_options *options,
+                                   cn_error *error);
 
 /* The network's text in canonical form: parsing it gives the same graph. Owned by the network,
    valid until the next cn_network_add. NULL when out of memory. */
@@ -480,7 +529,7 @@ CN_API size_t cn_network_weight_count(const cn_network *net); /* trainable value
 CN_API void cn_network_touch(cn_network *net);
 
 /* Freezes the first `layers` nodes that have parameters (0: none, thaws all), or the nodes whose
-   name starts with prefix. Frozen nodes keep their weights; frozen batch norm uses and keeps its
+   name, with a point behind it, starts with prefix (so "layer1." leaves layer10.0 alone). Frozen nodes keep their weights; frozen batch norm uses and keeps its
    running figures. Returns the number of frozen nodes. Before cn_trainer_create. */
 CN_API int cn_network_freeze(cn_network *net, int layers);
 CN_API int cn_network_freeze_named(cn_network *net, const char *prefix);
@@ -562,7 +611,7 @@ typedef struct cn_batch {
 } cn_batch;
 
 typedef struct cn_metrics {
-  double loss; /* mean over the batch, without penalties */
+  double loss; /* mean over the batch, without penalties; of all heads, each by its weight */
   int correct; /* rows whose largest output is the label (softmax), or whose outputs all lie on
                   their target's side of 0.5 (sigmoid); 0 for squared error */
 } cn_metrics;
@@ -615,9 +664,10 @@ CN_API cn_status cn_save(cn_network *net, const char *path, cn_error *error);
 CN_API cn_network *cn_load(const char *path, cn_error *error);
 
 /* Loads parameters by name from any safetensors file, F32, F16 or BF16, for instance a torchvision
-   state dict saved as safetensors. Strict: a missing or misshapen tensor is an error and nothing is
-   changed. With `report` not NULL the rest is loaded and report is called once per tensor left
-   alone. Returns the number of tensors loaded, -1 on error. */
+   state dict saved as safetensors (its num_batches_tracked counters do not matter). Strict: a missing
+   or misshapen tensor is an error and nothing is changed; what is extra in the file is not used. With
+   `report` not NULL the rest is loaded and report is called once per tensor that is missing, extra or
+   misshapen; the network's own tensors among them stay as they are. Returns the number of tensors loaded, -1 on error. */
 typedef enum cn_mismatch { CN_TENSOR_MISSING, CN_TENSOR_EXTRA, CN_TENSOR_SHAPE } cn_mismatch;
 typedef void (*cn_mismatch_report)(cn_mismatch kind, const char *tensor, const char *details,
                                    void *user);
@@ -2684,17 +2734,21 @@ CN_API cn_status cn_pool2d_output(const cn_pool2d *pool, cn_shape *out, cn_error
   const cn_window w = cn_window_filled_(pool->window);
   if (cn_window_check_(&pool->window, error)) return CN_ERROR_ARGUMENT;
   if (cn_shape_check_(pool->in, error)) return CN_ERROR_ARGUMENT;
-  if (pool->kind < CN_POOL_MAX || pool->kind > CN_POOL_MIX ||
+  if (pool->kind < CN_POOL_MAX || pool->kind > CN_POOL_ADAPTIVE_MEAN ||
       !(pool->mix >= 0.0f && pool->mix <= 1.0f))
     return cn_fail_(error, CN_ERROR_ARGUMENT, "pooling kind %d with mix %g is outside the limits",
                     (int)pool->kind, (double)pool->mix);
+  out->count = pool->in.count, out->channels = pool->in.channels;
+  if (pool->kind == CN_POOL_ADAPTIVE_MEAN) {
+    out->height = w.height, out->width = w.width;
+    return cn_shape_check_(*out, error);
+  }
   if (w.pad_top >= w.dilation_y * (w.height - 1) + 1 ||
       w.pad_bottom >= w.dilation_y * (w.height - 1) + 1 ||
       w.pad_left >= w.dilation_x * (w.width - 1) + 1 ||
       w.pad_right >= w.dilation_x * (w.width - 1) + 1)
     return cn_fail_(error, CN_ERROR_SHAPE, "padding %d,%d,%d,%d would hold whole %dx%d windows",
                     w.pad_top, w.pad_left, w.pad_bottom, w.pad_right, w.height, w.width);
-  out->count = pool->in.count, out->channels = pool->in.channels;
   out->height = cn_window_positions(pool->in.height, w.height, w.stride_y, w.dilation_y, w.pad_top,
                                     w.pad_bottom, w.ceil);
   out->width = cn_window_positions(pool->in.width, w.width, w.stride_x, w.dilation_x, w.pad_left,
@@ -2705,6 +2759,30 @@ CN_API cn_status cn_pool2d_output(const cn_pool2d *pool, cn_shape *out, cn_error
   return CN_OK;
 }
 
+/* First of `size` values that belong to window i of n, and one behind the last. */
+static int cn_adaptive_begin_(int i, int size, int n) {
+  return (int)((int64_t)i * size / n);
+}
+static int cn_adaptive_end_(int i, int size, int n) {
+  return (int)(((int64_t)(i + 1) * size + n - 1) / n);
+}
+
+static cn_pool_at_ cn_pool_locate_adaptive_(const cn_pool2d *pool, const cn_window *w, int oy,
+                                            int ox, ptrdiff_t *offset) {
+  const int width = pool->in.width, c = pool->in.channels;
+  const int top = cn_adaptive_begin_(oy, pool->in.height, w->height);
+  const int left = cn_adaptive_begin_(ox, width, w->width);
+  cn_pool_at_ at;
+  memset(&at, 0, sizeof at);
+  at.kind = CN_POOL_MEAN, at.channels = c;
+  at.row_step = (ptrdiff_t)width * c, at.column_step = c;
+  at.rows = cn_adaptive_end_(oy, pool->in.height, w->height) - top;
+  at.columns = cn_adaptive_end_(ox, width, w->width) - left;
+  at.mean_scale = 1.0f / (float)(at.rows * at.columns);
+  *offset = ((ptrdiff_t)top * width + left) * c;
+  return at;
+}
+
 /* The part of window position (oy, ox) inside the image, and the mean's divisor. */
 static cn_pool_at_ cn_pool_locate_(const cn_pool2d *pool, const cn_window *w, int oy, int ox,
                                    ptrdiff_t *offset) {
@@ -2713,6 +2791,7 @@ static cn_pool_at_ cn_pool_locate_(const cn_pool2d *pool, const cn_window *w, in
   int bottom = top + w->dilation_y * (w->height - 1), right = left + w->dilation_x * (w->width - 1);
   cn_pool_at_ at;
   int counted_rows, counted_columns;
+  if (pool->kind == CN_POOL_ADAPTIVE_MEAN) return cn_pool_locate_adaptive_(pool, w, oy, ox, offset);
   at.kind = pool->kind, at.mix = pool->mix, at.channels = c;
   at.row_step = (ptrdiff_t)w->dilation_y * width * c, at.column_step = (ptrdiff_t)w->dilation_x * c;
   /* with rounding up, a last window may also reach beyond the padding: never counted */
@@ -2792,6 +2871,11 @@ CN_API void cn_tanh_forward(const float *x, float *y, size_t n) {
 CN_API void cn_tanh_backward(const float *y, const float *dy, float *dx, size_t n) {
   cn_current_()->tanh_backward(y, dy, dx, n);
 }
+CN_API void cn_scale(const float *x, float factor, float *y, size_t n) {
+  size_t i;
+  for (i = 0; i < n; i++) y[i] = factor * x[i];
+}
+
 CN_API void cn_add(const float *a, const float *b, float *y, size_t n) {
   cn_current_()->add(a, b, y, n);
 }
@@ -3070,7 +3154,10 @@ enum {
   CN_TAKES_NORM_ = 32,
   CN_TAKES_FILTERS_ = 64,
   CN_TAKES_RATE_ = 128,
-  CN_TAKES_SHAPE_ = 256
+  CN_TAKES_SHAPE_ = 256,
+  CN_TAKES_SIZE_ = 512,
+  CN_TAKES_FACTOR_ = 1024,
+  CN_TAKES_LOSS_ = 2048
 };
 typedef struct cn_op_info_ {
   const char *name;
@@ -3085,14 +3172,16 @@ static const cn_op_info_ cn_ops_[] = {
     {"meanpool", CN_TAKES_WINDOW_ | CN_TAKES_COUNT_, 1},
     {"mixpool", CN_TAKES_WINDOW_ | CN_TAKES_COUNT_ | CN_TAKES_MIX_, 1},
     {"globalmean", 0, 1},
+    {"adaptivemean", CN_TAKES_SIZE_, 1},
     {"relu", 0, 1},
     {"sigmoid", 0, 1},
     {"tanh", 0, 1},
+    {"scale", CN_TAKES_FACTOR_, 1},
     {"batchnorm", CN_TAKES_NORM_, 1},
     {"dropout", CN_TAKES_RATE_, 1},
     {"add", 0, CN_MAX_INPUTS},
     {"concat", 0, CN_MAX_INPUTS},
-    {"softmax", 0, 1}};
+    {"softmax", CN_TAKES_LOSS_, 1}};
 #define CN_OP_COUNT_ ((int)(sizeof cn_ops_ / sizeof cn_ops_[0]))
 
 static const char *const cn_padding_names_[] = {"zero", "replicate", "wrap"};
@@ -3107,7 +3196,7 @@ CN_API cn_node cn_node_defaults(cn_op op) {
   memset(&node, 0, sizeof node);
   node.op = op, node.groups = 1, node.bias = 1, node.mix = 0.5f, node.eps = 1e-5f,
   node.momentum = 0.1f;
-  node.rate = 0.5f, node.init = CN_INIT_GLOROT;
+  node.rate = 0.5f, node.factor = 1.0f, node.loss_weight = 1.0f, node.init = CN_INIT_GLOROT;
   return node;
 }
 
@@ -3180,10 +3269,11 @@ static cn_pool2d cn_node_pool_(const cn_node *node, cn_shape in) {
   memset(&pool, 0, sizeof pool);
   pool.in = in, pool.window = node->window, pool.mix = node->mix,
   pool.count_padding = node->count_padding;
-  pool.kind = node->op == CN_OP_MAXPOOL   ? CN_POOL_MAX
-              : node->op == CN_OP_MINPOOL ? CN_POOL_MIN
-              : node->op == CN_OP_MIXPOOL ? CN_POOL_MIX
-                                          : CN_POOL_MEAN;
+  pool.kind = node->op == CN_OP_MAXPOOL        ? CN_POOL_MAX
+              : node->op == CN_OP_MINPOOL      ? CN_POOL_MIN
+              : node->op == CN_OP_MIXPOOL      ? CN_POOL_MIX
+              : node->op == CN_OP_ADAPTIVEMEAN ? CN_POOL_ADAPTIVE_MEAN
+                                               : CN_POOL_MEAN;
   if (node->op == CN_OP_GLOBALMEAN) pool.window.height = in.height, pool.window.width = in.width;
   if (pool.window.stride_y == 0) pool.window.stride_y = pool.window.height;
   if (pool.window.stride_x == 0) pool.window.stride_x = pool.window.width;
@@ -3213,7 +3303,8 @@ static cn_status cn_infer_shape_(const cn_network *net, cn_node *node, cn_error 
   case CN_OP_MINPOOL:
   case CN_OP_MEANPOOL:
   case CN_OP_MIXPOOL:
-  case CN_OP_GLOBALMEAN: {
+  case CN_OP_GLOBALMEAN:
+  case CN_OP_ADAPTIVEMEAN: {
     const cn_pool2d pool = cn_node_pool_(node, in);
     return cn_pool2d_output(&pool, &node->shape, error);
   }
@@ -3228,6 +3319,16 @@ static cn_status cn_infer_shape_(const cn_network *net, cn_node *node, cn_error 
     if (!(node->rate >= 0.0f && node->rate < 1.0f))
       return cn_fail_(error, CN_ERROR_ARGUMENT, "dropout rate %g is outside [0, 1)",
                       (double)node->rate);
+    return CN_OK;
+  case CN_OP_SCALE:
+    if (!(fabsf(node->factor) <= FLT_MAX))
+      return cn_fail_(error, CN_ERROR_ARGUMENT, "factor %g is not a finite number",
+                      (double)node->factor);
+    return CN_OK;
+  case CN_OP_SOFTMAX:
+    if (!(node->loss_weight > 0.0f && node->loss_weight <= 1000.0f))
+      return cn_fail_(error, CN_ERROR_ARGUMENT, "loss weight %g is outside (0, 1000]",
+                      (double)node->loss_weight);
     return CN_OK;
   case CN_OP_ADD:
     for (i = 1; i < node->input_count; i++) {
@@ -3305,9 +3406,13 @@ static cn_status cn_check_node_(cn_network *net, cn_node *node, cn_error *error)
       return cn_fail_(error, CN_ERROR_ARGUMENT, "%s reads node %d, which does not exist yet",
                       node->name, node->inputs[i]);
     if (net->nodes[node->inputs[i]].op == CN_OP_SOFTMAX)
-      return cn_fail_(error, CN_ERROR_ARGUMENT, "%s cannot follow softmax, which must come last",
+      return cn_fail_(error, CN_ERROR_ARGUMENT, "%s cannot follow softmax, which ends a branch",
                       node->name);
   }
+  for (i = 0; node->op == CN_OP_SOFTMAX && i < net->node_count; i++)
+    if (net->nodes[i].op == CN_OP_SOFTMAX && net->nodes[i].inputs[0] == node->inputs[0])
+      return cn_fail_(error, CN_ERROR_ARGUMENT, "%s reads what %s reads", node->name,
+                      net->nodes[i].name);
   return CN_OK;
 }
 
@@ -3357,18 +3462,21 @@ static int cn_add_tensors_(cn_network *net, int index) {
 }
 
 /* Moves the values to an array that has room for the new tensors. */
-static int cn_grow_values_(cn_network *net, size_t old_count) {
+static cn_status cn_grow_values_(cn_network *net, size_t old_count, cn_error *error) {
   float *values;
-  if (net->value_count == old_count) return 1;
+  if (net->value_count == old_count) return CN_OK;
   values = (float *)cn_allocate_(net->value_count * sizeof(float));
-  if (!values) return 0;
+  if (!values)
+    return cn_fail_(error, CN_ERROR_MEMORY, "no memory for the network's %zu values",
+                    net->value_count);
   if (old_count) memcpy(values, net->values, old_count * sizeof(float));
   cn_release_(net->values);
   net->values = values;
-  return 1;
+  return CN_OK;
 }
 
-CN_API int cn_network_add(cn_network *net, const cn_node *source, cn_error *error) {
+/* cn_network_add without room for the values: cn_grow_values_ must follow, once for many nodes. */
+static int cn_append_node_(cn_network *net, const cn_node *source, cn_error *error) {
   const int tensor_count = net->tensor_count;
   const size_t value_count = net->value_count;
   cn_node node = *source;
@@ -3381,14 +3489,23 @@ CN_API int cn_network_add(cn_network *net, const cn_node *source, cn_error *erro
   }
   if (cn_grow_((void **)&net->nodes, net->node_count, &net->node_capacity, sizeof *net->nodes)) {
     net->nodes[net->node_count++] = node;
-    if (cn_add_tensors_(net, net->node_count - 1) && cn_grow_values_(net, value_count)) {
+    if (cn_add_tensors_(net, net->node_count - 1)) {
       net->version++;
       net->text.length = 0;
       return net->node_count - 1;
     }
     net->node_count--, net->tensor_count = tensor_count, net->value_count = value_count;
   }
-  cn_fail_(error, CN_ERROR_MEMORY, "%s: no memory for %zu values", node.name, net->value_count);
+  cn_fail_(error, CN_ERROR_MEMORY, "%s: no memory for the node", node.name);
+  return -1;
+}
+
+CN_API int cn_network_add(cn_network *net, const cn_node *node, cn_error *error) {
+  const int tensor_count = net->tensor_count;
+  const size_t value_count = net->value_count;
+  const int index = cn_append_node_(net, node, error);
+  if (index < 0 || cn_grow_values_(net, value_count, error) == CN_OK) return index;
+  net->node_count--, net->tensor_count = tensor_count, net->value_count = value_count;
   return -1;
 }
 
@@ -3434,6 +3551,8 @@ static void cn_write_node_(cn_text_ *text, const cn_network *net, int index) {
     cn_text_add_(text, " %dx%dx%d", node->shape.height, node->shape.width, node->shape.channels);
   if (takes & CN_TAKES_FILTERS_) cn_text_add_(text, " %d", node->filters);
   if (takes & CN_TAKES_RATE_) cn_text_add_(text, " %.9g", (double)node->rate);
+  if (takes & CN_TAKES_FACTOR_) cn_text_add_(text, " %.9g", (double)node->factor);
+  if (takes & CN_TAKES_SIZE_) cn_text_add_(text, " %dx%d", node->window.height, node->window.width);
   if (takes & CN_TAKES_WINDOW_) cn_write_window_(text, node);
   if ((takes & CN_TAKES_GROUPS_) && node->groups > 1)
     cn_text_add_(text, " groups=%d", node->groups);
@@ -3448,6 +3567,8 @@ static void cn_write_node_(cn_text_ *text, const cn_network *net, int index) {
     cn_text_add_(text, " eps=%.9g", (double)node->eps);
   if ((takes & CN_TAKES_NORM_) && node->momentum != 0.1f)
     cn_text_add_(text, " momentum=%.9g", (double)node->momentum);
+  if ((takes & CN_TAKES_LOSS_) && node->loss_weight != 1.0f)
+    cn_text_add_(text, " loss=%.9g", (double)node->loss_weight);
   if (node->input_count > 1 || (node->input_count == 1 && node->inputs[0] != index - 1))
     for (i = 0; i < node->input_count; i++)
       cn_text_add_(text, "%s%s", i ? "," : " from=", net->nodes[node->inputs[i]].name);
@@ -3673,6 +3794,8 @@ static int cn_parse_option_(const cn_parser_ *p, const cn_word_ *word, cn_node *
     good = cn_parse_float_(value, length, &node->eps);
   if ((takes & CN_TAKES_NORM_) && cn_word_is_(&key, "momentum"))
     good = cn_parse_float_(value, length, &node->momentum);
+  if ((takes & CN_TAKES_LOSS_) && cn_word_is_(&key, "loss"))
+    good = cn_parse_float_(value, length, &node->loss_weight);
   if ((takes & CN_TAKES_COUNT_) && cn_word_is_(&key, "count")) {
     static const char *const names[] = {"inside", "all"};
     good = cn_parse_choice_(value, length, names, 2, &node->count_padding);
@@ -3714,11 +3837,15 @@ static int cn_parse_arguments_(const cn_parser_ *p, const cn_word_ *op, const cn
     CN_NEED_(cn_parse_float_(words[used].start, words[used].length, &node->rate),
              "a rate like 0.5");
   }
-  if (takes & CN_TAKES_WINDOW_) {
+  if (takes & CN_TAKES_FACTOR_) {
+    CN_NEED_(cn_parse_float_(words[used].start, words[used].length, &node->factor),
+             "a factor like 0.1");
+  }
+  if (takes & (CN_TAKES_WINDOW_ | CN_TAKES_SIZE_)) {
     CN_NEED_(cn_parse_size_(words[used].start, words[used].length, &node->window.height,
                             &node->window.width) &&
                  node->window.height > 0 && node->window.width > 0,
-             "a window like 3x3");
+             takes & CN_TAKES_SIZE_ ? "a size like 7x7" : "a window like 3x3");
   }
 #undef CN_NEED_
   return used;
@@ -3791,10 +3918,11 @@ static int cn_parse_line_(const cn_parser_ *p, const char *line, int length) {
     cn_same_padding_(in.width, w.width, w.stride_x, w.dilation_x, &node.window.pad_left,
                      &node.window.pad_right);
   }
-  return cn_network_add(p->net, &node, p->error) >= 0 || cn_place_error_(p, words[at].column);
+  return cn_append_node_(p->net, &node, p->error) >= 0 || cn_place_error_(p, words[at].column);
 }
 
-CN_API cn_network *cn_network_parse(const char *text, cn_error *error) {
+/* cn_network_parse with all parameters 0. */
+static cn_network *cn_parse_(const char *text, cn_error *error) {
   cn_parser_ parser;
   if (!text) {
     cn_fail_(error, CN_ERROR_ARGUMENT, "there is no text");
@@ -3812,45 +3940,679 @@ CN_API cn_network *cn_network_parse(const char *text, cn_error *error) {
     }
     text += length + (text[length] == '\n');
   }
-  if (parser.net->node_count < 2) {
+  if (parser.net->node_count < 2)
     cn_parse_error_(&parser, 1, "the network needs an input and at least one more node");
+  if (parser.net->node_count < 2 || cn_grow_values_(parser.net, 0, error)) {
     cn_network_free(parser.net);
     return NULL;
   }
-  cn_network_init(parser.net, 1);
   return parser.net;
 }
 
-/* ---- built-in networks ---- */
+CN_API cn_network *cn_network_parse(const char *text, cn_error *error) {
+  cn_network *net = cn_parse_(text, error);
+  if (net) cn_network_init(net, 1);
+  return net;
+}
 
-static const char *const cn_architectures_[][2] = {
-    {"base", /* Torres & Cantu 2022, figure A.4 */
-     "input 28x28x1\nconv 16 3x3 pad=1\nrelu\nmaxpool 2x2\nconv 32 3x3 pad=1\nrelu\nmaxpool 2x2\n"
-     "dense 128\nrelu\ndropout 0.5\ndense 50\nrelu\ndense 10\nsoftmax\n"},
-    {"revised", /* the same, after their search */
-     "input 28x28x1\nconv 64 3x3 pad=1\nrelu\nmaxpool 2x2\nconv 96 3x3 pad=1\nrelu\nmaxpool 2x2\n"
-     "conv 112 3x3 pad=1\nrelu\nmaxpool 2x2\ndense 150\nrelu\ndropout 0.1\ndense 70\nrelu\ndense "
-     "10\nsoftmax\n"},
-    {"lenet", /* LeCun et al. 1998, with ReLU and maximum pooling in the place of tanh and mean */
-     "input 28x28x1\nconv 6 5x5 pad=2\nrelu\nmaxpool 2x2\nconv 16 5x5\nrelu\nmaxpool 2x2\n"
-     "dense 120\nrelu\ndense 84\nrelu\ndense 10\nsoftmax\n"},
-    {"mlp", /* James et al. 2021 (ISL), section 10.2, for a ridge penalty */
-     "input 28x28x1\ndense 256\nrelu\ndense 128\nrelu\ndense 10\nsoftmax\n"},
-    {"mlp-dropout", /* the same with their dropout */
-     "input 28x28x1\ndense 256\nrelu\ndropout 0.4\ndense 128\nrelu\ndropout 0.3\ndense "
-     "10\nsoftmax\n"},
-    {"logistic", "input 28x28x1\ndense 10\nsoftmax\n"}};
-#define CN_ARCHITECTURE_COUNT_ ((int)(sizeof cn_architectures_ / sizeof cn_architectures_[0]))
+/* ---- built-in networks ----
+   One writer a family, beside the paper that describes it. Nodes with parameters have the names of
+   torchvision (Xception and Inception-ResNet v2: timm), so that state dicts load; a block's last
+   node has the block's name. */
 
-CN_API const char *cn_architecture(const char *name) {
+typedef struct cn_arch_ {
+  const char *name;
+  /* writes all that stands between the input and the final softmax */
+  void (*write)(cn_text_ *text, const struct cn_arch_ *arch, const cn_arch_options *options);
+  int size, channels, classes; /* its own: rows and columns, channels of the input; outputs */
+  int least, least_auxiliary;  /* fewest rows and columns; the same with auxiliary heads, 0: none */
+  int numbers[6];              /* what tells it from the rest of its family, see the writer */
+  const char *body;            /* of a small network: the lines in front of the last dense layer */
+} cn_arch_;
+
+static void cn_write_small_(cn_text_ *text, const cn_arch_ *arch, const cn_arch_options *options) {
+  cn_text_add_(text, "%sdense %d\n", arch->body, options->classes);
+}
+
+/* AlexNet, with one column of filters (Krizhevsky 2014). */
+static void cn_write_alexnet_(cn_text_ *text, const cn_arch_ *arch,
+                              const cn_arch_options *options) {
+  (void)arch;
+  cn_text_add_(text,
+               "features.0: conv 64 11x11 stride=4 pad=2 init=he\nrelu\nmaxpool 3x3 stride=2\n"
+               "features.3: conv 192 5x5 pad=2 init=he\nrelu\nmaxpool 3x3 stride=2\n"
+               "features.6: conv 384 3x3 pad=1 init=he\nrelu\n"
+               "features.8: conv 256 3x3 pad=1 init=he\nrelu\n"
+               "features.10: conv 256 3x3 pad=1 init=he\nrelu\nmaxpool 3x3 stride=2\n"
+               "adaptivemean 6x6\n"
+               "dropout 0.5\nclassifier.1: dense 4096 init=he\nrelu\n"
+               "dropout 0.5\nclassifier.4: dense 4096 init=he\nrelu\n"
+               "classifier.6: dense %d\n",
+               options->classes);
+}
+
+/* VGG (Simonyan & Zisserman 2015, table 1). numbers: convolutions of the five stages, batch norm. */
+static void cn_write_vgg_(cn_text_ *text, const cn_arch_ *arch, const cn_arch_options *options) {
+  static const int filters[5] = {64, 128, 256, 512, 512};
+  const int normalise = arch->numbers[5];
+  int stage, i, place = 0; /* place: of a layer in torchvision's list of them */
+  for (stage = 0; stage < 5; stage++) {
+    for (i = 0; i < arch->numbers[stage]; i++, place += 2 + normalise) {
+      cn_text_add_(text, "features.%d: conv %d 3x3 pad=1 init=he\n", place, filters[stage]);
+      if (normalise) cn_text_add_(text, "features.%d: batchnorm\n", place + 1);
+      cn_text_add_(text, "relu\n");
+    }
+    cn_text_add_(text, "maxpool 2x2\n"), place++;
+  }
+  cn_text_add_(text,
+               "adaptivemean 7x7\n"
+               "classifier.0: dense 4096 init=gaussian:0.01\nrelu\ndropout 0.5\n"
+               "classifier.3: dense 4096 init=gaussian:0.01\nrelu\ndropout 0.5\n"
+               "classifier.6: dense %d init=gaussian:0.01\n",
+               options->classes);
+}
+
+/* A residual block that ends as `name` (He et al. 2016, figure 5): two convolutions or, with
+   expansion 4, a bottleneck of three, whose middle one may be grouped (ResNeXt: Xie et al. 2017,
+   figure 3). The stride stands at the 3x3 convolution of a bottleneck, as in all implementations
+   since. project: the shortcut is a convolution. */
+static void cn_write_residual_(cn_text_ *text, const char *name, const char *from, int filters,
+                               int expansion, int groups, int stride, int project) {
+  const int inner = groups > 1 ? 2 * filters : filters; /* 32 groups of 4 where ResNet has 64 */
+  if (expansion == 1)
+    cn_text_add_(text,
+                 "%s.conv1: conv %d 3x3 stride=%d pad=1 bias=no init=he from=%s\n"
+                 "%s.bn1: batchnorm\nrelu\n%s.conv2: conv %d 3x3 pad=1 bias=no init=he\n",
+                 name, filters, stride, from, name, name, filters);
+  else
+    cn_text_add_(text,
+                 "%s.conv1: conv %d 1x1 bias=no init=he from=%s\n%s.bn1: batchnorm\nrelu\n"
+                 "%s.conv2: conv %d 3x3 stride=%d pad=1 groups=%d bias=no init=he\n"
+                 "%s.bn2: batchnorm\nrelu\n%s.conv3: conv %d 1x1 bias=no init=he\n",
+                 name, inner, from, name, name, inner, stride, groups, name, name,
+                 expansion * filters);
+  cn_text_add_(text, "%s.bn%d: batchnorm\n", name, expansion == 1 ? 2 : 3);
+  if (project)
+    cn_text_add_(text,
+                 "%s.downsample.0: conv %d 1x1 stride=%d bias=no init=he from=%s\n"
+                 "%s.downsample.1: batchnorm\n",
+                 name, expansion * filters, stride, from, name);
+  cn_text_add_(text, "add from=%s.bn%d,%s%s\n%s: relu\n", name, expansion == 1 ? 2 : 3,
+               project ? name : from, project ? ".downsample.1" : "", name);
+}
+
+/* ResNet (He et al. 2016, table 1). numbers: blocks of the four stages, expansion, groups. */
+static void cn_write_resnet_(cn_text_ *text, const cn_arch_ *arch, const cn_arch_options *options) {
+  const int expansion = arch->numbers[4];
+  char from[CN_MAX_NAME] = "maxpool1", name[CN_MAX_NAME];
+  int stage, block;
+  cn_text_add_(text, "conv1: conv 64 7x7 stride=2 pad=3 bias=no init=he\nbn1: batchnorm\nrelu\n"
+                     "maxpool 3x3 stride=2 pad=1\n");
+  for (stage = 0; stage < 4; stage++) {
+    for (block = 0; block < arch->numbers[stage]; block++) {
+      const int first = block == 0;
+      snprintf(name, sizeof name, "layer%d.%d", stage + 1, block);
+      cn_write_residual_(text, name, from, 64 << stage, expansion, arch->numbers[5],
+                         first && stage > 0 ? 2 : 1, first && (stage > 0 || expansion > 1));
+      memcpy(from, name, sizeof from);
+    }
+  }
+  cn_text_add_(text, "globalmean\nfc: dense %d\n", options->classes);
+}
+
+/* A Fire module (Iandola et al. 2016, figure 1): a squeeze to few channels, then 1x1 and 3x3
+   convolutions side by side, `expand` filters each. */
+static void cn_write_fire_(cn_text_ *text, int place, int squeeze, int expand) {
+  const int p = place;
+  cn_text_add_(text,
+               "features.%d.squeeze: conv %d 1x1 init=he\nfeatures.%d.squeezed: relu\n"
+               "features.%d.expand1x1: conv %d 1x1 init=he\nfeatures.%d.point: relu\n"
+               "features.%d.expand3x3: conv %d 3x3 pad=1 init=he from=features.%d.squeezed\n"
+               "features.%d.square: relu\nconcat from=features.%d.point,features.%d.square\n",
+               p, squeeze, p, p, expand, p, p, expand, p, p, p, p);
+}
+
+/* SqueezeNet (Iandola et al. 2016, table 1). numbers: 0 for version 1.0, 1 for version 1.1, which
+   starts with a smaller window and pools earlier. */
+static void cn_write_squeezenet_(cn_text_ *text, const cn_arch_ *arch,
+                                 const cn_arch_options *options) {
+  static const int squeeze[8] = {16, 16, 32, 32, 48, 48, 64, 64};
+  static const int pools[2] = {1 << 0 | 1 << 3 | 1 << 7, 1 << 0 | 1 << 2 | 1 << 4};
+  const int version = arch->numbers[0];
+  int i, place = 2;
+  cn_text_add_(text, "features.0: conv %s stride=2 init=he\nrelu\n", version ? "64 3x3" : "96 7x7");
+  for (i = 0; i < 8; i++, place++) {
+    if (pools[version] >> i & 1) cn_text_add_(text, "maxpool 3x3 stride=2 ceil=yes\n"), place++;
+    cn_write_fire_(text, place, squeeze[i], 4 * squeeze[i]);
+  }
+  cn_text_add_(text,
+               "dropout 0.5\nclassifier.1: conv %d 1x1 init=gaussian:0.01\nrelu\nglobalmean\n",
+               options->classes);
+}
+
+/* DenseNet-BC (Huang et al. 2017, table 1). numbers: layers of the four dense blocks, growth rate,
+   filters of the first convolution. A layer joins its maps to all that
+   came before it in its block. */
+static void cn_write_densenet_(cn_text_ *text, const cn_arch_ *arch,
+                               const cn_arch_options *options) {
+  const int growth = arch->numbers[4];
+  int channels = arch->numbers[5], block, layer;
+  char from[CN_MAX_NAME], name[CN_MAX_NAME];
+  cn_text_add_(text,
+               "features.conv0: conv %d 7x7 stride=2 pad=3 bias=no init=he\n"
+               "features.norm0: batchnorm\nrelu\nfeatures.pool0: maxpool 3x3 stride=2 pad=1\n",
+               channels);
+  snprintf(from, sizeof from, "features.pool0");
+  for (block = 1; block <= 4; block++) {
+    for (layer = 1; layer <= arch->numbers[block - 1]; layer++, channels += growth) {
+      snprintf(name, sizeof name, "features.denseblock%d.denselayer%d", block, layer);
+      cn_text_add_(text,
+                   "%s.norm1: batchnorm from=%s\nrelu\n%s.conv1: conv %d 1x1 bias=no init=he\n"
+                   "%s.norm2: batchnorm\nrelu\n%s.conv2: conv %d 3x3 pad=1 bias=no init=he\n"
+                   "%s: concat from=%s,%s.conv2\n",
+                   name, from, name, 4 * growth, name, name, growth, name, from, name);
+      memcpy(from, name, sizeof from);
+    }
+    if (block == 4) break;
+    channels /= 2;
+    cn_text_add_(text,
+                 "features.transition%d.norm: batchnorm\nrelu\n"
+                 "features.transition%d.conv: conv %d 1x1 bias=no init=he\n"
+                 "features.transition%d.pool: meanpool 2x2\n",
+                 block, block, channels, block);
+    snprintf(from, sizeof from, "features.transition%d.pool", block);
+  }
+  cn_text_add_(text, "features.norm5: batchnorm\nrelu\nglobalmean\nclassifier: dense %d\n",
+               options->classes);
+}
+
+/* The unit of all Inception networks: convolution, batch norm, ReLU. It ends as block.name, or as
+   name where block is ""; from NULL: it reads the line above. */
+static void cn_write_unit_(cn_text_ *text, const char *block, const char *name, const char *from,
+                           int filters, const char *window) {
+  const char *dot = *block ? "." : "";
+  cn_text_add_(text, "%s%s%s.conv: conv %d %s bias=no init=he%s%s\n", block, dot, name, filters,
+               window, from ? " from=" : "", from ? from : "");
+  cn_text_add_(text, "%s%s%s.bn: batchnorm eps=0.001\n%s%s%s: relu\n", block, dot, name, block, dot,
+               name);
+}
+
+/* An Inception block (Szegedy et al. 2015, figure 2b). filters: #1x1, #3x3 reduce, #3x3, #5x5
+   reduce, #5x5, pool proj of their table 1. The window called 5x5 is 3x3, as in torchvision. */
+static void cn_write_googlenet_block_(cn_text_ *text, const char *b, const char *from,
+                                      const int *filters) {
+  cn_write_unit_(text, b, "branch1", from, filters[0], "1x1");
+  cn_write_unit_(text, b, "branch2.0", from, filters[1], "1x1");
+  cn_write_unit_(text, b, "branch2.1", NULL, filters[2], "3x3 pad=1");
+  cn_write_unit_(text, b, "branch3.0", from, filters[3], "1x1");
+  cn_write_unit_(text, b, "branch3.1", NULL, filters[4], "3x3 pad=1");
+  cn_text_add_(text, "%s.branch4.0: maxpool 3x3 stride=1 pad=1 from=%s\n", b, from);
+  cn_write_unit_(text, b, "branch4.1", NULL, filters[5], "1x1");
+  cn_text_add_(text, "%s: concat from=%s.branch1,%s.branch2.1,%s.branch3.1,%s.branch4.1\n", b, b, b,
+               b, b);
+}
+
+/* Its auxiliary heads (section 5); each loss counts 0.3. */
+static void cn_write_googlenet_head_(cn_text_ *text, const char *name, const char *from,
+                                     int classes) {
+  cn_text_add_(text, "adaptivemean 4x4 from=%s\n", from);
+  cn_write_unit_(text, name, "conv", NULL, 128, "1x1");
+  cn_text_add_(text, "%s.fc1: dense 1024 init=he\nrelu\ndropout 0.7\n", name);
+  cn_text_add_(text, "%s.fc2: dense %d\n%s: softmax loss=0.3\n", name, classes, name);
+}
+
+/* GoogLeNet (Szegedy et al. 2015, table 1), with batch norm as torchvision has it. */
+static void cn_write_googlenet_(cn_text_ *text, const cn_arch_ *arch,
+                                const cn_arch_options *options) {
+  static const struct {
+    const char *name, *from;
+    int filters[6];
+  } blocks[9] = {{"inception3a", "maxpool2", {64, 96, 128, 16, 32, 32}},
+                 {"inception3b", "inception3a", {128, 128, 192, 32, 96, 64}},
+                 {"inception4a", "maxpool3", {192, 96, 208, 16, 48, 64}},
+                 {"inception4b", "inception4a", {160, 112, 224, 24, 64, 64}},
+                 {"inception4c", "inception4b", {128, 128, 256, 24, 64, 64}},
+                 {"inception4d", "inception4c", {112, 144, 288, 32, 64, 64}},
+                 {"inception4e", "inception4d", {256, 160, 320, 32, 128, 128}},
+                 {"inception5a", "maxpool4", {256, 160, 320, 32, 128, 128}},
+                 {"inception5b", "inception5a", {384, 192, 384, 48, 128, 128}}};
   int i;
-  for (i = 0; i < CN_ARCHITECTURE_COUNT_; i++)
-    if (strcmp(cn_architectures_[i][0], name) == 0) return cn_architectures_[i][1];
+  (void)arch;
+  cn_write_unit_(text, "", "conv1", NULL, 64, "7x7 stride=2 pad=3");
+  cn_text_add_(text, "maxpool1: maxpool 3x3 stride=2 ceil=yes\n");
+  cn_write_unit_(text, "", "conv2", NULL, 64, "1x1");
+  cn_write_unit_(text, "", "conv3", NULL, 192, "3x3 pad=1");
+  cn_text_add_(text, "maxpool2: maxpool 3x3 stride=2 ceil=yes\n");
+  for (i = 0; i < 9; i++) {
+    cn_write_googlenet_block_(text, blocks[i].name, blocks[i].from, blocks[i].filters);
+    if (i == 1) cn_text_add_(text, "maxpool3: maxpool 3x3 stride=2 ceil=yes\n");
+    if (i == 6) cn_text_add_(text, "maxpool4: maxpool 2x2 stride=2 ceil=yes\n");
+  }
+  if (options->auxiliary) {
+    cn_write_googlenet_head_(text, "aux1", "inception4a", options->classes);
+    cn_write_googlenet_head_(text, "aux2", "inception4d", options->classes);
+  }
+  cn_text_add_(text, "globalmean from=inception5b\ndropout 0.2\nfc: dense %d\n", options->classes);
+}
+
+/* The five kinds of blocks of Inception v3 (Szegedy et al. 2016): figure 5; the reduction of figure
+   10; figure 6 with n = 7; the other reduction; figure 7. */
+static void cn_write_inception_a_(cn_text_ *text, const char *b, const char *from, int projection) {
+  cn_write_unit_(text, b, "branch1x1", from, 64, "1x1");
+  cn_write_unit_(text, b, "branch5x5_1", from, 48, "1x1");
+  cn_write_unit_(text, b, "branch5x5_2", NULL, 64, "5x5 pad=2");
+  cn_write_unit_(text, b, "branch3x3dbl_1", from, 64, "1x1");
+  cn_write_unit_(text, b, "branch3x3dbl_2", NULL, 96, "3x3 pad=1");
+  cn_write_unit_(text, b, "branch3x3dbl_3", NULL, 96, "3x3 pad=1");
+  cn_text_add_(text, "meanpool 3x3 stride=1 pad=1 count=all from=%s\n", from);
+  cn_write_unit_(text, b, "branch_pool", NULL, projection, "1x1");
+  cn_text_add_(text,
+               "%s: concat from=%s.branch1x1,%s.branch5x5_2,%s.branch3x3dbl_3,%s.branch_pool\n", b,
+               b, b, b, b);
+}
+
+static void cn_write_inception_b_(cn_text_ *text, const char *b, const char *from) {
+  cn_write_unit_(text, b, "branch3x3", from, 384, "3x3 stride=2");
+  cn_write_unit_(text, b, "branch3x3dbl_1", from, 64, "1x1");
+  cn_write_unit_(text, b, "branch3x3dbl_2", NULL, 96, "3x3 pad=1");
+  cn_write_unit_(text, b, "branch3x3dbl_3", NULL, 96, "3x3 stride=2");
+  cn_text_add_(text, "%s.branch_pool: maxpool 3x3 stride=2 from=%s\n", b, from);
+  cn_text_add_(text, "%s: concat from=%s.branch3x3,%s.branch3x3dbl_3,%s.branch_pool\n", b, b, b, b);
+}
+
+static void cn_write_inception_c_(cn_text_ *text, const char *b, const char *from, int inner) {
+  cn_write_unit_(text, b, "branch1x1", from, 192, "1x1");
+  cn_write_unit_(text, b, "branch7x7_1", from, inner, "1x1");
+  cn_write_unit_(text, b, "branch7x7_2", NULL, inner, "1x7 pad=0x3");
+  cn_write_unit_(text, b, "branch7x7_3", NULL, 192, "7x1 pad=3x0");
+  cn_write_unit_(text, b, "branch7x7dbl_1", from, inner, "1x1");
+  cn_write_unit_(text, b, "branch7x7dbl_2", NULL, inner, "7x1 pad=3x0");
+  cn_write_unit_(text, b, "branch7x7dbl_3", NULL, inner, "1x7 pad=0x3");
+  cn_write_unit_(text, b, "branch7x7dbl_4", NULL, inner, "7x1 pad=3x0");
+  cn_write_unit_(text, b, "branch7x7dbl_5", NULL, 192, "1x7 pad=0x3");
+  cn_text_add_(text, "meanpool 3x3 stride=1 pad=1 count=all from=%s\n", from);
+  cn_write_unit_(text, b, "branch_pool", NULL, 192, "1x1");
+  cn_text_add_(text,
+               "%s: concat from=%s.branch1x1,%s.branch7x7_3,%s.branch7x7dbl_5,%s.branch_pool\n", b,
+               b, b, b, b);
+}
+
+static void cn_write_inception_d_(cn_text_ *text, const char *b, const char *from) {
+  cn_write_unit_(text, b, "branch3x3_1", from, 192, "1x1");
+  cn_write_unit_(text, b, "branch3x3_2", NULL, 320, "3x3 stride=2");
+  cn_write_unit_(text, b, "branch7x7x3_1", from, 192, "1x1");
+  cn_write_unit_(text, b, "branch7x7x3_2", NULL, 192, "1x7 pad=0x3");
+  cn_write_unit_(text, b, "branch7x7x3_3", NULL, 192, "7x1 pad=3x0");
+  cn_write_unit_(text, b, "branch7x7x3_4", NULL, 192, "3x3 stride=2");
+  cn_text_add_(text, "%s.branch_pool: maxpool 3x3 stride=2 from=%s\n", b, from);
+  cn_text_add_(text, "%s: concat from=%s.branch3x3_2,%s.branch7x7x3_4,%s.branch_pool\n", b, b, b,
+               b);
+}
+
+static void cn_write_inception_e_(cn_text_ *text, const char *b, const char *from) {
+  char split[CN_MAX_NAME]; /* where a branch becomes two */
+  cn_write_unit_(text, b, "branch1x1", from, 320, "1x1");
+  cn_write_unit_(text, b, "branch3x3_1", from, 384, "1x1");
+  snprintf(split, sizeof split, "%s.branch3x3_1", b);
+  cn_write_unit_(text, b, "branch3x3_2a", split, 384, "1x3 pad=0x1");
+  cn_write_unit_(text, b, "branch3x3_2b", split, 384, "3x1 pad=1x0");
+  cn_write_unit_(text, b, "branch3x3dbl_1", from, 448, "1x1");
+  cn_write_unit_(text, b, "branch3x3dbl_2", NULL, 384, "3x3 pad=1");
+  snprintf(split, sizeof split, "%s.branch3x3dbl_2", b);
+  cn_write_unit_(text, b, "branch3x3dbl_3a", split, 384, "1x3 pad=0x1");
+  cn_write_unit_(text, b, "branch3x3dbl_3b", split, 384, "3x1 pad=1x0");
+  cn_text_add_(text, "meanpool 3x3 stride=1 pad=1 count=all from=%s\n", from);
+  cn_write_unit_(text, b, "branch_pool", NULL, 192, "1x1");
+  cn_text_add_(text,
+               "%s: concat from=%s.branch1x1,%s.branch3x3_2a,%s.branch3x3_2b,%s.branch3x3dbl_3a,"
+               "%s.branch3x3dbl_3b,%s.branch_pool\n",
+               b, b, b, b, b, b, b);
+}
+
+/* Inception v3 (Szegedy et al. 2016, table 1); the auxiliary head's loss counts 0.4. */
+static void cn_write_inception_v3_(cn_text_ *text, const cn_arch_ *arch,
+                                   const cn_arch_options *options) {
+  (void)arch;
+  cn_write_unit_(text, "", "Conv2d_1a_3x3", NULL, 32, "3x3 stride=2");
+  cn_write_unit_(text, "", "Conv2d_2a_3x3", NULL, 32, "3x3");
+  cn_write_unit_(text, "", "Conv2d_2b_3x3", NULL, 64, "3x3 pad=1");
+  cn_text_add_(text, "maxpool 3x3 stride=2\n");
+  cn_write_unit_(text, "", "Conv2d_3b_1x1", NULL, 80, "1x1");
+  cn_write_unit_(text, "", "Conv2d_4a_3x3", NULL, 192, "3x3");
+  cn_text_add_(text, "maxpool2: maxpool 3x3 stride=2\n");
+  cn_write_inception_a_(text, "Mixed_5b", "maxpool2", 32);
+  cn_write_inception_a_(text, "Mixed_5c", "Mixed_5b", 64);
+  cn_write_inception_a_(text, "Mixed_5d", "Mixed_5c", 64);
+  cn_write_inception_b_(text, "Mixed_6a", "Mixed_5d");
+  cn_write_inception_c_(text, "Mixed_6b", "Mixed_6a", 128);
+  cn_write_inception_c_(text, "Mixed_6c", "Mixed_6b", 160);
+  cn_write_inception_c_(text, "Mixed_6d", "Mixed_6c", 160);
+  cn_write_inception_c_(text, "Mixed_6e", "Mixed_6d", 192);
+  if (options->auxiliary) {
+    cn_text_add_(text, "meanpool 5x5 stride=3\n");
+    cn_write_unit_(text, "AuxLogits", "conv0", NULL, 128, "1x1");
+    cn_write_unit_(text, "AuxLogits", "conv1", NULL, 768, "5x5");
+    cn_text_add_(text, "globalmean\nAuxLogits.fc: dense %d\nAuxLogits: softmax loss=0.4\n",
+                 options->classes);
+  }
+  cn_write_inception_d_(text, "Mixed_7a", "Mixed_6e");
+  cn_write_inception_e_(text, "Mixed_7b", "Mixed_7a");
+  cn_write_inception_e_(text, "Mixed_7c", "Mixed_7b");
+  cn_text_add_(text, "globalmean\ndropout 0.5\nfc: dense %d\n", options->classes);
+}
+
+/* The end of a residual Inception block (Szegedy et al. 2017, figure 20): branches joined, brought
+   to `filters` channels, scaled so that training stays stable, added. */
+static void cn_write_scaled_(cn_text_ *text, const char *b, const char *from, const char *branches,
+                             int filters, const char *scale, int relu) {
+  cn_text_add_(text, "concat from=%s\n%s.conv2d: conv %d 1x1 init=he\n%s.scaled: scale %s\n",
+               branches, b, filters, b, scale);
+  cn_text_add_(text, "%s%s: add from=%s.scaled,%s\n", b, relu ? ".sum" : "", b, from);
+  if (relu) cn_text_add_(text, "%s: relu\n", b);
+}
+
+static void cn_write_block35_(cn_text_ *text, const char *b, const char *from) { /* figure 16 */
+  char branches[4 * CN_MAX_NAME];
+  cn_write_unit_(text, b, "branch0", from, 32, "1x1");
+  cn_write_unit_(text, b, "branch1.0", from, 32, "1x1");
+  cn_write_unit_(text, b, "branch1.1", NULL, 32, "3x3 pad=1");
+  cn_write_unit_(text, b, "branch2.0", from, 32, "1x1");
+  cn_write_unit_(text, b, "branch2.1", NULL, 48, "3x3 pad=1");
+  cn_write_unit_(text, b, "branch2.2", NULL, 64, "3x3 pad=1");
+  snprintf(branches, sizeof branches, "%s.branch0,%s.branch1.1,%s.branch2.2", b, b, b);
+  cn_write_scaled_(text, b, from, branches, 320, "0.17", 1);
+}
+
+static void cn_write_block17_(cn_text_ *text, const char *b, const char *from) { /* figure 17 */
+  char branches[4 * CN_MAX_NAME];
+  cn_write_unit_(text, b, "branch0", from, 192, "1x1");
+  cn_write_unit_(text, b, "branch1.0", from, 128, "1x1");
+  cn_write_unit_(text, b, "branch1.1", NULL, 160, "1x7 pad=0x3");
+  cn_write_unit_(text, b, "branch1.2", NULL, 192, "7x1 pad=3x0");
+  snprintf(branches, sizeof branches, "%s.branch0,%s.branch1.2", b, b);
+  cn_write_scaled_(text, b, from, branches, 1088, "0.1", 1);
+}
+
+static void cn_write_block8_(cn_text_ *text, const char *b, const char *from, /* figure 19 */
+                             const char *scale, int relu) {
+  char branches[4 * CN_MAX_NAME];
+  cn_write_unit_(text, b, "branch0", from, 192, "1x1");
+  cn_write_unit_(text, b, "branch1.0", from, 192, "1x1");
+  cn_write_unit_(text, b, "branch1.1", NULL, 224, "1x3 pad=0x1");
+  cn_write_unit_(text, b, "branch1.2", NULL, 256, "3x1 pad=1x0");
+  snprintf(branches, sizeof branches, "%s.branch0,%s.branch1.2", b, b);
+  cn_write_scaled_(text, b, from, branches, 2080, scale, relu);
+}
+
+/* The blocks between: mixed_5b widens, mixed_6a and mixed_7a (figures 7 and 18) halve the map. */
+static void cn_write_mixed_5b_(cn_text_ *text, const char *b, const char *from) {
+  cn_write_unit_(text, b, "branch0", from, 96, "1x1");
+  cn_write_unit_(text, b, "branch1.0", from, 48, "1x1");
+  cn_write_unit_(text, b, "branch1.1", NULL, 64, "5x5 pad=2");
+  cn_write_unit_(text, b, "branch2.0", from, 64, "1x1");
+  cn_write_unit_(text, b, "branch2.1", NULL, 96, "3x3 pad=1");
+  cn_write_unit_(text, b, "branch2.2", NULL, 96, "3x3 pad=1");
+  cn_text_add_(text, "%s.branch3.0: meanpool 3x3 stride=1 pad=1 from=%s\n", b, from);
+  cn_write_unit_(text, b, "branch3.1", NULL, 64, "1x1");
+  cn_text_add_(text, "%s: concat from=%s.branch0,%s.branch1.1,%s.branch2.2,%s.branch3.1\n", b, b, b,
+               b, b);
+}
+
+static void cn_write_mixed_6a_(cn_text_ *text, const char *b, const char *from) {
+  cn_write_unit_(text, b, "branch0", from, 384, "3x3 stride=2");
+  cn_write_unit_(text, b, "branch1.0", from, 256, "1x1");
+  cn_write_unit_(text, b, "branch1.1", NULL, 256, "3x3 pad=1");
+  cn_write_unit_(text, b, "branch1.2", NULL, 384, "3x3 stride=2");
+  cn_text_add_(text, "%s.branch2: maxpool 3x3 stride=2 from=%s\n", b, from);
+  cn_text_add_(text, "%s: concat from=%s.branch0,%s.branch1.2,%s.branch2\n", b, b, b, b);
+}
+
+static void cn_write_mixed_7a_(cn_text_ *text, const char *b, const char *from) {
+  cn_write_unit_(text, b, "branch0.0", from, 256, "1x1");
+  cn_write_unit_(text, b, "branch0.1", NULL, 384, "3x3 stride=2");
+  cn_write_unit_(text, b, "branch1.0", from, 256, "1x1");
+  cn_write_unit_(text, b, "branch1.1", NULL, 288, "3x3 stride=2");
+  cn_write_unit_(text, b, "branch2.0", from, 256, "1x1");
+  cn_write_unit_(text, b, "branch2.1", NULL, 288, "3x3 pad=1");
+  cn_write_unit_(text, b, "branch2.2", NULL, 320, "3x3 stride=2");
+  cn_text_add_(text, "%s.branch3: maxpool 3x3 stride=2 from=%s\n", b, from);
+  cn_text_add_(text, "%s: concat from=%s.branch0.1,%s.branch1.1,%s.branch2.2,%s.branch3\n", b, b, b,
+               b, b);
+}
+
+/* Inception-ResNet v2 (Szegedy et al. 2017, figure 15). */
+static void cn_write_inception_resnet_v2_(cn_text_ *text, const cn_arch_ *arch,
+                                          const cn_arch_options *options) {
+  char from[CN_MAX_NAME] = "mixed_5b", b[CN_MAX_NAME];
+  int i;
+  (void)arch;
+  cn_write_unit_(text, "", "conv2d_1a", NULL, 32, "3x3 stride=2");
+  cn_write_unit_(text, "", "conv2d_2a", NULL, 32, "3x3");
+  cn_write_unit_(text, "", "conv2d_2b", NULL, 64, "3x3 pad=1");
+  cn_text_add_(text, "maxpool_3a: maxpool 3x3 stride=2\n");
+  cn_write_unit_(text, "", "conv2d_3b", NULL, 80, "1x1");
+  cn_write_unit_(text, "", "conv2d_4a", NULL, 192, "3x3");
+  cn_text_add_(text, "maxpool_5a: maxpool 3x3 stride=2\n");
+  cn_write_mixed_5b_(text, "mixed_5b", "maxpool_5a");
+  for (i = 0; i < 10; i++, memcpy(from, b, sizeof from)) {
+    snprintf(b, sizeof b, "repeat.%d", i);
+    cn_write_block35_(text, b, from);
+  }
+  cn_write_mixed_6a_(text, "mixed_6a", from);
+  snprintf(from, sizeof from, "mixed_6a");
+  for (i = 0; i < 20; i++, memcpy(from, b, sizeof from)) {
+    snprintf(b, sizeof b, "repeat_1.%d", i);
+    cn_write_block17_(text, b, from);
+  }
+  cn_write_mixed_7a_(text, "mixed_7a", from);
+  snprintf(from, sizeof from, "mixed_7a");
+  for (i = 0; i < 9; i++, memcpy(from, b, sizeof from)) {
+    snprintf(b, sizeof b, "repeat_2.%d", i);
+    cn_write_block8_(text, b, from, "0.2", 1);
+  }
+  cn_write_block8_(text, "block8", from, "1", 0);
+  cn_write_unit_(text, "", "conv2d_7b", NULL, 1536, "1x1");
+  cn_text_add_(text, "globalmean\nclassif: dense %d\n", options->classes);
+}
+
+/* A depthwise separable convolution, 3x3 (Chollet 2017, section 1.3). */
+static void cn_write_separable_(cn_text_ *text, const char *name, int channels, int filters) {
+  cn_text_add_(text,
+               "%s.conv1: conv %d 3x3 pad=1 groups=%d bias=no init=he\n"
+               "%s.pointwise: conv %d 1x1 bias=no init=he\n",
+               name, channels, channels, name, filters);
+}
+
+/* Block number b of Xception: ReLU (but for the first block), separable convolution and batch norm,
+   `repeats` times, then with stride 2 a pooling; the shortcut is a convolution where the shape
+   changes. The first `narrow` convolutions keep the number of channels. */
+static void cn_write_xception_block_(cn_text_ *text, int b, int channels, int filters, int repeats,
+                                     int stride, int narrow) {
+  char name[CN_MAX_NAME], from[CN_MAX_NAME];
+  int i, place = 0, in = channels;
+  if (b == 1)
+    snprintf(from, sizeof from, "act2");
+  else
+    snprintf(from, sizeof from, "block%d", b - 1);
+  for (i = 0; i < repeats; i++) {
+    const int out = i < narrow ? channels : filters;
+    if (b > 1 || i > 0) {
+      cn_text_add_(text, "block%d.rep.%d: relu\n", b, place++);
+    }
+    snprintf(name, sizeof name, "block%d.rep.%d", b, place++);
+    cn_write_separable_(text, name, in, out);
+    cn_text_add_(text, "block%d.rep.%d: batchnorm\n", b, place++), in = out;
+  }
+  if (stride > 1) cn_text_add_(text, "block%d.rep.%d: maxpool 3x3 stride=2 pad=1\n", b, place++);
+  if (stride > 1 || channels != filters) {
+    cn_text_add_(text,
+                 "block%d.skip: conv %d 1x1 stride=%d bias=no init=he from=%s\n"
+                 "block%d.skipbn: batchnorm\n",
+                 b, filters, stride, from, b);
+    snprintf(from, sizeof from, "block%d.skipbn", b);
+  }
+  cn_text_add_(text, "block%d: add from=block%d.rep.%d,%s\n", b, b, place - 1, from);
+}
+
+/* Xception (Chollet 2017, figure 5). */
+static void cn_write_xception_(cn_text_ *text, const cn_arch_ *arch,
+                               const cn_arch_options *options) {
+  int b;
+  (void)arch;
+  cn_text_add_(text, "conv1: conv 32 3x3 stride=2 bias=no init=he\nbn1: batchnorm\nact1: relu\n"
+                     "conv2: conv 64 3x3 bias=no init=he\nbn2: batchnorm\nact2: relu\n");
+  cn_write_xception_block_(text, 1, 64, 128, 2, 2, 0);
+  cn_write_xception_block_(text, 2, 128, 256, 2, 2, 0);
+  cn_write_xception_block_(text, 3, 256, 728, 2, 2, 0);
+  for (b = 4; b < 12; b++) cn_write_xception_block_(text, b, 728, 728, 3, 1, 0);
+  cn_write_xception_block_(text, 12, 728, 1024, 2, 2, 1);
+  cn_write_separable_(text, "conv3", 1024, 1536);
+  cn_text_add_(text, "bn3: batchnorm\nact3: relu\n");
+  cn_write_separable_(text, "conv4", 1536, 2048);
+  cn_text_add_(text, "bn4: batchnorm\nact4: relu\nglobalmean\nfc: dense %d\n", options->classes);
+}
+
+#define CN_SMALL_ cn_write_small_, 28, 1, 10
+#define CN_224_ 224, 3, 1000
+#define CN_299_ 299, 3, 1000
+static const cn_arch_ cn_archs_[] = {
+    {"base",
+     CN_SMALL_,
+     4,
+     0,
+     {0}, /* Torres & Cantu 2022, figure A.4 */
+     "conv 16 3x3 pad=1\nrelu\nmaxpool 2x2\nconv 32 3x3 pad=1\nrelu\nmaxpool 2x2\n"
+     "dense 128\nrelu\ndropout 0.5\ndense 50\nrelu\n"},
+    {"revised",
+     CN_SMALL_,
+     8,
+     0,
+     {0}, /* the same, after their search */
+     "conv 64 3x3 pad=1\nrelu\nmaxpool 2x2\nconv 96 3x3 pad=1\nrelu\nmaxpool 2x2\n"
+     "conv 112 3x3 pad=1\nrelu\nmaxpool 2x2\ndense 150\nrelu\ndropout 0.1\ndense 70\nrelu\n"},
+    {"lenet",
+     CN_SMALL_,
+     12,
+     0,
+     {0}, /* LeCun et al. 1998, but ReLU and maximum pooling */
+     "conv 6 5x5 pad=2\nrelu\nmaxpool 2x2\nconv 16 5x5\nrelu\nmaxpool 2x2\n"
+     "dense 120\nrelu\ndense 84\nrelu\n"},
+    {"mlp",
+     CN_SMALL_,
+     1,
+     0,
+     {0}, /* James et al. 2021 (ISL), section 10.2, for a ridge penalty */
+     "dense 256\nrelu\ndense 128\nrelu\n"},
+    {"mlp-dropout",
+     CN_SMALL_,
+     1,
+     0,
+     {0}, /* the same with their dropout */
+     "dense 256\nrelu\ndropout 0.4\ndense 128\nrelu\ndropout 0.3\n"},
+    {"logistic", CN_SMALL_, 1, 0, {0}, ""},
+    {"alexnet", cn_write_alexnet_, CN_224_, 63, 0, {0}, NULL},
+    {"vgg11", cn_write_vgg_, CN_224_, 32, 0, {1, 1, 2, 2, 2, 0}, NULL},
+    {"vgg11_bn", cn_write_vgg_, CN_224_, 32, 0, {1, 1, 2, 2, 2, 1}, NULL},
+    {"vgg13", cn_write_vgg_, CN_224_, 32, 0, {2, 2, 2, 2, 2, 0}, NULL},
+    {"vgg13_bn", cn_write_vgg_, CN_224_, 32, 0, {2, 2, 2, 2, 2, 1}, NULL},
+    {"vgg16", cn_write_vgg_, CN_224_, 32, 0, {2, 2, 3, 3, 3, 0}, NULL},
+    {"vgg16_bn", cn_write_vgg_, CN_224_, 32, 0, {2, 2, 3, 3, 3, 1}, NULL},
+    {"vgg19", cn_write_vgg_, CN_224_, 32, 0, {2, 2, 4, 4, 4, 0}, NULL},
+    {"vgg19_bn", cn_write_vgg_, CN_224_, 32, 0, {2, 2, 4, 4, 4, 1}, NULL},
+    {"resnet18", cn_write_resnet_, CN_224_, 1, 0, {2, 2, 2, 2, 1, 1}, NULL},
+    {"resnet34", cn_write_resnet_, CN_224_, 1, 0, {3, 4, 6, 3, 1, 1}, NULL},
+    {"resnet50", cn_write_resnet_, CN_224_, 1, 0, {3, 4, 6, 3, 4, 1}, NULL},
+    {"resnet101", cn_write_resnet_, CN_224_, 1, 0, {3, 4, 23, 3, 4, 1}, NULL},
+    {"resnet152", cn_write_resnet_, CN_224_, 1, 0, {3, 8, 36, 3, 4, 1}, NULL},
+    {"resnext50_32x4d", cn_write_resnet_, CN_224_, 1, 0, {3, 4, 6, 3, 4, 32}, NULL},
+    {"squeezenet1_0", cn_write_squeezenet_, CN_224_, 29, 0, {0}, NULL},
+    {"squeezenet1_1", cn_write_squeezenet_, CN_224_, 25, 0, {1}, NULL},
+    {"densenet121", cn_write_densenet_, CN_224_, 29, 0, {6, 12, 24, 16, 32, 64}, NULL},
+    {"densenet161", cn_write_densenet_, CN_224_, 29, 0, {6, 12, 36, 24, 48, 96}, NULL},
+    {"densenet169", cn_write_densenet_, CN_224_, 29, 0, {6, 12, 32, 32, 32, 64}, NULL},
+    {"densenet201", cn_write_densenet_, CN_224_, 29, 0, {6, 12, 48, 32, 32, 64}, NULL},
+    {"googlenet", cn_write_googlenet_, CN_224_, 31, 31, {0}, NULL},
+    {"inception_v3", cn_write_inception_v3_, CN_299_, 75, 299, {0}, NULL},
+    {"inception_resnet_v2", cn_write_inception_resnet_v2_, CN_299_, 75, 0, {0}, NULL},
+    {"xception", cn_write_xception_, CN_299_, 7, 0, {0}, NULL},
+};
+#define CN_ARCH_COUNT_ ((int)(sizeof cn_archs_ / sizeof cn_archs_[0]))
+
+CN_API const char *cn_arch_name(int index) {
+  return index >= 0 && index < CN_ARCH_COUNT_ ? cn_archs_[index].name : NULL;
+}
+
+/* Fills in what is 0 and checks the rest. NULL with an error. */
+static const cn_arch_ *cn_arch_choose_(const char *name, cn_arch_options *o, cn_error *error) {
+  const cn_arch_ *arch = NULL;
+  int i, least;
+  for (i = 0; i < CN_ARCH_COUNT_ && !arch; i++)
+    if (strcmp(cn_archs_[i].name, name) == 0) arch = &cn_archs_[i];
+  if (!arch) {
+    cn_fail_(error, CN_ERROR_ARGUMENT, "there is no built-in network called %.80s", name);
+    return NULL;
+  }
+  if (o->height == 0) o->height = arch->size;
+  if (o->width == 0) o->width = arch->size;
+  if (o->channels == 0) o->channels = arch->channels;
+  if (o->classes == 0) o->classes = arch->classes;
+  least = o->auxiliary ? arch->least_auxiliary : arch->least;
+  if (least == 0) {
+    cn_fail_(error, CN_ERROR_ARGUMENT, "%s has no auxiliary heads", name);
+  } else if (o->height < least || o->width < least || o->channels < 1 ||
+             o->height > CN_MAX_DIMENSION || o->width > CN_MAX_DIMENSION ||
+             o->channels > CN_MAX_DIMENSION) {
+    cn_fail_(error, CN_ERROR_SHAPE, "%s%s takes inputs from %dx%dx1 to %dx%dx%d, not %dx%dx%d",
+             name, o->auxiliary ? " with auxiliary heads" : "", least, least, CN_MAX_DIMENSION,
+             CN_MAX_DIMENSION, CN_MAX_DIMENSION, o->height, o->width, o->channels);
+  } else if (o->classes < 1 || o->classes > CN_MAX_DIMENSION) {
+    cn_fail_(error, CN_ERROR_ARGUMENT, "%s: %d classes are outside 1 .. %d", name, o->classes,
+             CN_MAX_DIMENSION);
+  } else {
+    return arch;
+  }
   return NULL;
 }
 
-CN_API const char *cn_architecture_name(int index) {
-  return index >= 0 && index < CN_ARCHITECTURE_COUNT_ ? cn_architectures_[index][0] : NULL;
+/* The text, to be freed with CN_FREE, or NULL with an error. */
+static char *cn_arch_write_(const char *name, const cn_arch_options *options, size_t *length,
+                            cn_error *error) {
+  const cn_arch_options standard = {0, 0, 0, 0, 0};
+  cn_arch_options chosen = options ? *options : standard;
+  const cn_arch_ *arch = cn_arch_choose_(name, &chosen, error);
+  cn_text_ text = {NULL, 0, 0, 0};
+  if (!arch) return NULL;
+  cn_text_add_(&text, "input %dx%dx%d\n", chosen.height, chosen.width, chosen.channels);
+  arch->write(&text, arch, &chosen);
+  cn_text_add_(&text, "softmax\n");
+  *length = text.length;
+  if (!text.failed) return text.data;
+  CN_FREE(text.data);
+  cn_fail_(error, CN_ERROR_MEMORY, "no memory for the text of %s", name);
+  return NULL;
+}
+
+CN_API size_t cn_arch_text(const char *name, const cn_arch_options *options, char *text,
+                           size_t capacity, cn_error *error) {
+  size_t length = 0;
+  char *all = cn_arch_write_(name, options, &length, error);
+  if (!all) return 0;
+  if (capacity > 0) {
+    const size_t kept = length < capacity ? length : capacity - 1;
+    memcpy(text, all, kept);
+    text[kept] = 0;
+  }
+  CN_FREE(all);
+  return length;
+}
+
+CN_API cn_network *cn_arch_network(const char *name, const cn_arch_options *options,
+                                   cn_error *error) {
+  size_t length = 0;
+  char *text = cn_arch_write_(name, options, &length, error);
+  cn_network *net = text ? cn_network_parse(text, error) : NULL;
+  CN_FREE(text);
+  return net;
 }
 
 /* ---- parameters ---- */
@@ -3909,13 +4671,21 @@ CN_API void cn_network_touch(cn_network *net) {
   net->version++;
 }
 
+/* Does the name, with a point behind it, start with prefix? */
+static int cn_name_begins_(const char *name, const char *prefix) {
+  const size_t length = strlen(name);
+  return strncmp(name, prefix, length) == 0
+             ? prefix[length] == 0 || (prefix[length] == '.' && prefix[length + 1] == 0)
+             : strncmp(name, prefix, strlen(prefix)) == 0;
+}
+
 static int cn_freeze_if_(cn_network *net, int layers, const char *prefix) {
   int i, frozen = 0, layer = 0, node = -1;
   for (i = 0; i < net->tensor_count; i++) {
     cn_tensor_ *t = &net->tensors[i];
     const int first = t->node != node;
     layer += first, node = t->node;
-    if (prefix ? strncmp(net->nodes[node].name, prefix, strlen(prefix)) != 0 : layer > layers) {
+    if (prefix ? !cn_name_begins_(net->nodes[node].name, prefix) : layer > layers) {
       if (!prefix) t->frozen = 0;
       continue;
     }
@@ -4006,7 +4776,8 @@ typedef struct cn_step_ {
   cn_pool2d pool;
   int dense, relu;
   float rate; /* of dropout behind ReLU, or of a dropout step */
-  float eps, momentum;
+  float eps, momentum, factor;
+  float loss_weight;  /* of the loss that takes this step's output as logits; 0: none does */
   int weight, bias;   /* tensors or -1 */
   int norm;           /* first of a batch norm's four tensors or -1 */
   int trains;         /* has trained tensors */
@@ -4106,10 +4877,14 @@ static float *cn_floats_(const cn_plan_ *plan, int buffer) {
   return buffer < 0 ? NULL : (float *)(void *)(plan->arena + plan->buffers[buffer].offset);
 }
 
-/* Nodes that the last one depends on, and for each its only reader (-1: none or several). */
-static void cn_find_readers_(const cn_network *net, int *used, int *reader) {
+/* Nodes that the last one depends on, in training also those that another softmax does, and for
+   each its only reader (-1: none or several). */
+static void cn_find_readers_(const cn_network *net, int training, int *used, int *reader) {
   int i, j;
-  for (i = 0; i < net->node_count; i++) used[i] = i == net->node_count - 1, reader[i] = -1;
+  for (i = 0; i < net->node_count; i++) {
+    used[i] = i == net->node_count - 1 || (training && net->nodes[i].op == CN_OP_SOFTMAX);
+    reader[i] = -1;
+  }
   for (i = net->node_count - 1; i >= 0; i--) {
     for (j = 0; used[i] && j < net->nodes[i].input_count; j++) {
       const int input = net->nodes[i].inputs[j];
@@ -4176,11 +4951,11 @@ static void cn_build_step_(const cn_plan_ *plan, int index, const int *reader, c
   step->weight = cn_find_tensor_(net, index, CN_WEIGHT_), step->bias = -1, step->norm = -1;
   if (step->weight >= 0) step->bias = cn_find_tensor_(net, index, CN_BIAS_ROLE_);
   if (node->op == CN_OP_BATCHNORM) step->norm = cn_find_tensor_(net, index, CN_BIAS_ROLE_);
-  step->eps = node->eps, step->momentum = node->momentum;
+  step->eps = node->eps, step->momentum = node->momentum, step->factor = node->factor;
   step->rate = node->op == CN_OP_DROPOUT ? node->rate : 0.0f;
   if (step->op == CN_OP_CONV) step->conv = cn_node_conv_(node, step->in);
   step->conv.math = plan->math;
-  if (cn_is_pool_(node->op) || node->op == CN_OP_GLOBALMEAN)
+  if (cn_is_pool_(node->op) || node->op == CN_OP_GLOBALMEAN || node->op == CN_OP_ADAPTIVEMEAN)
     step->pool = cn_node_pool_(node, step->in);
   for (i = 0; i < node->input_count; i++) step->inputs[i] = step_of[node->inputs[i]];
   if (node->op != CN_OP_DROPOUT) cn_fuse_(plan, reader, step);
@@ -4209,7 +4984,7 @@ static cn_status cn_build_steps_(cn_plan_ *plan, cn_error *error) {
     return cn_fail_(error, CN_ERROR_MEMORY, "no memory for a plan of %d nodes", n);
   used = plan->lists + 2 * total_inputs, reader = used + n, step_of = reader + n;
   list = plan->lists;
-  cn_find_readers_(net, used, reader);
+  cn_find_readers_(net, plan->training, used, reader);
   for (i = 0; i < n; i++) step_of[i] = -2;
   plan->last_op = net->nodes[last].op;
   for (i = 0; i < n; i++) {
@@ -4220,6 +4995,8 @@ static cn_status cn_build_steps_(cn_plan_ *plan, cn_error *error) {
     } else if (node->op == CN_OP_SOFTMAX || (i == last && node->op == CN_OP_SIGMOID) ||
                (node->op == CN_OP_DROPOUT && !plan->training)) {
       step_of[i] = step_of[node->inputs[0]]; /* nothing to run: the loss or the output does it */
+      if (step_of[i] >= 0 && node->op == CN_OP_SOFTMAX)
+        plan->steps[step_of[i]].loss_weight = node->loss_weight;
     } else {
       cn_step_ *step = &plan->steps[plan->step_count];
       int fused = i;
@@ -4234,6 +5011,7 @@ static cn_status cn_build_steps_(cn_plan_ *plan, cn_error *error) {
   if (plan->output < 0)
     return cn_fail_(error, CN_ERROR_SHAPE, "%s: the network has nothing to compute",
                     net->nodes[last].name);
+  if (plan->last_op != CN_OP_SOFTMAX) plan->steps[plan->output].loss_weight = 1.0f;
   return CN_OK;
 }
 
@@ -4246,11 +5024,15 @@ static cn_conv2d cn_step_conv_(const cn_step_ *step, int count) {
   return conv;
 }
 
+static void cn_need_bytes_(cn_plan_ *plan, size_t bytes) {
+  bytes = (bytes + CN_ALIGNMENT_ - 1) / CN_ALIGNMENT_ * CN_ALIGNMENT_;
+  if (bytes > plan->workspace_bytes) plan->workspace_bytes = bytes;
+}
+
 static void cn_need_workspace_(cn_plan_ *plan, const cn_step_ *step, cn_pass pass) {
   const cn_conv2d most = cn_step_conv_(step, plan->max_count), least = cn_step_conv_(step, 1);
-  const size_t a = cn_conv2d_workspace(&most, pass), b = cn_conv2d_workspace(&least, pass);
-  const size_t bytes = ((a > b ? a : b) + CN_ALIGNMENT_ - 1) / CN_ALIGNMENT_ * CN_ALIGNMENT_;
-  if (bytes > plan->workspace_bytes) plan->workspace_bytes = bytes;
+  cn_need_bytes_(plan, cn_conv2d_workspace(&most, pass));
+  cn_need_bytes_(plan, cn_conv2d_workspace(&least, pass));
 }
 
 /* Lengthens the life of a step's output to the moment that reads it. */
@@ -4267,17 +5049,15 @@ static void cn_plan_forward_(cn_plan_ *plan, int index) {
   const size_t values = cn_values_(step->out) * (size_t)plan->max_count;
   int i;
   step->value = cn_new_buffer_(plan, (values + CN_SLACK_) * sizeof(float), index,
-                               index == plan->output ? plan->step_count : index);
+                               step->loss_weight > 0.0f ? plan->step_count : index);
   for (i = 0; i < step->input_count; i++) cn_keep_value_(plan, step->inputs[i], index);
   if (step->op == CN_OP_CONV) {
     step->packed = cn_new_buffer_(
         plan, cn_conv2d_packed_count(&step->conv, CN_FORWARD) * sizeof(float), 0, end);
-    if (step->norm >= 0)
-      step->folded = cn_new_buffer_(
-          plan,
-          (cn_conv2d_weight_count(&step->conv) + (size_t)step->conv.filters + CN_SLACK_) *
-              sizeof(float),
-          0, end);
+    if (step->norm >= 0) { /* the folded weights only live until they are packed */
+      step->folded = cn_new_buffer_(plan, (size_t)step->conv.filters * sizeof(float), 0, end);
+      cn_need_bytes_(plan, cn_conv2d_weight_count(&step->conv) * sizeof(float));
+    }
     cn_need_workspace_(plan, step, CN_FORWARD);
   }
   if (step->op == CN_OP_BATCHNORM) {
@@ -4295,15 +5075,23 @@ static int cn_input_wants_gradient_(const cn_plan_ *plan, const cn_step_ *step, 
   return step->inputs[i] >= 0 && plan->steps[step->inputs[i]].wants_gradient;
 }
 
+/* The gradients of logits: their first writer is the loss. */
+static void cn_plan_losses_(cn_plan_ *plan) {
+  int i;
+  for (i = 0; i < plan->step_count; i++) {
+    cn_step_ *step = &plan->steps[i];
+    if (step->loss_weight > 0.0f && step->wants_gradient)
+      step->gradient = cn_new_buffer_(
+          plan, (cn_values_(step->out) * (size_t)plan->max_count + CN_SLACK_) * sizeof(float),
+          plan->step_count, 2 * plan->step_count - i);
+  }
+}
+
 static void cn_plan_backward_(cn_plan_ *plan, int index) {
   cn_step_ *step = &plan->steps[index];
   const int moment = 2 * plan->step_count - index, end = 2 * plan->step_count + 1;
   int i;
   if (!step->wants_gradient) return;
-  if (step->gradient < 0) /* only the output's: its first writer is the loss */
-    step->gradient = cn_new_buffer_(
-        plan, (cn_values_(step->out) * (size_t)plan->max_count + CN_SLACK_) * sizeof(float),
-        plan->step_count, moment);
   if (step->relu || step->op == CN_OP_RELU || step->op == CN_OP_SIGMOID || step->op == CN_OP_TANH)
     cn_keep_value_(plan, index, moment);
   if (step->conv.pool)
@@ -4387,6 +5175,7 @@ static cn_status cn_plan_build_(cn_plan_ *plan, cn_network *net, int max_count, 
     return cn_fail_(error, CN_ERROR_SHAPE, "the network needs an input and at least one more node");
   if (cn_build_steps_(plan, error)) return error ? error->status : CN_ERROR_SHAPE;
   for (i = 0; i < plan->step_count; i++) cn_plan_forward_(plan, i);
+  if (training) cn_plan_losses_(plan);
   for (i = plan->step_count - 1; training && i >= 0; i--) cn_plan_backward_(plan, i);
   order = (int *)cn_allocate_((size_t)plan->buffer_count * sizeof *order);
   if (order) cn_place_buffers_(plan, order);
@@ -4416,7 +5205,8 @@ typedef struct cn_run_ { /* what a task needs; each uses its share */
   float *to, *partial;
   double *sums;
   uint8_t *argmax;
-  size_t n, rows; /* values; rows of a batch norm */
+  size_t n, rows;           /* values; rows of a batch norm, or of one image */
+  size_t x_pitch, to_pitch; /* values per row of x and to, where channels are copied */
   float factor, rate;
   uint64_t seed;
   int channels, frozen;
@@ -4436,18 +5226,19 @@ static float *cn_tensor_values_(const cn_network *net, int tensor) {
   return tensor < 0 ? NULL : net->values + net->tensors[tensor].offset;
 }
 
-/* Weights and bias of a convolution with the batch norm behind it folded in. */
-static const float *cn_fold_norm_(const cn_plan_ *plan, const cn_step_ *step,
-                                  const float *weights) {
+/* Weights and bias of a convolution with the batch norm behind it folded in: the weights go to
+   `folded`, the bias stays in the plan. */
+static void cn_fold_norm_(const cn_plan_ *plan, const cn_step_ *step, float *folded) {
   const cn_network *net = plan->net;
   const int filters = step->conv.filters;
   const size_t count = cn_conv2d_weight_count(&step->conv);
+  const float *weights = cn_tensor_values_(net, step->weight);
   const float *bias = cn_tensor_values_(net, step->bias),
               *scale = cn_tensor_values_(net, step->norm);
   const float *shift = cn_tensor_values_(net, step->norm + 1),
               *mean = cn_tensor_values_(net, step->norm + 2);
   const float *variance = cn_tensor_values_(net, step->norm + 3);
-  float *folded = cn_floats_(plan, step->folded), *folded_bias = folded + cn_align_floats_(count);
+  float *folded_bias = cn_floats_(plan, step->folded);
   size_t i;
   int filter;
   for (filter = 0; filter < filters;
@@ -4461,12 +5252,10 @@ static const float *cn_fold_norm_(const cn_plan_ *plan, const cn_step_ *step,
   for (filter = 0; filter < filters; filter++)
     folded_bias[filter] =
         ((bias ? bias[filter] : 0.0f) - mean[filter]) * folded_bias[filter] + shift[filter];
-  return folded;
 }
 
 static const float *cn_step_bias_(const cn_plan_ *plan, const cn_step_ *step) {
-  if (step->folded >= 0)
-    return cn_floats_(plan, step->folded) + cn_align_floats_(cn_conv2d_weight_count(&step->conv));
+  if (step->folded >= 0) return cn_floats_(plan, step->folded);
   return cn_tensor_values_(plan->net, step->bias);
 }
 
@@ -4475,10 +5264,12 @@ static void cn_pack_task_(void *context, int unit, char *workspace) {
   const cn_plan_ *plan = ((cn_run_ *)context)->plan;
   const cn_step_ *step = &plan->steps[unit / 2];
   const float *weights = cn_tensor_values_(plan->net, step->weight);
-  (void)workspace;
   if (step->op != CN_OP_CONV) return;
   if (unit % 2 == 0) {
-    if (step->folded >= 0) weights = cn_fold_norm_(plan, step, weights);
+    if (step->folded >= 0) {
+      cn_fold_norm_(plan, step, (float *)(void *)workspace);
+      weights = (const float *)(const void *)workspace;
+    }
     cn_conv2d_pack(&step->conv, CN_FORWARD, weights, cn_floats_(plan, step->packed));
   } else if (step->packed_backward >= 0) {
     cn_conv2d_pack(&step->conv, CN_BACKWARD_INPUT, weights,
@@ -4555,6 +5346,13 @@ static void cn_activation_task_(void *context, int unit, char *workspace) {
   }
 }
 
+static void cn_scale_task_(void *context, int unit, char *workspace) {
+  const cn_run_ *r = (const cn_run_ *)context;
+  const size_t first = (size_t)unit * CN_CHUNK_;
+  (void)workspace;
+  cn_scale(r->x + first, r->step->factor, r->to + first, cn_chunk_size_(r->n, unit));
+}
+
 static void cn_add_task_(void *context, int unit, char *workspace) { /* to = x + y, or x alone */
   const cn_run_ *r = (const cn_run_ *)context;
   const size_t first = (size_t)unit * CN_CHUNK_, n = cn_chunk_size_(r->n, unit);
@@ -4627,16 +5425,30 @@ static const float *cn_step_input_(const cn_plan_ *plan, const cn_step_ *step, i
   return step->inputs[i] < 0 ? inputs : cn_floats_(plan, plan->steps[step->inputs[i]].value);
 }
 
-static void cn_concat_(const cn_plan_ *plan, const cn_step_ *step, const float *inputs, int count) {
-  const size_t rows = (size_t)count * (size_t)step->out.height * (size_t)step->out.width;
-  float *to = cn_floats_(plan, step->value);
+/* Copies one input's channels beside the others, or their gradient back. */
+static void cn_copy_channels_task_(void *context, int unit, char *workspace) {
+  const cn_run_ *r = (const cn_run_ *)context;
+  const size_t first = (size_t)unit * r->rows;
+  (void)workspace;
+  cn_copy_channels(r->x + first * r->x_pitch, r->x_pitch, r->to + first * r->to_pitch, r->to_pitch,
+                   r->rows, (size_t)r->channels);
+}
+
+static int cn_input_channels_(const cn_plan_ *plan, const cn_step_ *step, int i) {
+  return step->inputs[i] < 0 ? plan->net->nodes[0].shape.channels
+                             : plan->steps[step->inputs[i]].out.channels;
+}
+
+static void cn_concat_(const cn_plan_ *plan, const cn_step_ *step, cn_run_ *run, int count,
+                       const float *inputs) {
   int i;
+  run->rows = (size_t)step->out.height * (size_t)step->out.width; /* of one image, the unit */
+  run->to_pitch = (size_t)step->out.channels;
   for (i = 0; i < step->input_count; i++) {
-    const size_t channels = step->inputs[i] < 0 ? (size_t)plan->net->nodes[0].shape.channels
-                                                : (size_t)plan->steps[step->inputs[i]].out.channels;
-    cn_copy_channels(cn_step_input_(plan, step, i, inputs), channels, to,
-                     (size_t)step->out.channels, rows, channels);
-    to += channels;
+    run->x = cn_step_input_(plan, step, i, inputs);
+    run->channels = cn_input_channels_(plan, step, i), run->x_pitch = (size_t)run->channels;
+    cn_parallel_(plan, count, cn_copy_channels_task_, run);
+    run->to += run->channels;
   }
 }
 
@@ -4674,6 +5486,9 @@ static void cn_step_forward_(const cn_plan_ *plan, const cn_step_ *step, const f
   case CN_OP_TANH:
     cn_parallel_(plan, cn_chunks_(run.n), cn_activation_task_, &run);
     break;
+  case CN_OP_SCALE:
+    cn_parallel_(plan, cn_chunks_(run.n), cn_scale_task_, &run);
+    break;
   case CN_OP_ADD:
     run.y = NULL;
     for (i = cn_min_(1, step->input_count - 1); i < step->input_count; i++) {
@@ -4683,7 +5498,7 @@ static void cn_step_forward_(const cn_plan_ *plan, const cn_step_ *step, const f
     }
     break;
   case CN_OP_CONCAT:
-    cn_concat_(plan, step, inputs, count);
+    cn_concat_(plan, step, &run, count, inputs);
     break;
   case CN_OP_DROPOUT:
     cn_parallel_(plan, cn_chunks_(run.n), cn_dropout_task_, &run);
@@ -4919,6 +5734,23 @@ static void cn_trainer_release_(cn_trainer *t) {
   CN_FREE(t);
 }
 
+/* Auxiliary heads learn the same labels as the output. */
+static cn_status cn_check_heads_(const cn_plan_ *plan, cn_error *error) {
+  const cn_step_ *output = &plan->steps[plan->output];
+  int i;
+  for (i = 0; i < plan->step_count; i++) {
+    const cn_step_ *step = &plan->steps[i];
+    if (step->loss_weight == 0.0f || i == plan->output) continue;
+    if (plan->last_op != CN_OP_SOFTMAX || cn_values_(step->out) != cn_values_(output->out))
+      return cn_fail_(
+          error, CN_ERROR_SHAPE,
+          "the auxiliary softmax behind %.90s needs a softmax of as many classes at the "
+          "end of the network",
+          plan->net->nodes[step->node].name);
+  }
+  return CN_OK;
+}
+
 CN_API cn_trainer *cn_trainer_create(cn_network *net, int max_count,
                                      const cn_training_options *options, cn_error *error) {
   cn_trainer *trainer;
@@ -4933,7 +5765,7 @@ CN_API cn_trainer *cn_trainer_create(cn_network *net, int max_count,
   memset(trainer, 0, sizeof *trainer);
   trainer->options = chosen;
   if (cn_plan_build_(&trainer->plan, net, max_count, chosen.threads, chosen.math, 1, error) ||
-      cn_trainer_allocate_(trainer, error)) {
+      cn_check_heads_(&trainer->plan, error) || cn_trainer_allocate_(trainer, error)) {
     cn_trainer_release_(trainer);
     return NULL;
   }
@@ -5031,19 +5863,26 @@ static void cn_loss_task_(void *context, int unit, char *workspace) {
                                     (size_t)begin, (size_t)end);
 }
 
+/* The losses of all heads by their weights; what is right is counted at the output. */
 static cn_metrics cn_loss_(cn_trainer *trainer, const cn_batch *batch) {
   const cn_plan_ *plan = &trainer->plan;
-  const cn_step_ *output = &plan->steps[plan->output];
   const int units = cn_ceil_div_(batch->count, CN_LOSS_ROWS_);
   cn_metrics metrics = {0.0, 0};
   cn_loss_run_ run;
-  int i;
-  run.trainer = trainer, run.batch = batch, run.logits = cn_floats_(plan, output->value);
-  run.gradient = cn_floats_(plan, output->gradient >= 0 ? output->gradient : output->value);
-  run.values = (int)cn_values_(output->out), run.scale = 1.0f / (float)batch->count;
-  cn_parallel_(plan, units, cn_loss_task_, &run);
-  for (i = 0; i < units; i++)
-    metrics.loss += trainer->sums[i], metrics.correct += trainer->corrects[i];
+  int i, head;
+  run.trainer = trainer, run.batch = batch;
+  for (head = 0; head < plan->step_count; head++) {
+    const cn_step_ *step = &plan->steps[head];
+    if (step->loss_weight == 0.0f) continue;
+    run.logits = cn_floats_(plan, step->value);
+    run.gradient = cn_floats_(plan, step->gradient >= 0 ? step->gradient : step->value);
+    run.values = (int)cn_values_(step->out), run.scale = step->loss_weight / (float)batch->count;
+    cn_parallel_(plan, units, cn_loss_task_, &run);
+    for (i = 0; i < units; i++) {
+      metrics.loss += (double)step->loss_weight * trainer->sums[i];
+      if (head == plan->output) metrics.correct += trainer->corrects[i];
+    }
+  }
   metrics.loss /= (double)batch->count;
   return metrics;
 }
@@ -5114,20 +5953,18 @@ static void cn_norm_backward_(const cn_trainer *trainer, const cn_step_ *step, c
   cn_parallel_(plan, cn_batchnorm_parts(run->rows), cn_norm_rows_task_, run);
 }
 
-static void cn_join_backward_(const cn_plan_ *plan, const cn_step_ *step, const cn_run_ *run,
-                              int count) {
-  const size_t rows = (size_t)count * (size_t)step->out.height * (size_t)step->out.width;
-  const float *from = run->dy;
+static void cn_join_backward_(const cn_plan_ *plan, const cn_step_ *step, cn_run_ *run, int count) {
   int i;
+  run->rows = (size_t)step->out.height * (size_t)step->out.width;
+  run->x = run->dy, run->x_pitch = (size_t)step->out.channels;
   for (i = 0; i < step->input_count; i++) {
-    const size_t channels = step->inputs[i] < 0 ? (size_t)plan->net->nodes[0].shape.channels
-                                                : (size_t)plan->steps[step->inputs[i]].out.channels;
+    run->channels = cn_input_channels_(plan, step, i), run->to_pitch = (size_t)run->channels;
     if (cn_input_wants_gradient_(plan, step, i)) {
-      cn_copy_channels(from, (size_t)step->out.channels, cn_input_gradient_(plan, step, i),
-                       channels, rows, channels);
+      run->to = cn_input_gradient_(plan, step, i);
+      cn_parallel_(plan, count, cn_copy_channels_task_, run);
       cn_add_spill_(plan, step, i, count);
     }
-    if (step->op == CN_OP_CONCAT) from += channels;
+    if (step->op == CN_OP_CONCAT) run->x += run->channels;
   }
 }
 
@@ -5156,6 +5993,9 @@ static void cn_step_backward_(const cn_trainer *trainer, const cn_step_ *step,
       cn_parallel_(plan, cn_chunks_(run.n), cn_dropout_task_, &run);
     } else if (step->op == CN_OP_RELU || step->op == CN_OP_SIGMOID || step->op == CN_OP_TANH) {
       cn_parallel_(plan, cn_chunks_(run.n), cn_activation_task_, &run);
+    } else if (step->op == CN_OP_SCALE) {
+      run.x = run.dy;
+      cn_parallel_(plan, cn_chunks_(run.n), cn_scale_task_, &run);
     } else {
       cn_parallel_(plan, batch->count, cn_pool_task_, &run);
     }
@@ -6159,7 +6999,7 @@ CN_API cn_network *cn_load(const char *path, cn_error *error) {
     cn_fail_(error, CN_ERROR_FORMAT,
              "%.160s: there is no network in the metadata; give its architecture", path);
   } else if (file) {
-    net = cn_network_parse(text, &inner);
+    net = cn_parse_(text, &inner);
     if (!net)
       cn_fail_(error, CN_ERROR_FORMAT, "%.100s: its network, line %d, column %d: %.160s", path,
                inner.line, inner.column, inner.message);

@@ -322,7 +322,7 @@ static void run_inference(void *context) {
 }
 
 static void bench_network(const char *name, int count, int training, const options *o) {
-  cn_network *net = cn_network_parse(cn_architecture(name), NULL);
+  cn_network *net = cn_arch_network(name, NULL, NULL);
   const size_t values = cn_values_(net->nodes[0].shape) * (size_t)count;
   float *inputs = (float *)take(values * sizeof(float));
   int *labels = (int *)take((size_t)count * sizeof *labels), i;

@@ -57,7 +57,7 @@ int main(int argc, char **argv) {
   }
 
   cn_error error;
-  cn_network *net = cn_network_parse(cn_architecture("base"), &error);
+  cn_network *net = cn_arch_network("base", NULL, &error);
   cn_training_options options = cn_training_defaults();
   cn_trainer *trainer = net ? cn_trainer_create(net, BATCH, &options, &error) : NULL;
   float *batch_images = (float *)malloc(sizeof(float) * BATCH * PIXELS);

@@ -254,7 +254,7 @@ typedef struct ref_pool {
   ptrdiff_t rows, columns, stride_y, stride_x, dilation_y, dilation_x, top, left, bottom, right;
   cn_pool_kind kind;
   double mix;
-  int count_padding;
+  int count_padding, adaptive;
   ptrdiff_t x_count, y_count;
 } ref_pool;
 
@@ -282,9 +282,23 @@ static inline ref_pool ref_pool_of(const cn_pool2d *pool) {
       ref_positions(r.height, r.rows, r.stride_y, r.dilation_y, r.top, r.bottom, w->ceil != 0);
   r.y_width =
       ref_positions(r.width, r.columns, r.stride_x, r.dilation_x, r.left, r.right, w->ceil != 0);
+  r.adaptive = pool->kind == CN_POOL_ADAPTIVE_MEAN;
+  if (r.adaptive) { /* a mean that looks at the whole image and takes what ref_pool_covers */
+    r.kind = CN_POOL_MEAN;
+    r.y_height = w->height, r.y_width = w->width;
+    r.rows = r.height, r.columns = r.width;
+    r.stride_y = r.stride_x = r.top = r.left = r.bottom = r.right = r.count_padding = 0;
+    r.dilation_y = r.dilation_x = 1;
+  }
   r.x_count = r.count * r.height * r.width * r.channels;
   r.y_count = r.count * r.y_height * r.y_width * r.channels;
   return r;
+}
+
+/* An adaptive window takes the pixels that overlap its share of the side: [at, at + 1) against
+   [i * size / n, (i + 1) * size / n). */
+static inline int ref_pool_covers(ptrdiff_t i, ptrdiff_t n, ptrdiff_t at, ptrdiff_t size) {
+  return at * n < (i + 1) * size && (at + 1) * n > i * size;
 }
 
 /* One window: which values it holds, and what the mean divides by. */
@@ -303,7 +317,9 @@ static inline ptrdiff_t ref_pool_tap(const ref_pool *r, ptrdiff_t i, ptrdiff_t t
   const ptrdiff_t n = i / r->channels / r->y_width / r->y_height;
   const ptrdiff_t y = oy * r->stride_y + tap / r->columns * r->dilation_y - r->top;
   const ptrdiff_t x = ox * r->stride_x + tap % r->columns * r->dilation_x - r->left;
-  const int inside = y >= 0 && y < r->height && x >= 0 && x < r->width;
+  const int inside = y >= 0 && y < r->height && x >= 0 && x < r->width &&
+                     (!r->adaptive || (ref_pool_covers(oy, r->y_height, y, r->height) &&
+                                       ref_pool_covers(ox, r->y_width, x, r->width)));
   *counted = inside || (r->count_padding && y < r->height + r->bottom && x < r->width + r->right);
   return inside ? ((n * r->height + y) * r->width + x) * r->channels + c : -1;
 }

@@ -174,6 +174,24 @@ static void reference_globalmean(const cn_shape *in, const double *x, double *y)
   }
 }
 
+/* PyTorch's rule: output i takes rows floor(i * in / out) .. ceil((i + 1) * in / out) - 1. */
+static void reference_adaptivemean(const cn_node *node, const cn_shape *in, const double *x,
+                                   double *y) {
+  int rows = node->shape.height, columns = node->shape.width;
+  for (int oy = 0; oy < rows; oy++)
+    for (int ox = 0; ox < columns; ox++)
+      for (int c = 0; c < in->channels; c++) {
+        int top = (int)floor((double)oy * in->height / rows),
+            left = (int)floor((double)ox * in->width / columns);
+        int bottom = (int)ceil((oy + 1.0) * in->height / rows),
+            right = (int)ceil((ox + 1.0) * in->width / columns);
+        double sum = 0;
+        for (int iy = top; iy < bottom; iy++)
+          for (int ix = left; ix < right; ix++) sum += x[(iy * in->width + ix) * in->channels + c];
+        y[(oy * columns + ox) * in->channels + c] = sum / ((bottom - top) * (right - left));
+      }
+}
+
 static void reference_concat(const reference *r, const cn_node *node, double *y) {
   size_t pixels = (size_t)r->count * (size_t)node->shape.height * (size_t)node->shape.width,
          offset = 0;
@@ -220,6 +238,12 @@ static void reference_image(const reference *r, int index, const cn_node *node, 
   case CN_OP_GLOBALMEAN:
     reference_globalmean(in, x, y);
     break;
+  case CN_OP_ADAPTIVEMEAN:
+    reference_adaptivemean(node, in, x, y);
+    break;
+  case CN_OP_SCALE:
+    for (size_t i = 0; i < reference_values(in); i++) y[i] = (double)node->factor * x[i];
+    break;
   case CN_OP_SOFTMAX:
     reference_softmax(x, y, reference_values(in));
     break;
@@ -256,15 +280,14 @@ static void reference_run(reference *r, const float *inputs) {
   }
 }
 
-/* Loss of the batch, mean over images; weights [classes] may be NULL. Runs the network. */
-static double reference_loss(reference *r, const cn_batch *batch, const float *class_weights) {
-  reference_run(r, batch->inputs);
-  int last = cn_network_node_count(r->net) - 1;
-  const cn_node *node = cn_network_node(r->net, last);
+/* Loss at one node, mean over images. */
+static double reference_head_loss(const reference *r, int head, const cn_batch *batch,
+                                  const float *class_weights) {
+  const cn_node *node = cn_network_node(r->net, head);
   size_t values = reference_values(&node->shape);
   double sum = 0;
   for (size_t image = 0; image < (size_t)r->count; image++) {
-    const double *y = r->maps[last] + image * values;
+    const double *y = r->maps[head] + image * values;
     if (node->op == CN_OP_SOFTMAX) {
       int label = batch->labels[image];
       sum -= log(y[label]) * (class_weights ? (double)class_weights[label] : 1);
@@ -277,6 +300,20 @@ static double reference_loss(reference *r, const cn_batch *batch, const float *c
                  : (y[k] - (double)t[k]) * (y[k] - (double)t[k]) / 2;
   }
   return sum / r->count;
+}
+
+/* Loss of the batch: the last node's and those of every softmax, by their weights; class weights
+   [classes] may be NULL. Runs the network. */
+static double reference_loss(reference *r, const cn_batch *batch, const float *class_weights) {
+  int last = cn_network_node_count(r->net) - 1;
+  double loss = 0;
+  reference_run(r, batch->inputs);
+  for (int i = 0; i <= last; i++) {
+    const cn_node *node = cn_network_node(r->net, i);
+    if (i == last || node->op == CN_OP_SOFTMAX)
+      loss += (double)node->loss_weight * reference_head_loss(r, i, batch, class_weights);
+  }
+  return loss;
 }
 
 /* d loss / d parameters[tensor][at] by four-point finite differences. */

@@ -1330,7 +1330,7 @@ static void test_reference_conv(void **state) {
 
 /* ---- pooling --------------------------------------------------------------------------------- */
 
-static const char *const pool_names[] = {"max", "min", "mean", "mix"};
+static const char *const pool_names[] = {"max", "min", "mean", "mix", "adaptive mean"};
 
 static void describe_pool(const cn_pool2d *pool, const char *pass) {
   const cn_window *w = &pool->window;
@@ -1469,6 +1469,25 @@ static void test_pool_table(void **state) {
   };
   begin_test(state, 20);
   for (size_t i = 0; i < LENGTH(rows); i++) check_pool_kinds(&rows[i]);
+  end_test();
+}
+
+static void test_pool_adaptive(void **state) {
+  static const pool_row rows[] = {
+      /*count rows cols ch, output; the rest does not count */
+      {2, 7, 7, 3, 7, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0},
+      {2, 14, 14, 17, 7, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0},
+      {1, 13, 9, 16, 6, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0},
+      {3, 2, 3, 5, 7, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0},
+      {2, 5, 11, 33, 1, 1, 3, 2, 2, 2, 1, 1, 1, 1, 1},
+      {2, 1, 1, 4, 6, 6, 0, 0, 0, 0, 0, 0, 0, 0, 0},
+      {1, 8, 3, 2, 3, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0},
+  };
+  begin_test(state, 20);
+  for (size_t i = 0; i < LENGTH(rows); i++) {
+    const cn_pool2d pool = pool_of_row(&rows[i], CN_POOL_ADAPTIVE_MEAN, 0, 0);
+    check_pool(&pool);
+  }
   end_test();
 }
 
@@ -1856,6 +1875,25 @@ static void test_add(void **state) {
       expect_exact("y in place of b", onto_b, wide, n);
       release(mark);
     }
+  }
+  end_test();
+}
+
+static void test_scale(void **state) {
+  begin_test(state, 32);
+  for (size_t k = 0; k < LENGTH(lengths); k++) {
+    const int mark = live_count;
+    const ptrdiff_t n = lengths[k];
+    float *x = random_floats("x", n), *y = floats("y", n), *want = floats("want", n);
+    if (n > 3) x[2] = NAN;
+    for (ptrdiff_t j = 0; j < n; j++) want[j] = -0.17f * x[j];
+    double *wide = as_doubles(want, n);
+    describe("scale of %td values", n);
+    cn_scale(x, -0.17f, y, (size_t)n);
+    expect_exact("y", y, wide, n);
+    cn_scale(x, -0.17f, x, (size_t)n);
+    expect_exact("y in place of x", x, wide, n);
+    release(mark);
   }
   end_test();
 }
@@ -3150,12 +3188,14 @@ int main(void) {
       cmocka_unit_test(test_dense),
       cmocka_unit_test(test_pool_refusals),
       cmocka_unit_test(test_pool_table),
+      cmocka_unit_test(test_pool_adaptive),
       cmocka_unit_test(test_pool_channels),
       cmocka_unit_test(test_pool_random),
       cmocka_unit_test(test_pool_not_finite),
       cmocka_unit_test(test_activations),
       cmocka_unit_test(test_activations_backward),
       cmocka_unit_test(test_add),
+      cmocka_unit_test(test_scale),
       cmocka_unit_test(test_copy_channels),
       cmocka_unit_test(test_dropout),
       cmocka_unit_test(test_dropout_nothing),

@@ -162,7 +162,8 @@ static void assert_same_graph(const cn_network *a, const cn_network *b) {
     assert_int_equal(x->count_padding, y->count_padding);
     assert_int_equal(x->init, y->init);
     assert_true(x->init_value == y->init_value && x->mix == y->mix && x->eps == y->eps &&
-                x->momentum == y->momentum && x->rate == y->rate);
+                x->momentum == y->momentum && x->rate == y->rate && x->factor == y->factor &&
+                x->loss_weight == y->loss_weight);
   }
 }
 
@@ -188,33 +189,163 @@ static void canonical_text(void **state) {
   assert_round_trip(
       "input 4x4x1\nbatchnorm eps=1.00000012e-6 momentum=0.123456791\ndropout 0.333333343\n"
       "conv 2 3x3 init=gaussian:0.0123456791");
-  int count = 0;
-  for (; cn_architecture_name(count); count++)
-    assert_round_trip(cn_architecture(cn_architecture_name(count)));
-  assert_true(count >= 5);
-  assert_null(cn_architecture("no such network"));
+  assert_round_trip("input 8x8x1\nadaptivemean 3x4\nscale -0.170000002\na: dense 3\n"
+                    "softmax loss=0.3\nadaptivemean 2 from=scale1\ndense 3\nsoftmax");
+}
+
+/* What is known of a built-in network from elsewhere: weights (torchvision's num_params, timm's) and
+   the nodes that end the stages of its paper's table. */
+static const struct known_network {
+  const char *name;
+  cn_arch_options options;
+  size_t weights;
+} known_networks[] = {
+    {"base", {0}, 160 + 4640 + (7 * 7 * 32 * 128 + 128) + (128 * 50 + 50) + 510},
+    {"revised", {0}, 0},
+    {"lenet", {0}, 0},
+    {"mlp", {0}, (784 * 256 + 256) + (256 * 128 + 128) + 1290},
+    {"mlp-dropout", {0}, (784 * 256 + 256) + (256 * 128 + 128) + 1290},
+    {"logistic", {0}, 7850},
+    {"alexnet", {0}, 61100840},
+    {"vgg11", {0}, 132863336},
+    {"vgg11_bn", {0}, 132868840},
+    {"vgg13", {0}, 133047848},
+    {"vgg13_bn", {0}, 133053736},
+    {"vgg16", {0}, 138357544},
+    {"vgg16_bn", {0}, 138365992},
+    {"vgg19", {0}, 143667240},
+    {"vgg19_bn", {0}, 143678248},
+    {"resnet18", {0}, 11689512},
+    {"resnet34", {0}, 21797672},
+    {"resnet50", {0}, 25557032},
+    {"resnet101", {0}, 44549160},
+    {"resnet152", {0}, 60192808},
+    {"resnext50_32x4d", {0}, 25028904},
+    {"squeezenet1_0", {0}, 1248424},
+    {"squeezenet1_1", {0}, 1235496},
+    {"densenet121", {0}, 7978856},
+    {"densenet161", {0}, 28681000},
+    {"densenet169", {0}, 14149480},
+    {"densenet201", {0}, 20013928},
+    {"googlenet", {0}, 6624904},
+    {"googlenet", {.auxiliary = 1}, 13004888},
+    {"inception_v3", {0}, 23834568},
+    {"inception_v3", {.auxiliary = 1}, 27161264},
+    {"inception_resnet_v2", {0}, 55843464},
+    {"xception", {0}, 22855952},
+    {"resnet18", {.height = 64, .width = 48, .channels = 1, .classes = 10}, 11175370},
+};
+
+static char *architecture_text(const char *name, const cn_arch_options *options) {
+  cn_error error;
+  size_t length = cn_arch_text(name, options, NULL, 0, &error);
+  if (!length) fail_msg("%s", error.message);
+  char *text = (char *)malloc(length + 1);
+  assert_non_null(text);
+  assert_int_equal(cn_arch_text(name, options, text, length + 1, &error), length);
+  assert_int_equal(strlen(text), length);
+  return text;
+}
+
+/* Parses without the initialisation, which takes long for a hundred million weights. */
+static cn_network *must_parse_quickly(const char *text) {
+  cn_error error;
+  cn_network *net = cn_parse_(text, &error);
+  if (!net) fail_msg("%d:%d: %s", error.line, error.column, error.message);
+  return net;
 }
 
 static void architectures(void **state) {
   (void)state;
+  for (int i = 0; i < LENGTH(known_networks); i++) {
+    const struct known_network *known = &known_networks[i];
+    const cn_arch_options *o = &known->options;
+    char *text = architecture_text(known->name, o);
+    cn_network *net = must_parse_quickly(text);
+    int own = i < 6 ? 28 : strstr(known->name, "ception") ? 299 : 224, last = i < 6 ? 10 : 1000;
+    assert_shape(cn_network_node(net, 0), o->height ? o->height : own, o->width ? o->width : own,
+                 o->channels ? o->channels
+                 : i < 6     ? 1
+                             : 3);
+    assert_shape(cn_network_node(net, cn_network_node_count(net) - 1), 1, 1,
+                 o->classes ? o->classes : last);
+    if (known->weights && cn_network_weight_count(net) != known->weights)
+      fail_msg("%s has %zu weights, should have %zu", known->name, cn_network_weight_count(net),
+               known->weights);
+    char *canonical = strdup(cn_network_text(net));
+    cn_network_free(net);
+    net = must_parse_quickly(canonical);
+    assert_string_equal(cn_network_text(net), canonical);
+    cn_network_free(net);
+    free(canonical);
+    free(text);
+  }
+  for (int i = 0; cn_arch_name(i); i++) {
+    int known = 0;
+    for (int k = 0; k < LENGTH(known_networks); k++)
+      known += strcmp(known_networks[k].name, cn_arch_name(i)) == 0;
+    if (!known) fail_msg("%s is not in the list", cn_arch_name(i));
+  }
+  assert_null(cn_arch_name(-1));
+}
+
+/* The least size of a network is really the least: one pixel fewer does not fit its graph. */
+static void smallest_inputs(void **state) {
+  (void)state;
+  for (int i = 0; i < CN_ARCH_COUNT_; i++) {
+    const cn_arch_ *arch = &cn_archs_[i];
+    for (int auxiliary = 0; auxiliary <= (arch->least_auxiliary > 0); auxiliary++) {
+      int least = auxiliary ? arch->least_auxiliary : arch->least;
+      cn_arch_options o = {least, least + 3, 2, 3, auxiliary};
+      cn_text_ text = {NULL, 0, 0, 0};
+      char *smallest = architecture_text(arch->name, &o);
+      cn_network_free(must_parse_quickly(smallest));
+      free(smallest);
+      if (--o.height == 0) continue;
+      cn_error error = {CN_OK, 0, 0, ""};
+      assert_int_equal(cn_arch_text(arch->name, &o, NULL, 0, &error), 0);
+      assert_int_equal(error.status, CN_ERROR_SHAPE);
+      assert_contains(error.message, arch->name);
+      cn_text_add_(&text, "input %dx%dx%d\n", o.height, o.width, o.channels);
+      arch->write(&text, arch, &o);
+      cn_network *net = cn_parse_(text.data, NULL);
+      if (net) fail_msg("%s does take %d rows", arch->name, o.height);
+      CN_FREE(text.data);
+    }
+  }
+}
+
+static void architectures_refuse(void **state) {
+  (void)state;
   static const struct {
     const char *name;
-    int weights;
-  } known[] = {
-      {"base", 160 + 4640 + (7 * 7 * 32 * 128 + 128) + (128 * 50 + 50) + 510},
-      {"mlp", (784 * 256 + 256) + (256 * 128 + 128) + 1290},
-      {"logistic", 7850},
-      {"revised", 0},
-      {"lenet", 0},
+    cn_arch_options options;
+    const char *part;
+  } wrong[] = {
+      {"no such network", {0}, "no such network"},
+      {"", {0}, "built-in"},
+      {"resnet18", {.height = -1}, "-1x224x3"},
+      {"resnet18", {.width = 70000}, "70000"},
+      {"resnet18", {.channels = -3}, "224x224x-3"},
+      {"resnet18", {.classes = -1}, "classes"},
+      {"resnet18", {.classes = 70000}, "70000"},
+      {"resnet18", {.auxiliary = 1}, "auxiliary"},
+      {"inception_v3", {.height = 75, .width = 75, .auxiliary = 1}, "299x299"},
   };
-  for (int i = 0; i < LENGTH(known); i++) {
-    if (!cn_architecture(known[i].name)) fail_msg("no %s", known[i].name);
-    cn_network *net = must_parse(cn_architecture(known[i].name));
-    assert_shape(cn_network_node(net, 0), 28, 28, 1);
-    assert_shape(cn_network_node(net, cn_network_node_count(net) - 1), 1, 1, 10);
-    if (known[i].weights) assert_int_equal(cn_network_weight_count(net), known[i].weights);
-    cn_network_free(net);
+  for (int i = 0; i < LENGTH(wrong); i++) {
+    cn_error error = {CN_OK, 0, 0, ""};
+    char text[8] = "kept";
+    assert_int_equal(cn_arch_text(wrong[i].name, &wrong[i].options, text, sizeof text, &error), 0);
+    assert_int_not_equal(error.status, CN_OK);
+    assert_contains(error.message, wrong[i].part);
+    assert_string_equal(text, "kept");
+    assert_null(cn_arch_network(wrong[i].name, &wrong[i].options, NULL));
   }
+  /* A text that does not fit is cut as snprintf cuts it. */
+  char text[8];
+  size_t length = cn_arch_text("logistic", NULL, text, sizeof text, NULL);
+  assert_int_equal(length, strlen("input 28x28x1\ndense 10\nsoftmax\n"));
+  assert_string_equal(text, "input 2");
 }
 
 /* Each text fails at the line and column given, with a message that contains the words given. */
@@ -287,6 +418,17 @@ static const struct text_error {
     {"input 8x8x4\nmaxpool 2x2 pad=2\n", CN_ERROR_SHAPE, 2, 1, "maxpool1"},
     {"input 60000x60000x60000\nrelu\n", CN_ERROR_ARGUMENT, 1, 1, "input"},
     {"input 8x8x4\nsoftmax\nrelu\n", CN_ERROR_ARGUMENT, 3, 1, "softmax"},
+    {"input 8x8x4\nsoftmax loss=0\n", CN_ERROR_ARGUMENT, 2, 1, "loss"},
+    {"input 8x8x4\nsoftmax loss=x\n", CN_ERROR_SYNTAX, 2, 14, "x"},
+    {"input 8x8x4\na: dense 2\nsoftmax\nsoftmax from=a\n", CN_ERROR_ARGUMENT, 4, 1, "softmax1"},
+    {"input 8x8x4\nrelu loss=1\n", CN_ERROR_SYNTAX, 2, 6, "loss"},
+    {"input 8x8x4\nadaptivemean\n", CN_ERROR_SYNTAX, 2, 13, "size"},
+    {"input 8x8x4\nadaptivemean 0x3\n", CN_ERROR_SYNTAX, 2, 14, "size"},
+    {"input 8x8x4\nadaptivemean 70000\n", CN_ERROR_ARGUMENT, 2, 1, "70000"},
+    {"input 8x8x4\nadaptivemean 3x3 stride=2\n", CN_ERROR_SYNTAX, 2, 18, "stride"},
+    {"input 8x8x4\nscale\n", CN_ERROR_SYNTAX, 2, 6, "factor"},
+    {"input 8x8x4\nscale big\n", CN_ERROR_SYNTAX, 2, 7, "factor"},
+    {"input 8x8x4\nscale 9e99\n", CN_ERROR_ARGUMENT, 2, 1, "scale1"},
     {"input 4000x4000x64\ndense 60000\n", CN_ERROR_SHAPE, 2, 1, "dense1"},
 };
 
@@ -766,6 +908,16 @@ static const struct {
     {"logistic", "input 4x4x2\ndense 5\nsoftmax"},
     {"relu first", "input 4x4x2\nrelu\ndense 5\nsoftmax"},
     {"relu twice", "input 4x4x2\nconv 4 3x3\nrelu\nrelu\nsigmoid\ndense 5\nsoftmax"},
+    {"adaptive mean", "input 7x9x2\nconv 4 3x3 pad=1\nrelu\na: adaptivemean 3x4\nconv 3 2x2\ntanh\n"
+                      "b: adaptivemean 5x2\ndense 3\nsoftmax"},
+    {"scaled residual",
+     "input 6x6x3\na: conv 4 3x3 pad=1\nb: relu\nc: conv 4 1x1\nd: scale -0.17\ne: add from=d,b\n"
+     "f: relu\ng: scale 3 from=b\nadd from=g,f\nglobalmean\ndense 3\nsoftmax"},
+    {"weighted loss", "input 4x4x2\ndense 5\ntanh\ndense 3\nsoftmax loss=0.25"},
+    {"auxiliary heads",
+     "input 8x8x2\na: conv 6 3x3 pad=1\nb: relu\nc: maxpool 2x2\nglobalmean from=b\ndense 4\n"
+     "softmax loss=0.3\nd: conv 5 3x3 from=c\ne: batchnorm\nf: relu\ng: adaptivemean 1x1\n"
+     "h: dense 4 bias=no\ni: softmax loss=0.4\ndense 4 from=h\nsoftmax"},
     {"large windows", "input 12x12x3\nconv 4 7x7 stride=2 pad=3\nrelu\nmaxpool 3x3 stride=2 "
                       "pad=1\nconv 4 5x5 pad=2\n"
                       "relu\nmeanpool 3x3\ndense 3\nsoftmax"},
@@ -1086,8 +1238,8 @@ static float *train_some(const char *text, int threads, size_t *count) {
 
 static void threads_do_not_matter(void **state) {
   (void)state;
-  const char *const texts[] = {every_kind, gradient_cases[1].text, cn_architecture("base"),
-                               cn_architecture("revised")};
+  char *base = architecture_text("base", NULL), *revised = architecture_text("revised", NULL);
+  const char *const texts[] = {every_kind, gradient_cases[1].text, base, revised};
   for (int i = 0; i < LENGTH(texts); i++) {
     size_t count;
     float *one = train_some(texts[i], 1, &count);
@@ -1098,11 +1250,13 @@ static void threads_do_not_matter(void **state) {
     }
     free(one);
   }
+  free(base);
+  free(revised);
 }
 
 static void threads_do_not_matter_in_inference(void **state) {
   (void)state;
-  bench b = bench_open(must_parse(cn_architecture("revised")), 13);
+  bench b = bench_open(cn_arch_network("revised", NULL, NULL), 13);
   float one[13 * 10], two[13 * 10];
   cn_predict_options options = {1, CN_MATH_DEFAULT};
   for (int max_count = 1; max_count <= 13; max_count += 4) {
@@ -1619,6 +1773,8 @@ int main(void) {
       cmocka_unit_test(default_names),
       cmocka_unit_test(canonical_text),
       cmocka_unit_test(architectures),
+      cmocka_unit_test(smallest_inputs),
+      cmocka_unit_test(architectures_refuse),
       cmocka_unit_test(errors_of_text),
       cmocka_unit_test(damaged_text),
       cmocka_unit_test(long_names),

@@ -34,6 +34,8 @@ static const char help[] =
     "                       0.485,0.456,0.406/0.229,0.224,0.225\n"
     "Network:\n"
     "  --arch NAME|FILE     a built-in network (%s) or a file with its text\n"
+    "  --input RxCxN        rows, columns, channels of a built-in network's input, if not its own\n"
+    "  --auxiliary          googlenet and inception_v3: learns with their auxiliary heads\n"
     "  --init M             starts from a model's weights; a last layer for other classes is replaced\n"
     "  --freeze N|PREFIX    keeps the first N layers with weights, or those named PREFIX..., as they are\n"
     "  --out M.safetensors  the model: the best epoch by validation loss, without --val the last.\n"
@@ -84,6 +86,7 @@ typedef struct settings {
   float warmup, step;
   uint64_t seed;
   int balanced, resume, quiet, skip_bad, resize;
+  cn_arch_options built_in; /* of a built-in network */
   float rotate, zoom, shift, elastic;
   int flip;
   cn_training_options training;
@@ -103,7 +106,7 @@ enum {
   OPTION_NESTEROV, OPTION_DECAY, OPTION_L1, OPTION_L2, OPTION_CLIP, OPTION_SCHEDULE, OPTION_WARMUP,
   OPTION_STEP, OPTION_GAMMA, OPTION_CLASS_WEIGHTS, OPTION_PATIENCE, OPTION_ROTATE, OPTION_ZOOM,
   OPTION_SHIFT, OPTION_ELASTIC, OPTION_FLIP, OPTION_SEED, OPTION_THREADS, OPTION_QUIET,
-  OPTION_RESUME, OPTION_SKIP_BAD, OPTION_RESIZE
+  OPTION_RESUME, OPTION_SKIP_BAD, OPTION_RESIZE, OPTION_INPUT, OPTION_AUXILIARY
 };
 
 static const struct option long_options[] = {
@@ -142,14 +145,15 @@ static const struct option long_options[] = {
     {"resume", no_argument, NULL, OPTION_RESUME},
     {"skip-bad", no_argument, NULL, OPTION_SKIP_BAD},
     {"resize", required_argument, NULL, OPTION_RESIZE},
+    {"input", required_argument, NULL, OPTION_INPUT},
+    {"auxiliary", no_argument, NULL, OPTION_AUXILIARY},
     {"help", no_argument, NULL, 'h'},
     {NULL, 0, NULL, 0},
 };
 
 static void print_help(void) {
   text_buffer names = {0};
-  for (int i = 0; cn_architecture_name(i); i++)
-    text_add(&names, "%s%s", i ? ", " : "", cn_architecture_name(i));
+  for (int i = 0; cn_arch_name(i); i++) text_add(&names, "%s%s", i ? ", " : "", cn_arch_name(i));
   printf(help, names.data);
   free(names.data);
 }
@@ -163,6 +167,15 @@ static void set_validation(settings *to, const char *value) {
   if (end == value || *end) return;
   if (!(share > 0 && share < 1)) misuse("--val: a share must lie between 0 and 1, not %s", value);
   to->val_fraction = share;
+}
+
+/* ROWSxCOLUMNSxCHANNELS */
+static void set_input(settings *to, const char *value) {
+  cn_arch_options *in = &to->built_in;
+  char behind;
+  if (sscanf(value, "%5dx%5dx%5d%c", &in->height, &in->width, &in->channels, &behind) != 3 ||
+      in->height < 1 || in->width < 1 || in->channels < 1)
+    misuse("--input: %s is not rows x columns x channels, like 64x64x3", value);
 }
 
 static void set_option(settings *to, int option, const char *value) {
@@ -210,6 +223,8 @@ static void set_option(settings *to, int option, const char *value) {
     case OPTION_QUIET: to->quiet = 1; break;
     case OPTION_RESUME: to->resume = 1; break;
     case OPTION_SKIP_BAD: to->skip_bad = 1; break;
+    case OPTION_INPUT: set_input(to, value); break;
+    case OPTION_AUXILIARY: to->built_in.auxiliary = 1; break;
     case OPTION_RESIZE: to->resize = 1 + option_choice("--resize", value, resizes); break;
     default: print_help(); exit(tool_end());
   }
@@ -391,33 +406,52 @@ static void augment(const augmenter *with, const uint8_t *bytes, uint64_t seed, 
 
 /* ---- the network and its classes ------------------------------------------------------------- */
 
-/* The last layer with weights before the softmax, whose outputs are the classes. */
-static int find_head(const cn_network *net, const char *name) {
-  int index = cn_network_node_count(net) - 1;
-  if (cn_network_node(net, index)->op != CN_OP_SOFTMAX)
-    fail("%s: the network must end in softmax", name);
-  while (index > 0) {
+/* The last layer with weights before a softmax, whose outputs are the classes; -1: there is none. */
+static int find_head(const cn_network *net, int softmax) {
+  for (int index = softmax; index > 0;) {
     const cn_node *node = cn_network_node(net, index);
     if (node->op == CN_OP_DENSE || node->op == CN_OP_CONV) return index;
     if (node->input_count != 1) break;
     index = node->inputs[0];
   }
-  fail("%s: no dense or conv line leads to the softmax", name);
+  return -1;
 }
 
-/* The network's text with another number of outputs of its head: in canonical text line i is node
-   i, and the number is the first one behind the word dense or conv. */
-static char *text_with_outputs(cn_network *net, int head, int outputs) {
-  const char *all = cn_network_text(net), *line = all;
-  const char *word = cn_network_node(net, head)->op == CN_OP_DENSE ? "dense " : "conv ";
-  if (!all) fail("out of memory");
-  for (int i = 0; i < head && line; i++) line = strchr(line, '\n') ? strchr(line, '\n') + 1 : NULL;
+/* The head of the network's end. */
+static int find_last_head(const cn_network *net, const char *name) {
+  int last = cn_network_node_count(net) - 1;
+  if (cn_network_node(net, last)->op != CN_OP_SOFTMAX)
+    fail("%s: the network must end in softmax", name);
+  int head = find_head(net, last);
+  if (head < 0) fail("%s: no dense or conv line leads to the softmax", name);
+  return head;
+}
+
+/* Where the number of outputs of a layer stands in the network's canonical text, in which line i is
+   node i: the first number behind the word dense or conv. */
+static const char *find_outputs(const cn_network *net, const char *all, int layer) {
+  const char *line = all;
+  const char *word = cn_network_node(net, layer)->op == CN_OP_DENSE ? "dense " : "conv ";
+  for (int i = 0; i < layer && line; i++) line = strchr(line, '\n') ? strchr(line, '\n') + 1 : NULL;
   const char *number = line ? strstr(line, word) : NULL;
-  if (!number) fail("the network's text has no line for layer %d", head);
-  number += strlen(word);
+  if (!number) fail("the network's text has no line for layer %d", layer);
+  return number + strlen(word);
+}
+
+/* The network's text with another number of outputs of its head and of its auxiliary heads. */
+static char *text_with_outputs(cn_network *net, int outputs) {
+  const char *all = cn_network_text(net), *done = all;
   text_buffer changed = {0};
-  text_append(&changed, all, (size_t)(number - all));
-  text_add(&changed, "%d%s", outputs, number + strspn(number, "0123456789"));
+  if (!all) fail("out of memory");
+  for (int i = 0; i < cn_network_node_count(net); i++) {
+    int head = cn_network_node(net, i)->op == CN_OP_SOFTMAX ? find_head(net, i) : -1;
+    if (head < 0) continue;
+    const char *number = find_outputs(net, all, head);
+    text_append(&changed, done, (size_t)(number - done));
+    text_add(&changed, "%d", outputs);
+    done = number + strspn(number, "0123456789");
+  }
+  text_add(&changed, "%s", done);
   return changed.data;
 }
 
@@ -430,11 +464,24 @@ static cn_network *parse_network(const char *description, const char *name) {
   return net;
 }
 
+/* The text of a built-in network. */
+static char *built_in_text(const settings *set) {
+  cn_error error;
+  size_t length = cn_arch_text(set->arch, &set->built_in, NULL, 0, &error);
+  if (!length) misuse("--arch: %s", error.message);
+  char *all = allocate(length + 1, 1);
+  cn_arch_text(set->arch, &set->built_in, all, length + 1, NULL);
+  return all;
+}
+
 /* The text that --arch names: built in, or a file. *own tells whether it is the user's. */
-static char *architecture_text(const char *arch, int *own) {
-  const char *built_in = cn_architecture(arch);
-  *own = !built_in;
-  if (built_in) return copy_text(built_in);
+static char *architecture_text(const settings *set, int *own) {
+  const char *arch = set->arch;
+  *own = 1;
+  for (int i = 0; cn_arch_name(i) && *own; i++) *own = strcmp(cn_arch_name(i), arch) != 0;
+  if (!*own) return built_in_text(set);
+  if (set->built_in.height || set->built_in.auxiliary)
+    misuse("--input and --auxiliary are for built-in networks, not for %s", arch);
   if (!is_file(arch)) fail("--arch: there is no built-in network and no file called %s", arch);
   size_t size;
   char *contents = read_file(arch, &size);
@@ -531,7 +578,7 @@ static cn_network *build_network(const settings *set, const dataset *data, class
   cn_safetensors *file = NULL;
   const char *name = set->arch ? set->arch : set->init;
   if (set->init && !(file = cn_safetensors_read(set->init, &error))) fail("%s", error.message);
-  char *description = set->arch ? architecture_text(set->arch, &own) : NULL;
+  char *description = set->arch ? architecture_text(set, &own) : NULL;
   if (!set->arch) {
     const char *note = cn_safetensors_note(file, "network");
     if (!note)
@@ -540,7 +587,7 @@ static cn_network *build_network(const settings *set, const dataset *data, class
   }
   cn_network *net = parse_network(description, name);
   free(description);
-  int head = find_head(net, name), outputs = network_outputs(net);
+  int head = find_last_head(net, name), outputs = network_outputs(net);
   class_list known = {0};
   if (!set->arch) known = classes_of_file(file, outputs);
   *chosen = choose_classes(data, outputs, &known, own, name);
@@ -549,7 +596,7 @@ static cn_network *build_network(const settings *set, const dataset *data, class
     say("%s: the classes get new names (%s was %s, ...)", set->init, chosen->names[0],
         known.names[0]);
   if (chosen->count != outputs) {
-    description = text_with_outputs(net, head, chosen->count);
+    description = text_with_outputs(net, chosen->count);
     cn_network_free(net);
     net = parse_network(description, name);
     free(description);

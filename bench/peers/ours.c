@@ -59,8 +59,7 @@ static void open_session(session *s, const char *name, int count, int threads, c
   memset(&options, 0, sizeof options);
   random.seed = 7, random.position = 0;
   s->threads = options.threads = threads;
-  if (!cn_architecture(name)) fail("no such network");
-  s->net = cn_network_parse(cn_architecture(name), &error);
+  s->net = cn_arch_network(name, NULL, &error);
   s->predictor = s->net ? cn_predictor_create(s->net, count, &options, &error) : NULL;
   if (!s->predictor) fail(error.message);
   in = cn_network_node(s->net, 0)->shape;
