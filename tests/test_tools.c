@@ -740,14 +740,14 @@ static preprocess plain_preprocess(int height, int width, int channels) {
   return pre;
 }
 
-static void augment_once(const settings *set, const preprocess *pre, const uint8_t *bytes,
+static void augment_once(const augmentation *set, const preprocess *pre, const uint8_t *bytes,
                          uint64_t seed, float *to) {
-  augmenter with = {set, pre, spline_create(pre->height), spline_create(pre->width)};
-  float *padded = allocate(padded_size(pre), sizeof(float));
-  augment(&with, bytes, seed, padded, to);
-  free(padded);
-  spline_free(&with.rows);
-  spline_free(&with.columns);
+  augmenter with = augmenter_create(set, pre);
+  augment_room room = augment_room_create(pre);
+  cn_random random = {seed, 0};
+  warp_picture(&with, bytes, &random, room.padded, to);
+  augment_room_free(&room);
+  augmenter_free(&with);
 }
 
 static void test_augmentation(void **state) {
@@ -756,7 +756,7 @@ static void test_augmentation(void **state) {
   preprocess pre = plain_preprocess(H, W, 3);
   uint8_t bytes[N];
   float plain[N], warped[N];
-  settings set = {0};
+  augmentation set = {0};
   cn_random random = {3, 0};
   for (int i = 0; i < N; i++) bytes[i] = (uint8_t)cn_random_below(&random, 256);
   preprocess_bytes(&pre, bytes, plain);
@@ -797,7 +797,7 @@ static void test_elastic_strength(void **state) {
   preprocess_set(&pre, (float[3]){0, 0, 0}, (float[3]){1, 1, 1});
   uint8_t *bytes = allocate(S * S, 1);
   float *warped = allocate(S * S, sizeof(float));
-  settings set = {0};
+  augmentation set = {0};
   set.elastic = 1.5f;
   for (int i = 0; i < S * S; i++) bytes[i] = (uint8_t)(i % S);
   double squares = 0;
