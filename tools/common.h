@@ -279,6 +279,17 @@ static inline int next_option(int argc, char **argv, const struct option *option
   return found;
 }
 
+/* Options of a program that also takes files: getopt_long moves those behind the options, and they
+   are argv[optind] and on when this returns -1. */
+static inline int next_option_before_files(int argc, char **argv, const struct option *options) {
+  opterr = 0;
+  int index = optind;
+  int found = getopt_long(argc, argv, ":h", options, NULL);
+  if (found == ':') misuse("%s needs a value", argv[optind > index ? optind - 1 : index]);
+  if (found == '?') misuse("unknown or ambiguous option %s", argv[optind - 1]);
+  return found;
+}
+
 /* ---- files ----------------------------------------------------------------------------------- */
 
 /* A whole file with a 0 behind it. */
