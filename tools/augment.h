@@ -113,39 +113,52 @@ static inline void turn_hue(uint8_t *rgb, float turns) {
   }
 }
 
-/* Colour jitter, in place, with the meaning of torchvision's ColorJitter: factors uniform in
-   1 +- the option, in an order drawn anew each time. Brightness scales from black, contrast from the
-   picture's mean luminance, saturation from each pixel's own. Grey pictures have no saturation and
-   no hue. */
+/* The four changes of colour, in place, with the meaning of torchvision's adjust_*: brightness scales
+   from black, contrast from the picture's mean luminance, saturation from each pixel's own. Grey
+   pictures have no saturation and no hue. */
+static inline void adjust_brightness(uint8_t *bytes, size_t pixels, int channels, float factor) {
+  for (size_t i = 0; i < pixels * (size_t)channels; i++)
+    bytes[i] = colour_byte(factor * (float)bytes[i]);
+}
+
+static inline void adjust_contrast(uint8_t *bytes, size_t pixels, int channels, float factor) {
+  size_t size = pixels * (size_t)channels;
+  double sum = 0;
+  for (size_t i = 0; i < size; i += (size_t)channels) sum += (double)luminance(bytes + i, channels);
+  float mean = (float)(sum / (double)pixels);
+  for (size_t i = 0; i < size; i++)
+    bytes[i] = colour_byte(mean + factor * ((float)bytes[i] - mean));
+}
+
+static inline void adjust_saturation(uint8_t *bytes, size_t pixels, int channels, float factor) {
+  if (channels != 3) return;
+  for (size_t i = 0; i < pixels * 3; i += 3) {
+    float grey = luminance(bytes + i, 3);
+    for (size_t c = i; c < i + 3; c++)
+      bytes[c] = colour_byte(grey + factor * ((float)bytes[c] - grey));
+  }
+}
+
+static inline void adjust_hue(uint8_t *bytes, size_t pixels, int channels, float turns) {
+  if (channels != 3) return;
+  for (size_t i = 0; i < pixels * 3; i += 3) turn_hue(bytes + i, turns);
+}
+
+/* Colour jitter, in place: each change that is switched on, by a factor uniform in 1 +- its option,
+   in an order drawn anew each time, as torchvision's ColorJitter does. */
 static inline void jitter_colours(const augmentation *set, int channels, size_t pixels,
                                   cn_random *random, uint8_t *bytes) {
+  static void (*const changes[])(uint8_t *, size_t, int, float) = {
+      adjust_brightness, adjust_contrast, adjust_saturation, adjust_hue};
+  const float reach[4] = {set->brightness, set->contrast, set->saturation, set->hue};
+  float amounts[4];
   int order[4] = {0, 1, 2, 3};
-  float brightness = uniform_between(random, fmaxf(0, 1 - set->brightness), 1 + set->brightness);
-  float contrast = uniform_between(random, fmaxf(0, 1 - set->contrast), 1 + set->contrast);
-  float saturation = uniform_between(random, fmaxf(0, 1 - set->saturation), 1 + set->saturation);
-  float hue = uniform_between(random, -set->hue, set->hue);
-  size_t size = pixels * (size_t)channels;
+  for (int k = 0; k < 3; k++)
+    amounts[k] = uniform_between(random, fmaxf(0, 1 - reach[k]), 1 + reach[k]);
+  amounts[3] = uniform_between(random, -set->hue, set->hue);
   cn_random_shuffle(random, order, 4);
-  for (int k = 0; k < 4; k++) {
-    if (order[k] == 0 && set->brightness > 0)
-      for (size_t i = 0; i < size; i++) bytes[i] = colour_byte(brightness * (float)bytes[i]);
-    if (order[k] == 1 && set->contrast > 0) {
-      double sum = 0;
-      for (size_t i = 0; i < size; i += (size_t)channels)
-        sum += (double)luminance(bytes + i, channels);
-      float mean = (float)(sum / (double)pixels);
-      for (size_t i = 0; i < size; i++)
-        bytes[i] = colour_byte(mean + contrast * ((float)bytes[i] - mean));
-    }
-    if (order[k] == 2 && set->saturation > 0 && channels == 3)
-      for (size_t i = 0; i < size; i += 3) {
-        float grey = luminance(bytes + i, 3);
-        for (size_t c = i; c < i + 3; c++)
-          bytes[c] = colour_byte(grey + saturation * ((float)bytes[c] - grey));
-      }
-    if (order[k] == 3 && set->hue > 0 && channels == 3)
-      for (size_t i = 0; i < size; i += 3) turn_hue(bytes + i, hue);
-  }
+  for (int k = 0; k < 4; k++)
+    if (reach[order[k]] > 0) changes[order[k]](bytes, pixels, channels, amounts[order[k]]);
 }
 
 /* ---- warps ----------------------------------------------------------------------------------- */

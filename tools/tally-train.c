@@ -436,8 +436,9 @@ static void load_init(cn_network *net, int head, const cn_safetensors *file, con
   class_list theirs = classes_of_file(file, set->count);
   if (report.head_changed || (theirs.count && !classes_equal(&theirs, set))) {
     renew_head(net, head, options->seed);
-    say("%s was made for other classes: its last layer %s is replaced by one for %d classes",
-        options->init, report.head, set->count);
+    if (!options->quiet)
+      say("%s was made for other classes: its last layer %s is replaced by one for %d classes",
+          options->init, report.head, set->count);
   }
   classes_free(&theirs);
 }
