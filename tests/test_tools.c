@@ -621,9 +621,15 @@ static void test_book_tables(void **state) {
   (void)state;
   size_t size;
   write_table("crowd.csv", (const int[4]){321, 72, 48, 374});
-  assert_ran(shell("$evaluate --predictions crowd.csv --out crowd"));
+  assert_ran(shell("$evaluate --predictions crowd.csv --positive yes --out crowd"));
   assert_int_equal((int)result("n"), 815);
   assert_true(fabs(result("accuracy") - 0.853) < 0.0005);
+  assert_true(fabs(result("precision") - 0.839) < 0.0005);
+  assert_true(fabs(result("recall") - 0.886) < 0.0005);
+  assert_true(fabs(result("f1") - 2 * 374.0 / (446 + 422)) < 1e-8);
+  assert_contains(out_text, "yes against the rest: precision 0.8386, recall 0.8863");
+  assert_refused(shell("$evaluate --predictions crowd.csv --positive maybe"), 1, "maybe",
+                 "2 classes (no to yes)");
   char *table = contents("crowd/classes.csv", &size);
   assert_contains(table, "class,n,predicted,right,precision,recall,f1\n");
   assert_contains(table, "yes,422,446,374,0.838565,0.886256,");
@@ -632,7 +638,8 @@ static void test_book_tables(void **state) {
   assert_string_equal(table, "truth,no,yes\nno,321,72\nyes,48,374\n");
   free(table);
   write_table("celebrity.csv", (const int[4]){779, 0, 5, 31});
-  assert_ran(shell("$evaluate --predictions celebrity.csv"));
+  assert_ran(shell("$evaluate --predictions celebrity.csv --positive yes"));
+  assert_true(result("precision") == 1 && fabs(result("recall") - 0.861) < 0.0005);
   assert_true(fabs(result("accuracy") - 0.994) < 0.0005);
   assert_contains(out_text, "1.0000  0.8611");
 }
