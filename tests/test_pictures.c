@@ -113,8 +113,8 @@ static void test_resize_names(void **state) {
   (void)state;
   char text[32];
   const char *const good[] = {"squash", "pad", "crop", "crop:256"};
-  const char *const bad[] = {"", "Crop", "crop:", "crop:223", "crop:x", "crop:256x", "crop:99999999",
-                             "crop:-256", "squashed"};
+  const char *const bad[] = {"",          "Crop",          "crop:",     "crop:223", "crop:x",
+                             "crop:256x", "crop:99999999", "crop:-256", "squashed"};
   for (int i = 0; i < 4; i++) {
     preprocess pre = plain_preprocess(224, 200, 3);
     assert_true(parse_resize(good[i], &pre));
@@ -185,7 +185,8 @@ static void test_jitter_statistics(void **state) {
     most = fmax(most, factor);
   }
   double mean = sum / DRAWS;
-  assert_true(fabs(mean - 1) < 0.02 && least < 0.51 && least >= 0.49 && most > 1.49 && most <= 1.51);
+  assert_true(fabs(mean - 1) < 0.02 && least < 0.51 && least >= 0.49 && most > 1.49 &&
+              most <= 1.51);
   assert_true(fabs(squares / DRAWS - mean * mean - 1 / 12.0) < 0.005);
   /* a grey picture has neither saturation nor hue; a uniform one no contrast */
   set = (augmentation){0};
@@ -289,7 +290,8 @@ static void test_rotation_and_zoom(void **state) {
   /* height and width are stretched each on its own, which bends angles by up to this */
   assert_true(least_angle < -26 && least_angle > -42 && most_angle > 26 && most_angle < 42);
   assert_true(fabs(angles / DRAWS) < 3);
-  assert_true(least_length < 16.8 && least_length > 15.4 && most_length > 23.2 && most_length < 24.6);
+  assert_true(least_length < 16.8 && least_length > 15.4 && most_length > 23.2 &&
+              most_length < 24.6);
   augment_room_free(&room);
   augmenter_free(&with);
 }
@@ -330,7 +332,8 @@ static void test_balanced_draws(void **state) {
       if (labels[i] == 3) assert_in_range(drawn[i], 7, 8);
     }
   }
-  for (int i = 0; i < COUNT; i++) assert_true(ever[i] >= 2); /* the part of the frequent class changes */
+  for (int i = 0; i < COUNT; i++)
+    assert_true(ever[i] >= 2); /* the part of the frequent class changes */
   int again[COUNT];
   memcpy(again, order, sizeof order);
   order_epoch(&r, 20);
@@ -376,8 +379,10 @@ static void make_shapes(const char *name, const int *each, uint64_t seed) {
       int height = 24 + (i * 7 + k) % 20, width = 24 + (i * 5) % 24;
       draw_shape(shape_of[k], mix_seed(seed, (uint64_t)(1000 * k + i)), height, width, rgb);
       snprintf(path, sizeof path, "%s/%03d.%s", sub, i, i % 3 ? "png" : "jpg");
-      if (i % 3) assert_true(stbi_write_png(path, width, height, 3, rgb, 0));
-      else assert_true(stbi_write_jpg(path, width, height, 3, rgb, 95));
+      if (i % 3)
+        assert_true(stbi_write_png(path, width, height, 3, rgb, 0));
+      else
+        assert_true(stbi_write_jpg(path, width, height, 3, rgb, 95));
     }
     free(sub);
   }
@@ -386,7 +391,8 @@ static void make_shapes(const char *name, const int *each, uint64_t seed) {
 
 static const char network[] =
     "input 16x16x3\nstem: conv 8 3x3 pad=1 bias=no\nstem.norm: batchnorm\nrelu\nmaxpool 2x2\n"
-    "body: conv 8 3x3 pad=1 bias=no\nbody.norm: batchnorm\nrelu\nglobalmean\nhead: dense 3\nsoftmax\n";
+    "body: conv 8 3x3 pad=1 bias=no\nbody.norm: batchnorm\nrelu\nglobalmean\nhead: dense "
+    "3\nsoftmax\n";
 
 static int setup(void **state) {
   (void)state;
@@ -406,8 +412,8 @@ static int setup(void **state) {
   return 0;
 }
 
-#define CHANGES                                                                               \
-  "--random-crop 0.5 --flip --brightness 0.2 --contrast 0.2 --saturation 0.2 --hue 0.05 " \
+#define CHANGES                                                                                    \
+  "--random-crop 0.5 --flip --brightness 0.2 --contrast 0.2 --saturation 0.2 --hue 0.05 "          \
   "--rotate 5 --zoom 0.1 --shift 1 --elastic 0.3 "
 #define RECIPE "--data shapes --arch small.net --batch 8 --lr 0.01 --schedule constant --quiet "
 
@@ -446,7 +452,8 @@ static float *load_epochs(const char *name, size_t cache, int threads, int crew,
     assert_int_equal(at, drawn);
   }
   /* five draws of one sample are five different pictures */
-  for (int i = 1; i < 5; i++) assert_memory_not_equal(all, all + (size_t)i * size, size * sizeof(float));
+  for (int i = 1; i < 5; i++)
+    assert_memory_not_equal(all, all + (size_t)i * size, size * sizeof(float));
   loader_free(&l);
   dataset_free(&data);
   augmenter_free(&with);
@@ -494,8 +501,10 @@ static void test_same_bytes(void **state) {
 
 static void test_resume(void **state) {
   (void)state;
-  assert_ran(shell("$train " RECIPE CHANGES "--epochs 4 --sampling balanced --out four --log four.csv"));
-  assert_ran(shell("$train " RECIPE CHANGES "--epochs 2 --sampling balanced --out two --log two.csv"));
+  assert_ran(
+      shell("$train " RECIPE CHANGES "--epochs 4 --sampling balanced --out four --log four.csv"));
+  assert_ran(
+      shell("$train " RECIPE CHANGES "--epochs 2 --sampling balanced --out two --log two.csv"));
   assert_ran(shell("$train " RECIPE CHANGES
                    "--epochs 4 --sampling balanced --out two --log two.csv --resume --threads 2"));
   assert_same_files("four", "two");
@@ -514,7 +523,8 @@ static cn_network *load_home(const char *name) {
 }
 
 /* Tells of each tensor by its first letters whether training changed it. */
-static void assert_changed(const char *before_name, const char *after_name, const char *kept_prefix) {
+static void assert_changed(const char *before_name, const char *after_name,
+                           const char *kept_prefix) {
   cn_network *before = load_home(before_name), *after = load_home(after_name);
   assert_int_equal(cn_network_parameter_count(before), cn_network_parameter_count(after));
   for (int i = 0; i < cn_network_parameter_count(before); i++) {
@@ -532,7 +542,8 @@ static void assert_changed(const char *before_name, const char *after_name, cons
 static void test_freezing(void **state) {
   (void)state;
   assert_ran(shell("$train " RECIPE "--epochs 3 --out base"));
-  const char *recipe = "$train --data test --init base --epochs 2 --lr 0.01 --quiet --freeze %s --out %s";
+  const char *recipe =
+      "$train --data test --init base --epochs 2 --lr 0.01 --quiet --freeze %s --out %s";
   assert_ran(shell(recipe, "-1", "head-only"));
   assert_changed("base", "head-only", "all but head");
   assert_ran(shell(recipe, "4", "four"));
@@ -569,7 +580,8 @@ static void test_head_rate(void **state) {
       fail_msg("%s moved %g, then %g", p[0].name, plain, fast);
   }
   for (int k = 0; k < 3; k++) cn_network_free(nets[k]);
-  assert_refused(shell("$train " RECIPE "--lr 0 --head-lr 0.1 --out m"), 2, "--head-lr", "--freeze -1");
+  assert_refused(shell("$train " RECIPE "--lr 0 --head-lr 0.1 --out m"), 2, "--head-lr",
+                 "--freeze -1");
 }
 
 /* A head for other classes, as many or not, starts from N(0, 0.01^2), whatever it was before. */
@@ -578,8 +590,9 @@ static void test_new_head(void **state) {
   const char *recipe = "$train --data %s --init base --epochs 1 --lr 0 --freeze -1 --out %s";
   write_words("wide.net", "input 16x16x3\nconv 64 3x3 stride=4\nrelu\nhead: dense 3\nsoftmax\n");
   assert_ran(shell("$train --data shapes --arch wide.net --epochs 1 --quiet --out base"));
-  assert_ran(shell("rm -rf other pair; mkdir other pair; cp -r test/across other/a; "
-                   "cp -r test/down other/b; cp -r 'test/disc, round' other/c; cp -r other/a other/b pair"));
+  assert_ran(shell(
+      "rm -rf other pair; mkdir other pair; cp -r test/across other/a; "
+      "cp -r test/down other/b; cp -r 'test/disc, round' other/c; cp -r other/a other/b pair"));
   assert_ran(shell(recipe, "other", "renamed"));
   assert_contains(err_text, "replaced");
   assert_ran(shell(recipe, "pair", "fewer"));
@@ -621,7 +634,8 @@ static void test_training_learns(void **state) {
 static void test_training_usage(void **state) {
   (void)state;
   assert_refused(shell("$train " RECIPE "--out m --random-crop 0"), 2, "--random-crop", "outside");
-  assert_refused(shell("$train " RECIPE "--out m --random-crop 1.5"), 2, "--random-crop", "outside");
+  assert_refused(shell("$train " RECIPE "--out m --random-crop 1.5"), 2, "--random-crop",
+                 "outside");
   assert_refused(shell("$train " RECIPE "--out m --hue 0.6"), 2, "--hue", "outside");
   assert_refused(shell("$train " RECIPE "--out m --sampling fair"), 2, "--sampling", "balanced");
   assert_refused(shell("$train " RECIPE "--out m --resize crop:8"), 2, "--resize", "at least 16");
@@ -629,7 +643,8 @@ static void test_training_usage(void **state) {
   /* a picture that vanishes in the middle of training ends it with its name, from any thread */
   assert_ran(shell("rm -rf gone; cp -r test gone"));
   int code = shell("(sleep 1; rm -rf gone/across) & $train --data gone --arch small.net --cache 0 "
-                   "--epochs 1000000 --schedule constant --threads 2 --quiet --out m; code=$?; wait; exit $code");
+                   "--epochs 1000000 --schedule constant --threads 2 --quiet --out m; code=$?; "
+                   "wait; exit $code");
   assert_refused(code, 1, "gone/across", "it could be read before");
 }
 
@@ -650,10 +665,11 @@ static void test_predict(void **state) {
   (void)state;
   size_t size;
   assert_ran(shell("$train " RECIPE "--epochs 6 --resize crop:18 --normalize data --out model"));
-  assert_ran(shell("rm -rf new; mkdir -p new/deep/deeper && cp test/across/* new && "
-                   "cp test/down/001.png new/deep/deeper && head -c 100 new/001.png >new/cut.png && "
-                   "echo words >'new/with, comma.jpg' && : >new/empty.png && echo x >new/readme.txt && "
-                   "ln -s .. new/deep/loop && ln -s nowhere new/dangling.png"));
+  assert_ran(
+      shell("rm -rf new; mkdir -p new/deep/deeper && cp test/across/* new && "
+            "cp test/down/001.png new/deep/deeper && head -c 100 new/001.png >new/cut.png && "
+            "echo words >'new/with, comma.jpg' && : >new/empty.png && echo x >new/readme.txt && "
+            "ln -s .. new/deep/loop && ln -s nowhere new/dangling.png"));
   assert_ran(shell("$predict --model model --out labels.csv --threads 1 new"));
   assert_int_equal((int)result("pictures"), 13);
   assert_int_equal((int)result("predicted"), 9);
@@ -693,7 +709,8 @@ static void test_predict_as_evaluated(void **state) {
     assert_true(csv_row(&predicted));
     assert_string_equal(evaluated.fields[0], predicted.fields[0]);
     assert_string_equal(evaluated.fields[2], predicted.fields[1]);
-    for (int k = 0; k < 4; k++) assert_string_equal(evaluated.fields[3 + k], predicted.fields[2 + k]);
+    for (int k = 0; k < 4; k++)
+      assert_string_equal(evaluated.fields[3 + k], predicted.fields[2 + k]);
     rows++;
   }
   assert_int_equal(rows, 24);
@@ -712,11 +729,13 @@ static void test_predict_usage(void **state) {
   assert_refused(shell("$predict --model model --out l.csv"), 2, "no pictures", "usage:");
   assert_refused(shell("$predict --model model test"), 2, "--out", "usage:");
   assert_refused(shell("$predict --model none --out l.csv test"), 1, "none", "No such file");
-  assert_refused(shell("$predict --model model --out no/l.csv test"), 1, "no/l.csv", "No such file");
+  assert_refused(shell("$predict --model model --out no/l.csv test"), 1, "no/l.csv",
+                 "No such file");
   assert_ran(shell("rm -rf bare && mkdir bare"));
   assert_refused(shell("$predict --model model --out l.csv bare"), 1, "no pictures", "");
   write_words("list.csv", "path\n\"a\nb\n");
-  assert_refused(shell("$predict --model model --out l.csv list.csv"), 1, "list.csv: line 2", "quote");
+  assert_refused(shell("$predict --model model --out l.csv list.csv"), 1, "list.csv: line 2",
+                 "quote");
   assert_refused(shell("(ulimit -f 1; $predict --model model --out l.csv test)"), 1, "l.csv", "");
   assert_ran(shell("test ! -e l.csv && test ! -e l.csv.part"));
 }
@@ -734,14 +753,16 @@ static void draw_page(int number, uint8_t *rgb) {
     int written = y > cell_y + 8 && y < cell_y + 24 && x > cell_x + 20 && x < cell_x + 34 &&
                   (x + y * (number % 3 - 1)) % 9 < 4;
     int paper = 236 + (int)cn_random_below(&random, 8);
-    for (int c = 0; c < 3; c++) rgb[3 * i + c] = (uint8_t)(written ? 40 : printed ? 70 + 30 * c : paper);
+    for (int c = 0; c < 3; c++)
+      rgb[3 * i + c] = (uint8_t)(written ? 40 : printed ? 70 + 30 * c : paper);
   }
 }
 
 static void draw_scene(uint64_t seed, uint8_t *rgb) {
   cn_random random = {seed, 0};
   float grid[6][5][3];
-  for (int i = 0; i < 90; i++) grid[i / 15][i / 3 % 5][i % 3] = 30 + 190 * cn_random_uniform(&random);
+  for (int i = 0; i < 90; i++)
+    grid[i / 15][i / 3 % 5][i % 3] = 30 + 190 * cn_random_uniform(&random);
   for (int i = 0; i < PAGE_H * PAGE_W; i++) {
     float y = (float)(i / PAGE_W) / PAGE_H * 5, x = (float)(i % PAGE_W) / PAGE_W * 4;
     int r = (int)y, q = (int)x;
@@ -753,10 +774,13 @@ static void draw_scene(uint64_t seed, uint8_t *rgb) {
   }
 }
 
-static void write_picture(const char *name, const uint8_t *rgb, int height, int width, int quality) {
+static void write_picture(const char *name, const uint8_t *rgb, int height, int width,
+                          int quality) {
   char *path = join_path(home, name);
-  if (quality) assert_true(stbi_write_jpg(path, width, height, 3, rgb, quality));
-  else assert_true(stbi_write_png(path, width, height, 3, rgb, 0));
+  if (quality)
+    assert_true(stbi_write_jpg(path, width, height, 3, rgb, quality));
+  else
+    assert_true(stbi_write_png(path, width, height, 3, rgb, 0));
   free(path);
 }
 
@@ -819,7 +843,8 @@ static void test_dedup(void **state) {
     assert_found(first, "", "");
   }
   assert_found("d/copies/again.jpg", "near", "d/a00.png");
-  assert_ran(shell("cp dedup.csv before.csv; $dedup --out dedup.csv --small 0 --threads 1 --quiet d"));
+  assert_ran(
+      shell("cp dedup.csv before.csv; $dedup --out dedup.csv --small 0 --threads 1 --quiet d"));
   assert_string_equal(err_text, "");
   assert_same_files("dedup.csv", "before.csv");
 }
@@ -849,7 +874,11 @@ static void test_dedup_lookalikes(void **state) {
     for (size_t b = 0; b < sizeof rgb; b++) {
       size_t y = b / 3 / PAGE_W, x = b / 3 % PAGE_W;
       int inside = (y - 160) * (y - 160) + (x - 120) * (x - 120) < 8000;
-      rgb[b] = (uint8_t)(!inside ? 250 : i ? (b % 3 == 2 ? 200 : b % 3 == 1 ? 122 : 0) : (b % 3 ? 47 : 222));
+      rgb[b] = (uint8_t)(!inside ? 250
+                         : i     ? (b % 3 == 2   ? 200
+                                    : b % 3 == 1 ? 122
+                                                 : 0)
+                                 : (b % 3 ? 47 : 222));
     }
     snprintf(name, sizeof name, "pages/disc%d.png", i);
     write_picture(name, rgb, PAGE_H, PAGE_W, 0);
@@ -864,9 +893,10 @@ static void test_dedup_lookalikes(void **state) {
 static void test_dedup_small_and_broken(void **state) {
   (void)state;
   size_t size;
-  assert_ran(shell("rm -rf odd; mkdir odd && cp test/down/001.png odd/small.png && "
-                   "head -c 200 odd/small.png >odd/cut.png && : >odd/empty.jpg && mkdir odd/folder.png && "
-                   "cp d/a01.png odd/big.png && echo x >odd/notes.txt"));
+  assert_ran(
+      shell("rm -rf odd; mkdir odd && cp test/down/001.png odd/small.png && "
+            "head -c 200 odd/small.png >odd/cut.png && : >odd/empty.jpg && mkdir odd/folder.png && "
+            "cp d/a01.png odd/big.png && echo x >odd/notes.txt"));
   write_words("odd/list.csv", "path,label\nbig.png,a\nsmall.png,b\nmissing.png,c\n");
   assert_ran(shell("$dedup --out dedup.csv odd"));
   assert_int_equal((int)result("pictures"), 4);

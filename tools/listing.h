@@ -30,8 +30,10 @@ static inline void listing_add_folder(picture_list *list, const char *folder) {
     struct stat status;
     int known = lstat(path, &status) == 0;
     if (known && S_ISDIR(status.st_mode)) listing_add_folder(list, path);
-    if (known && !S_ISDIR(status.st_mode) && is_picture_name(names[i])) listing_add(list, path);
-    else free(path);
+    if (known && !S_ISDIR(status.st_mode) && is_picture_name(names[i]))
+      listing_add(list, path);
+    else
+      free(path);
     free(names[i]);
   }
   free(names);
@@ -82,10 +84,12 @@ static inline picture_list listing_open(char *const *arguments, int count) {
   picture_list list = {0};
   for (int a = 0; a < count; a++) {
     size_t length = strlen(arguments[a]);
-    if (is_folder(arguments[a])) listing_add_folder(&list, arguments[a]);
+    if (is_folder(arguments[a]))
+      listing_add_folder(&list, arguments[a]);
     else if (length > 4 && !strcmp(arguments[a] + length - 4, ".csv"))
       listing_add_csv(&list, arguments[a]);
-    else listing_add(&list, copy_text(arguments[a]));
+    else
+      listing_add(&list, copy_text(arguments[a]));
   }
   if (!list.count) fail("there are no pictures in what was named");
   listing_drop_repeats(&list);

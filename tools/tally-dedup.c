@@ -10,12 +10,14 @@
    - Near: first a perceptual hash finds candidates, a difference hash of 64 bits (is a cell of a 9 x 8
      thumbnail darker than its right neighbour?) that may differ in 7. Four tables, one for each 16
      bits, are looked up with every way to change one of them: of 7 changed bits at most one falls into
-     some quarter. Then the thumbnails themselves are compared, because pages of one form have one
+     at least one of the four. Then the thumbnails themselves are compared, because pages of one form have one
      hash: after the brightness and contrast of one have been fitted to the other, no cell may differ
      by more than a limit. Luminance on 32 x 32 cells, or 16 x 16 for pictures below 128 pixels, and
      colours on 8 x 8.
    - Each duplicate is linked to the first picture it resembles that is no duplicate itself, so chains
      of resemblance do not grow into one group.
+   The time grows with the number of pictures, nearly all of it for decoding; only pictures that share a
+   hash without being duplicates, such as pages of one form, are compared each with each.
    Pictures of a single shade have nothing to compare and are only found if exact. Mirrored, turned
    and cut copies are not found, nor brightness so changed that whites or blacks are lost. */
 #define _POSIX_C_SOURCE 200809L
