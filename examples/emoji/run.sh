@@ -56,7 +56,7 @@ for size in 20 50 100; do
   for seed in 1 2 3; do
     learn scratch $size $seed --arch "$work/models/classes.net" --normalize data --lr 0.003 --warmup 1
     learn frozen $size $seed --init "$work/models/pretrained.safetensors" --freeze -1 --lr 0.01
-    learn tuned $size $seed --init "$work/models/pretrained.safetensors" --lr 0.001 --head-lr 0.01
+    learn tuned $size $seed --init "$work/models/pretrained.safetensors" --lr 0.0005 --head-lr 0.005
   done
 done
 node examples/emoji/figure.js "$work/models" "$work/curves.svg"
