@@ -25,7 +25,7 @@ HAVE_STB := $(call try,#include <stb/stb_image.h>,$(CC) $(STB) -c)
 HAVE_CMOCKA := $(call try,#include <cmocka.h>,$(CC) -c -include stdarg.h -include stddef.h \
   -include stdint.h -include setjmp.h)
 
-COMPILE = $(CC) $(CFLAGS) $(WARNINGS) -Wstrict-prototypes $(OPENMP) $(STB) -I. -Itools -MMD -MP
+COMPILE = $(CC) $(CFLAGS) $(WARNINGS) -Wstrict-prototypes $(OPENMP) -pthread $(STB) -I. -Itools -MMD -MP
 COMPILE_CXX = $(CXX) -std=c++11 $(CXXFLAGS) $(WARNINGS) $(OPENMP) -I. -MMD -MP
 
 TOOLS = $(patsubst tools/%.c,bin/%,$(wildcard tools/*.c))

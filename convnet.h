@@ -534,6 +534,12 @@ CN_API void cn_network_touch(cn_network *net);
 CN_API int cn_network_freeze(cn_network *net, int layers);
 CN_API int cn_network_freeze_named(cn_network *net, const char *prefix);
 
+/* Gives a node's parameters a learning rate of their own: factor (default 1) times the trainer's, in
+   every step of its schedule; decay of AdamW goes with it. A new last layer often wants a larger one
+   than the layers below it. Files do not keep it. Before cn_trainer_create. CN_ERROR_ARGUMENT for a
+   node without parameters or a factor outside [0, 1e6). */
+CN_API cn_status cn_network_scale_rate(cn_network *net, int node, float factor, cn_error *error);
+
 /* Notes are short texts that travel with the network in its file: class names, normalisation, ...
    Keys are letters, digits, _ . - (not "network"); NULL as value removes. Get returns NULL if
    absent, else a text owned by the network until the next set. */
@@ -3085,6 +3091,7 @@ typedef struct
   char name[CN_MAX_NAME + 16];
   cn_role_ role;
   int node, rank, dims[4], frozen;
+  float rate; /* factor of the learning rate */
   int plain; /* 1: same order in memory and file; 0: a convolution's or dense layer's weights */
   size_t offset, count;
 } cn_tensor_;
@@ -3427,7 +3434,7 @@ static int cn_add_tensor_(cn_network *net, int node, const char *suffix, cn_role
   memset(tensor, 0, sizeof *tensor);
   snprintf(tensor->name, sizeof tensor->name, "%s.%s", net->nodes[node].name, suffix);
   tensor->role = role, tensor->node = node, tensor->plain = plain, tensor->rank = rank,
-  tensor->count = 1;
+  tensor->rate = 1.0f, tensor->count = 1;
   for (i = 0; i < rank; i++) tensor->dims[i] = dims[i], tensor->count *= (size_t)dims[i];
   tensor->offset = net->value_count;
   net->value_count += cn_align_floats_(tensor->count);
@@ -4699,6 +4706,18 @@ CN_API int cn_network_freeze(cn_network *net, int layers) {
 }
 CN_API int cn_network_freeze_named(cn_network *net, const char *prefix) {
   return cn_freeze_if_(net, 0, prefix);
+}
+
+CN_API cn_status cn_network_scale_rate(cn_network *net, int node, float factor, cn_error *error) {
+  int i, found = 0;
+  if (!(factor >= 0.0f && factor < 1e6f))
+    return cn_fail_(error, CN_ERROR_ARGUMENT, "factor %g of the learning rate is outside [0, 1e6)",
+                    (double)factor);
+  for (i = 0; i < net->tensor_count; i++)
+    if (net->tensors[i].node == node) net->tensors[i].rate = factor, found = 1;
+  if (!found)
+    return cn_fail_(error, CN_ERROR_ARGUMENT, "node %d has no parameters to learn at a rate", node);
+  return CN_OK;
 }
 
 /* ---- notes ---- */
@@ -6092,6 +6111,7 @@ static void cn_update_task_(void *context, int unit, char *workspace) {
   size_t i;
   (void)workspace;
   if (tensor->role != CN_WEIGHT_) update.decay = update.l1 = update.l2 = 0.0f;
+  update.learning_rate *= tensor->rate;
   if (r->factor < 1.0f)
     for (i = 0; i < piece->count; i++) t->gradients[at + i] *= r->factor;
   cn_update_weights(&update, net->values + at, t->gradients + at, t->first + at, t->second + at,

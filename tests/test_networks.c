@@ -1694,6 +1694,55 @@ static void freezing(void **state) {
   assert_string_equal(changed, "----e");
 }
 
+/* One step of plain SGD moves a node's parameters by its factor times what they move without one, and
+   leaves the others' steps as they are. */
+static void rate_factors(void **state) {
+  (void)state;
+  cn_training_options options = cn_training_defaults();
+  options.optimizer = CN_SGD;
+  options.learning_rate = 0.5f;
+  float *moved[2];
+  for (int scaled = 0; scaled < 2; scaled++) {
+    cn_network *net = must_parse(freeze_text);
+    bench b = bench_open(net, 4);
+    size_t count;
+    float *before = copy_parameters(net, &count);
+    if (scaled) {
+      assert_int_equal(cn_network_scale_rate(net, cn_network_find(net, "head.e"), 8, NULL), CN_OK);
+      assert_int_equal(cn_network_scale_rate(net, cn_network_find(net, "features.a"), 0, NULL),
+                       CN_OK);
+    }
+    cn_trainer *trainer = must_train(net, 4, &options);
+    must_step(trainer, &b.batch);
+    moved[scaled] = copy_parameters(net, &count);
+    for (size_t i = 0; i < count; i++) moved[scaled][i] -= before[i];
+    size_t at = 0;
+    for (int i = 0; scaled && i < cn_network_parameter_count(net); i++) {
+      cn_parameter p = cn_network_parameter(net, i);
+      double factor = !strncmp(p.name, "head.e", 6) ? 8 : !strncmp(p.name, "features.a", 10) ? 0 : 1;
+      double most = 0;
+      for (size_t k = 0; k < p.count; k++, at++) {
+        double wanted = factor * (double)moved[0][at];
+        assert_true(fabs((double)moved[1][at] - wanted) <= 1e-6 + 1e-4 * fabs(wanted));
+        most = fmax(most, fabs(wanted));
+      }
+      assert_true(most > 1e-4 || factor == 0);
+    }
+    free(before);
+    cn_trainer_free(trainer);
+    bench_close(&b);
+  }
+  free(moved[0]);
+  free(moved[1]);
+  cn_network *net = must_parse(freeze_text);
+  cn_error error;
+  assert_int_equal(cn_network_scale_rate(net, 1, -1, &error), CN_ERROR_ARGUMENT);
+  assert_int_equal(cn_network_scale_rate(net, 1, NAN, &error), CN_ERROR_ARGUMENT);
+  assert_int_equal(cn_network_scale_rate(net, 0, 2, &error), CN_ERROR_ARGUMENT);
+  assert_contains(error.message, "no parameters");
+  cn_network_free(net);
+}
+
 /* ---- learning ----------------------------------------------------------------------------------
  */
 
@@ -1811,6 +1860,7 @@ int main(void) {
       cmocka_unit_test(steps_refused),
       cmocka_unit_test(refused_steps_leave_no_trace),
       cmocka_unit_test(freezing),
+      cmocka_unit_test(rate_factors),
       cmocka_unit_test(loss_falls),
       cmocka_unit_test(early_stopping),
       cmocka_unit_test(random_numbers),

@@ -621,9 +621,15 @@ static void test_book_tables(void **state) {
   (void)state;
   size_t size;
   write_table("crowd.csv", (const int[4]){321, 72, 48, 374});
-  assert_ran(shell("$evaluate --predictions crowd.csv --out crowd"));
+  assert_ran(shell("$evaluate --predictions crowd.csv --positive yes --out crowd"));
   assert_int_equal((int)result("n"), 815);
   assert_true(fabs(result("accuracy") - 0.853) < 0.0005);
+  assert_true(fabs(result("precision") - 0.839) < 0.0005);
+  assert_true(fabs(result("recall") - 0.886) < 0.0005);
+  assert_true(fabs(result("f1") - 2 * 374.0 / (446 + 422)) < 1e-8);
+  assert_contains(out_text, "yes against the rest: precision 0.8386, recall 0.8863");
+  assert_refused(shell("$evaluate --predictions crowd.csv --positive maybe"), 1, "maybe",
+                 "2 classes (no to yes)");
   char *table = contents("crowd/classes.csv", &size);
   assert_contains(table, "class,n,predicted,right,precision,recall,f1\n");
   assert_contains(table, "yes,422,446,374,0.838565,0.886256,");
@@ -632,7 +638,8 @@ static void test_book_tables(void **state) {
   assert_string_equal(table, "truth,no,yes\nno,321,72\nyes,48,374\n");
   free(table);
   write_table("celebrity.csv", (const int[4]){779, 0, 5, 31});
-  assert_ran(shell("$evaluate --predictions celebrity.csv"));
+  assert_ran(shell("$evaluate --predictions celebrity.csv --positive yes"));
+  assert_true(result("precision") == 1 && fabs(result("recall") - 0.861) < 0.0005);
   assert_true(fabs(result("accuracy") - 0.994) < 0.0005);
   assert_contains(out_text, "1.0000  0.8611");
 }
@@ -740,14 +747,14 @@ static preprocess plain_preprocess(int height, int width, int channels) {
   return pre;
 }
 
-static void augment_once(const settings *set, const preprocess *pre, const uint8_t *bytes,
+static void augment_once(const augmentation *set, const preprocess *pre, const uint8_t *bytes,
                          uint64_t seed, float *to) {
-  augmenter with = {set, pre, spline_create(pre->height), spline_create(pre->width)};
-  float *padded = allocate(padded_size(pre), sizeof(float));
-  augment(&with, bytes, seed, padded, to);
-  free(padded);
-  spline_free(&with.rows);
-  spline_free(&with.columns);
+  augmenter with = augmenter_create(set, pre);
+  augment_room room = augment_room_create(pre);
+  cn_random random = {seed, 0};
+  warp_picture(&with, bytes, &random, room.padded, to);
+  augment_room_free(&room);
+  augmenter_free(&with);
 }
 
 static void test_augmentation(void **state) {
@@ -756,7 +763,7 @@ static void test_augmentation(void **state) {
   preprocess pre = plain_preprocess(H, W, 3);
   uint8_t bytes[N];
   float plain[N], warped[N];
-  settings set = {0};
+  augmentation set = {0};
   cn_random random = {3, 0};
   for (int i = 0; i < N; i++) bytes[i] = (uint8_t)cn_random_below(&random, 256);
   preprocess_bytes(&pre, bytes, plain);
@@ -797,7 +804,7 @@ static void test_elastic_strength(void **state) {
   preprocess_set(&pre, (float[3]){0, 0, 0}, (float[3]){1, 1, 1});
   uint8_t *bytes = allocate(S * S, 1);
   float *warped = allocate(S * S, sizeof(float));
-  settings set = {0};
+  augmentation set = {0};
   set.elastic = 1.5f;
   for (int i = 0; i < S * S; i++) bytes[i] = (uint8_t)(i % S);
   double squares = 0;

@@ -210,6 +210,15 @@ static inline int use_threads(int threads) {
 #endif
 }
 
+/* The calling thread's number in its parallel region. */
+static inline int thread_number(void) {
+#ifdef _OPENMP
+  return omp_get_thread_num();
+#else
+  return 0;
+#endif
+}
+
 static inline double seconds_now(void) {
   struct timespec now;
   clock_gettime(CLOCK_MONOTONIC, &now);
@@ -267,6 +276,17 @@ static inline int next_option(int argc, char **argv, const struct option *option
   if (found == ':') misuse("%s needs a value", argv[index]);
   if (found == '?') misuse("unknown or ambiguous option %s", argv[index]);
   if (found == -1 && optind < argc) misuse("\"%s\" is not an option", argv[optind]);
+  return found;
+}
+
+/* Options of a program that also takes files: getopt_long moves those behind the options, and they
+   are argv[optind] and on when this returns -1. */
+static inline int next_option_before_files(int argc, char **argv, const struct option *options) {
+  opterr = 0;
+  int index = optind;
+  int found = getopt_long(argc, argv, ":h", options, NULL);
+  if (found == ':') misuse("%s needs a value", argv[optind > index ? optind - 1 : index]);
+  if (found == '?') misuse("unknown or ambiguous option %s", argv[optind - 1]);
   return found;
 }
 
@@ -588,19 +608,22 @@ static inline const char *picture_read(const char *path, int channels, picture *
   return NULL;
 }
 
-/* For each of `to` positions, the first of `taps` source positions and their weights: a triangle as
-   wide as a source pixel when enlarging (linear interpolation), as an output pixel when shrinking
-   (so every source pixel counts). Positions outside are dropped and the rest scaled to sum 1. */
-static inline int resize_weights(int from, int to, int **first, float **weights) {
-  double scale = (double)from / to, reach = scale > 1 ? scale : 1;
+/* One side of a picture of `from` pixels is resized to `full`, of which `to` pixels from `start` on
+   are wanted. For each of them: the first of `taps` source positions, and their weights. The filter
+   is a triangle as wide as a source pixel when enlarging (linear interpolation), as an output pixel
+   when shrinking (so every source pixel counts): what Pillow calls BILINEAR and torchvision's Resize
+   does by default. Positions outside are dropped and the rest scaled to sum 1. */
+static inline int resize_weights(int from, double full, double start, int to, int **first,
+                                 float **weights) {
+  double scale = from / full, reach = scale > 1 ? scale : 1;
   int taps = 2 * (int)ceil(reach) + 1;
   *first = allocate((size_t)to, sizeof(int));
   *weights = allocate((size_t)to * (size_t)taps, sizeof(float));
   for (int i = 0; i < to; i++) {
-    double centre = (i + 0.5) * scale, sum = 0;
-    int start = (int)floor(centre - reach);
+    double centre = (start + i + 0.5) * scale, sum = 0;
+    int begin = (int)floor(centre - reach);
     float *weight = *weights + (size_t)i * (size_t)taps;
-    (*first)[i] = start < 0 ? 0 : start;
+    (*first)[i] = begin < 0 ? 0 : begin;
     for (int t = 0; t < taps; t++) {
       int position = (*first)[i] + t;
       double w = 1 - fabs(position + 0.5 - centre) / reach;
@@ -613,34 +636,42 @@ static inline int resize_weights(int from, int to, int **first, float **weights)
   return taps;
 }
 
-/* Stretches a picture to height x width, whatever its proportions ("squash"). */
-static inline void resize_squash(const uint8_t *from, int from_height, int from_width, uint8_t *to,
-                                 int height, int width, int channels) {
-  size_t row = (size_t)width * (size_t)channels;
-  if (from_height == height && from_width == width) {
-    memcpy(to, from, (size_t)height * row);
-    return;
-  }
+/* A piece of a resized picture: rows x columns of the full size, and where the piece begins. */
+typedef struct resize_piece {
+  double full_height, full_width, top, left;
+} resize_piece;
+
+/* Resizes a picture and writes the piece that begins at (top, left) and is height x width. What is
+   not in the piece is not computed, however large the full size would be. */
+static inline void resize_to_piece(const uint8_t *from, int from_height, int from_width,
+                                   const resize_piece *piece, uint8_t *to, int height, int width,
+                                   int channels) {
   int *first_x, *first_y;
   float *weights_x, *weights_y;
-  int taps_x = resize_weights(from_width, width, &first_x, &weights_x);
-  int taps_y = resize_weights(from_height, height, &first_y, &weights_y);
-  float *narrow = allocate((size_t)from_height * row, sizeof(float));
-  for (int y = 0; y < from_height; y++)
-    for (int x = 0; x < width; x++)
-      for (int t = 0; t < taps_x && first_x[x] + t < from_width; t++) {
-        float weight = weights_x[x * taps_x + t];
-        const uint8_t *source = from + ((size_t)y * (size_t)from_width + (size_t)(first_x[x] + t)) *
-                                           (size_t)channels;
-        float *target = narrow + (size_t)y * row + (size_t)x * (size_t)channels;
-        for (int c = 0; c < channels; c++) target[c] += weight * (float)source[c];
-      }
+  int taps_x =
+      resize_weights(from_width, piece->full_width, piece->left, width, &first_x, &weights_x);
+  int taps_y =
+      resize_weights(from_height, piece->full_height, piece->top, height, &first_y, &weights_y);
+  size_t row = (size_t)width * (size_t)channels;
+  int top = first_y[0], bottom = first_y[height - 1] + taps_y;
+  if (bottom > from_height) bottom = from_height;
+  float *narrow = allocate((size_t)(bottom - top) * row, sizeof(float));
+  for (int y = top; y < bottom; y++)
+    for (int x = 0; x < width; x++) {
+      int taps = from_width - first_x[x] < taps_x ? from_width - first_x[x] : taps_x;
+      const float *weight = weights_x + (size_t)x * (size_t)taps_x;
+      const uint8_t *source =
+          from + ((size_t)y * (size_t)from_width + (size_t)first_x[x]) * (size_t)channels;
+      float *target = narrow + (size_t)(y - top) * row + (size_t)x * (size_t)channels;
+      for (int t = 0; t < taps; t++)
+        for (int c = 0; c < channels; c++) target[c] += weight[t] * (float)*source++;
+    }
   float *sum = allocate(row, sizeof(float));
   for (int y = 0; y < height; y++) {
     memset(sum, 0, row * sizeof(float));
     for (int t = 0; t < taps_y && first_y[y] + t < from_height; t++) {
-      float weight = weights_y[y * taps_y + t];
-      const float *source = narrow + (size_t)(first_y[y] + t) * row;
+      float weight = weights_y[(size_t)y * (size_t)taps_y + (size_t)t];
+      const float *source = narrow + (size_t)(first_y[y] - top + t) * row;
       for (size_t i = 0; i < row; i++) sum[i] += weight * source[i];
     }
     for (size_t i = 0; i < row; i++) to[(size_t)y * row + i] = (uint8_t)(sum[i] + 0.5f);
@@ -653,13 +684,30 @@ static inline void resize_squash(const uint8_t *from, int from_height, int from_
   free(weights_y);
 }
 
+/* Stretches a picture to height x width, whatever its proportions ("squash"). */
+static inline void resize_squash(const uint8_t *from, int from_height, int from_width, uint8_t *to,
+                                 int height, int width, int channels) {
+  resize_piece whole = {height, width, 0, 0};
+  if (from_height == height && from_width == width)
+    memcpy(to, from, (size_t)height * (size_t)width * (size_t)channels);
+  else
+    resize_to_piece(from, from_height, from_width, &whole, to, height, width, channels);
+}
+
 /* ---- preprocessing --------------------------------------------------------------------------- */
+
+/* How a picture of another shape comes to the network's: stretched; or enlarged or shrunk to cover
+   it, and the middle cut out; or to fit into it, in the middle of black. */
+typedef enum resize_policy { RESIZE_SQUASH, RESIZE_CROP, RESIZE_PAD } resize_policy;
 
 /* How a picture becomes a network's input: brought to its size and channels, divided by 255, then
    (value - mean) / deviation per channel. It is written into the model's notes by training and read
    from there by everything that applies the model, so the two cannot differ. */
 typedef struct preprocess {
   int height, width, channels;
+  resize_policy resize;
+  int shorter_side; /* RESIZE_CROP: length of the picture's shorter side before the middle is cut
+                       out; 0: just so that it covers the input */
   float mean[3], deviation[3];
   float values[3][256]; /* of each byte, from the above */
 } preprocess;
@@ -690,6 +738,33 @@ static inline preprocess preprocess_for(const cn_network *net, const char *name)
   return pre;
 }
 
+/* "squash", "pad", "crop" or "crop:256". Returns 0 unless it is one of these and covers the input. */
+static inline int parse_resize(const char *text, preprocess *pre) {
+  char *end;
+  long side;
+  pre->shorter_side = 0;
+  pre->resize = !strcmp(text, "squash") ? RESIZE_SQUASH
+                : !strcmp(text, "pad")  ? RESIZE_PAD
+                                        : RESIZE_CROP;
+  if (pre->resize != RESIZE_CROP || !strcmp(text, "crop")) return 1;
+  if (strncmp(text, "crop:", 5)) return 0;
+  side = strtol(text + 5, &end, 10);
+  if (end == text + 5 || *end || side < pre->height || side < pre->width || side > CN_MAX_DIMENSION)
+    return 0;
+  pre->shorter_side = (int)side;
+  return 1;
+}
+
+/* The text that parse_resize reads. */
+static inline const char *resize_text(const preprocess *pre, char out[32]) {
+  static const char *const words[] = {"squash", "crop", "pad"};
+  if (pre->shorter_side)
+    snprintf(out, 32, "crop:%d", pre->shorter_side);
+  else
+    snprintf(out, 32, "%s", words[pre->resize]);
+  return out;
+}
+
 /* "a" or "a,b,c". Returns 0 unless there are exactly `count` finite numbers. */
 static inline int parse_reals(const char *from, float *to, int count) {
   for (int i = 0; i < count; i++) {
@@ -708,11 +783,12 @@ static inline void set_note(cn_network *net, const char *key, const char *value)
 
 static inline void preprocess_save(const preprocess *pre, cn_network *net) {
   text_buffer mean = {0}, deviation = {0};
+  char resize[32];
   for (int c = 0; c < pre->channels; c++) {
     text_add(&mean, "%s%.9g", c ? "," : "", (double)pre->mean[c]);
     text_add(&deviation, "%s%.9g", c ? "," : "", (double)pre->deviation[c]);
   }
-  set_note(net, "preprocess.resize", "squash");
+  set_note(net, "preprocess.resize", resize_text(pre, resize));
   set_note(net, "preprocess.scale", "1/255");
   set_note(net, "preprocess.mean", mean.data);
   set_note(net, "preprocess.deviation", deviation.data);
@@ -728,8 +804,9 @@ static inline preprocess preprocess_load(const cn_network *net, const char *name
   const char *scale = cn_network_note(net, "preprocess.scale");
   const char *mean = cn_network_note(net, "preprocess.mean");
   const char *deviation = cn_network_note(net, "preprocess.deviation");
-  if (resize && strcmp(resize, "squash"))
-    fail("%s: note preprocess.resize: \"%s\" is unknown here", name, resize);
+  if (resize && !parse_resize(resize, &pre))
+    fail("%s: note preprocess.resize: \"%s\" is unknown here or smaller than the input", name,
+         resize);
   if (scale && strcmp(scale, "1/255"))
     fail("%s: note preprocess.scale: \"%s\" is unknown here", name, scale);
   if (mean && !parse_reals(mean, means, pre.channels))
@@ -751,12 +828,52 @@ static inline void preprocess_bytes(const preprocess *pre, const uint8_t *bytes,
     for (size_t i = 0; i < pixels * 3; i++) to[i] = pre->values[i % 3][bytes[i]];
 }
 
+/* Brings a picture, whose channels are the network's already, to its input size. Sizes and places
+   are rounded as torchvision does in Resize and CenterCrop. */
+static inline void picture_resize(const picture *from, const preprocess *pre, uint8_t *to) {
+  double height = from->height, width = from->width;
+  int wide = width * pre->height > height * pre->width; /* wider than the input */
+  if (pre->resize == RESIZE_SQUASH) {
+    resize_squash(from->pixels, from->height, from->width, to, pre->height, pre->width,
+                  from->channels);
+  } else if (pre->resize == RESIZE_CROP) {
+    double side = pre->shorter_side;
+    resize_piece piece;
+    if (pre->shorter_side) {
+      piece.full_height = height <= width ? side : floor(side * height / width);
+      piece.full_width = width <= height ? side : floor(side * width / height);
+    } else {
+      piece.full_height =
+          wide ? pre->height : fmax(pre->height, floor(height * pre->width / width));
+      piece.full_width = wide ? fmax(pre->width, floor(width * pre->height / height)) : pre->width;
+    }
+    piece.top = rint((piece.full_height - pre->height) / 2);
+    piece.left = rint((piece.full_width - pre->width) / 2);
+    resize_to_piece(from->pixels, from->height, from->width, &piece, to, pre->height, pre->width,
+                    from->channels);
+  } else {
+    int inner_height = wide ? (int)fmax(1, floor(height * pre->width / width)) : pre->height;
+    int inner_width = wide ? pre->width : (int)fmax(1, floor(width * pre->height / height));
+    size_t row = (size_t)inner_width * (size_t)from->channels;
+    size_t top = (size_t)(pre->height - inner_height) / 2;
+    size_t left = (size_t)(pre->width - inner_width) / 2;
+    uint8_t *inner = allocate((size_t)inner_height, row);
+    resize_squash(from->pixels, from->height, from->width, inner, inner_height, inner_width,
+                  from->channels);
+    memset(to, 0, preprocess_size(pre));
+    for (size_t y = 0; y < (size_t)inner_height; y++)
+      memcpy(to + ((top + y) * (size_t)pre->width + left) * (size_t)from->channels, inner + y * row,
+             row);
+    free(inner);
+  }
+}
+
 /* Reads a picture file at a network's input size. Returns 0, or why it cannot be read. */
 static inline const char *picture_fit(const char *path, const preprocess *pre, uint8_t *to) {
   picture read = {0};
   const char *reason = picture_read(path, pre->channels, &read);
   if (reason) return reason;
-  resize_squash(read.pixels, read.height, read.width, to, pre->height, pre->width, pre->channels);
+  picture_resize(&read, pre, to);
   free(read.pixels);
   return NULL;
 }
@@ -840,9 +957,11 @@ static inline class_list classes_load(const cn_network *net, const char *name) {
 
 /* ---- data sets ------------------------------------------------------------------------------- */
 
-#define DATASET_CACHE_BYTES ((size_t)512 << 20) /* decoded pictures up to this are kept in memory */
+#define DATASET_CACHE_BYTES ((size_t)512 << 20)
 
-/* A list of samples with labels. Bytes, not floats, are kept: four times less memory. */
+/* A list of samples with labels. Bytes, not floats, are kept: four times less memory. Pictures from
+   files are decoded once and kept up to cache_bytes; the rest are read again whenever they are
+   needed. Neither changes what is delivered. */
 typedef struct dataset {
   char *name; /* as the user gave it */
   class_list set;
@@ -850,13 +969,20 @@ typedef struct dataset {
   int *labels;      /* [count], index into set */
   char **paths;     /* [count] picture files; NULL if the pictures came in one piece (IDX) */
   char *label_file; /* IDX: where the labels are, for messages */
-  uint8_t *pixels;  /* [count][height][width][channels]; NULL if each picture is read when needed */
+  uint8_t *pixels;  /* [cached][height][width][channels]: of the first samples */
+  int cached;
   int height, width, channels;
+  size_t cache_bytes; /* DATASET_CACHE_BYTES, unless changed before dataset_prepare */
+  int keeps_originals; /* set before dataset_prepare: keep pictures as large as their files have them */
+  picture *originals; /* [count] then; pixels NULL for one that did not fit into the cache */
 } dataset;
 
 static inline void dataset_free(dataset *data) {
   if (data->paths)
     for (int i = 0; i < data->count; i++) free(data->paths[i]);
+  if (data->originals)
+    for (int i = 0; i < data->count; i++) free(data->originals[i].pixels);
+  free(data->originals);
   free(data->paths);
   free(data->labels);
   free(data->pixels);
@@ -959,6 +1085,7 @@ static inline void dataset_open_idx(dataset *data, const char *folder, const cha
   data->width = (int)images.sizes[2];
   data->channels = 1;
   data->pixels = images.values;
+  data->cached = data->count;
   data->labels = allocate((size_t)data->count, sizeof(int));
   int largest = 0;
   for (int i = 0; i < data->count; i++) {
@@ -1058,6 +1185,7 @@ static inline void dataset_open_csv(dataset *data, const char *path) {
 static inline dataset dataset_open(const char *spec) {
   dataset data = {0};
   data.name = copy_text(spec);
+  data.cache_bytes = DATASET_CACHE_BYTES;
   const char *colon = strrchr(spec, ':');
   int train = colon && !strcmp(colon, ":train"), test = colon && !strcmp(colon, ":test");
   if (train || test) {
@@ -1109,16 +1237,16 @@ static inline void dataset_fit_idx(dataset *data, const preprocess *pre, int res
     fail("%s: pictures are %dx%dx%d, the network's input is %dx%dx%d (--resize squash stretches)",
          data->name, data->height, data->width, data->channels, pre->height, pre->width,
          pre->channels);
-  size_t size = preprocess_size(pre), pixels = (size_t)pre->height * (size_t)pre->width;
+  size_t size = preprocess_size(pre);
   size_t from = (size_t)data->height * (size_t)data->width;
   uint8_t *fitted = allocate((size_t)data->count, size);
   TOOL_PARALLEL("omp parallel for schedule(static)")
   for (int i = 0; i < data->count; i++) {
     uint8_t *to = fitted + (size_t)i * size;
-    uint8_t *grey = allocate(pixels, 1);
-    resize_squash(data->pixels + (size_t)i * from, data->height, data->width, grey, pre->height,
-                  pre->width, 1);
-    convert_channels(grey, 1, to, pre->channels, pixels);
+    uint8_t *grey = allocate(from, (size_t)pre->channels);
+    picture sample = {grey, data->height, data->width, pre->channels};
+    convert_channels(data->pixels + (size_t)i * from, 1, grey, pre->channels, from);
+    picture_resize(&sample, pre, to);
     free(grey);
   }
   free(data->pixels);
@@ -1128,7 +1256,7 @@ static inline void dataset_fit_idx(dataset *data, const preprocess *pre, int res
 /* Removes unreadable pictures if allowed, else stops; either way names and counts them. */
 static inline void dataset_drop_bad(dataset *data, char **reasons, int bad, int skip_bad,
                                     size_t size) {
-  int kept = 0, named = 0;
+  int kept = 0, named = 0, cached = 0;
   for (int i = 0; i < data->count; i++) {
     if (reasons[i]) {
       if (!skip_bad)
@@ -1140,32 +1268,61 @@ static inline void dataset_drop_bad(dataset *data, char **reasons, int bad, int 
     }
     data->paths[kept] = data->paths[i];
     data->labels[kept] = data->labels[i];
-    if (data->pixels && kept < i)
-      memcpy(data->pixels + (size_t)kept * size, data->pixels + (size_t)i * size, size);
+    if (data->originals) data->originals[kept] = data->originals[i];
+    if (i < data->cached) {
+      if (kept < i)
+        memcpy(data->pixels + (size_t)kept * size, data->pixels + (size_t)i * size, size);
+      cached++;
+    }
     kept++;
   }
+  data->cached = cached;
   say("%s: %d of %d pictures cannot be read and are left out", data->name, bad, data->count);
   data->count = kept;
   if (!kept) fail("%s: no picture is left", data->name);
 }
 
-/* Reads every picture once at the network's input size: finds the unreadable ones before training
-   starts, and keeps the bytes if they are few enough. */
+/* Reads sample i at the network's input size, or as its file has it, and keeps it if it fits into
+   what is left of the cache. Returns 0, or why it cannot be read. */
+static inline const char *dataset_read_sample(dataset *data, int i, const preprocess *pre,
+                                              uint8_t *scratch, size_t *used) {
+  if (!data->keeps_originals)
+    return picture_fit(data->paths[i], pre,
+                       i < data->cached ? data->pixels + (size_t)i * preprocess_size(pre)
+                                        : scratch);
+  picture read = {0};
+  const char *reason = picture_read(data->paths[i], pre->channels, &read);
+  if (reason) return reason;
+  size_t bytes = (size_t)read.height * (size_t)read.width * (size_t)read.channels;
+  TOOL_PARALLEL("omp critical(dataset_cache)")
+  if (bytes <= data->cache_bytes - *used) {
+    *used += bytes;
+    data->originals[i] = read;
+  }
+  if (!data->originals[i].pixels) free(read.pixels);
+  return NULL;
+}
+
+/* Reads every picture once: finds the unreadable ones before training starts, and fills the
+   cache. */
 static inline void dataset_read_pictures(dataset *data, const preprocess *pre, int skip_bad,
                                          int quiet) {
-  size_t size = preprocess_size(pre);
+  size_t size = preprocess_size(pre), used = 0, fitting = data->cache_bytes / size;
   char **reasons = allocate((size_t)data->count, sizeof(char *));
   int bad = 0, done = 0;
-  if ((size_t)data->count <= DATASET_CACHE_BYTES / size)
-    data->pixels = allocate((size_t)data->count, size);
+  if (data->keeps_originals) {
+    data->originals = allocate((size_t)data->count, sizeof *data->originals);
+  } else {
+    data->cached = (size_t)data->count <= fitting ? data->count : (int)fitting;
+    data->pixels = allocate((size_t)data->cached, size);
+  }
   progress bar = progress_start(quiet);
   TOOL_PARALLEL("omp parallel")
   {
     uint8_t *scratch = allocate(size, 1);
     TOOL_PARALLEL("omp for schedule(dynamic, 8)")
     for (int i = 0; i < data->count; i++) {
-      uint8_t *to = data->pixels ? data->pixels + (size_t)i * size : scratch;
-      const char *reason = picture_fit(data->paths[i], pre, to);
+      const char *reason = dataset_read_sample(data, i, pre, scratch, &used);
       TOOL_PARALLEL("omp critical(dataset_progress)")
       {
         if (reason) {
@@ -1195,13 +1352,31 @@ static inline void dataset_prepare(dataset *data, const preprocess *pre, int res
   data->channels = pre->channels;
 }
 
+/* A sample as large as its file has it if the data set keeps originals, else at the network's input
+   size. *own tells that the pixels are the caller's to free. */
+static inline picture dataset_original(const dataset *data, int index, const preprocess *pre,
+                                       int *own) {
+  picture out = {NULL, pre->height, pre->width, pre->channels};
+  *own = 0;
+  if (index < data->cached) {
+    out.pixels = data->pixels + (size_t)index * preprocess_size(pre);
+    return out;
+  }
+  if (data->originals && data->originals[index].pixels) return data->originals[index];
+  const char *reason = picture_read(data->paths[index], pre->channels, &out);
+  if (reason) fail("%s: %s (it could be read before)", data->paths[index], reason);
+  *own = 1;
+  return out;
+}
+
 /* The bytes of a sample at the network's input size; scratch has room for them. */
 static inline const uint8_t *dataset_bytes(const dataset *data, int index, const preprocess *pre,
                                            uint8_t *scratch) {
-  size_t size = preprocess_size(pre);
-  if (data->pixels) return data->pixels + (size_t)index * size;
-  const char *reason = picture_fit(data->paths[index], pre, scratch);
-  if (reason) fail("%s: %s (it could be read before)", data->paths[index], reason);
+  int own;
+  if (index < data->cached) return data->pixels + (size_t)index * preprocess_size(pre);
+  picture original = dataset_original(data, index, pre, &own);
+  picture_resize(&original, pre, scratch);
+  if (own) free(original.pixels);
   return scratch;
 }
 
@@ -1211,7 +1386,7 @@ static inline void dataset_inputs(const dataset *data, const int *indices, int f
   size_t size = preprocess_size(pre);
   TOOL_PARALLEL("omp parallel")
   {
-    uint8_t *scratch = data->pixels ? NULL : allocate(size, 1);
+    uint8_t *scratch = data->cached == data->count ? NULL : allocate(size, 1);
     TOOL_PARALLEL("omp for schedule(static)")
     for (int i = 0; i < count; i++) {
       int index = indices ? indices[first + i] : first + i;

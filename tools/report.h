@@ -47,17 +47,6 @@ static inline void *decoder_reallocate(void *memory, size_t size) {
 
 /* ---- 1. forms -------------------------------------------------------------------------------- */
 
-/* Options of a program that also takes files: getopt_long moves those behind the options, and they
-   are argv[optind] and on when this returns -1. */
-static inline int next_option_before_files(int argc, char **argv, const struct option *options) {
-  opterr = 0;
-  int index = optind;
-  int found = getopt_long(argc, argv, ":h", options, NULL);
-  if (found == ':') misuse("%s needs a value", argv[optind > index ? optind - 1 : index]);
-  if (found == '?') misuse("unknown or ambiguous option %s", argv[optind - 1]);
-  return found;
-}
-
 /* Numbers in names by their size: form2 before form12. */
 static inline int compare_natural(const char *a, const char *b) {
   const char *a_start = a, *b_start = b;

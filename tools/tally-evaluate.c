@@ -29,10 +29,13 @@ static const char help[] =
     "  --out DIR            writes into DIR: confusion.csv and classes.csv (figures per class); with a\n"
     "                       model also predictions.csv (every picture with all probabilities) and\n"
     "                       mistakes.png (the worst mistakes with truth and prediction)\n"
+    "  --positive CLASS     reports precision, recall and F1 of this class on their own too: of \"protest\"\n"
+    "                       against everything else\n"
     "  --worst N            mistakes in that picture (default 48)\n"
     "  --batch N            pictures at a time (default 64)\n"
     "  --skip-bad           leaves out pictures that cannot be read (default: stops)\n"
-    "  --resize squash      stretches IDX pictures of another size too (others always are)\n"
+    "  --resize squash      takes IDX pictures of another size too, resized as the model says (others\n"
+    "                       always are)\n"
     "  --threads N          default: all cores; does not change the result\n"
     "  --quiet              nothing on stderr but errors\n"
     "  --help\n"
@@ -40,21 +43,22 @@ static const char help[] =
     "For each class: precision = right / predicted, recall = right / truly there, F1 their harmonic\n"
     "mean; 0 where nothing was predicted or is there. Macro figures are their plain means over the\n"
     "classes that occur as truth or prediction. The last line on stdout is JSON: n, accuracy,\n"
-    "macro_precision, macro_recall, macro_f1. Exit code: 0, 1 (failed), 2 (usage).\n"
+    "macro_precision, macro_recall, macro_f1; with --positive also precision, recall, f1. Exit code: 0,\n"
+    "1 (failed), 2 (usage).\n"
     "\n"
     "examples:\n"
     "  " TOOL_NAME " --model base.safetensors --data data:test\n"
     "  " TOOL_NAME " --model digits.safetensors --data cells.csv --out report\n"
-    "  " TOOL_NAME " --predictions coders.csv\n";
+    "  " TOOL_NAME " --predictions coders.csv --positive protest\n";
 
 typedef struct settings {
-  const char *model, *data, *predictions, *out;
+  const char *model, *data, *predictions, *out, *positive;
   int worst, batch, threads, quiet, skip_bad, resize;
 } settings;
 
 enum {
   OPTION_MODEL = 256, OPTION_DATA, OPTION_PREDICTIONS, OPTION_OUT, OPTION_WORST, OPTION_BATCH,
-  OPTION_SKIP_BAD, OPTION_RESIZE, OPTION_THREADS, OPTION_QUIET
+  OPTION_SKIP_BAD, OPTION_RESIZE, OPTION_THREADS, OPTION_QUIET, OPTION_POSITIVE
 };
 
 static const struct option long_options[] = {
@@ -62,6 +66,7 @@ static const struct option long_options[] = {
     {"data", required_argument, NULL, OPTION_DATA},
     {"predictions", required_argument, NULL, OPTION_PREDICTIONS},
     {"out", required_argument, NULL, OPTION_OUT},
+    {"positive", required_argument, NULL, OPTION_POSITIVE},
     {"worst", required_argument, NULL, OPTION_WORST},
     {"batch", required_argument, NULL, OPTION_BATCH},
     {"skip-bad", no_argument, NULL, OPTION_SKIP_BAD},
@@ -80,6 +85,7 @@ static void set_option(settings *to, int option, const char *value) {
     case OPTION_DATA: to->data = value; break;
     case OPTION_PREDICTIONS: to->predictions = value; break;
     case OPTION_OUT: to->out = value; break;
+    case OPTION_POSITIVE: to->positive = value; break;
     case OPTION_WORST: to->worst = (int)option_integer("--worst", value, 1, 400); break;
     case OPTION_BATCH: to->batch = (int)option_integer("--batch", value, 1, 100000); break;
     case OPTION_SKIP_BAD: to->skip_bad = 1; break;
@@ -430,13 +436,30 @@ static void print_tables(const results *r, const figures *f) {
   print_frequent(&r->set, f);
 }
 
-static void print_result(const figures *f) {
+/* The figures of the class that --positive names; NULL if it names none. */
+static const class_figures *positive_figures(const char *positive, const results *r,
+                                             const figures *f) {
+  if (!positive) return NULL;
+  int k = classes_find(&r->set, positive);
+  if (k < 0)
+    fail("--positive: \"%s\" is not one of the %d classes (%s to %s)", positive, r->set.count,
+         r->set.names[0], r->set.names[r->set.count - 1]);
+  return &f->classes[k];
+}
+
+/* positive may be NULL. */
+static void print_result(const figures *f, const class_figures *positive) {
   text_buffer json = {0};
   json_integer(&json, "n", f->count);
   json_real(&json, "accuracy", f->accuracy);
   json_real(&json, "macro_precision", f->precision);
   json_real(&json, "macro_recall", f->recall);
   json_real(&json, "macro_f1", f->f1);
+  if (positive) {
+    json_real(&json, "precision", positive->precision);
+    json_real(&json, "recall", positive->recall);
+    json_real(&json, "f1", positive->f1);
+  }
   json_print(&json);
 }
 
@@ -708,13 +731,17 @@ int main(int argc, char **argv) {
   settings set = read_options(argc, argv);
   results r = set.predictions ? read_predictions(set.predictions) : evaluate_model(&set);
   figures f = measure(&r);
+  const class_figures *positive = positive_figures(set.positive, &r, &f);
   if (set.out) {
     make_folder(set.out);
     write_classes(set.out, &r, &f);
     write_confusion(set.out, &r, &f);
   }
   print_tables(&r, &f);
-  print_result(&f);
+  if (positive)
+    printf("%s against the rest: precision %.4f, recall %.4f, F1 %.4f\n\n", set.positive,
+           positive->precision, positive->recall, positive->f1);
+  print_result(&f, positive);
   figures_free(&f);
   results_free(&r);
   return tool_end();

@@ -236,11 +236,10 @@ static void classifier_close(classifier *c) {
 /* A cell's picture as the network's input. */
 static void cell_input(const classifier *c, const uint8_t *cell, float *to) {
   const preprocess *pre = &c->model->pre;
-  size_t pixels = (size_t)pre->height * (size_t)pre->width;
-  uint8_t *grey = c->fitted + (pre->channels - 1) * (int)pixels;
-  resize_squash(cell, TALLY_SIDE, TALLY_SIDE, grey, pre->height, pre->width, 1);
-  if (pre->channels == 3)
-    for (size_t i = 0; i < pixels; i++) memset(c->fitted + 3 * i, grey[i], 3);
+  uint8_t pixels[TALLY_SIDE * TALLY_SIDE * 3];
+  picture sample = {pixels, TALLY_SIDE, TALLY_SIDE, pre->channels};
+  convert_channels(cell, 1, pixels, pre->channels, TALLY_SIDE * TALLY_SIDE);
+  picture_resize(&sample, pre, c->fitted);
   preprocess_bytes(pre, c->fitted, to);
 }
 

@@ -1960,7 +1960,8 @@ static sample_box open_samples(const settings *set) {
   box.given = 1;
   box.data = dataset_open(set->digits);
   dataset_prepare(&box.data, &pre, 1, 0, set->quiet);
-  if (!box.data.pixels) fail("%s: too many pictures to draw digits from", set->digits);
+  if (box.data.cached < box.data.count)
+    fail("%s: too many pictures to draw digits from", set->digits);
   box.pen = allocate((size_t)box.data.count, sizeof(float));
   box.slant = allocate((size_t)box.data.count, sizeof(float));
   TOOL_PARALLEL("omp parallel for schedule(static)")

@@ -3,8 +3,9 @@
    Build:  cc -O2 -fopenmp tools/tally-train.c -o bin/tally-train -lm     (stb: Debian libstb-dev)
    Use:    bin/tally-train --data data:train --val 0.1 --arch base --out base.safetensors
 
-   The order of this file: options, augmentation, the network and its classes, data and its split,
-   one epoch, the state that survives a crash, the run.
+   The order of this file: options, the network and its classes, data and its split, one epoch, the
+   state that survives a crash, the run. augment.h has the augmentation, loader.h the threads that
+   make batches.
 
    Everything random is drawn from (seed, what it is for, epoch, sample), never from a running
    stream that threads share: the same seed gives the same bytes on any number of threads, and a run
@@ -14,9 +15,12 @@
 #define TOOL_USAGE "--data D (--arch NAME|FILE | --init M) --out M.safetensors [options]"
 #define CONVNET_IMPLEMENTATION
 #include "common.h"
+#include "augment.h"
+#include "loader.h"
 
 /* ---- options --------------------------------------------------------------------------------- */
 
+/* In parts: C99 promises strings of 4,095 characters. The first has a place for the networks' names. */
 static const char help[] =
     "Trains or fine-tunes a convolutional network on labelled pictures, on the CPU.\n"
     "\n"
@@ -28,23 +32,32 @@ static const char help[] =
     "  --val D|FRACTION     pictures to check with after each epoch: another data set, or a share of\n"
     "                       --data (0.1), taken from each class by --seed\n"
     "  --skip-bad           leaves out pictures that cannot be read (default: stops)\n"
-    "  --resize squash      stretches IDX pictures of another size too (others always are)\n"
+    "  --resize HOW         how pictures of another size come to the network's: squash (default)\n"
+    "                       stretches; crop covers it and cuts out the middle; crop:256 makes the\n"
+    "                       shorter side 256 first; pad fits them into black. M keeps it for those who\n"
+    "                       apply it. IDX pictures of another size are refused without it\n"
     "  --normalize HOW      none: values 0 to 1 (default; with --init: as in M); data: mean 0 and\n"
     "                       deviation 1 over --data; or MEAN/DEVIATION, for instance\n"
     "                       0.485,0.456,0.406/0.229,0.224,0.225\n"
+    "  --cache MB           memory for decoded pictures (default 512); what does not fit is read again\n"
+    "                       in each epoch, while the batch before trains. Does not change the result\n"
     "Network:\n"
     "  --arch NAME|FILE     a built-in network (%s) or a file with its text\n"
     "  --input RxCxN        rows, columns, channels of a built-in network's input, if not its own\n"
     "  --auxiliary          googlenet and inception_v3: learns with their auxiliary heads\n"
     "  --init M             starts from a model's weights; a last layer for other classes is replaced\n"
-    "  --freeze N|PREFIX    keeps the first N layers with weights, or those named PREFIX..., as they are\n"
+    "                       by one of weights of mean 0 and deviation 0.01\n"
+    "  --freeze N|-N|PREFIX keeps the first N layers with weights, all but the last N, or those named\n"
+    "                       PREFIX..., as they are; batch normalisation there keeps its figures\n"
     "  --out M.safetensors  the model: the best epoch by validation loss, without --val the last.\n"
-    "                       M.safetensors.checkpoint beside it holds what --resume needs\n"
+    "                       M.safetensors.checkpoint beside it holds what --resume needs\n";
+static const char help_learning[] =
     "Learning:\n"
     "  --epochs N           passes over the data (default 15)\n"
     "  --batch N            pictures per step (default 200)\n"
     "  --optimizer NAME     adam (default), adamw, sgd, adagrad\n"
     "  --lr RATE            learning rate (default 0.002)\n"
+    "  --head-lr RATE       of the last layer, when it is to learn faster than those below it\n"
     "  --momentum M         of sgd (default 0.9); --nesterov for Nesterov's\n"
     "  --decay D            weight decay of adamw (default 0.01)\n"
     "  --l1 A, --l2 B       penalties A |w| and B w^2 / 2 on the weights\n"
@@ -53,13 +66,19 @@ static const char help[] =
     "                       times --gamma (default 0.1) every --step epochs (default 7)\n"
     "  --warmup EPOCHS      the rate rises from 0 over these first epochs (1.5 is allowed)\n"
     "  --class-weights balanced   rare classes count more, so that all weigh the same\n"
+    "  --sampling balanced  an epoch draws as often from every class: pictures of rare ones repeatedly,\n"
+    "                       each time augmented anew, and of frequent ones a part (default: all once)\n"
     "  --patience N         stops when the validation loss has not improved for N epochs\n"
     "Augmentation (each picture anew in each epoch; all off by default):\n"
+    "  --random-crop SHARE  cuts out a piece of SHARE to 1 of the area, sides 3:4 to 4:3, at a random\n"
+    "                       place of the picture as its file has it, and resizes that (ImageNet: 0.08)\n"
     "  --rotate DEGREES     turns by up to this, either way\n"
     "  --zoom FRACTION      stretches height and width, each on its own, by up to 1 +- this\n"
     "  --shift PIXELS       moves by up to this, either way, in pixels of the network's input\n"
     "  --elastic PIXELS     bends like handwriting; root mean square of the displacement\n"
     "  --flip               mirrors half of the pictures left to right (not for digits)\n"
+    "  --brightness B, --contrast C, --saturation S   scales each by a factor of 1 +- this\n"
+    "  --hue H              turns colours by up to this share of the colour circle (0 to 0.5)\n"
     "Running:\n"
     "  --log F.csv          one row per epoch\n"
     "  --resume             goes on from the checkpoint; with none there, starts from the beginning\n"
@@ -77,18 +96,22 @@ static const char help[] =
     "  " TOOL_NAME " --data data:train --val 0.1 --arch base --out base.safetensors\n"
     "  " TOOL_NAME " --data cells.csv --val 0.2 --init base.safetensors --freeze 1 --rotate 15 --zoom 0.2 \\\n"
     "      --out digits.safetensors --log digits.csv --patience 5\n"
+    "  " TOOL_NAME " --data photos/train --val photos/val --init resnet.safetensors --freeze -1 \\\n"
+    "      --resize crop:256 --random-crop 0.08 --flip --normalize 0.485,0.456,0.406/0.229,0.224,0.225 \\\n"
+    "      --optimizer sgd --lr 0.001 --schedule step --step 7 --batch 4 --out protest.safetensors\n"
+    "  " TOOL_NAME " --data photos/train --val photos/val --init resnet.safetensors --lr 0.0002 \\\n"
+    "      --head-lr 0.002 --sampling balanced --out protest.safetensors\n"
     "  " TOOL_NAME " --data data:train --arch base --epochs 30 --out base.safetensors --resume\n";
 
 typedef struct settings {
-  const char *data, *val, *arch, *init, *freeze, *out, *log, *normalize;
+  const char *data, *val, *arch, *init, *freeze, *out, *log, *normalize, *resize;
   float val_fraction; /* > 0: val is a share of data */
-  int epochs, batch, patience, threads;
-  float warmup, step;
+  int epochs, batch, patience, threads, cache_megabytes;
+  float warmup, step, head_rate; /* head_rate 0: as the rest */
   uint64_t seed;
-  int balanced, resume, quiet, skip_bad, resize;
+  int balanced_weights, balanced_sampling, resume, quiet, skip_bad;
   cn_arch_options built_in; /* of a built-in network */
-  float rotate, zoom, shift, elastic;
-  int flip;
+  augmentation augment;
   cn_training_options training;
 } settings;
 
@@ -98,7 +121,6 @@ static const char *const schedules[] = {"constant", "step", "cosine", NULL};
 static const cn_schedule schedule_values[] = {CN_SCHEDULE_CONSTANT, CN_SCHEDULE_STEP,
                                               CN_SCHEDULE_COSINE};
 static const char *const balances[] = {"none", "balanced", NULL};
-static const char *const resizes[] = {"squash", NULL};
 
 enum {
   OPTION_DATA = 256, OPTION_VAL, OPTION_ARCH, OPTION_INIT, OPTION_FREEZE, OPTION_OUT, OPTION_LOG,
@@ -106,7 +128,9 @@ enum {
   OPTION_NESTEROV, OPTION_DECAY, OPTION_L1, OPTION_L2, OPTION_CLIP, OPTION_SCHEDULE, OPTION_WARMUP,
   OPTION_STEP, OPTION_GAMMA, OPTION_CLASS_WEIGHTS, OPTION_PATIENCE, OPTION_ROTATE, OPTION_ZOOM,
   OPTION_SHIFT, OPTION_ELASTIC, OPTION_FLIP, OPTION_SEED, OPTION_THREADS, OPTION_QUIET,
-  OPTION_RESUME, OPTION_SKIP_BAD, OPTION_RESIZE, OPTION_INPUT, OPTION_AUXILIARY
+  OPTION_RESUME, OPTION_SKIP_BAD, OPTION_RESIZE, OPTION_CACHE, OPTION_HEAD_LR, OPTION_SAMPLING,
+  OPTION_RANDOM_CROP, OPTION_BRIGHTNESS, OPTION_CONTRAST, OPTION_SATURATION, OPTION_HUE,
+  OPTION_INPUT, OPTION_AUXILIARY
 };
 
 static const struct option long_options[] = {
@@ -147,6 +171,14 @@ static const struct option long_options[] = {
     {"resize", required_argument, NULL, OPTION_RESIZE},
     {"input", required_argument, NULL, OPTION_INPUT},
     {"auxiliary", no_argument, NULL, OPTION_AUXILIARY},
+    {"cache", required_argument, NULL, OPTION_CACHE},
+    {"head-lr", required_argument, NULL, OPTION_HEAD_LR},
+    {"sampling", required_argument, NULL, OPTION_SAMPLING},
+    {"random-crop", required_argument, NULL, OPTION_RANDOM_CROP},
+    {"brightness", required_argument, NULL, OPTION_BRIGHTNESS},
+    {"contrast", required_argument, NULL, OPTION_CONTRAST},
+    {"saturation", required_argument, NULL, OPTION_SATURATION},
+    {"hue", required_argument, NULL, OPTION_HUE},
     {"help", no_argument, NULL, 'h'},
     {NULL, 0, NULL, 0},
 };
@@ -155,6 +187,7 @@ static void print_help(void) {
   text_buffer names = {0};
   for (int i = 0; cn_arch_name(i); i++) text_add(&names, "%s%s", i ? ", " : "", cn_arch_name(i));
   printf(help, names.data);
+  fputs(help_learning, stdout);
   free(names.data);
 }
 
@@ -180,6 +213,7 @@ static void set_input(settings *to, const char *value) {
 
 static void set_option(settings *to, int option, const char *value) {
   cn_training_options *training = &to->training;
+  augmentation *augment = &to->augment;
   switch (option) {
     case OPTION_DATA: to->data = value; break;
     case OPTION_VAL: set_validation(to, value); break;
@@ -208,16 +242,25 @@ static void set_option(settings *to, int option, const char *value) {
     case OPTION_STEP: to->step = option_real("--step", value, 1e-3, 1e6); break;
     case OPTION_GAMMA: training->gamma = option_real("--gamma", value, 0, 1); break;
     case OPTION_CLASS_WEIGHTS:
-      to->balanced = option_choice("--class-weights", value, balances);
+      to->balanced_weights = option_choice("--class-weights", value, balances);
       break;
     case OPTION_PATIENCE:
       to->patience = (int)option_integer("--patience", value, 1, 1000000);
       break;
-    case OPTION_ROTATE: to->rotate = option_real("--rotate", value, 0, 180); break;
-    case OPTION_ZOOM: to->zoom = option_real("--zoom", value, 0, 0.9); break;
-    case OPTION_SHIFT: to->shift = option_real("--shift", value, 0, 1e4); break;
-    case OPTION_ELASTIC: to->elastic = option_real("--elastic", value, 0, 1e4); break;
-    case OPTION_FLIP: to->flip = 1; break;
+    case OPTION_SAMPLING:
+      to->balanced_sampling = option_choice("--sampling", value, balances);
+      break;
+    case OPTION_HEAD_LR: to->head_rate = option_real("--head-lr", value, 1e-12, 1e5); break;
+    case OPTION_RANDOM_CROP: augment->crop = option_real("--random-crop", value, 0.001, 1); break;
+    case OPTION_BRIGHTNESS: augment->brightness = option_real("--brightness", value, 0, 100); break;
+    case OPTION_CONTRAST: augment->contrast = option_real("--contrast", value, 0, 100); break;
+    case OPTION_SATURATION: augment->saturation = option_real("--saturation", value, 0, 100); break;
+    case OPTION_HUE: augment->hue = option_real("--hue", value, 0, 0.5); break;
+    case OPTION_ROTATE: augment->rotate = option_real("--rotate", value, 0, 180); break;
+    case OPTION_ZOOM: augment->zoom = option_real("--zoom", value, 0, 0.9); break;
+    case OPTION_SHIFT: augment->shift = option_real("--shift", value, 0, 1e4); break;
+    case OPTION_ELASTIC: augment->elastic = option_real("--elastic", value, 0, 1e4); break;
+    case OPTION_FLIP: augment->flip = 1; break;
     case OPTION_SEED: to->seed = (uint64_t)option_integer("--seed", value, 0, LLONG_MAX); break;
     case OPTION_THREADS: to->threads = (int)option_integer("--threads", value, 1, 1024); break;
     case OPTION_QUIET: to->quiet = 1; break;
@@ -225,7 +268,10 @@ static void set_option(settings *to, int option, const char *value) {
     case OPTION_SKIP_BAD: to->skip_bad = 1; break;
     case OPTION_INPUT: set_input(to, value); break;
     case OPTION_AUXILIARY: to->built_in.auxiliary = 1; break;
-    case OPTION_RESIZE: to->resize = 1 + option_choice("--resize", value, resizes); break;
+    case OPTION_RESIZE: to->resize = value; break;
+    case OPTION_CACHE:
+      to->cache_megabytes = (int)option_integer("--cache", value, 0, 1000000);
+      break;
     default: print_help(); exit(tool_end());
   }
 }
@@ -233,6 +279,7 @@ static void set_option(settings *to, int option, const char *value) {
 static settings read_options(int argc, char **argv) {
   settings set = {0};
   set.epochs = 15;
+  set.cache_megabytes = (int)(DATASET_CACHE_BYTES >> 20);
   set.batch = 200;
   set.step = 7;
   set.seed = 1;
@@ -247,162 +294,15 @@ static settings read_options(int argc, char **argv) {
   if (!set.arch && !set.init) misuse("--arch or --init is missing");
   if (!set.out) misuse("--out is missing");
   if (set.patience && !set.val) misuse("--patience needs --val");
+  if (set.head_rate > 0 && !(set.training.learning_rate > 0))
+    misuse("--head-lr needs an --lr above 0; --freeze -1 keeps the other layers as they are");
   set.training.seed = set.seed;
   set.training.threads = set.threads = use_threads(set.threads);
   return set;
 }
 
 /* What each random stream is for; see mix_seed. */
-enum { STREAM_WEIGHTS = 1, STREAM_SPLIT, STREAM_SHUFFLE, STREAM_AUGMENT };
-
-/* ---- augmentation ---------------------------------------------------------------------------- */
-
-/* Control points of the elastic field per side: a cubic B-spline over 4 intervals needs 4 + 3. One
-   interval is a quarter of the picture, about the smoothness that Simard, Steinkraus & Platt (2003)
-   found best for digits (a Gaussian of 4 pixels on 29). */
-#define ELASTIC_POINTS 7
-/* Deviation of the spline's value when its control points have deviation 1, averaged over a cell:
-   the integral of B(t)^2 is 151/315 in each of two dimensions. */
-#define ELASTIC_DEVIATION 0.479365f
-
-/* A field of smooth random displacements: control points, and for each column or row of the picture
-   the first control point it feels and the weights of that and the next three. */
-typedef struct spline {
-  int *first;
-  float (*weights)[4];
-} spline;
-
-static spline spline_create(int size) {
-  spline out;
-  out.first = allocate((size_t)size, sizeof *out.first);
-  out.weights = allocate((size_t)size, sizeof *out.weights);
-  for (int i = 0; i < size; i++) {
-    float u = ((float)i + 0.5f) / (float)size * (float)(ELASTIC_POINTS - 3);
-    int cell = (int)u;
-    float t = u - (float)cell, s = 1 - t;
-    out.first[i] = cell;
-    out.weights[i][0] = s * s * s / 6;
-    out.weights[i][1] = (3 * t * t * t - 6 * t * t + 4) / 6;
-    out.weights[i][2] = (3 * s * s * s - 6 * s * s + 4) / 6;
-    out.weights[i][3] = t * t * t / 6;
-  }
-  return out;
-}
-
-static void spline_free(spline *s) {
-  free(s->first);
-  free(s->weights);
-}
-
-/* What augmenting needs beside the picture: the options, and tables made once. */
-typedef struct augmenter {
-  const settings *set;
-  const preprocess *pre;
-  spline rows, columns;
-} augmenter;
-
-static int augments(const settings *set) {
-  return set->rotate > 0 || set->zoom > 0 || set->shift > 0 || set->elastic > 0 || set->flip;
-}
-
-static float uniform_between(cn_random *random, float low, float high) {
-  return low + (high - low) * cn_random_uniform(random);
-}
-
-/* Where an output pixel comes from: source = matrix * (output - centre) + centre + offset. */
-typedef struct warp {
-  float matrix[2][2], offset[2]; /* y first */
-} warp;
-
-static warp draw_warp(const settings *set, cn_random *random) {
-  float angle = uniform_between(random, -set->rotate, set->rotate) * 3.14159265f / 180;
-  float zoom_y = uniform_between(random, 1 - set->zoom, 1 + set->zoom);
-  float zoom_x = uniform_between(random, 1 - set->zoom, 1 + set->zoom);
-  float mirror = set->flip && cn_random_below(random, 2) ? -1.0f : 1.0f;
-  warp out;
-  out.matrix[0][0] = cosf(angle) / zoom_y;
-  out.matrix[0][1] = -sinf(angle) / zoom_y;
-  out.matrix[1][0] = sinf(angle) / zoom_x * mirror;
-  out.matrix[1][1] = cosf(angle) / zoom_x * mirror;
-  out.offset[0] = uniform_between(random, -set->shift, set->shift);
-  out.offset[1] = uniform_between(random, -set->shift, set->shift);
-  return out;
-}
-
-/* Copies bytes into floats with one pixel of black before and two behind, so that interpolation at
-   any position in [-1, size] stays inside the buffer. */
-static void pad_picture(const preprocess *pre, const uint8_t *bytes, float *padded) {
-  size_t channels = (size_t)pre->channels, row = (size_t)pre->width * channels;
-  size_t pitch = row + 3 * channels;
-  memset(padded, 0, pitch * ((size_t)pre->height + 3) * sizeof(float));
-  for (size_t y = 0; y < (size_t)pre->height; y++)
-    for (size_t i = 0; i < row; i++)
-      padded[(y + 1) * pitch + channels + i] = (float)bytes[y * row + i];
-}
-
-static size_t padded_size(const preprocess *pre) {
-  return ((size_t)pre->height + 3) * ((size_t)pre->width + 3) * (size_t)pre->channels;
-}
-
-static float clamp(float value, float low, float high) {
-  return value < low ? low : value > high ? high : value;
-}
-
-/* Bilinear value of each channel at (y, x) of a padded picture, as the network's input. */
-static void sample_pixel(const preprocess *pre, const float *padded, float y, float x, float *to) {
-  y = clamp(y, -1, (float)pre->height) + 1;
-  x = clamp(x, -1, (float)pre->width) + 1;
-  int row = (int)y, column = (int)x;
-  float down = y - (float)row, right = x - (float)column;
-  size_t channels = (size_t)pre->channels, pitch = ((size_t)pre->width + 3) * channels;
-  const float *at = padded + (size_t)row * pitch + (size_t)column * channels;
-  for (size_t c = 0; c < channels; c++) {
-    float top = at[c] + right * (at[c + channels] - at[c]);
-    float bottom = at[c + pitch] + right * (at[c + pitch + channels] - at[c + pitch]);
-    float value = (top + down * (bottom - top)) / 255.0f;
-    to[c] = (value - pre->mean[c]) / pre->deviation[c];
-  }
-}
-
-/* One picture as the network's input, warped as the random stream says. */
-static void augment(const augmenter *with, const uint8_t *bytes, uint64_t seed, float *padded,
-                    float *to) {
-  const preprocess *pre = with->pre;
-  cn_random random = {seed, 0};
-  warp map = draw_warp(with->set, &random);
-  float points[ELASTIC_POINTS][ELASTIC_POINTS][2], line[ELASTIC_POINTS][2];
-  int elastic = with->set->elastic > 0;
-  float strength = with->set->elastic / ELASTIC_DEVIATION;
-  if (elastic)
-    for (int i = 0; i < ELASTIC_POINTS * ELASTIC_POINTS * 2; i++)
-      points[i / (2 * ELASTIC_POINTS)][i / 2 % ELASTIC_POINTS][i % 2] =
-          strength * cn_random_normal(&random);
-  pad_picture(pre, bytes, padded);
-  float centre_y = 0.5f * (float)(pre->height - 1), centre_x = 0.5f * (float)(pre->width - 1);
-  for (int y = 0; y < pre->height; y++) {
-    if (elastic)
-      for (int k = 0; k < 2 * ELASTIC_POINTS; k++) {
-        float sum = 0;
-        for (int t = 0; t < 4; t++)
-          sum += with->rows.weights[y][t] * points[with->rows.first[y] + t][k / 2][k % 2];
-        line[k / 2][k % 2] = sum;
-      }
-    float dy = (float)y - centre_y;
-    for (int x = 0; x < pre->width; x++) {
-      float dx = (float)x - centre_x;
-      float from_y = map.matrix[0][0] * dy + map.matrix[0][1] * dx + centre_y + map.offset[0];
-      float from_x = map.matrix[1][0] * dy + map.matrix[1][1] * dx + centre_x + map.offset[1];
-      if (elastic)
-        for (int t = 0; t < 4; t++) {
-          const float *point = line[with->columns.first[x] + t];
-          from_y += with->columns.weights[x][t] * point[0];
-          from_x += with->columns.weights[x][t] * point[1];
-        }
-      sample_pixel(pre, padded, from_y, from_x, to + ((size_t)y * (size_t)pre->width + (size_t)x) *
-                                                         (size_t)pre->channels);
-    }
-  }
-}
+enum { STREAM_WEIGHTS = 1, STREAM_SPLIT, STREAM_SHUFFLE, STREAM_AUGMENT, STREAM_HEAD };
 
 /* ---- the network and its classes ------------------------------------------------------------- */
 
@@ -552,7 +452,22 @@ static void report_mismatch(cn_mismatch kind, const char *tensor, const char *de
       details ? details : "");
 }
 
-/* Takes weights and normalisation from another model; what does not fit is named. */
+/* A new last layer on features that are good already begins near 0, so that its first gradients do
+   not spoil them: weights of mean 0 and deviation 0.01, biases 0 (Webb Williams, Casas & Wilkerson
+   2020). */
+static void renew_head(cn_network *net, int head, uint64_t seed) {
+  cn_random random = {mix_seed(seed, STREAM_HEAD), 0};
+  for (int i = 0; i < cn_network_parameter_count(net); i++) {
+    cn_parameter parameter = cn_network_parameter(net, i);
+    if (parameter.node != head) continue;
+    for (size_t k = 0; k < parameter.count; k++)
+      parameter.values[k] = parameter.rank > 1 ? 0.01f * cn_random_normal(&random) : 0;
+  }
+  cn_network_touch(net);
+}
+
+/* Takes weights and normalisation from another model; what does not fit is named. A last layer made
+   for other classes is not taken, even if there are as many of them. */
 static void load_init(cn_network *net, int head, const cn_safetensors *file, const class_list *set,
                       const settings *options) {
   cn_error error;
@@ -566,9 +481,14 @@ static void load_init(cn_network *net, int head, const cn_safetensors *file, con
     const char *note = cn_safetensors_note(file, notes[i]);
     if (note) set_note(net, notes[i], note);
   }
-  if (report.head_changed)
-    say("%s was made for other classes: its last layer %s is replaced by one for %d classes",
-        options->init, report.head, set->count);
+  class_list theirs = classes_of_file(file, set->count);
+  if (report.head_changed || (theirs.count && !classes_equal(&theirs, set))) {
+    renew_head(net, head, options->seed);
+    if (!options->quiet)
+      say("%s was made for other classes: its last layer %s is replaced by one for %d classes",
+          options->init, report.head, set->count);
+  }
+  classes_free(&theirs);
 }
 
 /* The network to train, and its classes. */
@@ -592,9 +512,6 @@ static cn_network *build_network(const settings *set, const dataset *data, class
   if (!set->arch) known = classes_of_file(file, outputs);
   *chosen = choose_classes(data, outputs, &known, own, name);
   if (chosen->count < 2) fail("%s: there is only one class (%s)", data->name, chosen->names[0]);
-  if (known.count == chosen->count && !classes_equal(&known, chosen))
-    say("%s: the classes get new names (%s was %s, ...)", set->init, chosen->names[0],
-        known.names[0]);
   if (chosen->count != outputs) {
     description = text_with_outputs(net, chosen->count);
     cn_network_free(net);
@@ -618,9 +535,18 @@ static void freeze_layers(cn_network *net, const char *freeze) {
       fail("--freeze: no layer's name starts with %s", freeze);
     return;
   }
-  if (layers < 0 || layers > INT_MAX) misuse("--freeze: %s is out of range", freeze);
-  int frozen = cn_network_freeze(net, (int)layers);
-  if (frozen < layers) fail("--freeze: the network has only %d layers with weights", frozen);
+  int all = cn_network_freeze(net, INT_MAX);
+  if (layers > all || -layers > all)
+    fail("--freeze: the network has only %d layers with weights", all);
+  cn_network_freeze(net, (int)(layers < 0 ? all + layers : layers));
+}
+
+static void set_head_rate(cn_network *net, const settings *set) {
+  cn_error error;
+  int head = find_last_head(net, set->arch ? set->arch : set->init);
+  if (cn_network_scale_rate(net, head, set->head_rate / set->training.learning_rate, &error) !=
+      CN_OK)
+    fail("--head-lr: %s", error.message);
 }
 
 /* ---- data, its split, its normalisation ------------------------------------------------------ */
@@ -739,15 +665,15 @@ typedef struct run {
   view train, val; /* val.count is 0 without --val */
   class_list classes;
   preprocess pre;
-  augmenter warper;
+  augmenter augmenter;
+  loader loader;
   cn_network *net;
   cn_trainer *trainer;
   cn_predictor *predictor;
   cn_training_options training;
   int val_batch;
-  float *inputs; /* [batch][height][width][channels] */
-  float *outputs; /* [val_batch][classes] */
-  int *labels, *order; /* of the batch; of this epoch */
+  float *inputs, *outputs; /* [val_batch][height][width][channels]; [val_batch][classes] */
+  int *order;              /* of this epoch's samples */
   progress bar;
   char *checkpoint; /* its path */
 
@@ -764,34 +690,35 @@ static int64_t steps_per_epoch(const run *r) {
   return (r->train.count + r->set->batch - 1) / r->set->batch;
 }
 
-/* Inputs and labels of positions [first, first + count) of this epoch's order. */
-static void fill_batch(run *r, int epoch, int first, int count) {
-  for (int i = 0; i < count; i++) r->labels[i] = r->data.labels[r->order[first + i]];
-  if (!augments(r->set)) {
-    dataset_inputs(&r->data, r->order, first, count, &r->pre, r->inputs);
-    return;
-  }
-  uint64_t stream = mix_seed(mix_seed(r->set->seed, STREAM_AUGMENT), (uint64_t)epoch);
-  size_t size = preprocess_size(&r->pre);
-  TOOL_PARALLEL("omp parallel")
-  {
-    uint8_t *scratch = allocate(size, 1);
-    float *padded = allocate(padded_size(&r->pre), sizeof(float));
-    TOOL_PARALLEL("omp for schedule(static)")
-    for (int i = 0; i < count; i++) {
-      int index = r->order[first + i];
-      augment(&r->warper, dataset_bytes(&r->data, index, &r->pre, scratch),
-              mix_seed(stream, (uint64_t)index), padded, r->inputs + (size_t)i * size);
+/* As many draws from each class that occurs as from every other (one more or less), so many in all as
+   there are pictures. Within an epoch no picture of a class comes again before all have come. */
+static void draw_balanced(run *r, cn_random *random) {
+  const dataset *data = &r->data;
+  int *members = allocate((size_t)r->train.count, sizeof(int)), drawn = 0, present = 0, place = 0;
+  int *counts = allocate((size_t)r->classes.count, sizeof(int));
+  for (int i = 0; i < r->train.count; i++) counts[data->labels[r->train.indices[i]]]++;
+  for (int k = 0; k < r->classes.count; k++) present += counts[k] > 0;
+  for (int k = 0; k < r->classes.count; k++) {
+    if (!counts[k]) continue;
+    int quota = r->train.count / present + (place++ < r->train.count % present), count = 0;
+    for (int i = 0; i < r->train.count; i++)
+      if (data->labels[r->train.indices[i]] == k) members[count++] = r->train.indices[i];
+    for (int i = 0; i < quota; i++) {
+      if (i % count == 0) cn_random_shuffle(random, members, count);
+      r->order[drawn++] = members[i % count];
     }
-    free(padded);
-    free(scratch);
   }
+  free(members);
+  free(counts);
 }
 
-static void shuffle_epoch(run *r, int epoch) {
+static void order_epoch(run *r, int epoch) {
   uint64_t stream = mix_seed(r->set->seed, STREAM_SHUFFLE);
   cn_random random = {mix_seed(stream, (uint64_t)epoch), 0};
-  memcpy(r->order, r->train.indices, (size_t)r->train.count * sizeof(int));
+  if (r->set->balanced_sampling)
+    draw_balanced(r, &random);
+  else
+    memcpy(r->order, r->train.indices, (size_t)r->train.count * sizeof(int));
   cn_random_shuffle(&random, r->order, r->train.count);
 }
 
@@ -814,25 +741,24 @@ static void draw_training(run *r, int epoch, int done, double loss, double corre
   progress_draw(&r->bar, label, (double)done / r->train.count, shown);
 }
 
-/* Trains on every picture once, in an order of its own; the last batch may be smaller. */
+/* Trains on as many pictures as there are, in an order of its own; the last batch may be smaller. */
 static void train_epoch(run *r, int epoch, figures *out) {
   double started = seconds_now(), loss = 0, correct = 0;
-  shuffle_epoch(r, epoch);
-  for (int first = 0; first < r->train.count; first += r->set->batch) {
-    int count = r->train.count - first < r->set->batch ? r->train.count - first : r->set->batch;
-    cn_batch batch = {0};
+  cn_batch batch = {0};
+  int done = 0;
+  order_epoch(r, epoch);
+  loader_epoch(&r->loader, r->order, r->train.count,
+               mix_seed(mix_seed(r->set->seed, STREAM_AUGMENT), (uint64_t)epoch));
+  while ((batch.count = loader_next(&r->loader, &batch.inputs, &batch.labels)) > 0) {
     cn_metrics metrics;
     cn_error error = {CN_OK, 0, 0, ""};
-    fill_batch(r, epoch, first, count);
-    batch.count = count;
-    batch.inputs = r->inputs;
-    batch.labels = r->labels;
     cn_status status = cn_train_step(r->trainer, &batch, &metrics, &error);
     if (status == CN_ERROR_NUMERIC) stop_not_finite(r, error.message);
     if (status != CN_OK) fail("%s", error.message);
-    loss += metrics.loss * count;
+    loss += metrics.loss * batch.count;
     correct += metrics.correct;
-    draw_training(r, epoch, first + count, loss, correct, started);
+    done += batch.count;
+    draw_training(r, epoch, done, loss, correct, started);
   }
   out->epoch = epoch;
   out->train_loss = loss / r->train.count;
@@ -870,15 +796,17 @@ static void validate(run *r, figures *out) {
 static char *describe_run(const run *r) {
   const settings *set = r->set;
   const cn_training_options *t = &r->training;
+  const augmentation *a = &set->augment;
   text_buffer all = {0};
+  char resize[32];
   uint64_t hash = 0;
   for (int i = 0; i < r->train.count; i++)
     hash = mix_seed(hash, (uint64_t)r->train.indices[i] * 65536 +
                               (uint64_t)r->data.labels[r->train.indices[i]]);
   text_add(&all, "--data: %d pictures, labels %016llx\n--val: %d pictures\n", r->train.count,
            (unsigned long long)hash, r->val.count);
-  text_add(&all, "--init: %s\n--freeze: %s\n", set->init ? "yes" : "no",
-           set->freeze ? set->freeze : "none");
+  text_add(&all, "--init: %s\n--freeze: %s\n--resize: %s\n", set->init ? "yes" : "no",
+           set->freeze ? set->freeze : "none", resize_text(&r->pre, resize));
   for (int c = 0; c < r->pre.channels; c++)
     text_add(&all, "--normalize: %.9g/%.9g\n", (double)r->pre.mean[c], (double)r->pre.deviation[c]);
   text_add(&all, "--batch: %d\n--optimizer: %d\n--lr: %.9g\n--momentum: %.9g\n--nesterov: %d\n",
@@ -889,10 +817,13 @@ static char *describe_run(const run *r) {
   text_add(&all, "--schedule: %d\n--step: %.9g\n--gamma: %.9g\n--warmup: %.9g\n", (int)t->schedule,
            (double)set->step, (double)t->gamma, (double)set->warmup);
   if (t->schedule == CN_SCHEDULE_COSINE) text_add(&all, "--epochs: %d\n", set->epochs);
-  text_add(&all, "--class-weights: %d\n--patience: %d\n", set->balanced, set->patience);
+  text_add(&all, "--head-lr: %.9g\n--class-weights: %d\n--sampling: %d\n--patience: %d\n",
+           (double)set->head_rate, set->balanced_weights, set->balanced_sampling, set->patience);
   text_add(&all, "--rotate: %.9g\n--zoom: %.9g\n--shift: %.9g\n--elastic: %.9g\n--flip: %d\n",
-           (double)set->rotate, (double)set->zoom, (double)set->shift, (double)set->elastic,
-           set->flip);
+           (double)a->rotate, (double)a->zoom, (double)a->shift, (double)a->elastic, a->flip);
+  text_add(&all, "--random-crop: %.9g\n--brightness: %.9g\n--contrast: %.9g\n", (double)a->crop,
+           (double)a->brightness, (double)a->contrast);
+  text_add(&all, "--saturation: %.9g\n--hue: %.9g\n", (double)a->saturation, (double)a->hue);
   text_add(&all, "--seed: %llu\n", (unsigned long long)set->seed);
   return all.data;
 }
@@ -977,14 +908,20 @@ static void open_data(run *r, const settings *set) {
   r->net = build_network(set, &r->data, &r->classes);
   const char *name = set->arch ? set->arch : set->init;
   r->pre = preprocess_load(r->net, name);
+  if (set->resize && !parse_resize(set->resize, &r->pre))
+    misuse("--resize: \"%s\" is not squash, pad, crop or crop:N with N at least %d", set->resize,
+           r->pre.height > r->pre.width ? r->pre.height : r->pre.width);
   dataset_map(&r->data, &r->classes, name);
-  dataset_prepare(&r->data, &r->pre, set->resize, set->skip_bad, set->quiet);
+  r->data.cache_bytes = (size_t)set->cache_megabytes << 20;
+  r->data.keeps_originals = set->augment.crop > 0;
+  dataset_prepare(&r->data, &r->pre, set->resize != NULL, set->skip_bad, set->quiet);
   r->train = view_all(&r->data);
   if (set->val_fraction > 0) r->val = view_split(&r->train, set->val_fraction, set->seed);
   else if (set->val) {
     r->val_data = dataset_open(set->val);
     dataset_map(&r->val_data, &r->classes, set->data);
-    dataset_prepare(&r->val_data, &r->pre, set->resize, set->skip_bad, set->quiet);
+    r->val_data.cache_bytes = r->data.cache_bytes;
+    dataset_prepare(&r->val_data, &r->pre, set->resize != NULL, set->skip_bad, set->quiet);
     r->val = view_all(&r->val_data);
   }
   choose_normalization(set, &r->train, &r->pre);
@@ -997,7 +934,7 @@ static void plan_training(run *r) {
   cn_error error;
   const settings *set = r->set;
   double steps = (double)steps_per_epoch(r);
-  float *weights = set->balanced ? balanced_weights(&r->train, r->classes.count) : NULL;
+  float *weights = set->balanced_weights ? balanced_weights(&r->train, r->classes.count) : NULL;
   r->training = set->training;
   if (r->training.optimizer != CN_SGD) r->training.momentum = 0;
   if (r->training.optimizer != CN_ADAMW) r->training.decay = 0;
@@ -1008,6 +945,7 @@ static void plan_training(run *r) {
   if (r->training.schedule == CN_SCHEDULE_COSINE)
     r->training.decay_steps = (int64_t)set->epochs * steps_per_epoch(r);
   if (set->freeze) freeze_layers(r->net, set->freeze);
+  if (set->head_rate > 0) set_head_rate(r->net, set);
   int largest = set->batch < r->train.count ? set->batch : r->train.count;
   r->trainer = cn_trainer_create(r->net, largest, &r->training, &error);
   if (!r->trainer) fail("%s", error.message);
@@ -1037,14 +975,13 @@ static void start_run(run *r, const settings *set) {
   open_data(r, set);
   plan_training(r);
   plan_validation(r);
-  r->inputs = allocate((size_t)set->batch * preprocess_size(&r->pre), sizeof(float));
+  r->inputs = allocate((size_t)r->val_batch * preprocess_size(&r->pre), sizeof(float));
   r->outputs = allocate((size_t)r->val_batch * (size_t)r->classes.count, sizeof(float));
-  r->labels = allocate((size_t)set->batch, sizeof(int));
   r->order = allocate((size_t)r->train.count, sizeof(int));
-  r->warper.set = set;
-  r->warper.pre = &r->pre;
-  r->warper.rows = spline_create(r->pre.height);
-  r->warper.columns = spline_create(r->pre.width);
+  r->augmenter = augmenter_create(&set->augment, &r->pre);
+  /* one thread at least is busy training at any time, so at most the others lie idle */
+  loader_start(&r->loader, &r->data, &r->augmenter, set->batch, set->threads,
+               r->data.paths ? set->threads - 1 : 0);
   r->stopping.patience = set->patience ? set->patience : INT_MAX;
   text_add(&r->log, "epoch,learning_rate,train_loss,train_accuracy,val_loss,val_accuracy\n");
   r->bar = progress_start(set->quiet);
@@ -1054,8 +991,8 @@ static void end_run(run *r) {
   cn_predictor_free(r->predictor);
   cn_trainer_free(r->trainer);
   cn_network_free(r->net);
-  spline_free(&r->warper.rows);
-  spline_free(&r->warper.columns);
+  loader_free(&r->loader);
+  augmenter_free(&r->augmenter);
   dataset_free(&r->data);
   dataset_free(&r->val_data);
   classes_free(&r->classes);
@@ -1063,7 +1000,6 @@ static void end_run(run *r) {
   free(r->val.indices);
   free(r->inputs);
   free(r->outputs);
-  free(r->labels);
   free(r->order);
   free(r->log.data);
   free(r->checkpoint);

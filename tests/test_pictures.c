@@ -1,0 +1,952 @@
+/* test_pictures.c - pictures on their way to a network and back: resizing, random changes, the loader
+   that makes batches ahead, fine-tuning on folders, tally-predict and tally-dedup.
+
+   Build:  cc -O2 -fopenmp -I. tests/test_pictures.c -o build/tests/test_pictures -lcmocka -lm
+   Run:    build/tests/test_pictures     in the repository's root, after make; BIN=folder of programs
+
+   All data are made here, in a temporary folder, but for tests/golden/pictures.safetensors. */
+#define main train_main
+#include "../tools/tally-train.c"
+#undef main
+#include "support.h"
+
+#include "programs.h"
+
+#define STB_IMAGE_WRITE_IMPLEMENTATION
+#include <stb/stb_image_write.h>
+
+static preprocess plain_preprocess(int height, int width, int channels) {
+  preprocess pre = {0};
+  pre.height = height;
+  pre.width = width;
+  pre.channels = channels;
+  preprocess_set(&pre, (float[3]){0, 0, 0}, (float[3]){1, 1, 1});
+  return pre;
+}
+
+static void assert_refused(int code, int expected, const char *part, const char *other) {
+  if (code != expected)
+    fail_msg("exit code %d instead of %d: %s%s", code, expected, err_text, out_text);
+  assert_contains(err_text, part);
+  assert_contains(err_text, other);
+}
+
+/* ---- resizing -------------------------------------------------------------------------------- */
+
+static picture golden_picture(const cn_safetensors *file, const char *name) {
+  const cn_tensor *tensor = cn_safetensors_find(file, name);
+  if (!tensor) fail_msg("there is no tensor %s", name);
+  assert_int_equal(tensor->bytes, tensor->dims[0] * tensor->dims[1] * 3);
+  picture out = {allocate(tensor->bytes, 1), (int)tensor->dims[0], (int)tensor->dims[1], 3};
+  memcpy(out.pixels, tensor->data, tensor->bytes);
+  return out;
+}
+
+static void assert_levels(const char *name, const uint8_t *got, const picture *want, int allowed) {
+  for (int i = 0; i < want->height * want->width * 3; i++)
+    if (abs(got[i] - want->pixels[i]) > allowed)
+      fail_msg("%s: byte %d is %d, should be %d", name, i, got[i], want->pixels[i]);
+}
+
+/* Within one level of Pillow, and to the pixel where torchvision's CenterCrop cuts. */
+static void test_resize_golden(void **state) {
+  (void)state;
+  cn_error error;
+  int compared = 0;
+  cn_safetensors *file = cn_safetensors_read("tests/golden/pictures.safetensors", &error);
+  if (!file) fail_msg("%s", error.message);
+  for (int i = 0; i < file->tensor_count; i++) {
+    char source[16], how[16];
+    int height, width;
+    const char *name = file->tensors[i].name;
+    if (sscanf(name, "%15[a-z].%15[a-z:0-9]-%dx%d", source, how, &height, &width) != 4) continue;
+    picture from = golden_picture(file, source), want = golden_picture(file, name);
+    preprocess pre = plain_preprocess(height, width, 3);
+    assert_true(parse_resize(how, &pre));
+    uint8_t *got = allocate(preprocess_size(&pre), 1);
+    assert_true(want.height == height && want.width == width);
+    picture_resize(&from, &pre, got);
+    assert_levels(name, got, &want, 1);
+    compared++;
+    free(got);
+    free(from.pixels);
+    free(want.pixels);
+  }
+  assert_int_equal(compared, 16);
+  cn_safetensors_free(file);
+}
+
+static void test_pad(void **state) {
+  (void)state;
+  static uint8_t white[10 * 40], to[16 * 400];
+  memset(white, 255, sizeof white);
+  preprocess pre = plain_preprocess(16, 16, 1);
+  assert_true(parse_resize("pad", &pre));
+  picture wide = {white, 10, 40, 1}, tall = {white, 40, 10, 1}, line = {white, 1, 400, 1};
+  picture_resize(&wide, &pre, to);
+  for (int i = 0; i < 256; i++) assert_int_equal(to[i], i / 16 >= 6 && i / 16 < 10 ? 255 : 0);
+  picture_resize(&tall, &pre, to);
+  for (int i = 0; i < 256; i++) assert_int_equal(to[i], i % 16 >= 6 && i % 16 < 10 ? 255 : 0);
+  picture_resize(&line, &pre, to);
+  for (int i = 0; i < 256; i++) assert_int_equal(to[i], i / 16 == 7 ? 255 : 0);
+}
+
+/* Shapes at the edge: nothing is read or written outside (sanitizers look), the middle is right. */
+static void test_extreme_shapes(void **state) {
+  (void)state;
+  static uint8_t pixels[4000];
+  uint8_t to[9 * 7];
+  for (int i = 0; i < 4000; i++) pixels[i] = (uint8_t)(i / 16);
+  const char *const policies[] = {"squash", "crop", "crop:9", "crop:65536", "pad"};
+  const int shapes[][2] = {{1, 1}, {1, 4000}, {4000, 1}, {2, 2000}, {3, 1}};
+  for (int p = 0; p < 5; p++)
+    for (int s = 0; s < 5; s++) {
+      preprocess pre = plain_preprocess(9, 7, 1);
+      assert_true(parse_resize(policies[p], &pre));
+      picture from = {pixels, shapes[s][0], shapes[s][1], 1};
+      picture_resize(&from, &pre, to);
+      if (shapes[s][0] * shapes[s][1] == 4000 && p > 0) assert_in_range(to[4 * 7 + 3], 121, 129);
+    }
+}
+
+static void test_resize_names(void **state) {
+  (void)state;
+  char text[32];
+  const char *const good[] = {"squash", "pad", "crop", "crop:256"};
+  const char *const bad[] = {"",          "Crop",          "crop:",     "crop:223", "crop:x",
+                             "crop:256x", "crop:99999999", "crop:-256", "squashed"};
+  for (int i = 0; i < 4; i++) {
+    preprocess pre = plain_preprocess(224, 200, 3);
+    assert_true(parse_resize(good[i], &pre));
+    assert_string_equal(resize_text(&pre, text), good[i]);
+  }
+  for (int i = 0; i < 9; i++) {
+    preprocess pre = plain_preprocess(224, 200, 3);
+    if (parse_resize(bad[i], &pre)) fail_msg("\"%s\" was accepted", bad[i]);
+  }
+}
+
+/* ---- random changes -------------------------------------------------------------------------- */
+
+static void test_colours_golden(void **state) {
+  (void)state;
+  cn_error error;
+  cn_safetensors *file = cn_safetensors_read("tests/golden/pictures.safetensors", &error);
+  if (!file) fail_msg("%s", error.message);
+  const struct {
+    const char *name;
+    void (*change)(uint8_t *, size_t, int, float);
+    float amount;
+  } changes[] = {{"wide.brightness", adjust_brightness, 1.4f},
+                 {"wide.contrast", adjust_contrast, 1.4f},
+                 {"wide.saturation", adjust_saturation, 0.6f},
+                 {"wide.hue", adjust_hue, 0.2f}};
+  for (int i = 0; i < 4; i++) {
+    picture from = golden_picture(file, "wide"), want = golden_picture(file, changes[i].name);
+    changes[i].change(from.pixels, (size_t)from.height * (size_t)from.width, 3, changes[i].amount);
+    assert_levels(changes[i].name, from.pixels, &want, 1);
+    free(from.pixels);
+    free(want.pixels);
+  }
+  cn_safetensors_free(file);
+}
+
+static void test_hue_circle(void **state) {
+  (void)state;
+  const uint8_t wanted[4][3] = {{200, 50, 50}, {50, 200, 50}, {50, 50, 200}, {50, 200, 200}};
+  const float turns[4] = {0, 1 / 3.0f, -1 / 3.0f, 0.5f};
+  for (int i = 0; i < 4; i++) {
+    uint8_t rgb[3] = {200, 50, 50}, grey[3] = {90, 90, 90};
+    turn_hue(rgb, turns[i]);
+    turn_hue(grey, turns[i]);
+    for (int c = 0; c < 3; c++) {
+      assert_in_range(rgb[c], wanted[i][c] - 1, wanted[i][c] + 1);
+      assert_int_equal(grey[c], 90);
+    }
+  }
+}
+
+/* Factors are uniform in 1 +- the option; what is switched off does nothing. */
+static void test_jitter_statistics(void **state) {
+  (void)state;
+  enum { DRAWS = 4000 };
+  augmentation set = {0};
+  double sum = 0, squares = 0, least = 1e9, most = 0;
+  set.brightness = 0.5f;
+  for (uint64_t seed = 0; seed < DRAWS; seed++) {
+    uint8_t pixel[3] = {100, 120, 10};
+    cn_random random = {seed, 0};
+    jitter_colours(&set, 3, 1, &random, pixel);
+    double factor = pixel[1] / 120.0;
+    assert_true(fabs(pixel[0] - 100 * factor) < 1 && fabs(pixel[2] - 10 * factor) < 1);
+    sum += factor;
+    squares += factor * factor;
+    least = fmin(least, factor);
+    most = fmax(most, factor);
+  }
+  double mean = sum / DRAWS;
+  assert_true(fabs(mean - 1) < 0.02 && least < 0.51 && least >= 0.49 && most > 1.49 &&
+              most <= 1.51);
+  assert_true(fabs(squares / DRAWS - mean * mean - 1 / 12.0) < 0.005);
+  /* a grey picture has neither saturation nor hue; a uniform one no contrast */
+  set = (augmentation){0};
+  set.saturation = set.hue = 0.5f;
+  uint8_t grey[4] = {10, 80, 160, 240}, same[4] = {10, 80, 160, 240};
+  cn_random random = {7, 0};
+  jitter_colours(&set, 1, 4, &random, grey);
+  assert_memory_equal(grey, same, 4);
+  set = (augmentation){0};
+  set.contrast = 0.9f;
+  uint8_t uniform[4] = {77, 77, 77, 77};
+  jitter_colours(&set, 1, 4, &random, uniform);
+  for (int i = 0; i < 4; i++) assert_int_equal(uniform[i], 77);
+}
+
+/* Pieces lie inside, have an allowed share and shape, and come from everywhere. */
+static void test_crop_statistics(void **state) {
+  (void)state;
+  enum { DRAWS = 4000, SIDE = 300 };
+  augmentation set = {0};
+  set.crop = 0.08f;
+  preprocess pre = plain_preprocess(32, 32, 3);
+  picture from = {NULL, SIDE, SIDE, 3};
+  double sum = 0, left = 0, top = 0, wide = 0;
+  int low = 0;
+  for (uint64_t seed = 0; seed < DRAWS; seed++) {
+    cn_random random = {seed, 0};
+    crop_box box = draw_crop(&set, &from, &pre, &random);
+    double share = (double)box.height * box.width / (SIDE * SIDE);
+    double ratio = (double)box.width / box.height;
+    assert_true(box.top >= 0 && box.left >= 0 && box.top + box.height <= SIDE &&
+                box.left + box.width <= SIDE);
+    assert_true(share > 0.078 && share <= 1 && ratio > 0.74 && ratio < 1.35);
+    sum += share;
+    low += share < 0.31;
+    wide += ratio > 1;
+    if (box.width < SIDE) left += (double)box.left / (SIDE - box.width) - 0.5;
+    if (box.height < SIDE) top += (double)box.top / (SIDE - box.height) - 0.5;
+  }
+  /* shares near 1 only fit when nearly square, which moves the mean below (0.08 + 1) / 2 */
+  assert_true(sum / DRAWS > 0.44 && sum / DRAWS < 0.54);
+  assert_true(fabs(low / (double)DRAWS - 0.25) < 0.06);
+  assert_true(fabs(wide / DRAWS - 0.5) < 0.03);
+  assert_true(fabs(left / DRAWS) < 0.02 && fabs(top / DRAWS) < 0.02);
+  /* whatever the shape there is a piece; a long one gives the largest allowed in the middle */
+  const int shapes[][2] = {{1, 1}, {1, 500}, {500, 1}, {2, 3}, {10, 4000}};
+  set.crop = 1;
+  for (int s = 0; s < 5; s++) {
+    picture odd = {NULL, shapes[s][0], shapes[s][1], 3};
+    cn_random random = {3, 0};
+    crop_box box = draw_crop(&set, &odd, &pre, &random);
+    assert_true(box.height >= 1 && box.width >= 1 && box.top >= 0 && box.left >= 0);
+    assert_true(box.top + box.height <= odd.height && box.left + box.width <= odd.width);
+    if (s == 4) assert_true(box.height == 10 && box.width == 13 && box.left == 1993);
+  }
+}
+
+/* On a ramp the values tell where a piece came from. */
+static void test_crop_pixels(void **state) {
+  (void)state;
+  static uint8_t ramp[100 * 200], to[32 * 64];
+  for (int i = 0; i < 100 * 200; i++) ramp[i] = (uint8_t)(i % 200);
+  preprocess pre = plain_preprocess(16, 16, 1);
+  picture from = {ramp, 100, 200, 1};
+  crop_resized(&from, (crop_box){30, 40, 32, 64}, &pre, to);
+  for (int x = 1; x < 15; x++) /* middle of the x-th of 16 cells of 4 pixels, from 40 on */
+    assert_in_range(to[5 * 16 + x], 40 + 4 * x + 1, 40 + 4 * x + 2);
+}
+
+/* A bright dot away from the middle shows angle and stretch of a warp. */
+static void test_rotation_and_zoom(void **state) {
+  (void)state;
+  enum { S = 65, DRAWS = 400 };
+  static uint8_t bytes[S * S];
+  static float warped[S * S];
+  preprocess pre = plain_preprocess(S, S, 1);
+  augmentation set = {0};
+  set.rotate = 30;
+  set.zoom = 0.2f;
+  for (int y = -2; y <= 2; y++)
+    for (int x = -2; x <= 2; x++) bytes[(32 + y) * S + 52 + x] = 255; /* 20 right of the middle */
+  augmenter with = augmenter_create(&set, &pre);
+  augment_room room = augment_room_create(&pre);
+  double least_angle = 0, most_angle = 0, least_length = 100, most_length = 0, angles = 0;
+  for (uint64_t seed = 0; seed < DRAWS; seed++) {
+    cn_random random = {seed, 0};
+    double mass = 0, down = 0, right = 0;
+    warp_picture(&with, bytes, &random, room.padded, warped);
+    for (int i = 0; i < S * S; i++) {
+      mass += (double)warped[i];
+      down += (double)warped[i] * (i / S - 32);
+      right += (double)warped[i] * (i % S - 32);
+    }
+    double angle = atan2(down, right) * 180 / 3.14159265, length = hypot(down, right) / mass;
+    least_angle = fmin(least_angle, angle);
+    most_angle = fmax(most_angle, angle);
+    least_length = fmin(least_length, length);
+    most_length = fmax(most_length, length);
+    angles += angle;
+  }
+  /* height and width are stretched each on its own, which bends angles by up to this */
+  assert_true(least_angle < -26 && least_angle > -42 && most_angle > 26 && most_angle < 42);
+  assert_true(fabs(angles / DRAWS) < 3);
+  assert_true(least_length < 16.8 && least_length > 15.4 && most_length > 23.2 &&
+              most_length < 24.6);
+  augment_room_free(&room);
+  augmenter_free(&with);
+}
+
+/* ---- what an epoch draws --------------------------------------------------------------------- */
+
+static void test_balanced_draws(void **state) {
+  (void)state;
+  enum { COUNT = 70, CLASSES = 4 };
+  int labels[COUNT], indices[COUNT], order[COUNT];
+  for (int i = 0; i < COUNT; i++) {
+    labels[i] = i < 50 ? 0 : i < 67 ? 1 : 3; /* 50, 17, none, 3 */
+    indices[i] = i;
+  }
+  settings set = {0};
+  set.balanced_sampling = 1;
+  set.seed = 5;
+  run r = {0};
+  r.set = &set;
+  r.data.count = COUNT;
+  r.data.labels = labels;
+  r.classes.count = CLASSES;
+  r.train = (view){&r.data, indices, COUNT};
+  r.order = order;
+  int ever[COUNT] = {0};
+  for (int epoch = 1; epoch <= 20; epoch++) {
+    int drawn[COUNT] = {0}, of_class[CLASSES] = {0};
+    order_epoch(&r, epoch);
+    for (int i = 0; i < COUNT; i++) {
+      drawn[order[i]]++;
+      ever[order[i]]++;
+      of_class[labels[order[i]]]++;
+    }
+    assert_true(of_class[0] == 24 && of_class[1] == 23 && of_class[3] == 23);
+    for (int i = 0; i < COUNT; i++) {
+      if (labels[i] == 0) assert_in_range(drawn[i], 0, 1);
+      if (labels[i] == 1) assert_in_range(drawn[i], 1, 2);
+      if (labels[i] == 3) assert_in_range(drawn[i], 7, 8);
+    }
+  }
+  for (int i = 0; i < COUNT; i++)
+    assert_true(ever[i] >= 2); /* the part of the frequent class changes */
+  int again[COUNT];
+  memcpy(again, order, sizeof order);
+  order_epoch(&r, 20);
+  assert_memory_equal(again, order, sizeof order);
+  order_epoch(&r, 19);
+  assert_memory_not_equal(again, order, sizeof order);
+}
+
+/* ---- made pictures --------------------------------------------------------------------------- */
+
+/* A colour picture of class k of 3: stripes across, stripes down, or a disc, in random colours. */
+static void draw_shape(int label, uint64_t seed, int height, int width, uint8_t *rgb) {
+  cn_random random = {seed, 0};
+  uint8_t colours[2][3];
+  for (int i = 0; i < 6; i++)
+    colours[i / 3][i % 3] = (uint8_t)((int)cn_random_below(&random, 110) + 140 * (i / 3));
+  int shift = (int)cn_random_below(&random, 8);
+  for (int y = 0; y < height; y++)
+    for (int x = 0; x < width; x++) {
+      int dy = y - height / 2, dx = x - width / 2;
+      int inside = label == 0   ? (y + shift) / 4 % 2
+                   : label == 1 ? (x + shift) / 4 % 2
+                                : dx * dx + dy * dy < height * height / 9;
+      for (int c = 0; c < 3; c++) {
+        int value = colours[inside][c] + (int)cn_random_below(&random, 9) - 4;
+        rgb[(y * width + x) * 3 + c] = (uint8_t)(value < 0 ? 0 : value > 255 ? 255 : value);
+      }
+    }
+}
+
+static const char *const shapes[] = {"across", "disc, round", "down"};
+static const int shape_of[] = {0, 2, 1};
+
+static void make_shapes(const char *name, const int *each, uint64_t seed) {
+  static uint8_t rgb[48 * 48 * 3];
+  char *folder = join_path(home, name);
+  mkdir(folder, 0777);
+  for (int k = 0; k < 3; k++) {
+    char *sub = join_path(folder, shapes[k]);
+    mkdir(sub, 0777);
+    for (int i = 0; i < each[k]; i++) {
+      char path[PATH_MAX + 64];
+      int height = 24 + (i * 7 + k) % 20, width = 24 + (i * 5) % 24;
+      draw_shape(shape_of[k], mix_seed(seed, (uint64_t)(1000 * k + i)), height, width, rgb);
+      snprintf(path, sizeof path, "%s/%03d.%s", sub, i, i % 3 ? "png" : "jpg");
+      if (i % 3)
+        assert_true(stbi_write_png(path, width, height, 3, rgb, 0));
+      else
+        assert_true(stbi_write_jpg(path, width, height, 3, rgb, 95));
+    }
+    free(sub);
+  }
+  free(folder);
+}
+
+static const char network[] =
+    "input 16x16x3\nstem: conv 8 3x3 pad=1 bias=no\nstem.norm: batchnorm\nrelu\nmaxpool 2x2\n"
+    "body: conv 8 3x3 pad=1 bias=no\nbody.norm: batchnorm\nrelu\nglobalmean\nhead: dense "
+    "3\nsoftmax\n";
+
+static int setup(void **state) {
+  (void)state;
+  const char *base = getenv("TMPDIR"), *bin = getenv("BIN");
+  const char *const programs[] = {"train", "evaluate", "predict", "dedup"};
+  char here[PATH_MAX], program[2 * PATH_MAX];
+  if (!getcwd(here, sizeof here)) return -1;
+  snprintf(home, sizeof home, "%s/tally-pictures-XXXXXX", base ? base : "/tmp");
+  if (!mkdtemp(home)) return -1;
+  for (int i = 0; i < 4; i++) {
+    snprintf(program, sizeof program, "%s/%s/tally-%s", here, bin ? bin : "bin", programs[i]);
+    setenv(programs[i], bin && *bin == '/' ? program + strlen(here) + 1 : program, 1);
+  }
+  make_shapes("shapes", (const int[3]){30, 12, 6}, 1);
+  make_shapes("test", (const int[3]){8, 8, 8}, 2);
+  write_words("small.net", network);
+  return 0;
+}
+
+#define CHANGES                                                                                    \
+  "--random-crop 0.5 --flip --brightness 0.2 --contrast 0.2 --saturation 0.2 --hue 0.05 "          \
+  "--rotate 5 --zoom 0.1 --shift 1 --elastic 0.3 "
+#define RECIPE "--data shapes --arch small.net --batch 8 --lr 0.01 --schedule constant --quiet "
+
+/* ---- the loader ------------------------------------------------------------------------------ */
+
+/* All batches of two epochs, one after another. */
+static float *load_epochs(const char *name, size_t cache, int threads, int crew, size_t *count) {
+  augmentation set = {0};
+  set.crop = 0.5f;
+  set.hue = 0.1f;
+  set.rotate = 10;
+  preprocess pre = plain_preprocess(16, 16, 3);
+  augmenter with = augmenter_create(&set, &pre);
+  char *folder = join_path(home, name);
+  dataset data = dataset_open(folder);
+  data.cache_bytes = cache;
+  data.keeps_originals = 1;
+  dataset_prepare(&data, &pre, 0, 0, 1);
+  int drawn = data.count + 5, *order = allocate((size_t)drawn, sizeof(int));
+  size_t size = preprocess_size(&pre), done = 0;
+  float *all = allocate(2 * (size_t)drawn * size, sizeof(float));
+  loader l;
+  loader_start(&l, &data, &with, 7, threads, crew);
+  for (int epoch = 0; epoch < 2; epoch++) {
+    for (int i = 0; i < drawn; i++) order[i] = i < 5 ? 3 : (i * 11 + epoch) % data.count;
+    loader_epoch(&l, order, drawn, mix_seed(9, (uint64_t)epoch));
+    const float *inputs;
+    const int *labels;
+    int at = 0;
+    for (int got; (got = loader_next(&l, &inputs, &labels)) > 0; at += got) {
+      assert_int_equal(got, drawn - at < 7 ? drawn - at : 7);
+      memcpy(all + done, inputs, (size_t)got * size * sizeof(float));
+      for (int i = 0; i < got; i++) assert_int_equal(labels[i], data.labels[order[at + i]]);
+      done += (size_t)got * size;
+    }
+    assert_int_equal(at, drawn);
+  }
+  /* five draws of one sample are five different pictures */
+  for (int i = 1; i < 5; i++)
+    assert_memory_not_equal(all, all + (size_t)i * size, size * sizeof(float));
+  loader_free(&l);
+  dataset_free(&data);
+  augmenter_free(&with);
+  free(order);
+  free(folder);
+  *count = done;
+  return all;
+}
+
+static void test_loader(void **state) {
+  (void)state;
+  size_t count, other_count;
+  float *one = load_epochs("shapes", 1 << 20, 1, 0, &count);
+  const int threads[] = {2, 1, 2, 2, 4}, crews[] = {0, 1, 1, 3, 2};
+  const size_t caches[] = {1 << 20, 1 << 20, 0, 20000, 0};
+  for (int i = 0; i < 5; i++) {
+    float *other = load_epochs("shapes", caches[i], threads[i], crews[i], &other_count);
+    assert_int_equal(count, other_count);
+    assert_memory_equal(one, other, count * sizeof(float));
+    free(other);
+  }
+  free(one);
+}
+
+/* ---- training on folders --------------------------------------------------------------------- */
+
+static void test_same_bytes(void **state) {
+  (void)state;
+  const char *recipe = "$train " RECIPE CHANGES
+                       "--val test --epochs 3 --sampling balanced --head-lr 0.02 --resize crop:20 "
+                       "--normalize data --seed 3 --threads %d --cache %d --out %s --log %s.csv";
+  assert_ran(shell(recipe, 1, 512, "one", "one"));
+  assert_ran(shell(recipe, 2, 512, "two", "two"));
+  assert_ran(shell(recipe, 2, 0, "bare", "bare"));
+  assert_same_files("one", "two");
+  assert_same_files("one", "bare");
+  assert_same_files("one.checkpoint", "two.checkpoint");
+  assert_same_files("one.csv", "bare.csv");
+  /* a cache for a part of the pictures, kept at the network's size */
+  recipe = "$train --data shapes --val 0.2 --arch small.net --epochs 2 --quiet --cache %d --out %s";
+  assert_ran(shell(recipe, 0, "uncached"));
+  assert_ran(shell(recipe, 512, "cached"));
+  assert_same_files("cached", "uncached");
+}
+
+static void test_resume(void **state) {
+  (void)state;
+  assert_ran(
+      shell("$train " RECIPE CHANGES "--epochs 4 --sampling balanced --out four --log four.csv"));
+  assert_ran(
+      shell("$train " RECIPE CHANGES "--epochs 2 --sampling balanced --out two --log two.csv"));
+  assert_ran(shell("$train " RECIPE CHANGES
+                   "--epochs 4 --sampling balanced --out two --log two.csv --resume --threads 2"));
+  assert_same_files("four", "two");
+  assert_same_files("four.csv", "two.csv");
+  assert_refused(shell("$train " RECIPE CHANGES "--epochs 5 --out two --resume"), 1, "--sampling",
+                 "cannot resume");
+}
+
+static cn_network *load_home(const char *name) {
+  cn_error error;
+  char *path = join_path(home, name);
+  cn_network *net = cn_load(path, &error);
+  if (!net) fail_msg("%s", error.message);
+  free(path);
+  return net;
+}
+
+/* Tells of each tensor by its first letters whether training changed it. */
+static void assert_changed(const char *before_name, const char *after_name,
+                           const char *kept_prefix) {
+  cn_network *before = load_home(before_name), *after = load_home(after_name);
+  assert_int_equal(cn_network_parameter_count(before), cn_network_parameter_count(after));
+  for (int i = 0; i < cn_network_parameter_count(before); i++) {
+    cn_parameter a = cn_network_parameter(before, i), b = cn_network_parameter(after, i);
+    int kept = !strncmp(a.name, kept_prefix, strlen(kept_prefix)) ||
+               (!strcmp(kept_prefix, "all but head") && strncmp(a.name, "head", 4));
+    int same = a.count == b.count && !memcmp(a.values, b.values, a.count * sizeof(float));
+    if (same != kept) fail_msg("%s has %schanged", a.name, same ? "not " : "");
+  }
+  cn_network_free(before);
+  cn_network_free(after);
+}
+
+/* Frozen layers keep all of their bytes: weights, and the running figures of batch normalisation. */
+static void test_freezing(void **state) {
+  (void)state;
+  assert_ran(shell("$train " RECIPE "--epochs 3 --out base"));
+  const char *recipe =
+      "$train --data test --init base --epochs 2 --lr 0.01 --quiet --freeze %s --out %s";
+  assert_ran(shell(recipe, "-1", "head-only"));
+  assert_changed("base", "head-only", "all but head");
+  assert_ran(shell(recipe, "4", "four"));
+  assert_changed("base", "four", "all but head");
+  assert_ran(shell(recipe, "stem", "stem"));
+  assert_changed("base", "stem", "stem");
+  assert_ran(shell(recipe, "2", "two"));
+  assert_changed("base", "two", "stem");
+  assert_refused(shell(recipe, "-6", "m"), 1, "--freeze", "5 layers");
+}
+
+/* One step of plain SGD: with a rate of its own ten times as large the head moves ten times as far, and
+   the layers below it as they did. */
+static void test_head_rate(void **state) {
+  (void)state;
+  assert_ran(shell("$train " RECIPE "--epochs 1 --out base"));
+  const char *recipe = "$train --data test --init base --epochs 1 --batch 100 --optimizer sgd "
+                       "--momentum 0 --schedule constant --lr 0.001 --quiet --out %s %s";
+  assert_ran(shell(recipe, "plain", ""));
+  assert_ran(shell(recipe, "same", "--head-lr 0.001"));
+  assert_ran(shell(recipe, "fast", "--head-lr 0.01"));
+  assert_same_files("plain", "same");
+  cn_network *nets[3] = {load_home("base"), load_home("plain"), load_home("fast")};
+  for (int i = 0; i < cn_network_parameter_count(nets[0]); i++) {
+    cn_parameter p[3];
+    for (int k = 0; k < 3; k++) p[k] = cn_network_parameter(nets[k], i);
+    double plain = 0, fast = 0;
+    for (size_t v = 0; v < p[0].count; v++) {
+      plain += fabs((double)p[1].values[v] - (double)p[0].values[v]);
+      fast += fabs((double)p[2].values[v] - (double)p[0].values[v]);
+    }
+    double wanted = !strncmp(p[0].name, "head", 4) ? 10 : 1;
+    if (!(plain > 0) || fabs(fast / plain - wanted) > 0.01 * wanted)
+      fail_msg("%s moved %g, then %g", p[0].name, plain, fast);
+  }
+  for (int k = 0; k < 3; k++) cn_network_free(nets[k]);
+  assert_refused(shell("$train " RECIPE "--lr 0 --head-lr 0.1 --out m"), 2, "--head-lr",
+                 "--freeze -1");
+}
+
+/* A head for other classes, as many or not, starts from N(0, 0.01^2), whatever it was before. */
+static void test_new_head(void **state) {
+  (void)state;
+  const char *recipe = "$train --data %s --init base --epochs 1 --lr 0 --freeze -1 --out %s";
+  write_words("wide.net", "input 16x16x3\nconv 64 3x3 stride=4\nrelu\nhead: dense 3\nsoftmax\n");
+  assert_ran(shell("$train --data shapes --arch wide.net --epochs 1 --quiet --out base"));
+  assert_ran(shell(
+      "rm -rf other pair; mkdir other pair; cp -r test/across other/a; "
+      "cp -r test/down other/b; cp -r 'test/disc, round' other/c; cp -r other/a other/b pair"));
+  assert_ran(shell(recipe, "other", "renamed"));
+  assert_contains(err_text, "replaced");
+  assert_ran(shell(recipe, "pair", "fewer"));
+  assert_contains(err_text, "2 classes");
+  assert_ran(shell(recipe, "test", "kept"));
+  assert_null(strstr(err_text, "replaced"));
+  const char *const names[] = {"renamed", "fewer"};
+  for (int n = 0; n < 2; n++) {
+    cn_network *net = load_home(names[n]);
+    for (int i = 0; i < cn_network_parameter_count(net); i++) {
+      cn_parameter p = cn_network_parameter(net, i);
+      double sum = 0, squares = 0;
+      for (size_t v = 0; v < p.count; v++) {
+        sum += (double)p.values[v];
+        squares += (double)p.values[v] * (double)p.values[v];
+      }
+      if (!strcmp(p.name, "head.bias")) assert_true(squares == 0);
+      if (strcmp(p.name, "head.weight")) continue;
+      assert_true(fabs(sqrt(squares / (double)p.count) - 0.01) < 0.0007);
+      assert_true(fabs(sum / (double)p.count) < 0.001);
+    }
+    cn_network_free(net);
+  }
+  assert_changed("base", "kept", "");
+}
+
+static void test_training_learns(void **state) {
+  (void)state;
+  assert_ran(shell("$train " RECIPE "--val test --epochs 25 --sampling balanced --random-crop 0.6 "
+                   "--resize crop --out learnt"));
+  assert_true(result("val_accuracy") > 0.8);
+  assert_ran(shell("$evaluate --model learnt --data test --quiet --out report"));
+  assert_true(result("accuracy") > 0.8);
+  cn_network *net = load_home("learnt");
+  assert_string_equal(cn_network_note(net, "preprocess.resize"), "crop");
+  cn_network_free(net);
+}
+
+static void test_training_usage(void **state) {
+  (void)state;
+  assert_refused(shell("$train " RECIPE "--out m --random-crop 0"), 2, "--random-crop", "outside");
+  assert_refused(shell("$train " RECIPE "--out m --random-crop 1.5"), 2, "--random-crop",
+                 "outside");
+  assert_refused(shell("$train " RECIPE "--out m --hue 0.6"), 2, "--hue", "outside");
+  assert_refused(shell("$train " RECIPE "--out m --sampling fair"), 2, "--sampling", "balanced");
+  assert_refused(shell("$train " RECIPE "--out m --resize crop:8"), 2, "--resize", "at least 16");
+  assert_refused(shell("$train " RECIPE "--out m --cache -1"), 2, "--cache", "outside");
+  /* a picture that vanishes in the middle of training ends it with its name, from any thread */
+  assert_ran(shell("rm -rf gone; cp -r test gone"));
+  int code = shell("(sleep 1; rm -rf gone/across) & $train --data gone --arch small.net --cache 0 "
+                   "--epochs 1000000 --schedule constant --threads 2 --quiet --out m; code=$?; "
+                   "wait; exit $code");
+  assert_refused(code, 1, "gone/across", "it could be read before");
+}
+
+/* ---- tally-predict --------------------------------------------------------------------------- */
+
+/* Rows of a CSV file of the temporary folder, without its header. */
+static int count_rows(const char *name, const char *column, const char *value) {
+  char *path = join_path(home, name);
+  csv table = csv_open(path);
+  int at = csv_column(&table, column), count = 0;
+  while (csv_row(&table)) count += !strcmp(table.fields[at], value);
+  csv_close(&table);
+  free(path);
+  return count;
+}
+
+static void test_predict(void **state) {
+  (void)state;
+  size_t size;
+  assert_ran(shell("$train " RECIPE "--epochs 6 --resize crop:18 --normalize data --out model"));
+  assert_ran(
+      shell("rm -rf new; mkdir -p new/deep/deeper && cp test/across/* new && "
+            "cp test/down/001.png new/deep/deeper && head -c 100 new/001.png >new/cut.png && "
+            "echo words >'new/with, comma.jpg' && : >new/empty.png && echo x >new/readme.txt && "
+            "ln -s .. new/deep/loop && ln -s nowhere new/dangling.png"));
+  assert_ran(shell("$predict --model model --out labels.csv --threads 1 new"));
+  assert_int_equal((int)result("pictures"), 13);
+  assert_int_equal((int)result("predicted"), 9);
+  assert_int_equal((int)result("failed"), 4);
+  assert_true(result("seconds") >= 0);
+  char *table = contents("labels.csv", &size);
+  assert_contains(table, "path,label,probability,p_across,\"p_disc, round\",p_down,reason\n");
+  assert_contains(table, "\"new/with, comma.jpg\",,,,,,");
+  assert_contains(table, "new/deep/deeper/001.png,");
+  assert_null(strstr(table, "readme"));
+  assert_null(strstr(table, "loop"));
+  free(table);
+  assert_int_equal(count_rows("labels.csv", "label", ""), 4);
+  assert_int_equal(count_rows("labels.csv", "reason", ""), 9);
+  assert_int_equal(count_rows("labels.csv", "reason", "No such file or directory"), 1);
+  /* neither threads nor batches change a byte */
+  assert_ran(shell("$predict --model model --out two.csv --threads 2 --batch 3 --quiet new"));
+  assert_string_equal(err_text, "");
+  assert_same_files("labels.csv", "two.csv");
+  /* lists; pictures named twice are labelled once */
+  write_words("list.csv", "id,path\n1,test/down/000.jpg\n2,new/cut.png\n3,test/down/000.jpg\n");
+  assert_ran(shell("$predict --model model --out list-labels.csv list.csv test/down/002.png"));
+  assert_int_equal((int)result("pictures"), 3);
+  assert_int_equal((int)result("failed"), 1);
+}
+
+/* Evaluation, prediction and the model's notes are one preprocessing. */
+static void test_predict_as_evaluated(void **state) {
+  (void)state;
+  assert_ran(shell("$train " RECIPE "--epochs 2 --resize pad --normalize data --out model"));
+  assert_ran(shell("$evaluate --model model --data test --out report --quiet"));
+  assert_ran(shell("$predict --model model --out labels.csv --quiet test"));
+  char *a = join_path(home, "report/predictions.csv"), *b = join_path(home, "labels.csv");
+  csv evaluated = csv_open(a), predicted = csv_open(b);
+  int rows = 0;
+  while (csv_row(&evaluated)) {
+    assert_true(csv_row(&predicted));
+    assert_string_equal(evaluated.fields[0], predicted.fields[0]);
+    assert_string_equal(evaluated.fields[2], predicted.fields[1]);
+    for (int k = 0; k < 4; k++)
+      assert_string_equal(evaluated.fields[3 + k], predicted.fields[2 + k]);
+    rows++;
+  }
+  assert_int_equal(rows, 24);
+  assert_false(csv_row(&predicted));
+  csv_close(&evaluated);
+  csv_close(&predicted);
+  free(a);
+  free(b);
+}
+
+static void test_predict_usage(void **state) {
+  (void)state;
+  assert_ran(shell("$predict --help"));
+  assert_contains(out_text, "examples:");
+  assert_refused(shell("$predict"), 2, "--model", "usage:");
+  assert_refused(shell("$predict --model model --out l.csv"), 2, "no pictures", "usage:");
+  assert_refused(shell("$predict --model model test"), 2, "--out", "usage:");
+  assert_refused(shell("$predict --model none --out l.csv test"), 1, "none", "No such file");
+  assert_refused(shell("$predict --model model --out no/l.csv test"), 1, "no/l.csv",
+                 "No such file");
+  assert_ran(shell("rm -rf bare && mkdir bare"));
+  assert_refused(shell("$predict --model model --out l.csv bare"), 1, "no pictures", "");
+  write_words("list.csv", "path\n\"a\nb\n");
+  assert_refused(shell("$predict --model model --out l.csv list.csv"), 1, "list.csv: line 2",
+                 "quote");
+  assert_refused(shell("(ulimit -f 1; $predict --model model --out l.csv test)"), 1, "l.csv", "");
+  assert_ran(shell("test ! -e l.csv && test ! -e l.csv.part"));
+}
+
+/* ---- tally-dedup ----------------------------------------------------------------------------- */
+
+enum { PAGE_H = 320, PAGE_W = 240 };
+
+/* A page with a printed table, the same on all, and writing of its own in one of its cells. */
+static void draw_page(int number, uint8_t *rgb) {
+  cn_random random = {42, 0};
+  for (int i = 0; i < PAGE_H * PAGE_W; i++) {
+    int y = i / PAGE_W, x = i % PAGE_W, printed = y % 32 < 2 || x % 60 < 2 || y < 40;
+    int cell_y = 64 + 32 * (number % 7), cell_x = 60 * (number / 7 % 4);
+    int written = y > cell_y + 8 && y < cell_y + 24 && x > cell_x + 20 && x < cell_x + 34 &&
+                  (x + y * (number % 3 - 1)) % 9 < 4;
+    int paper = 236 + (int)cn_random_below(&random, 8);
+    for (int c = 0; c < 3; c++)
+      rgb[3 * i + c] = (uint8_t)(written ? 40 : printed ? 70 + 30 * c : paper);
+  }
+}
+
+static void draw_scene(uint64_t seed, uint8_t *rgb) {
+  cn_random random = {seed, 0};
+  float grid[6][5][3];
+  for (int i = 0; i < 90; i++)
+    grid[i / 15][i / 3 % 5][i % 3] = 30 + 190 * cn_random_uniform(&random);
+  for (int i = 0; i < PAGE_H * PAGE_W; i++) {
+    float y = (float)(i / PAGE_W) / PAGE_H * 5, x = (float)(i % PAGE_W) / PAGE_W * 4;
+    int r = (int)y, q = (int)x;
+    for (int c = 0; c < 3; c++) {
+      float top = grid[r][q][c] + (x - (float)q) * (grid[r][q + 1][c] - grid[r][q][c]);
+      float low = grid[r + 1][q][c] + (x - (float)q) * (grid[r + 1][q + 1][c] - grid[r + 1][q][c]);
+      rgb[3 * i + c] = (uint8_t)(top + (y - (float)r) * (low - top));
+    }
+  }
+}
+
+static void write_picture(const char *name, const uint8_t *rgb, int height, int width,
+                          int quality) {
+  char *path = join_path(home, name);
+  if (quality)
+    assert_true(stbi_write_jpg(path, width, height, 3, rgb, quality));
+  else
+    assert_true(stbi_write_png(path, width, height, 3, rgb, 0));
+  free(path);
+}
+
+/* What dedup.csv says of a picture: its kind, and what it duplicates. */
+static void assert_found(const char *name, const char *kind, const char *first) {
+  char *path = join_path(home, "dedup.csv");
+  csv table = csv_open(path);
+  int rows = 0;
+  while (csv_row(&table)) {
+    if (strcmp(table.fields[0], name)) continue;
+    rows++;
+    if (strcmp(table.fields[2], kind) || strcmp(table.fields[1], first))
+      fail_msg("%s is %s of \"%s\"", name, table.fields[2], table.fields[1]);
+  }
+  if (rows != (*kind ? 1 : 0)) fail_msg("%s: %d rows", name, rows);
+  csv_close(&table);
+  free(path);
+}
+
+static void test_dedup(void **state) {
+  (void)state;
+  static uint8_t rgb[PAGE_H * PAGE_W * 3], changed[PAGE_H * PAGE_W * 3];
+  char name[64], first[64];
+  assert_ran(shell("mkdir -p d/copies"));
+  for (int i = 0; i < 20; i++) {
+    draw_scene(100 + (uint64_t)i, rgb);
+    snprintf(first, sizeof first, "d/a%02d.png", i);
+    write_picture(first, rgb, PAGE_H, PAGE_W, 0);
+    snprintf(name, sizeof name, "d/copies/%02d.jpg", i);
+    if (i % 5 == 0) write_picture(name, rgb, PAGE_H, PAGE_W, 70); /* another format and quality */
+    if (i % 5 == 1) {                                             /* half the size */
+      resize_squash(rgb, PAGE_H, PAGE_W, changed, PAGE_H / 2, PAGE_W / 2, 3);
+      write_picture(name, changed, PAGE_H / 2, PAGE_W / 2, 90);
+    }
+    if (i % 5 == 2) { /* darker, flatter */
+      for (size_t b = 0; b < sizeof rgb; b++) changed[b] = (uint8_t)(0.8 * rgb[b] + 8);
+      write_picture(name, changed, PAGE_H, PAGE_W, 85);
+    }
+    if (i % 5 == 3) { /* larger, of poor quality */
+      static uint8_t large[PAGE_H * 3 / 2 * PAGE_W * 3 / 2 * 3];
+      resize_squash(rgb, PAGE_H, PAGE_W, large, PAGE_H * 3 / 2, PAGE_W * 3 / 2, 3);
+      write_picture(name, large, PAGE_H * 3 / 2, PAGE_W * 3 / 2, 40);
+    }
+    if (i % 5 == 4) { /* the same pixels, compressed otherwise */
+      snprintf(name, sizeof name, "d/copies/%02d.png", i);
+      stbi_write_png_compression_level = 1;
+      write_picture(name, rgb, PAGE_H, PAGE_W, 0);
+      stbi_write_png_compression_level = 8;
+    }
+  }
+  assert_ran(shell("cp d/copies/00.jpg d/copies/again.jpg"));
+  assert_ran(shell("$dedup --out dedup.csv --small 0 d"));
+  assert_int_equal((int)result("pictures"), 41);
+  assert_int_equal((int)result("exact"), 4);
+  assert_int_equal((int)result("near"), 17);
+  for (int i = 0; i < 20; i++) {
+    snprintf(first, sizeof first, "d/a%02d.png", i);
+    snprintf(name, sizeof name, "d/copies/%02d.%s", i, i % 5 == 4 ? "png" : "jpg");
+    assert_found(name, i % 5 == 4 ? "exact" : "near", first);
+    assert_found(first, "", "");
+  }
+  assert_found("d/copies/again.jpg", "near", "d/a00.png");
+  assert_ran(
+      shell("cp dedup.csv before.csv; $dedup --out dedup.csv --small 0 --threads 1 --quiet d"));
+  assert_string_equal(err_text, "");
+  assert_same_files("dedup.csv", "before.csv");
+}
+
+/* Pages of one form look alike and have one hash; blank paper has no features at all. Neither makes
+   a group, only true copies are found among them. */
+static void test_dedup_lookalikes(void **state) {
+  (void)state;
+  static uint8_t rgb[PAGE_H * PAGE_W * 3];
+  char name[64];
+  cn_random random = {8, 0};
+  assert_ran(shell("mkdir -p pages"));
+  for (int i = 0; i < 28; i++) {
+    draw_page(i, rgb);
+    snprintf(name, sizeof name, "pages/p%02d.png", i);
+    write_picture(name, rgb, PAGE_H, PAGE_W, 0);
+    if (i == 5) write_picture("pages/z5.jpg", rgb, PAGE_H, PAGE_W, 60);
+  }
+  for (int i = 0; i < 10; i++) { /* blank sheets of slightly different noise */
+    for (size_t b = 0; b < sizeof rgb; b++) rgb[b] = (uint8_t)(245 + cn_random_below(&random, 8));
+    snprintf(name, sizeof name, "pages/blank%d.png", i);
+    write_picture(name, rgb, PAGE_H, PAGE_W, 0);
+  }
+  write_picture("pages/blank9copy.png", rgb, PAGE_H, PAGE_W, 0);
+  /* the same shapes in other colours are other pictures */
+  for (int i = 0; i < 2; i++) {
+    for (size_t b = 0; b < sizeof rgb; b++) {
+      size_t y = b / 3 / PAGE_W, x = b / 3 % PAGE_W;
+      int inside = (y - 160) * (y - 160) + (x - 120) * (x - 120) < 8000;
+      rgb[b] = (uint8_t)(!inside ? 250
+                         : i     ? (b % 3 == 2   ? 200
+                                    : b % 3 == 1 ? 122
+                                                 : 0)
+                                 : (b % 3 ? 47 : 222));
+    }
+    snprintf(name, sizeof name, "pages/disc%d.png", i);
+    write_picture(name, rgb, PAGE_H, PAGE_W, 0);
+  }
+  assert_ran(shell("$dedup --out dedup.csv --small 0 pages"));
+  assert_int_equal((int)result("exact"), 1);
+  assert_int_equal((int)result("near"), 1);
+  assert_found("pages/z5.jpg", "near", "pages/p05.png");
+  assert_found("pages/blank9copy.png", "exact", "pages/blank9.png");
+}
+
+static void test_dedup_small_and_broken(void **state) {
+  (void)state;
+  size_t size;
+  assert_ran(
+      shell("rm -rf odd; mkdir odd && cp test/down/001.png odd/small.png && "
+            "head -c 200 odd/small.png >odd/cut.png && : >odd/empty.jpg && mkdir odd/folder.png && "
+            "cp d/a01.png odd/big.png && echo x >odd/notes.txt"));
+  write_words("odd/list.csv", "path,label\nbig.png,a\nsmall.png,b\nmissing.png,c\n");
+  assert_ran(shell("$dedup --out dedup.csv odd"));
+  assert_int_equal((int)result("pictures"), 4);
+  assert_int_equal((int)result("small"), 1);
+  assert_int_equal((int)result("unreadable"), 2);
+  assert_found("odd/small.png", "small", "");
+  assert_found("odd/big.png", "", "");
+  assert_found("odd/cut.png", "unreadable", "");
+  assert_ran(shell("$dedup --out dedup.csv odd/list.csv"));
+  assert_int_equal((int)result("unreadable"), 1);
+  char *table = contents("dedup.csv", &size);
+  assert_contains(table, "path,first,kind,distance,details\n");
+  assert_contains(table, "odd/missing.png,,unreadable,,No such file or directory\n");
+  free(table);
+  assert_ran(shell("$dedup --help"));
+  assert_contains(out_text, "examples:");
+  assert_refused(shell("$dedup --out d.csv"), 2, "no pictures", "usage:");
+  assert_refused(shell("$dedup odd"), 2, "--out", "usage:");
+  assert_refused(shell("$dedup --out odd odd"), 1, "odd", "folder");
+  assert_refused(shell("(ulimit -f 1; $dedup --small 100000 --out dd.csv test)"), 1, "dd.csv", "");
+  assert_ran(shell("test ! -e dd.csv && test ! -e dd.csv.part"));
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_resize_golden),
+      cmocka_unit_test(test_pad),
+      cmocka_unit_test(test_extreme_shapes),
+      cmocka_unit_test(test_resize_names),
+      cmocka_unit_test(test_colours_golden),
+      cmocka_unit_test(test_hue_circle),
+      cmocka_unit_test(test_jitter_statistics),
+      cmocka_unit_test(test_crop_statistics),
+      cmocka_unit_test(test_crop_pixels),
+      cmocka_unit_test(test_rotation_and_zoom),
+      cmocka_unit_test(test_balanced_draws),
+      cmocka_unit_test(test_loader),
+      cmocka_unit_test(test_same_bytes),
+      cmocka_unit_test(test_resume),
+      cmocka_unit_test(test_freezing),
+      cmocka_unit_test(test_head_rate),
+      cmocka_unit_test(test_new_head),
+      cmocka_unit_test(test_training_learns),
+      cmocka_unit_test(test_training_usage),
+      cmocka_unit_test(test_predict),
+      cmocka_unit_test(test_predict_as_evaluated),
+      cmocka_unit_test(test_predict_usage),
+      cmocka_unit_test(test_dedup),
+      cmocka_unit_test(test_dedup_lookalikes),
+      cmocka_unit_test(test_dedup_small_and_broken),
+  };
+  return cmocka_run_group_tests(tests, setup, remove_home);
+}

@@ -1,0 +1,172 @@
+/* loader.h - batches of augmented training pictures, made ahead of their use.
+
+   Internal to tools/; include it after common.h and augment.h.
+
+   Pictures that lie in memory are augmented by all threads when a batch is asked for. Pictures from
+   files take longer, and disks make them wait: there a crew of threads, one less than are used for
+   training, makes the next batch while the current one trains. The crew runs at the lowest priority,
+   so it has what training leaves idle and takes nothing from it. Whoever asks for a batch that is
+   not finished yet helps with all threads: no work is done twice, and no core waits for another while
+   there is a picture left to be made.
+
+   What a picture looks like is keyed by seed, epoch and sample, so neither the number of threads nor
+   the crew's pace changes a byte. */
+#ifndef TALLY_LOADER_H
+#define TALLY_LOADER_H
+
+#include <pthread.h>
+#include <sys/resource.h>
+
+#define LOADER_BUFFERS 2 /* with a crew: the batch in use and the one being made */
+
+typedef struct loader {
+  const dataset *data;
+  const augmenter *with;
+  int batch, threads, crew_size, buffers;
+  augment_room *rooms;           /* [threads + crew_size] */
+  float *inputs[LOADER_BUFFERS]; /* [batch][height][width][channels] */
+  int *labels;                   /* [batch], of the batch in use */
+  int *repeats, *seen; /* how often a sample was drawn before each position; so far in the epoch */
+
+  /* the epoch */
+  const int *order;
+  int count, first; /* samples; position of the batch that is asked for next */
+  uint64_t stream;
+
+  /* shared with the crew, under the lock */
+  pthread_mutex_t lock;
+  pthread_cond_t work, ready;
+  pthread_t *crew;
+  int joined;                   /* crew members that have taken a room */
+  int taken, limit;             /* next position to make; end of those there is a buffer for */
+  int finished[LOADER_BUFFERS]; /* samples of each buffer that are made */
+  int quit;
+} loader;
+
+/* Makes the sample at one position of the order. A sample that is drawn again looks different. */
+static inline void loader_make(loader *l, int position, augment_room *room) {
+  int index = l->order[position], buffer = position / l->batch % l->buffers;
+  uint64_t draw = (uint64_t)index + (uint64_t)l->repeats[position] * (uint64_t)l->data->count;
+  augment_sample(l->with, l->data, index, mix_seed(l->stream, draw), room,
+                 l->inputs[buffer] + (size_t)(position % l->batch) * preprocess_size(l->with->pre));
+}
+
+/* Takes the next position and makes it. Called and left with the lock held. */
+static inline void loader_make_next(loader *l, augment_room *room) {
+  int position = l->taken++, buffer = position / l->batch % l->buffers;
+  int begin = position / l->batch * l->batch;
+  int size = l->count - begin < l->batch ? l->count - begin : l->batch;
+  pthread_mutex_unlock(&l->lock);
+  loader_make(l, position, room);
+  pthread_mutex_lock(&l->lock);
+  if (++l->finished[buffer] == size) pthread_cond_signal(&l->ready);
+}
+
+static inline void *loader_crew(void *context) {
+  loader *l = context;
+#ifdef __linux__
+  setpriority(PRIO_PROCESS, 0, 19); /* on Linux of this thread only */
+#endif
+  pthread_mutex_lock(&l->lock);
+  augment_room *room = &l->rooms[l->threads + l->joined++];
+  for (;;) {
+    while (!l->quit && l->taken >= l->limit) pthread_cond_wait(&l->work, &l->lock);
+    if (l->quit) break;
+    loader_make_next(l, room);
+  }
+  pthread_mutex_unlock(&l->lock);
+  return NULL;
+}
+
+/* A loader of batches of up to `batch` samples; what it is given must outlive it. crew_size 0 works
+   without a crew. */
+static inline void loader_start(loader *l, const dataset *data, const augmenter *with, int batch,
+                                int threads, int crew_size) {
+  memset(l, 0, sizeof *l);
+  l->data = data;
+  l->with = with;
+  l->batch = batch;
+  l->threads = threads;
+  l->crew_size = crew_size;
+  l->buffers = crew_size ? LOADER_BUFFERS : 1;
+  l->rooms = allocate((size_t)(threads + crew_size), sizeof *l->rooms);
+  for (int i = 0; i < threads + crew_size; i++) l->rooms[i] = augment_room_create(with->pre);
+  for (int i = 0; i < l->buffers; i++)
+    l->inputs[i] = allocate((size_t)batch * preprocess_size(with->pre), sizeof(float));
+  l->labels = allocate((size_t)batch, sizeof(int));
+  l->seen = allocate((size_t)data->count, sizeof(int));
+  l->crew = allocate((size_t)crew_size, sizeof *l->crew);
+  if (pthread_mutex_init(&l->lock, NULL) || pthread_cond_init(&l->work, NULL) ||
+      pthread_cond_init(&l->ready, NULL))
+    fail("cannot make a lock");
+  for (int i = 0; i < crew_size; i++)
+    if (pthread_create(&l->crew[i], NULL, loader_crew, l)) fail("cannot start a thread");
+}
+
+static inline void loader_free(loader *l) {
+  pthread_mutex_lock(&l->lock);
+  l->quit = 1;
+  pthread_cond_broadcast(&l->work);
+  pthread_mutex_unlock(&l->lock);
+  for (int i = 0; i < l->crew_size; i++) pthread_join(l->crew[i], NULL);
+  pthread_mutex_destroy(&l->lock);
+  pthread_cond_destroy(&l->work);
+  pthread_cond_destroy(&l->ready);
+  for (int i = 0; i < l->threads + l->crew_size; i++) augment_room_free(&l->rooms[i]);
+  for (int i = 0; i < l->buffers; i++) free(l->inputs[i]);
+  free(l->rooms);
+  free(l->labels);
+  free(l->repeats);
+  free(l->seen);
+  free(l->crew);
+}
+
+/* Begins an epoch over `count` samples in the given order, which must stay as it is until the epoch's
+   last batch. The stream is the epoch's own. All batches of the epoch before must have been taken. */
+static inline void loader_epoch(loader *l, const int *order, int count, uint64_t stream) {
+  l->repeats = reallocate(l->repeats, (size_t)count, sizeof(int));
+  memset(l->seen, 0, (size_t)l->data->count * sizeof(int));
+  for (int i = 0; i < count; i++) l->repeats[i] = l->seen[order[i]]++;
+  pthread_mutex_lock(&l->lock);
+  l->order = order;
+  l->count = count;
+  l->stream = stream;
+  l->first = l->taken = l->limit = 0;
+  pthread_mutex_unlock(&l->lock);
+}
+
+/* The next batch of the epoch: its inputs and labels, valid until the next call. Returns its size; 0
+   at the epoch's end. */
+static inline int loader_next(loader *l, const float **inputs, const int **labels) {
+  int first = l->first, left = l->count - first;
+  int size = left < l->batch ? left : l->batch, buffer = first / l->batch % l->buffers;
+  if (!size) return 0;
+  if (l->crew_size) {
+    pthread_mutex_lock(&l->lock);
+    /* the batch before is no longer in use, so its buffer may be filled */
+    l->limit = left - size < l->batch ? l->count : first + size + l->batch;
+    pthread_cond_broadcast(&l->work);
+    pthread_mutex_unlock(&l->lock);
+    TOOL_PARALLEL("omp parallel num_threads(l->threads)")
+    {
+      augment_room *room = &l->rooms[thread_number()];
+      pthread_mutex_lock(&l->lock);
+      while (l->taken < first + size) loader_make_next(l, room);
+      pthread_mutex_unlock(&l->lock);
+    }
+    pthread_mutex_lock(&l->lock);
+    while (l->finished[buffer] < size) pthread_cond_wait(&l->ready, &l->lock);
+    l->finished[buffer] = 0;
+    pthread_mutex_unlock(&l->lock);
+  } else {
+    TOOL_PARALLEL("omp parallel for schedule(static) num_threads(l->threads)")
+    for (int i = first; i < first + size; i++) loader_make(l, i, &l->rooms[thread_number()]);
+  }
+  for (int i = 0; i < size; i++) l->labels[i] = l->data->labels[l->order[first + i]];
+  l->first += size;
+  *inputs = l->inputs[buffer];
+  *labels = l->labels;
+  return size;
+}
+
+#endif

@@ -1,0 +1,420 @@
+/* tally-dedup.c - finds exact and near duplicates among pictures, files that are suspiciously small,
+   and files that cannot be read. Deletes nothing.
+
+   Build:  cc -O2 -fopenmp tools/tally-dedup.c -o bin/tally-dedup -lm       (stb: Debian libstb-dev)
+   Use:    bin/tally-dedup --out duplicates.csv photos/
+
+   How it compares:
+   - Exact: the decoded pixels are the same (128-bit fingerprint of size and pixels), whatever the
+     bytes of the file.
+   - Near: first a perceptual hash finds candidates, a difference hash of 64 bits (is a cell of a 9 x 8
+     thumbnail darker than its right neighbour?) that may differ in 7. Four tables, one for each 16
+     bits, are looked up with every way to change one of them: of 7 changed bits at most one falls into
+     at least one of the four. Then the thumbnails themselves are compared, because pages of one form have one
+     hash: after the brightness and contrast of one have been fitted to the other, no cell may differ
+     by more than a limit. Luminance on 32 x 32 cells, or 16 x 16 for pictures below 128 pixels, and
+     colours on 8 x 8.
+   - Each duplicate is linked to the first picture it resembles that is no duplicate itself, so chains
+     of resemblance do not grow into one group.
+   The time grows with the number of pictures, nearly all of it for decoding; only pictures that share a
+   hash without being duplicates, such as pages of one form, are compared each with each.
+   Pictures of a single shade have nothing to compare and are only found if exact. Mirrored, turned
+   and cut copies are not found, nor brightness so changed that whites or blacks are lost. */
+#define _POSIX_C_SOURCE 200809L
+#define TOOL_NAME "tally-dedup"
+#define TOOL_USAGE "--out F.csv [options] PICTURE|FOLDER|LIST.csv..."
+#define CONVNET_IMPLEMENTATION
+#include "common.h"
+#include "listing.h"
+
+/* ---- options --------------------------------------------------------------------------------- */
+
+static const char help[] =
+    "Finds exact and near duplicates among pictures, small files and unreadable ones. Deletes nothing.\n"
+    "\n"
+    "usage: " TOOL_NAME " " TOOL_USAGE "\n"
+    "\n"
+    "Pictures are named as files, as folders (with everything below them) or in CSV files with a column\n"
+    "path.\n"
+    "  --out F.csv          one row per finding: path, first (the picture it duplicates), kind,\n"
+    "                       distance, details. Kinds: exact (same pixels); near (the same picture\n"
+    "                       in another file format, quality, size or brightness; distance is the\n"
+    "                       largest difference of the compared cells, in levels of 0 to 255); small\n"
+    "                       (a small file); unreadable\n"
+    "  --small BYTES        files below this are small (default 5000; 0: none)\n"
+    "  --threads N          default: all cores; does not change the result\n"
+    "  --quiet              nothing on stderr but errors\n"
+    "  --help\n"
+    "\n"
+    "The last line on stdout is JSON: pictures, exact, near, small, unreadable, seconds. Exit code: 0,\n"
+    "1 (failed), 2 (usage).\n"
+    "\n"
+    "examples:\n"
+    "  " TOOL_NAME " --out duplicates.csv photos/\n"
+    "  " TOOL_NAME " --out duplicates.csv --small 0 2019.csv 2020.csv\n"
+    "  " TOOL_NAME " --out d.csv photos/ && awk -F, '$3 == \"exact\" {print $1}' d.csv   # what to drop\n";
+
+typedef struct settings {
+  const char *out;
+  int small, threads, quiet;
+} settings;
+
+enum { OPTION_OUT = 256, OPTION_SMALL, OPTION_THREADS, OPTION_QUIET };
+
+static const struct option long_options[] = {
+    {"out", required_argument, NULL, OPTION_OUT},
+    {"small", required_argument, NULL, OPTION_SMALL},
+    {"threads", required_argument, NULL, OPTION_THREADS},
+    {"quiet", no_argument, NULL, OPTION_QUIET},
+    {"help", no_argument, NULL, 'h'},
+    {NULL, 0, NULL, 0},
+};
+
+static void set_option(settings *to, int option, const char *value) {
+  switch (option) {
+    case OPTION_OUT: to->out = value; break;
+    case OPTION_SMALL: to->small = (int)option_integer("--small", value, 0, INT_MAX); break;
+    case OPTION_THREADS: to->threads = (int)option_integer("--threads", value, 1, 1024); break;
+    case OPTION_QUIET: to->quiet = 1; break;
+    default: fputs(help, stdout); exit(tool_end());
+  }
+}
+
+static settings read_options(int argc, char **argv) {
+  settings set = {0};
+  set.small = 5000;
+  for (int option; (option = next_option_before_files(argc, argv, long_options)) != -1;)
+    set_option(&set, option, optarg);
+  if (!set.out) misuse("--out is missing");
+  if (optind == argc) misuse("there are no pictures on the command line");
+  set.threads = use_threads(set.threads);
+  return set;
+}
+
+/* ---- what is known of a picture -------------------------------------------------------------- */
+
+#define FINE 32   /* cells a side of the luminance thumbnail; of the coarse one half as many */
+#define COARSE 16
+#define COLOUR 8  /* of the colour thumbnail */
+#define NO_PICTURE (-1)
+
+typedef struct traits {
+  char *reason; /* why it cannot be read; NULL */
+  long long bytes; /* of the file */
+  int height, width;
+  uint64_t fingerprint[2];
+  uint64_t hash;
+  int plain; /* of a single shade: the hash says nothing */
+  uint8_t fine[FINE * FINE], coarse[COARSE * COARSE], colours[COLOUR * COLOUR * 3];
+
+  int first; /* index of what it duplicates, NO_PICTURE */
+  int exact;
+  double distance;
+} traits;
+
+static uint8_t luminance_of(const uint8_t *rgb) {
+  return (uint8_t)(0.299f * (float)rgb[0] + 0.587f * (float)rgb[1] + 0.114f * (float)rgb[2] + 0.5f);
+}
+
+/* Two independent 64-bit hashes of the size and all pixels. */
+static void take_fingerprint(const picture *from, uint64_t out[2]) {
+  size_t count = (size_t)from->height * (size_t)from->width * 3;
+  out[0] = mix_seed((uint64_t)from->height, (uint64_t)from->width);
+  out[1] = mix_seed((uint64_t)from->width, (uint64_t)from->height + 1);
+  for (size_t i = 0; i < count; i += 8) {
+    uint64_t word = 0;
+    memcpy(&word, from->pixels + i, count - i < 8 ? count - i : 8);
+    out[0] = (out[0] ^ word) * 0x9E3779B97F4A7C15u;
+    out[0] ^= out[0] >> 32;
+    out[1] = (out[1] + word) * 0xD6E8FEB86659FD93u;
+    out[1] ^= out[1] >> 29;
+  }
+}
+
+#define HASH_STEP 1 /* levels that a neighbour must be darker by: flat areas give the same bits always */
+
+/* Difference hash (Krawetz 2013) with a dead zone. */
+static uint64_t take_hash(const uint8_t *thumbnail) {
+  uint8_t cells[8 * 9 * 3];
+  uint64_t hash = 0;
+  resize_squash(thumbnail, FINE, FINE, cells, 8, 9, 3);
+  for (int y = 0; y < 8; y++)
+    for (int x = 0; x < 8; x++) {
+      const uint8_t *cell = cells + (y * 9 + x) * 3;
+      hash = hash << 1 | (luminance_of(cell + 3) > luminance_of(cell) + HASH_STEP);
+    }
+  return hash;
+}
+
+#define PLAIN_DEVIATION 2.0 /* levels; below it a thumbnail shows noise only */
+
+static int is_plain(const uint8_t *luminance, int count) {
+  double sum = 0, squares = 0;
+  for (int i = 0; i < count; i++) {
+    sum += luminance[i];
+    squares += (double)luminance[i] * luminance[i];
+  }
+  return squares / count - sum / count * (sum / count) < PLAIN_DEVIATION * PLAIN_DEVIATION;
+}
+
+static void take_traits(const picture *from, traits *to) {
+  uint8_t thumbnail[FINE * FINE * 3], half[COARSE * COARSE * 3];
+  to->height = from->height;
+  to->width = from->width;
+  take_fingerprint(from, to->fingerprint);
+  resize_squash(from->pixels, from->height, from->width, thumbnail, FINE, FINE, 3);
+  resize_squash(from->pixels, from->height, from->width, half, COARSE, COARSE, 3);
+  resize_squash(from->pixels, from->height, from->width, to->colours, COLOUR, COLOUR, 3);
+  for (int i = 0; i < FINE * FINE; i++) to->fine[i] = luminance_of(thumbnail + 3 * i);
+  for (int i = 0; i < COARSE * COARSE; i++) to->coarse[i] = luminance_of(half + 3 * i);
+  to->hash = take_hash(thumbnail);
+  to->plain = is_plain(to->fine, FINE * FINE);
+}
+
+static traits *read_all(const picture_list *list, int quiet) {
+  traits *all = allocate((size_t)list->count, sizeof *all);
+  progress bar = progress_start(quiet);
+  int done = 0;
+  TOOL_PARALLEL("omp parallel for schedule(dynamic)")
+  for (int i = 0; i < list->count; i++) {
+    picture read = {0};
+    struct stat status;
+    const char *reason = picture_read(list->paths[i], 3, &read);
+    all[i].first = NO_PICTURE;
+    all[i].bytes = stat(list->paths[i], &status) ? 0 : (long long)status.st_size;
+    if (reason) all[i].reason = copy_text(reason);
+    else take_traits(&read, &all[i]);
+    free(read.pixels);
+    TOOL_PARALLEL("omp critical(dedup_progress)")
+    {
+      char figures[64];
+      snprintf(figures, sizeof figures, "%d of %d", ++done, list->count);
+      progress_draw(&bar, "reading pictures", (double)done / list->count, figures);
+    }
+  }
+  progress_wipe();
+  return all;
+}
+
+/* ---- exact duplicates ------------------------------------------------------------------------ */
+
+static const traits *sorted_traits; /* what compare_fingerprints looks at */
+
+static int compare_fingerprints(const void *a, const void *b) {
+  int i = *(const int *)a, j = *(const int *)b;
+  int order = memcmp(sorted_traits[i].fingerprint, sorted_traits[j].fingerprint,
+                     sizeof sorted_traits[i].fingerprint);
+  return order ? order : i - j;
+}
+
+static void find_exact(traits *all, int count) {
+  int *order = allocate((size_t)count, sizeof(int)), readable = 0;
+  for (int i = 0; i < count; i++)
+    if (!all[i].reason) order[readable++] = i;
+  sorted_traits = all;
+  qsort(order, (size_t)readable, sizeof(int), compare_fingerprints);
+  for (int i = 1, run = 0; i < readable; i++) {
+    traits *one = &all[order[i]];
+    if (memcmp(one->fingerprint, all[order[run]].fingerprint, sizeof one->fingerprint)) {
+      run = i;
+      continue;
+    }
+    one->first = order[run];
+    one->exact = 1;
+  }
+  free(order);
+}
+
+/* ---- near duplicates ------------------------------------------------------------------------- */
+
+#define HASH_BITS 7           /* that hashes of near duplicates may differ in */
+#define FINE_LIMIT 6.0        /* levels; copies reach about 3, other pages of a form begin about 9 */
+#define COARSE_LIMIT 12.0     /* small pictures: their cells average fewer pixels */
+#define COLOUR_LIMIT 16.0     /* JPEG stores colours coarsely */
+#define COARSE_BELOW 128      /* pixels of the shorter side */
+#define LEAST_GAIN 0.5        /* contrast of a copy, either way */
+#define ASPECT_TOLERANCE 0.05
+
+/* The largest difference between a and gain * b + offset, with gain and offset fitted by least
+   squares. Stops early, with something above the limit, when it is above the limit. */
+static double largest_difference(const uint8_t *a, const uint8_t *b, int count, double limit) {
+  int sum_a = 0, sum_b = 0, products = 0, squares = 0;
+  for (int i = 0; i < count; i++) {
+    sum_a += a[i];
+    sum_b += b[i];
+    products += a[i] * b[i];
+    squares += b[i] * b[i];
+  }
+  double n = count, mean_a = sum_a / n, mean_b = sum_b / n, most = 0;
+  double variance = squares / n - mean_b * mean_b;
+  double gain = variance > 0 ? (products / n - mean_a * mean_b) / variance : 1;
+  gain = gain < LEAST_GAIN ? LEAST_GAIN : gain > 1 / LEAST_GAIN ? 1 / LEAST_GAIN : gain;
+  for (int i = 0; i < count && most <= limit; i++)
+    most = fmax(most, fabs(a[i] - mean_a - gain * (b[i] - mean_b)));
+  return most;
+}
+
+static int shorter_side(const traits *t) {
+  return t->height < t->width ? t->height : t->width;
+}
+
+/* Whether two pictures are the same one; *distance is their largest difference in luminance. */
+static int is_near(const traits *a, const traits *b, double *distance) {
+  double across = (double)a->width * b->height, along = (double)a->height * b->width;
+  int coarse = shorter_side(a) < COARSE_BELOW || shorter_side(b) < COARSE_BELOW;
+  double limit = coarse ? COARSE_LIMIT : FINE_LIMIT;
+  if (fabs(across - along) > ASPECT_TOLERANCE * fmax(across, along)) return 0;
+  *distance = coarse ? largest_difference(a->coarse, b->coarse, COARSE * COARSE, limit)
+                     : largest_difference(a->fine, b->fine, FINE * FINE, limit);
+  return *distance <= limit && largest_difference(a->colours, b->colours, COLOUR * COLOUR * 3,
+                                                  COLOUR_LIMIT) <= COLOUR_LIMIT;
+}
+
+static int bits_set(uint64_t value) {
+  int count = 0;
+  for (; value; value &= value - 1) count++;
+  return count;
+}
+
+#define BANDS 4
+#define BAND_VALUES 65536
+
+/* Pictures that are no duplicates, by each quarter of their hash: heads of lists, and what follows. */
+typedef struct hash_table {
+  int *heads[BANDS], *next[BANDS];
+  int *asked; /* the picture that last looked at each */
+} hash_table;
+
+static hash_table table_create(int count) {
+  hash_table table;
+  for (int band = 0; band < BANDS; band++) {
+    table.heads[band] = allocate(BAND_VALUES, sizeof(int));
+    table.next[band] = allocate((size_t)count, sizeof(int));
+    for (int i = 0; i < BAND_VALUES; i++) table.heads[band][i] = NO_PICTURE;
+  }
+  table.asked = allocate((size_t)count, sizeof(int));
+  for (int i = 0; i < count; i++) table.asked[i] = NO_PICTURE;
+  return table;
+}
+
+static void table_free(hash_table *table) {
+  for (int band = 0; band < BANDS; band++) {
+    free(table->heads[band]);
+    free(table->next[band]);
+  }
+  free(table->asked);
+}
+
+static unsigned band_of(uint64_t hash, int band) {
+  return (unsigned)(hash >> (16 * band)) & (BAND_VALUES - 1);
+}
+
+static void table_add(hash_table *table, const traits *all, int index) {
+  for (int band = 0; band < BANDS; band++) {
+    int *head = &table->heads[band][band_of(all[index].hash, band)];
+    table->next[band][index] = *head;
+    *head = index;
+  }
+}
+
+/* The first picture in one list that is the same as this one, if it comes before `first`. */
+static void search_list(const hash_table *table, int band, unsigned value, traits *all, int index) {
+  traits *one = &all[index];
+  for (int i = table->heads[band][value]; i != NO_PICTURE; i = table->next[band][i]) {
+    double distance;
+    if (table->asked[i] == index || (one->first != NO_PICTURE && i > one->first)) continue;
+    table->asked[i] = index;
+    if (bits_set(all[i].hash ^ one->hash) > HASH_BITS || !is_near(&all[i], one, &distance)) continue;
+    one->first = i;
+    one->distance = distance;
+  }
+}
+
+static void find_near(traits *all, int count) {
+  hash_table table = table_create(count);
+  for (int i = 0; i < count; i++) {
+    if (all[i].reason || all[i].plain || all[i].exact) continue;
+    for (int band = 0; band < BANDS; band++) {
+      unsigned value = band_of(all[i].hash, band);
+      search_list(&table, band, value, all, i);
+      for (int bit = 0; bit < 16; bit++) search_list(&table, band, value ^ 1u << bit, all, i);
+    }
+    if (all[i].first == NO_PICTURE) table_add(&table, all, i);
+  }
+  /* exact copies of a near duplicate belong to what that one duplicates */
+  for (int i = 0; i < count; i++)
+    if (all[i].exact && all[all[i].first].first != NO_PICTURE) {
+      all[i].exact = 0;
+      all[i].distance = all[all[i].first].distance;
+      all[i].first = all[all[i].first].first;
+    }
+  table_free(&table);
+}
+
+/* ---- the run --------------------------------------------------------------------------------- */
+
+typedef struct findings {
+  int exact, near, small, unreadable;
+} findings;
+
+static void write_finding(FILE *file, const char *path, const char *first, const char *kind,
+                          const char *distance, const char *details) {
+  const char *fields[] = {path, first, kind, distance, details};
+  for (int i = 0; i < 5; i++) {
+    if (i) putc(',', file);
+    csv_write(file, fields[i]);
+  }
+  putc('\n', file);
+}
+
+static findings write_findings(FILE *file, const picture_list *list, const traits *all, int small) {
+  findings found = {0};
+  fputs("path,first,kind,distance,details\n", file);
+  for (int i = 0; i < list->count; i++) {
+    const traits *one = &all[i];
+    char number[64];
+    if (one->reason) {
+      write_finding(file, list->paths[i], "", "unreadable", "", one->reason);
+      found.unreadable++;
+      continue;
+    }
+    if (one->bytes < small) {
+      snprintf(number, sizeof number, "%lld bytes", one->bytes);
+      write_finding(file, list->paths[i], "", "small", "", number);
+      found.small++;
+    }
+    if (one->first == NO_PICTURE) continue;
+    snprintf(number, sizeof number, "%.1f", one->distance);
+    write_finding(file, list->paths[i], list->paths[one->first], one->exact ? "exact" : "near",
+                  one->exact ? "0" : number, "");
+    if (one->exact) found.exact++;
+    else found.near++;
+  }
+  return found;
+}
+
+int main(int argc, char **argv) {
+  tool_start(argv);
+  settings set = read_options(argc, argv);
+  double started = seconds_now();
+  check_writable(set.out);
+  picture_list list = listing_open(argv + optind, argc - optind);
+  traits *all = read_all(&list, set.quiet);
+  find_exact(all, list.count);
+  find_near(all, list.count);
+  output out = output_open(set.out);
+  findings found = write_findings(out.file, &list, all, set.small);
+  output_close(&out);
+  text_buffer json = {0};
+  json_integer(&json, "pictures", list.count);
+  json_integer(&json, "exact", found.exact);
+  json_integer(&json, "near", found.near);
+  json_integer(&json, "small", found.small);
+  json_integer(&json, "unreadable", found.unreadable);
+  json_real(&json, "seconds", seconds_now() - started);
+  json_print(&json);
+  for (int i = 0; i < list.count; i++) free(all[i].reason);
+  free(all);
+  listing_free(&list);
+  return tool_end();
+}
