@@ -3,21 +3,20 @@
 
    Build: cc -O2 -fopenmp -I. bench/peers/ours.c -o build/peers/ours -lm
    Commands, one a line; each answers with one line:
-     open NETWORK BATCH THREADS FOLDER   makes predictor, writes weights.safetensors, inputs.f32 and
-                                         outputs.f32 (after softmax) to FOLDER for comparison
-     train STEPS                         seconds for that many training steps (Adam)
-     predict RUNS                        seconds for that many inferences of the batch
-     memory                              peak resident kilobytes of this process so far */
+     open NETWORK BATCH THREADS   makes the network and a batch of random images
+     write FOLDER                 weights.safetensors, inputs.f32 and outputs.f32 (after softmax)
+     train STEPS                  seconds for that many training steps (Adam)
+     predict RUNS                 seconds for that many inferences of the batch
+     memory                       peak resident kilobytes of this process so far */
 #define CONVNET_IMPLEMENTATION
 #include "convnet.h"
 
-#include <sys/resource.h>
 #include <time.h>
 
 typedef struct session {
   cn_network *net;
-  cn_trainer *trainer; /* made when first needed: it is not part of inference's memory */
-  cn_predictor *predictor;
+  cn_trainer *trainer;     /* made when first needed: */
+  cn_predictor *predictor; /* neither is part of the other's memory */
   cn_batch batch;
   float *inputs, *outputs;
   int *labels, threads;
@@ -48,31 +47,49 @@ static void close_session(session *s) {
   memset(s, 0, sizeof *s);
 }
 
-static void open_session(session *s, const char *name, int count, int threads, const char *folder) {
-  cn_predict_options options;
+static void open_session(session *s, const char *name, int count, int threads) {
   cn_error error;
   cn_random random;
   cn_shape in;
-  char path[600];
   size_t values, i;
   close_session(s);
-  memset(&options, 0, sizeof options);
   random.seed = 7, random.position = 0;
-  s->threads = options.threads = threads;
+  s->threads = threads;
   s->net = cn_arch_network(name, NULL, &error);
-  s->predictor = s->net ? cn_predictor_create(s->net, count, &options, &error) : NULL;
-  if (!s->predictor) fail(error.message);
+  if (!s->net) fail(error.message);
   in = cn_network_node(s->net, 0)->shape;
   values = (size_t)count * (size_t)in.height * (size_t)in.width * (size_t)in.channels;
   s->inputs = (float *)malloc(values * sizeof(float)), s->labels = (int *)malloc((size_t)count * sizeof(int));
-  s->outputs = (float *)malloc((size_t)(count * cn_predictor_outputs(s->predictor)) * sizeof(float));
-  if (!s->inputs || !s->outputs || !s->labels) fail("no memory");
+  if (!s->inputs || !s->labels) fail("no memory");
   for (i = 0; i < values; i++) s->inputs[i] = cn_random_uniform(&random);
   for (i = 0; i < (size_t)count; i++) s->labels[i] = (int)cn_random_below(&random, 10);
   s->batch.count = count, s->batch.inputs = s->inputs, s->batch.labels = s->labels;
-  cn_predict(s->predictor, s->inputs, count, s->outputs);
-  write_floats(folder, "inputs.f32", s->inputs, values);
-  write_floats(folder, "outputs.f32", s->outputs, (size_t)(count * cn_predictor_outputs(s->predictor)));
+}
+
+static double predict(session *s, int runs) {
+  cn_predict_options options;
+  cn_error error;
+  double start;
+  memset(&options, 0, sizeof options);
+  options.threads = s->threads;
+  if (!s->predictor) {
+    s->predictor = cn_predictor_create(s->net, s->batch.count, &options, &error);
+    if (!s->predictor) fail(error.message);
+    s->outputs = (float *)malloc((size_t)(s->batch.count * cn_predictor_outputs(s->predictor)) * sizeof(float));
+    if (!s->outputs) fail("no memory");
+  }
+  for (start = now(); runs > 0; runs--) cn_predict(s->predictor, s->inputs, s->batch.count, s->outputs);
+  return now() - start;
+}
+
+static void write_session(session *s, const char *folder) {
+  const cn_shape in = cn_network_node(s->net, 0)->shape;
+  const size_t count = (size_t)s->batch.count;
+  char path[600];
+  cn_error error;
+  predict(s, 1);
+  write_floats(folder, "inputs.f32", s->inputs, count * (size_t)in.height * (size_t)in.width * (size_t)in.channels);
+  write_floats(folder, "outputs.f32", s->outputs, count * (size_t)cn_predictor_outputs(s->predictor));
   snprintf(path, sizeof path, "%s/weights.safetensors", folder);
   if (cn_save(s->net, path, &error)) fail(error.message);
 }
@@ -90,16 +107,14 @@ static double train(session *s, int steps) {
   return now() - start;
 }
 
-static double predict(session *s, int runs) {
-  const double start = now();
-  for (; runs > 0; runs--) cn_predict(s->predictor, s->inputs, s->batch.count, s->outputs);
-  return now() - start;
-}
-
+/* Not getrusage: a process inherits its parent's peak. */
 static long peak_kilobytes(void) {
-  struct rusage usage;
-  getrusage(RUSAGE_SELF, &usage);
-  return usage.ru_maxrss;
+  FILE *file = fopen("/proc/self/status", "r");
+  char line[200];
+  long kilobytes = 0;
+  while (file && fgets(line, sizeof line, file)) sscanf(line, "VmHWM: %ld", &kilobytes);
+  if (!file || fclose(file) || !kilobytes) fail("cannot read /proc/self/status");
+  return kilobytes;
 }
 
 int main(void) {
@@ -107,9 +122,12 @@ int main(void) {
   char line[700], name[64], folder[512];
   int n, threads;
   while (fgets(line, sizeof line, stdin)) {
-    if (sscanf(line, "open %63s %d %d %511s", name, &n, &threads, folder) == 4) {
-      open_session(&s, name, n, threads, folder);
+    if (sscanf(line, "open %63s %d %d", name, &n, &threads) == 3) {
+      open_session(&s, name, n, threads);
       printf("%s\n", cn_isa_name());
+    } else if (sscanf(line, "write %511s", folder) == 1) {
+      write_session(&s, folder);
+      printf("written\n");
     } else if (sscanf(line, "train %d", &n) == 1) {
       printf("%.9f\n", train(&s, n));
     } else if (sscanf(line, "predict %d", &n) == 1) {

@@ -14,7 +14,6 @@ import functools
 import io
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -236,7 +235,8 @@ def opened(ours, case, threads):
     """Our session for the case; its weights, images in PyTorch's layout and outputs."""
     network = NETWORKS[case.network]
     with tempfile.TemporaryDirectory() as folder:
-        isa = ours.ask("open %s %d %d %s" % (case.network, case.batch, threads, folder))
+        isa = ours.ask("open %s %d %d" % (case.network, case.batch, threads))
+        ours.ask("write " + folder)
         weights = load_file(os.path.join(folder, "weights.safetensors"))
         images = numpy.fromfile(os.path.join(folder, "inputs.f32"), "<f4")
         outputs = numpy.fromfile(os.path.join(folder, "outputs.f32"), "<f4")
@@ -284,46 +284,67 @@ def run_case(program, name, threads, rounds, results):
 
 # ---- peak memory, each system in a process of its own ----
 
-def peak_megabytes():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+# Says the peak memory of a process before the task (interpreter, libraries) and after.
+# Not ru_maxrss: a process inherits its parent's.
+ALONE = """
+import sys
+def peak(): return [int(line.split()[1]) / 1024 for line in open("/proc/self/status") if line.startswith("VmHWM")][0]
+"""
+TORCH_ALONE = ALONE + """
+sys.path.insert(0, sys.argv[1])
+from peers import CASES, NETWORKS, torch, torch_training
+idle, case = peak(), CASES[sys.argv[2]]
+network = NETWORKS[case.network]
+torch.set_num_threads(1)
+images = torch.rand(case.batch, network.channels, network.side, network.side)
+torch_training(network.make(), images, torch.zeros(case.batch, dtype=torch.long))(5)
+print(idle, peak())
+"""
+ONNX_ALONE = ALONE + """
+import numpy, onnxruntime
+idle, options = peak(), onnxruntime.SessionOptions()
+options.intra_op_num_threads = 1
+session = onnxruntime.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])
+inputs = {"input": numpy.random.rand(*session.get_inputs()[0].shape).astype("f")}
+for _ in range(3): session.run(None, inputs)
+print(idle, peak())
+"""
 
 
-def run_alone(task, name, folder):
-    """What the child process does: says its peak memory before the task (interpreter, libraries) and after."""
-    case = CASES[name]
-    torch.set_num_threads(1)
-    images = torch.rand(case.batch, NETWORKS[case.network].channels, *[NETWORKS[case.network].side] * 2)
-    if task == "onnx":
-        import onnxruntime  # noqa: F401  its libraries are part of the start
-        idle = peak_megabytes()
-        session = onnx_session(os.path.join(folder, "model.onnx"), 1)
-        onnx_inference(session, images.numpy())(3)
-    else:
-        idle = peak_megabytes()
-        network = NETWORKS[case.network].make()
-        torch_training(network, images, torch.zeros(case.batch, dtype=torch.long))(5)
-    print("%f %f" % (idle, peak_megabytes()))
+def peak_of(*arguments):
+    child = subprocess.run([sys.executable, "-c", *arguments], stdout=subprocess.PIPE, text=True, check=True)
+    return map(float, child.stdout.split()[-2:])
+
+
+def our_peak(program, case, command):
+    ours = Ours(program)
+    ours.ask("open %s %d 1" % (case.network, case.batch))
+    ours.ask(command)
+    megabytes = float(ours.ask("memory")) / 1024
+    ours.close()
+    return megabytes
+
+
+def report_memory(title, own, idle, peak, results):
+    print("peak memory, %s: theirs %.0f MB, of it %.0f MB before it begins; ours %.0f MB: %.2f of theirs, %.2f without "
+          "their start" % (title, peak, idle, own, own / peak, own / (peak - idle)))
+    results.append({"case": title, "ours_megabytes": own, "megabytes": peak, "idle_megabytes": idle})
 
 
 def compare_memory(program, results):
-    for name, task, command in (("revised", "torch", "train 5"), ("resnet18-1", "onnx", "predict 3")):
-        case, ours = CASES[name], Ours(program)
-        with tempfile.TemporaryDirectory() as folder:
-            _, weights, images, _ = opened(ours, case, 1)
-            ours.ask(command)
-            own = float(ours.ask("memory")) / 1024
-            ours.close()
-            if task == "onnx":
-                with open(os.path.join(folder, "model.onnx"), "wb") as file:
-                    file.write(onnx_model(loaded(case, weights), images))
-            child = subprocess.run([sys.executable, __file__, program, "--alone", task, name, folder],
-                                   stdout=subprocess.PIPE, text=True, check=True)
-        idle, peak = map(float, child.stdout.split()[-2:])
-        system = {"torch": "training %s, batch %d: PyTorch", "onnx": "inference %s, batch %d: ONNX Runtime"}[task]
-        title = "peak memory, " + system % (case.network, case.batch)
-        print("%s %.0f MB, of it %.0f MB before it begins; ours %.0f MB: %.2f of theirs, %.2f without their start"
-              % (title, peak, idle, own, own / peak, own / (peak - idle)))
-        results.append({"case": title, "ours_megabytes": own, "megabytes": peak, "idle_megabytes": idle})
+    idle, peak = peak_of(TORCH_ALONE, os.path.dirname(os.path.abspath(__file__)), "revised")
+    report_memory("training revised, batch 200, against PyTorch", our_peak(program, CASES["revised"], "train 5"), idle,
+                  peak, results)
+    case, ours = CASES["resnet18-1"], Ours(program)
+    _, weights, images, _ = opened(ours, case, 1)
+    ours.close()
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "model.onnx")
+        with open(path, "wb") as file:
+            file.write(onnx_model(loaded(case, weights), images))
+        idle, peak = peak_of(ONNX_ALONE, path)
+    report_memory("inference resnet18, batch 1, against ONNX Runtime", our_peak(program, case, "predict 3"), idle, peak,
+                  results)
 
 
 def main():
@@ -334,11 +355,8 @@ def main():
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--json")
     parser.add_argument("--memory", action="store_true")
-    parser.add_argument("--alone", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     results = []
-    if options.alone:
-        return run_alone(*options.alone)
     if options.memory:
         compare_memory(options.ours, results)
     else:
