@@ -32,7 +32,7 @@
      page          wholly or nearly in the picture, filling at least a third of its longer side; at
                    least three anchors visible, one of four may be hidden
    (tests/test_tally.c draws pages over this envelope.) Beyond it a form is either found as closely
-   or refused with a reason: it is accepted only if 80 % of its printed rules are seen where they
+   or refused with a reason: it is accepted only if 90 % of its printed rules are seen where they
    should be, within 2.5 template pixels, root mean square below 1.25, with no other position doing
    nearly as well. So a template should name printed rules, or have boxed cells; one with neither is
    accepted on four anchors that agree within 4 template pixels.
@@ -2721,7 +2721,7 @@ static void tally_try_batch_(const tally_image *picture, const tally_template *f
   }
 }
 
-#define TALLY_ENOUGH_ 0.8 /* the share of the rules that a registered form shows at least */
+#define TALLY_ENOUGH_ 0.9 /* the share of the rules that a registered form shows at least */
 
 /* The hypothesis that fits the rules best, its map fitted to them. */
 static tally_choice_ tally_choose_(const tally_image *picture, const tally_template *form,
