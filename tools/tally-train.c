@@ -83,6 +83,8 @@ static const char help_learning[] =
     "  --log F.csv          one row per epoch\n"
     "  --resume             goes on from the checkpoint; with none there, starts from the beginning\n"
     "  --seed N             of everything random (default 1)\n"
+    "  --math HOW           of 3x3 convolutions: fast (default; Winograd F(4x4)), exact (F(2x2), which\n"
+    "                       rounds no more than direct sums) or direct\n"
     "  --threads N          default: all cores; does not change the result\n"
     "  --quiet              nothing on stderr but errors\n"
     "  --help\n"
@@ -117,6 +119,8 @@ typedef struct settings {
 
 static const char *const optimizers[] = {"adam", "adamw", "sgd", "adagrad", NULL};
 static const cn_optimizer optimizer_values[] = {CN_ADAM, CN_ADAMW, CN_SGD, CN_ADAGRAD};
+static const char *const maths[] = {"direct", "exact", "fast", NULL};
+static const cn_math math_values[] = {CN_MATH_DIRECT, CN_MATH_EXACT, CN_MATH_FAST};
 static const char *const schedules[] = {"constant", "step", "cosine", NULL};
 static const cn_schedule schedule_values[] = {CN_SCHEDULE_CONSTANT, CN_SCHEDULE_STEP,
                                               CN_SCHEDULE_COSINE};
@@ -130,7 +134,7 @@ enum {
   OPTION_SHIFT, OPTION_ELASTIC, OPTION_FLIP, OPTION_SEED, OPTION_THREADS, OPTION_QUIET,
   OPTION_RESUME, OPTION_SKIP_BAD, OPTION_RESIZE, OPTION_CACHE, OPTION_HEAD_LR, OPTION_SAMPLING,
   OPTION_RANDOM_CROP, OPTION_BRIGHTNESS, OPTION_CONTRAST, OPTION_SATURATION, OPTION_HUE,
-  OPTION_INPUT, OPTION_AUXILIARY
+  OPTION_INPUT, OPTION_AUXILIARY, OPTION_MATH
 };
 
 static const struct option long_options[] = {
@@ -164,6 +168,7 @@ static const struct option long_options[] = {
     {"elastic", required_argument, NULL, OPTION_ELASTIC},
     {"flip", no_argument, NULL, OPTION_FLIP},
     {"seed", required_argument, NULL, OPTION_SEED},
+    {"math", required_argument, NULL, OPTION_MATH},
     {"threads", required_argument, NULL, OPTION_THREADS},
     {"quiet", no_argument, NULL, OPTION_QUIET},
     {"resume", no_argument, NULL, OPTION_RESUME},
@@ -262,6 +267,7 @@ static void set_option(settings *to, int option, const char *value) {
     case OPTION_ELASTIC: augment->elastic = option_real("--elastic", value, 0, 1e4); break;
     case OPTION_FLIP: augment->flip = 1; break;
     case OPTION_SEED: to->seed = (uint64_t)option_integer("--seed", value, 0, LLONG_MAX); break;
+    case OPTION_MATH: training->math = math_values[option_choice("--math", value, maths)]; break;
     case OPTION_THREADS: to->threads = (int)option_integer("--threads", value, 1, 1024); break;
     case OPTION_QUIET: to->quiet = 1; break;
     case OPTION_RESUME: to->resume = 1; break;
@@ -814,6 +820,7 @@ static char *describe_run(const run *r) {
            t->nesterov);
   text_add(&all, "--decay: %.9g\n--l1: %.9g\n--l2: %.9g\n--clip: %.9g\n", (double)t->decay,
            (double)t->l1, (double)t->l2, (double)t->clip_norm);
+  text_add(&all, "--math: %d\n", (int)t->math);
   text_add(&all, "--schedule: %d\n--step: %.9g\n--gamma: %.9g\n--warmup: %.9g\n", (int)t->schedule,
            (double)set->step, (double)t->gamma, (double)set->warmup);
   if (t->schedule == CN_SCHEDULE_COSINE) text_add(&all, "--epochs: %d\n", set->epochs);
