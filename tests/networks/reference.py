@@ -28,7 +28,6 @@ from safetensors_file import write_safetensors  # noqa: E402
 IMAGES = 4  # with two, batch norm deep in a ResNet takes nearly all of the gradient out
 CLASSES = 10
 ATTEMPTS = 10  # inputs to choose from
-ENOUGH = 2e-5  # of a deviation between the candidates of a maximum pooling
 AUXILIARY_WEIGHT = {"googlenet": 0.3, "inception_v3": 0.4}
 
 
@@ -69,27 +68,34 @@ def prepare(model, x):
             norm.momentum = 0.1
 
 
+def deviation_of(z):
+    """The deviation of most channels, whatever happened to the others."""
+    return z.transpose(0, 1).flatten(1).std(1).median()
+
+
 def shift_from_corner(z):
     """Per channel the shift of at most a fifth of a deviation that keeps ReLU's inputs farthest from 0."""
     columns = z.transpose(0, 1).flatten(1).sort(1).values
-    reach = 0.2 * columns.std()
+    reach = 0.2 * deviation_of(z)
+    columns = torch.cat([columns[:, :1] - reach, columns, columns[:, -1:] + reach], 1)
     middles = (columns[:, 1:] + columns[:, :-1]) / 2
     margins = (columns[:, 1:] - columns[:, :-1]) / 2 * (middles.abs() < reach)
     best, place = margins.max(1)
-    stay = columns.abs().min(1).values >= best
+    stay = columns[:, 1:-1].abs().min(1).values >= best
     return torch.where(stay, torch.zeros_like(best), -middles.gather(1, place[:, None])[:, 0])
 
 
-def pool_margin(z, pooled, window):
-    """Smallest distance between the two largest values of a window whose maximum is not a ReLU's 0."""
-    size, stride, padding, _, ceil = window
+def pool_margins(z, pooled, size, stride, padding, ceil):
+    """Per channel the smallest distance between the two largest values of a window, in deviations, unless
+    they are the same (ReLU's zeros, or one value that reached both places)."""
+    deviation = deviation_of(z)
     if padding:
         z = F.pad(z, [padding] * 4, value=-1e9)
     if ceil:
         z = F.pad(z, [0, size, 0, size], value=-1e9)
     windows = z.unfold(2, size, stride).unfold(3, size, stride)[:, :, : pooled.shape[2], : pooled.shape[3]]
     first, second = windows.flatten(4).topk(2).values.unbind(-1)
-    return torch.where(first == 0, torch.inf, first - second).min()
+    return torch.where(first == second, torch.inf, first - second).amin((0, 2, 3)) / deviation
 
 
 def heads_of(model):
@@ -106,58 +112,104 @@ def settle_head(head, inputs, output):
     return output / size + goal - mean
 
 
-def leave_corners(model, x):
-    """Moves biases a little, so that no input of a ReLU is so near its corner that rounding decides
-    whether a gradient flows: comparing gradients would compare luck. Each ReLU's input moves with the
-    bias of the layer that ran last. Returns the smallest distance from a corner, and the smallest between
-    two candidates of a maximum pooling, in deviations of the input."""
-    last, margins, pool_margins, relu, pool = [None], [], [], F.relu, F.max_pool2d
-    scaled = {m.conv2d: m.scale for m in model.modules() if hasattr(m, "scale") and hasattr(m, "conv2d")}
+def enough(x):
+    """Deviations from where a gradient would take another way: some times what rounding may do. Large inputs
+    have more near ties to silence, but most of them in the first pooling, where there is less rounding."""
+    return 6e-5 * min(1, 64 / x.shape[-1])
 
-    def relu_away_from_corner(z, inplace=False):
+
+class Again(Exception):
+    """A bias changed whose effect has gone on already."""
+
+
+class CornerFinder:
+    """Runs a network and moves its biases, so that rounding decides nowhere whether a gradient flows or
+    where to: comparing gradients would compare luck. No input of a ReLU stays near its corner: it moves
+    a little, with the bias of the layer that ran last. Where two candidates of a maximum pooling behind
+    ReLUs are all but equal, the channel is silenced by its bias."""
+
+    def __init__(self, model, heads):
+        self.model, self.heads = model, heads
+        self.relu, self.pool, self.cat = F.relu, F.max_pool2d, torch.cat
+        self.scaled = {m.conv2d: m.scale for m in model.modules() if hasattr(m, "scale") and hasattr(m, "conv2d")}
+
+    def remember(self, tensor, channels):
+        """channels: of each channel what silences it; the tensor is kept so that no other gets its id."""
+        self.origins[id(tensor)] = (tensor, channels)
+        return tensor
+
+    def origin(self, tensor):
+        return self.origins.get(id(tensor), (None, [None] * tensor.shape[1]))[1]
+
+    def relu_away_from_corner(self, z, inplace=False):
+        layer, factor = self.last, self.scaled.get(self.last, 1)
         shift = shift_from_corner(z)
-        last[0].bias += shift / scaled.get(last[0], 1)
+        layer.bias += shift / factor
         z += shift.reshape([1, -1] + [1] * (z.dim() - 2))
-        margins.append((z.abs().min() / z.std()).item())
-        return relu(z)
+        self.corner = min(self.corner, (z.abs().min() / deviation_of(z)).item())
+        silence = -20 * deviation_of(z) / factor
+        return self.remember(self.relu(z), [(layer, channel, silence) for channel in range(z.shape[1])])
 
-    def measured_pool(z, size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
-        pooled = pool(z, size, stride, padding, dilation, ceil_mode)
-        pool_margins.append((pool_margin(z, pooled, (size, stride, padding, dilation, ceil_mode)) / z.std()).item())
-        return pooled
+    def checked_pool(self, z, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
+        pooled, again = self.pool(z, kernel_size, stride, padding, dilation, ceil_mode), False
+        margins = pool_margins(z, pooled, kernel_size, stride, padding, ceil_mode)
+        for origin, margin in zip(self.origin(z), margins):
+            if origin and margin < self.enough:
+                layer, channel, silence = origin
+                layer.bias[channel] += silence
+                again = True
+        if again:
+            raise Again
+        self.tie = min(self.tie, margins.min().item())
+        return self.remember(pooled, self.origin(z))
 
-    hooks = [
-        m.register_forward_hook(lambda module, *_: last.__setitem__(0, module))
-        for m in model.modules()
-        if getattr(m, "bias", None) is not None
-    ] + [head.register_forward_hook(settle_head) for head in heads_of(model)]
-    saved = {k: v.clone() for k, v in model.state_dict().items() if "running" in k}
-    F.relu, F.max_pool2d = relu_away_from_corner, measured_pool
-    with torch.no_grad():
-        model(x)
-    F.relu, F.max_pool2d = relu, pool
-    for hook in hooks:
-        hook.remove()
-    # The values that the file holds are the ones to compute with.
-    state = model.state_dict() | saved
-    model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
-    return min(margins), min(pool_margins)
+    def joined(self, tensors, dim=0):
+        return self.remember(self.cat(tensors, dim), sum((self.origin(tensor) for tensor in tensors), []))
+
+    def ran(self, layer, *_):
+        self.last = layer
+
+    def run(self, x):
+        """Returns the smallest distance from a corner, and between two candidates of a maximum pooling."""
+        layers = [m for m in self.model.modules() if getattr(m, "bias", None) is not None]
+        running = {k: v.clone() for k, v in self.model.state_dict().items() if "running" in k}
+        hooks = [layer.register_forward_hook(self.ran) for layer in layers]
+        hooks += [head.register_forward_hook(settle_head) for head in self.heads]
+        F.relu, F.max_pool2d, torch.cat = self.relu_away_from_corner, self.checked_pool, self.joined
+        self.enough, done = enough(x), False
+        while not done:
+            self.origins, self.corner, self.tie = {}, torch.inf, torch.inf
+            try:
+                with torch.no_grad():
+                    self.model(x)
+                done = True
+            except Again:
+                pass
+        F.relu, F.max_pool2d, torch.cat = self.relu, self.pool, self.cat
+        for hook in hooks:
+            hook.remove()
+        # The values that the file holds are the ones to compute with.
+        state = self.model.state_dict() | running
+        self.model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
+        return self.corner, self.tie
 
 
 def choose_inputs(model, size):
-    """No bias parts the candidates of a maximum pooling: of several inputs the one that parts them best."""
+    """Of several inputs the one that leaves corners best: no bias parts the candidates of a maximum pooling
+    that has no ReLU before it."""
     best_margin, best = 0, None
-    heads = [id(head.weight) for head in heads_of(model)]
-    moved = {k for k, v in model.named_parameters() if k.endswith("bias") or id(v) in heads}
+    heads = heads_of(model)
+    weights = [id(head.weight) for head in heads]
+    moved = {k for k, v in model.named_parameters() if k.endswith("bias") or id(v) in weights}
     start = {k: v.clone() for k, v in model.state_dict().items() if k in moved}
     for _ in range(ATTEMPTS):
         model.load_state_dict(model.state_dict() | start)
         x = torch.randn(IMAGES, 3, size, size).float().double()
-        margins = leave_corners(model, x)
-        if margins[1] > best_margin:
+        margins = CornerFinder(model, heads).run(x)
+        if min(margins) > best_margin:
             state = {k: v.clone() for k, v in model.state_dict().items() if k in moved}
-            best_margin, best = margins[1], (x, margins, state)
-        if best_margin > ENOUGH:
+            best_margin, best = min(margins), (x, margins, state)
+        if best_margin >= enough(x):
             break
     x, margins, state = best
     model.load_state_dict(model.state_dict() | state)
