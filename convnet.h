@@ -763,6 +763,12 @@ CN_API const char *cn_safetensors_note(const cn_safetensors *file, const char *k
 #define CONVNET_FILE "convnet.h"
 #endif
 
+#ifdef __GNUC__
+#define CN_ALWAYS_INLINE_ inline __attribute__((always_inline))
+#else
+#define CN_ALWAYS_INLINE_ inline
+#endif
+
 #define CN_ALIGNMENT_ 64 /* bytes: a cache line and the widest vector */
 #define CN_ALIGN_FLOATS_ 16
 
@@ -3092,7 +3098,7 @@ typedef struct
   cn_role_ role;
   int node, rank, dims[4], frozen;
   float rate; /* factor of the learning rate */
-  int plain; /* 1: same order in memory and file; 0: a convolution's or dense layer's weights */
+  int plain;  /* 1: same order in memory and file; 0: a convolution's or dense layer's weights */
   size_t offset, count;
 } cn_tensor_;
 
@@ -7729,8 +7735,9 @@ static void CN_NAME_(cn_winograd_weights_)(int height, int width, const float *c
   }
 }
 
-static void CN_NAME_(cn_winograd_input_)(int height, int width, const float *const *at,
-                                         int channels, float *v, ptrdiff_t plane) {
+/* Written once for all sizes; compiled for each, so that the loops' lengths are known. */
+static CN_ALWAYS_INLINE_ void CN_NAME_(cn_input_of_)(int height, int width, const float *const *at,
+                                                     int channels, float *v, ptrdiff_t plane) {
   const int columns = width + 2;
   int c, i;
   for (c = 0; c < channels; c += CN_LANES_) {
@@ -7764,6 +7771,18 @@ static void CN_NAME_(cn_winograd_input_)(int height, int width, const float *con
   }
 }
 
+static void CN_NAME_(cn_winograd_input_)(int height, int width, const float *const *at,
+                                         int channels, float *v, ptrdiff_t plane) {
+  if (height == 4 && width == 4)
+    CN_NAME_(cn_input_of_)(4, 4, at, channels, v, plane);
+  else if (height == 4)
+    CN_NAME_(cn_input_of_)(4, 2, at, channels, v, plane);
+  else if (width == 4)
+    CN_NAME_(cn_input_of_)(2, 4, at, channels, v, plane);
+  else
+    CN_NAME_(cn_input_of_)(2, 2, at, channels, v, plane);
+}
+
 #define CN_OUTPUT2_(m0, m1, m2, m3, y0, y1)                                                        \
   y0 = cn_vadd_(cn_vadd_(m0, m1), m2), y1 = cn_vadd_(cn_vsub_(m1, m2), m3)
 #define CN_OUTPUT4_(m0, m1, m2, m3, m4, m5, y0, y1, y2, y3)                                        \
@@ -7793,9 +7812,8 @@ static inline cn_vf_ CN_NAME_(cn_square_place_)(cn_vf_ a, cn_vf_ b, cn_vf_ c, cn
 /* Writes one tile's results [height][width], of which rows x columns lie inside the image, with
    bias, ReLU and pooling. Bias and ReLU keep the order of values, so pooling may come first. */
 static inline void CN_NAME_(cn_finish_tile_)(const cn_winograd_out_ *o, const cn_vf_ *results,
-                                             int c, cn_vm_ mask, cn_vf_ bias) {
+                                             int width, int c, cn_vm_ mask, cn_vf_ bias) {
   const cn_vf_ least = o->relu ? cn_vzero_() : cn_vset_(-INFINITY);
-  const int width = o->width;
   int i, j;
   if (o->pool) {
     for (i = 0; i < o->rows / 2; i++) {
@@ -7820,9 +7838,10 @@ static inline void CN_NAME_(cn_finish_tile_)(const cn_winograd_out_ *o, const cn
   }
 }
 
-static void CN_NAME_(cn_winograd_output_)(const cn_winograd_out_ *o, const float *m,
-                                          ptrdiff_t plane) {
-  const int columns = o->width + 2;
+static CN_ALWAYS_INLINE_ void CN_NAME_(cn_output_of_)(int height, int width,
+                                                      const cn_winograd_out_ *o, const float *m,
+                                                      ptrdiff_t plane) {
+  const int columns = width + 2;
   const ptrdiff_t line = columns * plane;
   int c, i;
   for (c = 0; c < o->channels; c += CN_LANES_) {
@@ -7834,7 +7853,7 @@ static void CN_NAME_(cn_winograd_output_)(const cn_winograd_out_ *o, const float
       const cn_vf_ m0 = cn_vload_first_(from, mask), m1 = cn_vload_first_(from + line, mask);
       const cn_vf_ m2 = cn_vload_first_(from + 2 * line, mask),
                    m3 = cn_vload_first_(from + 3 * line, mask);
-      if (o->height == 2) {
+      if (height == 2) {
         CN_OUTPUT2_(m0, m1, m2, m3, t[0][i], t[1][i]);
       } else {
         const cn_vf_ m4 = cn_vload_first_(from + 4 * line, mask),
@@ -7842,16 +7861,28 @@ static void CN_NAME_(cn_winograd_output_)(const cn_winograd_out_ *o, const float
         CN_OUTPUT4_(m0, m1, m2, m3, m4, m5, t[0][i], t[1][i], t[2][i], t[3][i]);
       }
     }
-    for (i = 0; i < o->height; i++) {
-      cn_vf_ *to = y + i * o->width;
-      if (o->width == 2)
+    for (i = 0; i < height; i++) {
+      cn_vf_ *to = y + i * width;
+      if (width == 2)
         CN_OUTPUT2_(t[i][0], t[i][1], t[i][2], t[i][3], to[0], to[1]);
       else
         CN_OUTPUT4_(t[i][0], t[i][1], t[i][2], t[i][3], t[i][4], t[i][5], to[0], to[1], to[2],
                     to[3]);
     }
-    CN_NAME_(cn_finish_tile_)(o, y, c, mask, bias);
+    CN_NAME_(cn_finish_tile_)(o, y, width, c, mask, bias);
   }
+}
+
+static void CN_NAME_(cn_winograd_output_)(const cn_winograd_out_ *o, const float *m,
+                                          ptrdiff_t plane) {
+  if (o->height == 4 && o->width == 4)
+    CN_NAME_(cn_output_of_)(4, 4, o, m, plane);
+  else if (o->height == 4)
+    CN_NAME_(cn_output_of_)(4, 2, o, m, plane);
+  else if (o->width == 4)
+    CN_NAME_(cn_output_of_)(2, 4, o, m, plane);
+  else
+    CN_NAME_(cn_output_of_)(2, 2, o, m, plane);
 }
 
 /* ---- first layer on grey pictures: 1-D Winograd F(2, 3) along the rows, 2x2 pooling ---- */
