@@ -561,6 +561,71 @@ static void test_fine_tuning(void **state) {
   assert_absent("m");
 }
 
+/* A state dict of another framework: tensors, no network, counters that mean nothing here. */
+static void write_state_dict(const char *file, const char *network, const cn_arch_options *options) {
+  cn_error error;
+  cn_network *net = cn_arch_network(network, options, &error);
+  assert_non_null(net);
+  int count = cn_network_parameter_count(net);
+  cn_tensor *tensors = (cn_tensor *)calloc((size_t)count, sizeof *tensors);
+  assert_non_null(tensors);
+  for (int i = 0; i < count; i++) {
+    cn_parameter p = cn_network_parameter(net, i);
+    tensors[i].name = p.name, tensors[i].dtype = CN_F32, tensors[i].rank = p.rank;
+    for (int d = 0; d < p.rank; d++) tensors[i].dims[d] = p.dims[d];
+    tensors[i].data = p.values, tensors[i].bytes = p.count * sizeof(float);
+  }
+  char *path = join_path(home, file);
+  if (cn_safetensors_write(path, tensors, count, NULL, 0, &error)) fail_msg("%s", error.message);
+  free(path);
+  free(tensors);
+  cn_network_free(net);
+}
+
+static void test_networks_by_name(void **state) {
+  (void)state;
+  cn_error error;
+  cn_arch_options options = {32, 32, 1, 7, 0};
+  write_state_dict("dict.safetensors", "squeezenet1_1", &options);
+  assert_ran(shell("$train --data pictures --arch squeezenet1_1 --input 32x32x1 --batch 60 "
+                   "--init dict.safetensors --freeze features. --epochs 1 --out squeezed"));
+  assert_contains(err_text, "classifier.1");
+  assert_contains(err_text, "replaced by one for 4 classes");
+  assert_refused(shell("$train --data pictures --init dict.safetensors --out m --quiet"), 1,
+                 "dict.safetensors", "--arch");
+  /* frozen layers are the state dict's, and the auxiliary heads get the number of classes too */
+  char *paths[2] = {join_path(home, "dict.safetensors"), join_path(home, "squeezed")};
+  cn_safetensors *before = cn_safetensors_read(paths[0], &error),
+                 *after = cn_safetensors_read(paths[1], &error);
+  assert_non_null(before);
+  assert_non_null(after);
+  const char *same = "features.3.squeeze.weight", *other = "classifier.1.weight";
+  assert_memory_equal(cn_safetensors_find(before, same)->data, cn_safetensors_find(after, same)->data,
+                      cn_safetensors_find(before, same)->bytes);
+  assert_int_equal(cn_safetensors_find(before, other)->dims[0], 7);
+  assert_int_equal(cn_safetensors_find(after, other)->dims[0], 4);
+  cn_safetensors_free(before);
+  cn_safetensors_free(after);
+  free(paths[0]);
+  free(paths[1]);
+  assert_ran(shell("$train --data pictures --arch googlenet --auxiliary --input 32x32x1 --batch 60 "
+                   "--epochs 1 --out helped --quiet"));
+  char *path = join_path(home, "helped");
+  cn_network *net = cn_load(path, &error);
+  assert_non_null(net);
+  assert_contains(cn_network_text(net), "aux1: softmax loss=0.3");
+  assert_int_equal(cn_network_node(net, cn_network_find(net, "aux1.fc2"))->filters, 4);
+  assert_int_equal(cn_network_node(net, cn_network_find(net, "aux2.fc2"))->filters, 4);
+  cn_network_free(net);
+  free(path);
+  assert_refused(shell("$train --data pictures --arch vgg11 --input 9x9x1 --out m"), 2, "32x32", "");
+  assert_refused(shell("$train --data pictures --arch vgg11 --input 9x9 --out m"), 2, "9x9", "");
+  assert_refused(shell("$train --data pictures --arch lenet --auxiliary --out m"), 2, "auxiliary",
+                 "");
+  assert_refused(shell("$train --data pictures --arch tiny.net --input 9x9x1 --out m"), 2,
+                 "tiny.net", "built-in");
+}
+
 static void test_bad_models(void **state) {
   (void)state;
   assert_ran(
@@ -861,6 +926,7 @@ int main(void) {
       cmocka_unit_test(test_bad_idx),
       cmocka_unit_test(test_bad_networks),
       cmocka_unit_test(test_fine_tuning),
+      cmocka_unit_test(test_networks_by_name),
       cmocka_unit_test(test_bad_models),
       cmocka_unit_test(test_full_disk),
       cmocka_unit_test(test_book_tables),
