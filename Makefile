@@ -12,7 +12,7 @@
 #   make clean
 CC ?= cc
 CXX ?= c++
-CFLAGS ?= -O2
+CFLAGS ?= -O3
 CXXFLAGS ?= $(CFLAGS)
 PREFIX ?= /usr/local
 WARNINGS = -Wall -Wextra -Wpedantic -Wshadow -Wconversion

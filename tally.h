@@ -1075,8 +1075,9 @@ static tally_xy_ tally_map_(const double h[9], double x, double y) {
   double w = h[6] * x + h[7] * y + h[8];
   tally_xy_ p;
   if (fabs(w) < 1e-12) w = w < 0 ? -1e-12 : 1e-12;
-  p.x = (h[0] * x + h[1] * y + h[2]) / w;
-  p.y = (h[3] * x + h[4] * y + h[5]) / w;
+  w = 1 / w;
+  p.x = (h[0] * x + h[1] * y + h[2]) * w;
+  p.y = (h[3] * x + h[4] * y + h[5]) * w;
   return p;
 }
 
@@ -1103,18 +1104,47 @@ static double tally_sample_(const tally_image *in, double x, double y, int chann
   return upper + fy * (lower - upper);
 }
 
+/* The same sample of all channels in whole numbers, at (x + 128, y + 128) / 256, for points whose
+   four pixels lie in the picture. */
+static void tally_sample_inside_(const tally_image *in, int x, int y, uint8_t *out) {
+  int c = in->channels, fx = x & 255, fy = y & 255, k;
+  const uint8_t *a = tally_row_(in, y >> 8) + (ptrdiff_t)(x >> 8) * c;
+  const uint8_t *b = a + (ptrdiff_t)in->width * c;
+  for (k = 0; k < c; k++) {
+    int upper = a[k] * (256 - fx) + a[k + c] * fx, lower = b[k] * (256 - fx) + b[k + c] * fx;
+    out[k] = (uint8_t)((upper * (256 - fy) + lower * fy + 32768) >> 16);
+  }
+}
+
+/* n <= 64 pixels of a warped row from (x, y) on. Places first, so that compilers can vectorise. */
+static void tally_warp_part_(const tally_image *in, const double h[9], int x, int y, int n,
+                             uint8_t fill, uint8_t *to) {
+  double px[64], py[64], wide = in->width - 0.5, tall = in->height - 0.5;
+  double u = h[1] * (y + 0.5) + h[2], v = h[4] * (y + 0.5) + h[5], w = h[7] * (y + 0.5) + h[8];
+  int i, k;
+  for (i = 0; i < n; i++) {
+    double at = x + i + 0.5, scale = 1 / (h[6] * at + w);
+    px[i] = (h[0] * at + u) * scale;
+    py[i] = (h[3] * at + v) * scale;
+  }
+  for (i = 0; i < n; i++, to += in->channels) {
+    if (px[i] >= 0.5 && py[i] >= 0.5 && px[i] < wide && py[i] < tall)
+      tally_sample_inside_(in, (int)(px[i] * 256) - 128, (int)(py[i] * 256) - 128, to);
+    else
+      for (k = 0; k < in->channels; k++)
+        to[k] = tally_byte_(tally_sample_(in, px[i], py[i], k, fill));
+  }
+}
+
 TALLY_API tally_result tally_warp(const tally_image *in, const double h[9], int width, int height,
                                   uint8_t fill, tally_image *out) {
-  int x, y, k;
+  int x, y;
   if (!tally_image_ok_(in) || !h) return TALLY_ERROR_ARGUMENT;
   TALLY_TRY_(tally_image_make(width, height, in->channels, out));
-  for (y = 0; y < height; y++) {
-    uint8_t *to = tally_row_(out, y);
-    for (x = 0; x < width; x++) {
-      tally_xy_ p = tally_map_(h, x + 0.5, y + 0.5);
-      for (k = 0; k < in->channels; k++) *to++ = tally_byte_(tally_sample_(in, p.x, p.y, k, fill));
-    }
-  }
+  for (y = 0; y < height; y++)
+    for (x = 0; x < width; x += 64)
+      tally_warp_part_(in, h, x, y, tally_min_(64, width - x), fill,
+                       tally_row_(out, y) + (ptrdiff_t)x * in->channels);
   return TALLY_OK;
 }
 
@@ -3021,6 +3051,7 @@ static void tally_dilate_square_(uint8_t *values, int width, int height, int rea
    at half resolution, which keeps the lightest of each four pixels. */
 static void tally_darken_(tally_strip_ *strip, uint8_t *line) {
   int wide = (strip->width + 1) / 2, tall = (strip->height + 1) / 2, x, y;
+  int share[256]; /* what one step of light is of the paper's level: 255 / level, in 1/65536 */
   uint8_t *paper = strip->spare;
   memset(paper, 0, (size_t)wide * (size_t)tall);
   for (y = 0; y < strip->height; y++)
@@ -3032,14 +3063,16 @@ static void tally_darken_(tally_strip_ *strip, uint8_t *line) {
   tally_dilate_square_(paper, wide, tall, TALLY_BROAD_ / 2, line);
   for (x = 0; x < wide * tall; x++) paper[x] = (uint8_t)(255 - paper[x]);
   tally_dilate_square_(paper, wide, tall, TALLY_BROAD_ / 2, line);
-  for (y = 0; y < strip->height; y++)
+  for (x = 0; x < 256; x++) share[x] = (255 << 16) / tally_max_(x, 24);
+  for (y = 0; y < strip->height; y++) {
+    const uint8_t *light = strip->light + (size_t)y * (size_t)strip->width;
+    const uint8_t *closed = paper + (size_t)(y / 2) * (size_t)wide;
+    uint8_t *dark = strip->dark + (size_t)y * (size_t)strip->width;
     for (x = 0; x < strip->width; x++) {
-      size_t i = (size_t)y * (size_t)strip->width + (size_t)x;
-      int level = 255 - paper[(size_t)(y / 2) * (size_t)wide + (size_t)(x / 2)],
-          light = strip->light[i];
-      if (level < 24) level = 24;
-      strip->dark[i] = (uint8_t)(light >= level ? 0 : 255 * (level - light) / level);
+      int level = tally_max_(255 - closed[x / 2], 24), less = level - light[x];
+      dark[x] = (uint8_t)((tally_max_(less, 0) * share[level]) >> 16);
     }
+  }
 }
 
 /* ---- printed rules */
@@ -3541,15 +3574,17 @@ static void tally_place_strip_(const tally_template *form, int f, tally_strip_ *
 /* Pixels of ink to strip->spare (255), then their components to labels and parts. */
 static int tally_find_ink_(tally_strip_ *strip, const tally_cell_box_ *boxes, int n) {
   tally_image mask;
-  int x, y, k;
-  for (y = 0; y < strip->height; y++)
-    for (x = 0; x < strip->width; x++) {
-      size_t i = (size_t)y * (size_t)strip->width + (size_t)x;
-      /* Outside the cells the nearest one's threshold counts. */
-      for (k = 0; k + 1 < n && x >= (boxes[k].right + boxes[k + 1].left) / 2;) k++;
-      strip->spare[i] =
-          strip->dark[i] > boxes[k].low && strip->erased[i] != TALLY_ERASED_ ? 255 : 0;
-    }
+  int x, y, k, from = 0;
+  for (k = 0; k < n; k++) { /* outside the cells the nearest one's threshold counts */
+    int to = k + 1 < n ? (boxes[k].right + boxes[k + 1].left) / 2 : strip->width;
+    for (y = 0; y < strip->height; y++)
+      for (x = from; x < to; x++) {
+        size_t i = (size_t)y * (size_t)strip->width + (size_t)x;
+        strip->spare[i] =
+            strip->dark[i] > boxes[k].low && strip->erased[i] != TALLY_ERASED_ ? 255 : 0;
+      }
+    from = to;
+  }
   mask.pixels = strip->spare;
   mask.width = strip->width;
   mask.height = strip->height;

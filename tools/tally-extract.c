@@ -522,6 +522,7 @@ static int report_outcomes(const settings *set, const form_list *list, const out
 
 int main(int argc, char **argv) {
   tool_start(argv);
+  keep_freed_memory();
   settings set = read_options(argc, argv);
   char *text;
   size_t length;

@@ -1081,6 +1081,7 @@ static void say_unread(const run *r, const report *from) {
 
 int main(int argc, char **argv) {
   tool_start(argv);
+  keep_freed_memory();
   double started = seconds_now();
   settings set = read_options(argc, argv);
   char *text;
