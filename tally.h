@@ -2751,7 +2751,7 @@ static void tally_try_batch_(const tally_image *picture, const tally_template *f
   }
 }
 
-#define TALLY_ENOUGH_ 0.9 /* the share of the rules that a registered form shows at least */
+#define TALLY_ENOUGH_ 0.95 /* the share of the rules that a registered form shows at least */
 
 /* The hypothesis that fits the rules best, its map fitted to them. */
 static tally_choice_ tally_choose_(const tally_image *picture, const tally_template *form,
