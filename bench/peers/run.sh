@@ -8,7 +8,7 @@ mkdir -p build/peers
 if [ ! -f "$venv/ready" ]; then
   python3 -m venv "$venv"
   # this very release of torch is a CPU build; a newer one would bring gigabytes of CUDA
-  "$venv/bin/pip" install --quiet torch==2.13.0 numpy safetensors onnx onnxruntime
+  "$venv/bin/pip" install --quiet torch==2.13.0 numpy pillow safetensors onnx onnxruntime
   touch "$venv/ready"
 fi
 ${CC:-cc} -O2 -fopenmp -I. bench/peers/ours.c -o build/peers/ours -lm
