@@ -3,11 +3,10 @@
 Both start from the same weights, read the same JPEG files, cut a random resized crop, flip, normalise, and
 take SGD steps with momentum on all layers. PyTorch is timed twice: with its pictures read and cut in each
 epoch, as tally-train does, and with all of them ready in memory (nothing but training). Epochs alternate
-in one run; the first of each is not counted.
+in one run; the first of PyTorch's is not counted.
 
 Usage: finetune.py TALLY_TRAIN [--threads 2] [--epochs 4]"""
 import argparse
-import csv
 import json
 import os
 import random
@@ -87,17 +86,15 @@ class PyTorch:
         return time.perf_counter() - start
 
 
-def our_epochs(program, folder, threads, epochs):
-    """Seconds of each epoch, from the log of one run."""
-    log = os.path.join(folder, "log.csv")
-    subprocess.run([program, "--data", os.path.join(folder, "pictures"), "--arch", "resnet18", "--init",
-                    os.path.join(folder, "pretrained.safetensors"), "--optimizer", "sgd", "--lr", "0.001", "--batch",
-                    str(BATCH), "--epochs", str(epochs), "--random-crop", "0.08", "--flip", "--normalize",
-                    "%s/%s" % (",".join(map(str, MEAN)), ",".join(map(str, DEVIATION))), "--threads", str(threads),
-                    "--out", os.path.join(folder, "out.safetensors"), "--log", log, "--quiet"],
-                   check=True, stdout=subprocess.DEVNULL)
-    with open(log) as file:
-        return [float(row["seconds"]) for row in csv.DictReader(file)]
+def our_epoch(program, folder, threads):
+    """Seconds of an epoch, the mean of two in one run."""
+    done = subprocess.run(
+        [program, "--data", os.path.join(folder, "pictures"), "--arch", "resnet18", "--init",
+         os.path.join(folder, "pretrained.safetensors"), "--optimizer", "sgd", "--lr", "0.001", "--batch", str(BATCH),
+         "--epochs", "2", "--random-crop", "0.08", "--flip", "--normalize",
+         "%s/%s" % (",".join(map(str, MEAN)), ",".join(map(str, DEVIATION))), "--threads", str(threads),
+         "--out", os.path.join(folder, "out.safetensors"), "--quiet"], check=True, stdout=subprocess.PIPE, text=True)
+    return PICTURES / json.loads(done.stdout.splitlines()[-1])["images_per_second"]
 
 
 def main():
@@ -117,7 +114,7 @@ def main():
         reading.epoch(), ready.epoch()
         times = {"ours": [], "PyTorch": [], "PyTorch, pictures ready": []}
         for _ in range(options.epochs):
-            times["ours"].append(our_epochs(options.program, folder, options.threads, 2)[1])
+            times["ours"].append(our_epoch(options.program, folder, options.threads))
             times["PyTorch"].append(reading.epoch())
             times["PyTorch, pictures ready"].append(ready.epoch())
     for name, seconds in times.items():
