@@ -233,9 +233,9 @@ TALLY_API tally_result tally_equalise(const tally_image *grey, tally_image *out)
 /* Median over the (2 radius + 1)^2 window of a grey picture, borders replicated. radius 1..50. */
 TALLY_API tally_result tally_median(const tally_image *grey, int radius, tally_image *out);
 
-/* out(x, y) = in(H (x, y, 1)) by bilinear interpolation at pixel centres, `fill` outside. h is the
-   3 x 3 homography by rows, from out to in, in pixel-corner coordinates (the centre of the first
-   pixel is 0.5, 0.5). */
+/* out(x, y) = in(H (x, y, 1)) by bilinear interpolation at pixel centres, to 1/256 pixel; `fill`
+   outside. h is the 3 x 3 homography by rows, from out to in, in pixel-corner coordinates (the
+   centre of the first pixel is 0.5, 0.5). */
 TALLY_API tally_result tally_warp(const tally_image *in, const double h[9], int width, int height,
                                   uint8_t fill, tally_image *out);
 

@@ -24,7 +24,7 @@ typedef struct opened {
 } opened;
 
 static const float *golden_values(const opened *o, const char *what, size_t count) {
-  char name[200];
+  char name[320];
   snprintf(name, sizeof name, "%s/%s", o->network, what);
   const cn_tensor *tensor = cn_safetensors_find(o->golden, name);
   if (!tensor || tensor->bytes != count * sizeof(float)) fail_msg("no golden %s", name);

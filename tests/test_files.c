@@ -388,7 +388,7 @@ static void half_precision(void **state) {
 /* Counts reports by kind and remembers the last tensor. */
 typedef struct reports {
   int counts[3];
-  char last[3][96];
+  char last[3][200];
 } reports;
 
 static void count_report(cn_mismatch kind, const char *tensor, const char *details, void *user) {

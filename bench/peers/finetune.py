@@ -5,7 +5,7 @@ take SGD steps with momentum on all layers. PyTorch is timed twice: with its pic
 epoch, as tally-train does, and with all of them ready in memory (nothing but training). Epochs alternate
 in one run; the first of PyTorch's is not counted.
 
-Usage: finetune.py TALLY_TRAIN [--threads 2] [--epochs 4]"""
+Usage: finetune.py TALLY_TRAIN [--threads 2] [--epochs 3]"""
 import argparse
 import json
 import os
