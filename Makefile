@@ -41,23 +41,23 @@ found:
 	@echo "compiler: $(CC); OpenMP: $(if $(OPENMP),yes,no); stb: $(if $(HAVE_STB),yes,no);" \
 	  "cmocka: $(if $(HAVE_CMOCKA),yes,no)"
 
-bin/%: tools/%.c | found stb
+bin/%: tools/%.c Makefile | found stb
 	@mkdir -p bin build
 	$(COMPILE) -MF build/$*.d $< -o $@ $(LDFLAGS) -lm
 
-bin/examples/%: examples/%.c | found
+bin/examples/%: examples/%.c Makefile | found
 	@mkdir -p bin/examples build/examples
 	$(COMPILE) -MF build/examples/$*.d $< -o $@ $(LDFLAGS) -lm
 
-bin/examples/%: examples/%.cpp | found
+bin/examples/%: examples/%.cpp Makefile | found
 	@mkdir -p bin/examples build/examples
 	$(COMPILE_CXX) -MF build/examples/$*.d $< -o $@ $(LDFLAGS) -lm
 
-bin/bench/%: bench/%.c | found
+bin/bench/%: bench/%.c Makefile | found
 	@mkdir -p bin/bench build/bench
 	$(COMPILE) -MF build/bench/$*.d $< -o $@ $(LDFLAGS) -lm
 
-build/tests/%: tests/%.c | found cmocka
+build/tests/%: tests/%.c Makefile | found cmocka
 	@mkdir -p build/tests
 	$(COMPILE) -MF build/tests/$*.d $< -o $@ $(LDFLAGS) -lcmocka -lm
 

@@ -1205,9 +1205,16 @@ typedef struct cn_kernels_ {
     CN_EACH_ROW_##R##_(CN_STORE##V##_)                                                             \
   }
 
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC push_options
+#pragma GCC optimize("no-tree-vectorize") /* gcc 12 then reads behind the last of strided rows */
+#endif
 #define CN_PASS_ 0
 #include CONVNET_FILE
 #undef CN_PASS_
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC pop_options
+#endif
 #ifdef CN_ARM_
 #define CN_PASS_ 1
 #include CONVNET_FILE
@@ -7235,8 +7242,8 @@ CN_API cn_status cn_trainer_load(cn_trainer *trainer, const char *path, cn_error
 #define cn_vload_(p) (*(p))
 #define cn_vstore_(p, v) (void)(*(p) = (v))
 #define cn_vfirst_(n) (n)
-#define cn_vload_first_(p, m) ((m) ? *(p) : 0.0f)
-#define cn_vstore_first_(p, v, m) (void)((m) ? *(p) = (v) : 0.0f)
+#define cn_vload_first_(p, m) ((void)(m), *(p)) /* the one lane there is */
+#define cn_vstore_first_(p, v, m) ((void)(m), (void)(*(p) = (v)))
 #define cn_vadd_(a, b) ((a) + (b))
 #define cn_vsub_(a, b) ((a) - (b))
 #define cn_vmul_(a, b) ((a) * (b))
@@ -7251,8 +7258,8 @@ CN_API cn_status cn_trainer_load(cn_trainer *trainer, const char *path, cn_error
 #define cn_vselect_(t, a, b) ((t) ? (a) : (b))
 #define cn_vround_(a) floorf((a) + 0.5f)
 #define cn_vpower2_(n) ((n) == (n) ? ldexpf(1.0f, (int)(n)) : (n))
-#define cn_vload_bytes_(p, m) ((m) ? (float)*(p) : 0.0f)
-#define cn_vstore_bytes_(p, v, m) (void)((m) ? *(p) = (uint8_t)(v) : 0)
+#define cn_vload_bytes_(p, m) ((void)(m), (float)*(p))
+#define cn_vstore_bytes_(p, v, m) ((void)(m), (void)(*(p) = (uint8_t)(v)))
 #endif
 
 /* What the vocabulary lacks as single instructions. */

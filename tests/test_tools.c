@@ -782,7 +782,7 @@ static void test_resize(void **state) {
   resize_squash(from, 6, 8, to, 1, 1, 1);
   assert_in_range(to[0], 4, 9);
   /* enlarging is linear between centres: 0 at 1/4, 100 at 3/4 of the width */
-  const uint8_t ramp[2] = {0, 100};
+  static const uint8_t ramp[2] = {0, 100};
   const uint8_t wanted[8] = {0, 0, 13, 38, 63, 88, 100, 100};
   resize_squash(ramp, 1, 2, to, 1, 8, 1);
   for (int i = 0; i < 8; i++) assert_int_equal(to[i], wanted[i]);
