@@ -221,7 +221,8 @@ typedef enum cn_math {
   CN_MATH_DEFAULT, /* today FAST */
   CN_MATH_DIRECT,  /* sums of products only */
   CN_MATH_EXACT,   /* Winograd F(2x2, 3x3): no more rounding than direct */
-  CN_MATH_FAST     /* Winograd F(4x4, 3x3) with points 0, +-1/sqrt(2), +-sqrt(2), infinity */
+  CN_MATH_FAST     /* Winograd F(4x4, 3x3) with points 0, +-1/sqrt(2), +-sqrt(2), infinity; EXACT
+                      in a predictor where few places share many filters */
 } cn_math;
 
 /* A convolution (cross-correlation, as all CNN libraries have it), optionally followed by ReLU and
@@ -1701,6 +1702,43 @@ CN_API void cn_conv2d_pack(const cn_conv2d *conv, cn_pass pass, const float *wei
         }
       }
     }
+  }
+}
+
+/* Columns of matrices as cn_pack_matrix_ leaves them times a factor each. */
+static void cn_scale_matrix_(int lanes, int panel, int depth, int columns, const float *factors,
+                             float *packed) {
+  int column, row, i;
+  for (column = 0; column < columns; column += panel) {
+    const int left = cn_min_(panel, columns - column), width = cn_round_up_(left, lanes);
+    for (row = 0; row < depth; row++, packed += width)
+      for (i = 0; i < left; i++) packed[i] *= factors[column + i];
+  }
+}
+
+/* Multiplies each filter's weights, packed for the forward pass, by its factor: all that is done to
+   weights before they are packed is linear. */
+static void cn_scale_packed_(const cn_conv2d *conv, const float *factors, float *packed) {
+  const cn_geometry_ g = cn_geometry_of_(conv);
+  const cn_kernels_ *k = cn_current_();
+  const cn_algorithm_ algorithm = cn_algorithm_of_(conv, &g, CN_FORWARD);
+  const int panel = k->lanes * k->tile_vectors;
+  if (algorithm == CN_DEPTHWISE_) {
+    cn_scale_matrix_(1, g.filters, g.window.height * g.window.width, g.filters, factors, packed);
+  } else if (algorithm == CN_GREY_) {
+    cn_scale_matrix_(k->lanes, k->lanes, CN_GREY_POINTS_, g.filters, factors, packed);
+  } else if (algorithm == CN_WINOGRAD2_ || algorithm == CN_WINOGRAD4_) {
+    int set, end = cn_winograd_sets_of_(&g, algorithm, CN_FORWARD, &set), i;
+    for (; set < end; set++)
+      for (i = 0; i < cn_winograd_positions_(set); i++) {
+        cn_scale_matrix_(k->lanes, panel, g.channels, g.filters, factors, packed);
+        packed += cn_winograd_plane_(k, &g, CN_FORWARD);
+      }
+  } else {
+    int group;
+    for (group = 0; group < g.groups; group++)
+      cn_scale_matrix_(k->lanes, panel, g.depth, g.group_filters, factors + group * g.group_filters,
+                       packed + (size_t)group * cn_packed_floats_(k, g.depth, g.group_filters));
   }
 }
 
@@ -4972,6 +5010,16 @@ static void cn_fuse_(const cn_plan_ *plan, const int *reader, cn_step_ *step) {
   }
 }
 
+/* Where few places share many filters, reading the transformed filters takes the time, and they take
+   the memory: F(2x2) keeps 16 values for each 9 of a filter, F(4x4) 36. */
+static cn_math cn_step_math_(const cn_plan_ *plan, cn_shape in, cn_shape out) {
+  const int64_t places = (int64_t)plan->max_count * out.height * out.width,
+                filters = (int64_t)in.channels * out.channels;
+  if (plan->training || plan->math == CN_MATH_DIRECT || places > 256 || filters < 65536)
+    return plan->math;
+  return CN_MATH_EXACT;
+}
+
 static void cn_build_step_(const cn_plan_ *plan, int index, const int *reader, const int *step_of,
                            cn_step_ *step) {
   const cn_network *net = plan->net;
@@ -4986,7 +5034,7 @@ static void cn_build_step_(const cn_plan_ *plan, int index, const int *reader, c
   step->eps = node->eps, step->momentum = node->momentum, step->factor = node->factor;
   step->rate = node->op == CN_OP_DROPOUT ? node->rate : 0.0f;
   if (step->op == CN_OP_CONV) step->conv = cn_node_conv_(node, step->in);
-  step->conv.math = plan->math;
+  step->conv.math = cn_step_math_(plan, step->in, net->nodes[index].shape);
   if (cn_is_pool_(node->op) || node->op == CN_OP_GLOBALMEAN || node->op == CN_OP_ADAPTIVEMEAN)
     step->pool = cn_node_pool_(node, step->in);
   for (i = 0; i < node->input_count; i++) step->inputs[i] = step_of[node->inputs[i]];
@@ -5086,10 +5134,8 @@ static void cn_plan_forward_(cn_plan_ *plan, int index) {
   if (step->op == CN_OP_CONV) {
     step->packed = cn_new_buffer_(
         plan, cn_conv2d_packed_count(&step->conv, CN_FORWARD) * sizeof(float), 0, end);
-    if (step->norm >= 0) { /* the folded weights only live until they are packed */
+    if (step->norm >= 0)
       step->folded = cn_new_buffer_(plan, (size_t)step->conv.filters * sizeof(float), 0, end);
-      cn_need_bytes_(plan, cn_conv2d_weight_count(&step->conv) * sizeof(float));
-    }
     cn_need_workspace_(plan, step, CN_FORWARD);
   }
   if (step->op == CN_OP_BATCHNORM) {
@@ -5258,30 +5304,23 @@ static float *cn_tensor_values_(const cn_network *net, int tensor) {
   return tensor < 0 ? NULL : net->values + net->tensors[tensor].offset;
 }
 
-/* Weights and bias of a convolution with the batch norm behind it folded in: the weights go to
-   `folded`, the bias stays in the plan. */
-static void cn_fold_norm_(const cn_plan_ *plan, const cn_step_ *step, float *folded) {
+/* Packs a convolution's weights with the batch norm behind it folded in; the folded bias stays in the
+   plan. */
+static void cn_pack_folded_(const cn_plan_ *plan, const cn_step_ *step) {
   const cn_network *net = plan->net;
-  const int filters = step->conv.filters;
-  const size_t count = cn_conv2d_weight_count(&step->conv);
-  const float *weights = cn_tensor_values_(net, step->weight);
   const float *bias = cn_tensor_values_(net, step->bias),
               *scale = cn_tensor_values_(net, step->norm);
   const float *shift = cn_tensor_values_(net, step->norm + 1),
               *mean = cn_tensor_values_(net, step->norm + 2);
   const float *variance = cn_tensor_values_(net, step->norm + 3);
-  float *folded_bias = cn_floats_(plan, step->folded);
-  size_t i;
+  float *packed = cn_floats_(plan, step->packed), *folded_bias = cn_floats_(plan, step->folded);
   int filter;
-  for (filter = 0; filter < filters;
-       filter++) { /* bias holds the factor until the weights are done */
+  for (filter = 0; filter < step->conv.filters; filter++) /* factors until the weights are done */
     folded_bias[filter] =
         (float)((double)scale[filter] / sqrt((double)variance[filter] + (double)step->eps));
-  }
-  for (i = 0; i < count; i += (size_t)filters)
-    for (filter = 0; filter < filters; filter++)
-      folded[i + (size_t)filter] = weights[i + (size_t)filter] * folded_bias[filter];
-  for (filter = 0; filter < filters; filter++)
+  cn_conv2d_pack(&step->conv, CN_FORWARD, cn_tensor_values_(net, step->weight), packed);
+  cn_scale_packed_(&step->conv, folded_bias, packed);
+  for (filter = 0; filter < step->conv.filters; filter++)
     folded_bias[filter] =
         ((bias ? bias[filter] : 0.0f) - mean[filter]) * folded_bias[filter] + shift[filter];
 }
@@ -5296,13 +5335,13 @@ static void cn_pack_task_(void *context, int unit, char *workspace) {
   const cn_plan_ *plan = ((cn_run_ *)context)->plan;
   const cn_step_ *step = &plan->steps[unit / 2];
   const float *weights = cn_tensor_values_(plan->net, step->weight);
+  (void)workspace;
   if (step->op != CN_OP_CONV) return;
   if (unit % 2 == 0) {
-    if (step->folded >= 0) {
-      cn_fold_norm_(plan, step, (float *)(void *)workspace);
-      weights = (const float *)(const void *)workspace;
-    }
-    cn_conv2d_pack(&step->conv, CN_FORWARD, weights, cn_floats_(plan, step->packed));
+    if (step->folded >= 0)
+      cn_pack_folded_(plan, step);
+    else
+      cn_conv2d_pack(&step->conv, CN_FORWARD, weights, cn_floats_(plan, step->packed));
   } else if (step->packed_backward >= 0) {
     cn_conv2d_pack(&step->conv, CN_BACKWARD_INPUT, weights,
                    cn_floats_(plan, step->packed_backward));

@@ -211,7 +211,7 @@ static void look(const tally_image *page, const view *v, tally_image *picture, d
   double w = page->width, h = page->height, quad[4][2], turn = v->rotation * 3.14159265358979 / 180;
   double left = 1e9, top = 1e9, right = -1e9, bottom = -1e9, back[9];
   static const double corner[4][2] = {{0, 0}, {1, 0}, {1, 1}, {0, 1}};
-  tally_image seen;
+  tally_image seen = {0};
   int i, x, y, k;
   for (i = 0; i < 4; i++) {
     double px = (corner[i][0] - 0.5) * w + uniform(-1, 1) * v->perspective * w;
@@ -405,7 +405,7 @@ static void test_crop_pad_warp(void **state) {
 }
 
 static void test_thresholds(void **state) {
-  tally_image image = noise_image(40, 31, 1), out;
+  tally_image image = noise_image(40, 31, 1), out = {0};
   double best = -1;
   int level, choice = 0, x, y, i, j;
   (void)state;

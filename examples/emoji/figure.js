@@ -6,8 +6,10 @@ const [models, out] = process.argv.slice(2);
 const sizes = [20, 50, 100], seeds = [1, 2, 3];
 const ways = [
   { name: "scratch", title: "from scratch", colour: "#888" },
-  { name: "frozen", title: "pretrained, only the last layer learns", colour: "#2a6fb0" },
-  { name: "tuned", title: "pretrained, all layers learn", colour: "#c0392b" },
+  { name: "frozen-new", title: "pretrained, signs new to it; the last layer learns", colour: "#2a6fb0", dash: "5 3" },
+  { name: "tuned-new", title: "pretrained, signs new to it; all layers learn", colour: "#c0392b", dash: "5 3" },
+  { name: "frozen-known", title: "pretrained, signs known; the last layer learns", colour: "#2a6fb0" },
+  { name: "tuned-known", title: "pretrained, signs known; all layers learn", colour: "#c0392b" },
 ];
 
 // Validation accuracy after each epoch.
@@ -15,6 +17,7 @@ const log = (way, size, seed) =>
   fs.readFileSync(path.join(models, `${way}-${size}-${seed}.csv`), "utf8")
     .trim().split("\n").slice(1).map(line => Number(line.split(",")[5]));
 const mean = values => values.reduce((a, b) => a + b, 0) / values.length;
+const stroke = way => `stroke="${way.colour}"${way.dash ? ` stroke-dasharray="${way.dash}"` : ""}`;
 const percent = value => (100 * value).toFixed(1);
 
 console.log(`| accuracy on the test, % | ${sizes.map(s => `${s} each`).join(" | ")} |`);
@@ -45,16 +48,16 @@ sizes.forEach((size, i) => {
     const curves = seeds.map(seed => log(way.name, size, seed));
     const points = curves[0].map((_, e) => [x0 + width * (e + 1) / steps, y(mean(curves.map(c => c[e])))]);
     const line = points.map(p => p.map(v => v.toFixed(1)).join(" ")).join("L");
-    parts.push(`<path d="M${line}" fill="none" stroke="${way.colour}" stroke-width="1.8"/>`);
+    parts.push(`<path d="M${line}" fill="none" ${stroke(way)} stroke-width="1.8"/>`);
   }
 });
 ways.forEach((way, i) => {
-  const x = left + i * 300, y = top + height + 40;
-  parts.push(`<path d="M${x} ${y - 4}h24" stroke="${way.colour}" stroke-width="3"/>`);
+  const x = left + (i + 1 >> 1) * 340, y = top + height + 40 + (i > 0 && i % 2 === 0 ? 18 : 0);
+  parts.push(`<path d="M${x} ${y - 4}h24" ${stroke(way)} stroke-width="3"/>`);
   text(x + 32, y, way.title);
 });
 text(left, 16, "Accuracy on the test after each epoch, %, mean of three seeds");
-const all = [left + 3 * width + 2 * gap + 10, top + height + 56];
+const all = [left + 3 * width + 2 * gap + 10, top + height + 74];
 fs.writeFileSync(out, `<svg xmlns="http://www.w3.org/2000/svg" width="${all[0]}" height="${all[1]}" ` +
   `viewBox="0 0 ${all.join(" ")}" font-family="sans-serif" font-size="12">\n` +
   `<rect width="100%" height="100%" fill="#fff"/>\n${parts.join("\n")}\n</svg>\n`);

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Fine-tuning with few pictures, on emoji: a network learns Unicode's sub-groups (face-smiling, animal-bird,
 # ...) from three vendors' drawings, and is then fine-tuned to eight classes (faces, animals, food, ...) in
-# a fourth vendor's drawings, with 20, 50 and 100 pictures of each. Beside it the same network learns from
-# the same pictures alone. Ends in a table and curves.svg.
+# a fourth vendor's drawings, with 20, 50 and 100 pictures of each. Pretraining is done twice: with and
+# without the three vendors' drawings of the signs that the test asks for. Beside it the same network learns
+# from the few pictures alone. Ends in a table and curves.svg.
 #
 # Usage: examples/emoji/run.sh [FOLDER]      (default build/emoji; run it again to go on where it stopped)
 #
@@ -30,16 +31,17 @@ bin/tally-dedup --small 0 --out "$work/lists/duplicates.csv" --quiet "$work/list
 node examples/emoji/split.js lists "$work/pictures" "$work/lists" >&2
 
 net() { sed "s/dense 10/dense $1/" examples/networks/small-resnet.net; }
-net "$(cat "$work/lists/groups.txt")" >"$work/models/pretrain.net"
-net 8 >"$work/models/classes.net"
 
 # The same changes to every training picture, in every run.
 changes="--random-crop 0.5 --flip --brightness 0.3 --contrast 0.3 --saturation 0.3 --hue 0.05"
 
-say "pretraining"
-bin/tally-train --data "$work/lists/pretrain.csv" --arch "$work/models/pretrain.net" $changes \
-  --normalize data --optimizer adamw --batch 64 --lr 0.003 --warmup 1 --epochs 60 --resume \
-  --out "$work/models/pretrained.safetensors" --log "$work/models/pretrained.csv" >/dev/null
+for signs in new known; do
+  say "pretraining, the test's signs are $signs"
+  net "$(cat "$work/lists/$signs.groups")" >"$work/models/$signs.net"
+  bin/tally-train --data "$work/lists/$signs.csv" --arch "$work/models/$signs.net" $changes \
+    --normalize data --optimizer adamw --batch 64 --lr 0.003 --warmup 1 --epochs 60 --resume --quiet \
+    --out "$work/models/$signs.safetensors" --log "$work/models/$signs.csv" >/dev/null
+done
 
 # The test pictures are looked at after each epoch for the curves only: the table has the last epoch's
 # figures, whatever those before were. Each run takes 400 steps of 32 pictures.
@@ -52,11 +54,14 @@ learn() { # name, pictures of each class, seed, options
     --out "$work/models/$name-$size-$seed.safetensors" --log "$work/models/$name-$size-$seed.csv" "$@" \
     >/dev/null
 }
+net 8 >"$work/models/classes.net"
 for size in 20 50 100; do
   for seed in 1 2 3; do
     learn scratch $size $seed --arch "$work/models/classes.net" --normalize data --lr 0.003 --warmup 1
-    learn frozen $size $seed --init "$work/models/pretrained.safetensors" --freeze -1 --lr 0.01
-    learn tuned $size $seed --init "$work/models/pretrained.safetensors" --lr 0.0005 --head-lr 0.005
+    for signs in new known; do
+      learn frozen-$signs $size $seed --init "$work/models/$signs.safetensors" --freeze -1 --lr 0.01
+      learn tuned-$signs $size $seed --init "$work/models/$signs.safetensors" --lr 0.0005 --head-lr 0.005
+    done
   done
 done
 node examples/emoji/figure.js "$work/models" "$work/curves.svg"

@@ -5,9 +5,9 @@
 //                                       writes the lists below (path,label)
 //
 // FOLDER holds the unpacked packages of four vendors (apple, google, twitter, facebook). The split is by
-// sign: a sign of the test has been seen in no vendor's drawing. A sign whose picture duplicates another's
-// is left out, so that one cannot stand in for the other.
-//   pretrain.csv    the other vendors, every sign that is not in the test; labels: Unicode's sub-groups
+// sign. A sign whose picture duplicates another's is left out, so that one cannot stand in for the other.
+//   known.csv       to pretrain with: the other vendors' drawings of every sign; labels: Unicode's sub-groups
+//   new.csv         the same without the signs of the test: these are then seen in no vendor's drawing
 //   test.csv        the target vendor, 28 signs of each class
 //   K-S.csv         the target vendor, K signs of each class that are not in the test, drawn by seed S;
 //                   for one seed a smaller K is a part of a larger one
@@ -55,23 +55,29 @@ const duplicates = new Set(rows.map(row => row.split(",")[0]));
 const kept = signs.filter(s => !duplicates.has(picture(target, s)));
 console.log(`${signs.length} signs, of which ${signs.length - kept.length} look like another one`);
 
-const test = [], pretrain = [];
+const test = [], known = [], unknown = [];
 const training = seeds.flatMap(seed => sizes.map(size => ({ seed, size, rows: [] })));
 for (const category of Object.keys(classes)) {
   const label = classes[category];
   const mixed = shuffled(kept.filter(s => s.category === category), 1);
   const pool = mixed.slice(tests, tests + most);
   if (pool.length < most) throw new Error(`${label}: only ${pool.length} signs to learn from`);
-  for (const sign of mixed.slice(0, tests)) test.push([picture(target, sign), label]);
-  for (const sign of mixed.slice(tests))
-    for (const vendor of others) pretrain.push([picture(vendor, sign), sign.subcategory]);
+  mixed.forEach((sign, i) => {
+    if (i < tests) test.push([picture(target, sign), label]);
+    for (const vendor of others)
+      for (const list of i < tests ? [known] : [known, unknown])
+        list.push([picture(vendor, sign), sign.subcategory]);
+  });
   for (const t of training)
     for (const sign of shuffled(pool, 100 + t.seed).slice(0, t.size))
       t.rows.push([picture(target, sign), label]);
 }
 write("test.csv", "path,label", test);
-write("pretrain.csv", "path,label", pretrain);
+for (const [name, list] of [["known", known], ["new", unknown]]) {
+  const groups = new Set(list.map(row => row[1])).size;
+  write(`${name}.csv`, "path,label", list);
+  write(`${name}.groups`, groups, []);
+  console.log(`${name}: ${list.length} pictures of ${groups} sub-groups to pretrain with`);
+}
 for (const t of training) write(`${t.size}-${t.seed}.csv`, "path,label", t.rows);
-const groups = new Set(pretrain.map(row => row[1])).size;
-write("groups.txt", groups, []);
-console.log(`${pretrain.length} pictures of ${groups} sub-groups to pretrain on, ${test.length} to test with`);
+console.log(`${test.length} pictures to test with`);
