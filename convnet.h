@@ -981,7 +981,7 @@ typedef struct cn_kernels_ {
   void (*grey_row)(const float *, int, float *, ptrdiff_t);
   void (*grey)(const cn_grey_ *);
   void (*winograd_weights)(int, int, const float *const *, int, float *, ptrdiff_t);
-  void (*winograd_input)(int, int, const float *const *, int, float *, ptrdiff_t);
+  void (*winograd_input)(int, int, const float *, ptrdiff_t, int, float *, ptrdiff_t);
   void (*winograd_output)(const cn_winograd_out_ *, const float *, ptrdiff_t);
   void (*depthwise_row)(const float *, ptrdiff_t, const cn_segment_ *, int, const float *,
                         const float *, int, int, int, float *);
@@ -1982,9 +1982,18 @@ typedef struct cn_winograd_ {
   int sizes; /* of tiles */
   int unit_images, unit_tile_rows, row_blocks;
   int filter_blocks, block_filters;
+  int padded_h, padded_w;       /* 0: images are read where they lie */
   ptrdiff_t v_floats, m_floats; /* of a unit */
 } cn_winograd_;
 
+/* What patches are cut from: an image, and how far its first patch begins outside it. */
+typedef struct cn_winograd_source_ {
+  const float *pixels;
+  int height, width, top, left;
+} cn_winograd_source_;
+
+#define CN_PADDED_FLOATS_ 16384        /* of a small image */
+#define CN_PATCH_ 36                   /* pixels of the largest tile's patch */
 #define CN_WINOGRAD_TILES_ 112         /* tiles that share a read of the transformed weights */
 #define CN_WINOGRAD_LEAST_TILES_ 28    /* fewer leave the matrix tiles short of rows */
 #define CN_WINOGRAD_UNITS_ 4           /* wanted, so that threads have something to share */
@@ -2053,6 +2062,24 @@ static int cn_winograd_fours_(int size) {
   return size / 4 + (size % 4 == 3);
 }
 
+static size_t cn_winograd_padded_floats_(const cn_winograd_ *w) {
+  return (size_t)w->padded_h * (size_t)w->padded_w * (size_t)w->channels;
+}
+
+/* Whether images are copied between zeros: those that must be spread out in any case, and small ones,
+   of which most patches would reach outside. */
+static void cn_winograd_pad_(cn_winograd_ *w, int always) {
+  int i;
+  w->padded_h = w->in_h + w->pad_top, w->padded_w = w->in_w + w->pad_left;
+  for (i = 0; i < w->sizes; i++) {
+    const cn_tiles_ *tiles = &w->tiles[i];
+    w->padded_h = cn_max_(w->padded_h, tiles->row + tiles->rows * tiles->height + 2);
+    w->padded_w = cn_max_(w->padded_w, tiles->column + tiles->columns * tiles->width + 2);
+  }
+  if (!always && (w->row_blocks > 1 || cn_winograd_padded_floats_(w) > CN_PADDED_FLOATS_))
+    w->padded_h = w->padded_w = 0;
+}
+
 static cn_winograd_ cn_winograd_setup_(const cn_conv2d *conv, const cn_geometry_ *g, cn_pass pass,
                                        const float *packed) {
   const cn_algorithm_ algorithm = cn_winograd_of_(conv);
@@ -2088,6 +2115,7 @@ static cn_winograd_ cn_winograd_setup_(const cn_conv2d *conv, const cn_geometry_
       if (packed) packed += (size_t)cn_winograd_positions_(set) * cn_winograd_plane_(w.k, g, pass);
     }
   }
+  cn_winograd_pad_(&w, pass == CN_BACKWARD_INPUT && conv->pool);
   return w;
 }
 
@@ -2095,21 +2123,23 @@ static int cn_winograd_units_(const cn_winograd_ *w) {
   return cn_ceil_div_(w->count, w->unit_images) * w->row_blocks * w->filter_blocks;
 }
 
+static size_t cn_winograd_floats_(const cn_winograd_ *w) { /* of a unit */
+  return (size_t)(w->v_floats + w->m_floats) + cn_winograd_padded_floats_(w);
+}
+
 /* For this many images or fewer: how a batch is cut into units depends on its size. */
 static size_t cn_winograd_workspace_(const cn_conv2d *conv, const cn_geometry_ *g, cn_pass pass) {
   const int most_that_matter = 16 * CN_WINOGRAD_TILES_;
-  const int spread = pass == CN_BACKWARD_INPUT && conv->pool;
   cn_geometry_ some = *g;
   size_t most, floats;
   cn_winograd_ w = cn_winograd_setup_(conv, g, pass, NULL);
-  most = (size_t)(w.v_floats + w.m_floats);
+  most = cn_winograd_floats_(&w);
   for (some.count = cn_min_(g->count, most_that_matter); some.count > 0; some.count--) {
     w = cn_winograd_setup_(conv, &some, pass, NULL);
-    floats = (size_t)(w.v_floats + w.m_floats);
+    floats = cn_winograd_floats_(&w);
     if (floats > most) most = floats;
   }
-  floats = most + (size_t)w.channels + 4 * CN_SLACK_;
-  if (spread) floats += (size_t)w.in_h * (size_t)w.in_w * (size_t)w.channels + CN_SLACK_;
+  floats = most + CN_PATCH_ * (size_t)w.channels + 5 * CN_SLACK_;
   return floats * sizeof(float) + 4 * CN_ALIGNMENT_;
 }
 
@@ -2125,20 +2155,37 @@ static void cn_unpool_image_(const cn_kernels_ *k, const float *dy, const uint8_
   }
 }
 
-/* Transforms the patch of a tile whose first result is (row, column); pixels outside the image are
-   zeros. */
-static void cn_winograd_gather_(const cn_winograd_ *w, const cn_tiles_ *tiles, const float *image,
-                                int row, int column, const float *zeros, float *v) {
-  const float *at[36];
-  int i, j, n = 0;
-  row -= w->pad_top, column -= w->pad_left;
-  for (i = row; i < row + tiles->height + 2; i++) {
-    for (j = column; j < column + tiles->width + 2; j++, n++) {
-      const int inside = i >= 0 && i < w->in_h && j >= 0 && j < w->in_w;
-      at[n] = inside ? image + ((ptrdiff_t)i * w->in_w + j) * w->channels : zeros;
-    }
+/* Copies the patch [height][width] at (row, column), zeros outside the image. */
+static void cn_winograd_copy_(const cn_winograd_source_ *source, int channels, int row, int column,
+                              int height, int width, float *patch) {
+  const size_t pixel = (size_t)channels * sizeof(float);
+  const int left = cn_min_(cn_max_(-column, 0), width);
+  const int right = cn_max_(cn_min_(source->width - column, width), left);
+  int i;
+  for (i = row; i < row + height; i++, patch += (ptrdiff_t)width * channels) {
+    memset(patch, 0, (size_t)width * pixel);
+    if (i >= 0 && i < source->height && left < right)
+      memcpy(patch + (ptrdiff_t)left * channels,
+             source->pixels + ((ptrdiff_t)i * source->width + column + left) * channels,
+             (size_t)(right - left) * pixel);
   }
-  w->k->winograd_input(tiles->height, tiles->width, at, w->channels, v, tiles->plane);
+}
+
+/* Transforms the patch of a tile whose first result is (row, column). */
+static void cn_winograd_gather_(const cn_winograd_ *w, const cn_tiles_ *tiles,
+                                const cn_winograd_source_ *source, int row, int column,
+                                float *patch, float *v) {
+  const int height = tiles->height + 2, width = tiles->width + 2, channels = w->channels;
+  const int y = row - source->top, x = column - source->left;
+  const int inside = y >= 0 && x >= 0 && y + height <= source->height && x + width <= source->width;
+  const float *from = patch;
+  if (inside)
+    from = source->pixels + ((ptrdiff_t)y * source->width + x) * channels;
+  else
+    cn_winograd_copy_(source, channels, y, x, height, width, patch);
+  w->k->winograd_input(tiles->height, tiles->width, from,
+                       (ptrdiff_t)(inside ? source->width : width) * channels, channels, v,
+                       tiles->plane);
 }
 
 static void cn_winograd_scatter_(const cn_winograd_ *w, const cn_tiles_ *tiles, int image, int row,
@@ -2166,27 +2213,58 @@ typedef struct cn_winograd_share_ {
   int first, last;        /* images */
   int row_begin, row_end; /* rows of tiles */
   int filter, filters;
-  float *v, *m, *zeros, *spread;
+  float *v, *m, *patch, *padded;
 } cn_winograd_share_;
+
+/* The source of one image's patches. A small image is copied between zeros that hold for all images
+   of the unit, so that no patch reaches outside; pooled gradients are spread out in the same place. */
+static cn_winograd_source_ cn_winograd_source_of_(const cn_winograd_ *w, int image, float *padded) {
+  const size_t row_floats = (size_t)w->in_w * (size_t)w->channels,
+               at = (size_t)image * (size_t)w->in_h * row_floats;
+  const ptrdiff_t pitch = (ptrdiff_t)w->padded_w * w->channels;
+  float *inner = padded + w->pad_top * pitch + (ptrdiff_t)w->pad_left * w->channels;
+  cn_winograd_source_ source;
+  int row;
+  source.pixels = w->source + at, source.height = w->in_h, source.width = w->in_w;
+  source.top = w->pad_top, source.left = w->pad_left;
+  if (w->padded_h == 0) return source;
+  if (w->spread)
+    cn_unpool_image_(w->k, w->source + at / 4, w->spread + at / 4, 0, w->in_h / 2, w->in_w / 2,
+                     w->channels, inner, pitch);
+  else
+    for (row = 0; row < w->in_h; row++)
+      memcpy(inner + row * pitch, source.pixels + (size_t)row * row_floats,
+             row_floats * sizeof(float));
+  source.pixels = padded, source.height = w->padded_h, source.width = w->padded_w;
+  source.top = source.left = 0;
+  return source;
+}
+
+static void cn_winograd_zero_borders_(const cn_winograd_ *w, float *padded) {
+  const size_t pixel = (size_t)w->channels * sizeof(float);
+  const ptrdiff_t pitch = (ptrdiff_t)w->padded_w * w->channels;
+  const int right = w->pad_left + w->in_w;
+  int row;
+  for (row = 0; row < w->padded_h; row++, padded += pitch) {
+    const int inside = row >= w->pad_top && row < w->pad_top + w->in_h;
+    memset(padded, 0, (size_t)(inside ? w->pad_left : w->padded_w) * pixel);
+    if (inside)
+      memset(padded + (ptrdiff_t)right * w->channels, 0, (size_t)(w->padded_w - right) * pixel);
+  }
+}
 
 static void cn_winograd_patches_(const cn_winograd_ *w, const cn_winograd_share_ *share) {
   const int v_pitch = cn_round_up_(w->channels, CN_ALIGN_FLOATS_);
-  const size_t image_floats = (size_t)w->in_h * (size_t)w->in_w * (size_t)w->channels;
   int done[4] = {0, 0, 0, 0}, image, row, column, i;
+  cn_winograd_zero_borders_(w, share->padded);
   for (image = share->first; image < share->last; image++) {
-    const float *source = w->source + (size_t)image * image_floats;
-    if (w->spread) { /* a quarter of image_floats each */
-      const size_t at = (size_t)image * (image_floats / 4);
-      cn_unpool_image_(w->k, w->source + at, w->spread + at, 0, w->in_h / 2, w->in_w / 2,
-                       w->channels, share->spread, (ptrdiff_t)w->in_w * w->channels);
-      source = share->spread;
-    }
+    const cn_winograd_source_ source = cn_winograd_source_of_(w, image, share->padded);
     for (i = 0; i < w->sizes; i++) {
       const cn_tiles_ *tiles = &w->tiles[i];
       for (row = share->row_begin; row < cn_min_(share->row_end, tiles->rows); row++)
         for (column = 0; column < tiles->columns; column++, done[i]++)
-          cn_winograd_gather_(w, tiles, source, tiles->row + row * tiles->height,
-                              tiles->column + column * tiles->width, share->zeros,
+          cn_winograd_gather_(w, tiles, &source, tiles->row + row * tiles->height,
+                              tiles->column + column * tiles->width, share->patch,
                               share->v + tiles->v + (ptrdiff_t)done[i] * v_pitch);
     }
   }
@@ -2227,9 +2305,8 @@ static void cn_winograd_unit_(const cn_winograd_ *w, int unit, char *workspace) 
   share.filters = cn_min_(w->block_filters, w->filters - share.filter);
   share.v = cn_take_(&workspace, (size_t)w->v_floats + CN_SLACK_);
   share.m = cn_take_(&workspace, (size_t)w->m_floats + CN_SLACK_);
-  share.zeros = cn_take_(&workspace, (size_t)w->channels + CN_SLACK_);
-  share.spread = cn_take_(&workspace, 0);
-  memset(share.zeros, 0, (size_t)w->channels * sizeof(float));
+  share.patch = cn_take_(&workspace, CN_PATCH_ * (size_t)w->channels + CN_SLACK_);
+  share.padded = cn_take_(&workspace, 0);
   cn_winograd_patches_(w, &share);
   for (i = 0; i < w->sizes; i++) {
     const cn_tiles_ *tiles = &w->tiles[i];
@@ -7782,51 +7859,60 @@ static void CN_NAME_(cn_winograd_weights_)(int height, int width, const float *c
 }
 
 /* Written once for all sizes; compiled for each, so that the loops' lengths are known. */
-static CN_ALWAYS_INLINE_ void CN_NAME_(cn_input_of_)(int height, int width, const float *const *at,
-                                                     int channels, float *v, ptrdiff_t plane) {
+#define CN_INPUT_COLUMN_(i)                                                                        \
+  if ((i) < columns) {                                                                             \
+    const float *at = from + (ptrdiff_t)(i)*channels + c;                                          \
+    const cn_vf_ d0 = cn_vload_first_(at, mask), d1 = cn_vload_first_(at + row_stride, mask),      \
+                 d2 = cn_vload_first_(at + 2 * row_stride, mask),                                  \
+                 d3 = cn_vload_first_(at + 3 * row_stride, mask);                                  \
+    if (height == 2) {                                                                             \
+      CN_INPUT2_(d0, d1, d2, d3, t[0][i], t[1][i], t[2][i], t[3][i]);                              \
+    } else {                                                                                       \
+      const cn_vf_ d4 = cn_vload_first_(at + 4 * row_stride, mask),                                \
+                   d5 = cn_vload_first_(at + 5 * row_stride, mask);                                \
+      CN_INPUT4_(d0, d1, d2, d3, d4, d5, t[0][i], t[1][i], t[2][i], t[3][i], t[4][i], t[5][i]);    \
+    }                                                                                              \
+  }
+#define CN_INPUT_ROW_(i)                                                                           \
+  if ((i) < height + 2) {                                                                          \
+    float *to = v + (ptrdiff_t)((i)*columns) * plane + c;                                          \
+    cn_vf_ r0, r1, r2, r3, r4, r5;                                                                 \
+    if (width == 2) {                                                                              \
+      CN_INPUT2_(t[i][0], t[i][1], t[i][2], t[i][3], r0, r1, r2, r3);                              \
+    } else {                                                                                       \
+      CN_INPUT4_(t[i][0], t[i][1], t[i][2], t[i][3], t[i][4], t[i][5], r0, r1, r2, r3, r4, r5);    \
+      cn_vstore_(to + 4 * plane, r4), cn_vstore_(to + 5 * plane, r5);                              \
+    }                                                                                              \
+    cn_vstore_(to, r0), cn_vstore_(to + plane, r1);                                                \
+    cn_vstore_(to + 2 * plane, r2), cn_vstore_(to + 3 * plane, r3);                                \
+  }
+
+static CN_ALWAYS_INLINE_ void CN_NAME_(cn_input_of_)(int height, int width, const float *from,
+                                                     ptrdiff_t row_stride, int channels, float *v,
+                                                     ptrdiff_t plane) {
   const int columns = width + 2;
-  int c, i;
+  int c;
   for (c = 0; c < channels; c += CN_LANES_) {
     const cn_vm_ mask = cn_vfirst_(CN_NAME_(cn_lanes_left_)(channels - c, 0));
-    cn_vf_ t[6][6], r0, r1, r2, r3, r4, r5;
-    for (i = 0; i < columns; i++) {
-      const float *const *from = at + i;
-      const cn_vf_ d0 = cn_vload_first_(from[0] + c, mask),
-                   d1 = cn_vload_first_(from[columns] + c, mask),
-                   d2 = cn_vload_first_(from[2 * columns] + c, mask),
-                   d3 = cn_vload_first_(from[3 * columns] + c, mask);
-      if (height == 2) {
-        CN_INPUT2_(d0, d1, d2, d3, t[0][i], t[1][i], t[2][i], t[3][i]);
-      } else {
-        const cn_vf_ d4 = cn_vload_first_(from[4 * columns] + c, mask),
-                     d5 = cn_vload_first_(from[5 * columns] + c, mask);
-        CN_INPUT4_(d0, d1, d2, d3, d4, d5, t[0][i], t[1][i], t[2][i], t[3][i], t[4][i], t[5][i]);
-      }
-    }
-    for (i = 0; i < height + 2; i++) {
-      float *to = v + (ptrdiff_t)(i * columns) * plane + c;
-      if (width == 2) {
-        CN_INPUT2_(t[i][0], t[i][1], t[i][2], t[i][3], r0, r1, r2, r3);
-      } else {
-        CN_INPUT4_(t[i][0], t[i][1], t[i][2], t[i][3], t[i][4], t[i][5], r0, r1, r2, r3, r4, r5);
-        cn_vstore_first_(to + 4 * plane, r4, mask), cn_vstore_first_(to + 5 * plane, r5, mask);
-      }
-      cn_vstore_first_(to, r0, mask), cn_vstore_first_(to + plane, r1, mask);
-      cn_vstore_first_(to + 2 * plane, r2, mask), cn_vstore_first_(to + 3 * plane, r3, mask);
-    }
+    cn_vf_ t[6][6];
+    CN_EACH_ROW_6_(CN_INPUT_COLUMN_)
+    CN_EACH_ROW_6_(CN_INPUT_ROW_)
   }
 }
 
-static void CN_NAME_(cn_winograd_input_)(int height, int width, const float *const *at,
-                                         int channels, float *v, ptrdiff_t plane) {
+/* The patch of a tile of height x width results, from[.][.][channels], rows row_stride apart;
+   position p goes to v + p * plane, in whole vectors. */
+static void CN_NAME_(cn_winograd_input_)(int height, int width, const float *from,
+                                         ptrdiff_t row_stride, int channels, float *v,
+                                         ptrdiff_t plane) {
   if (height == 4 && width == 4)
-    CN_NAME_(cn_input_of_)(4, 4, at, channels, v, plane);
+    CN_NAME_(cn_input_of_)(4, 4, from, row_stride, channels, v, plane);
   else if (height == 4)
-    CN_NAME_(cn_input_of_)(4, 2, at, channels, v, plane);
+    CN_NAME_(cn_input_of_)(4, 2, from, row_stride, channels, v, plane);
   else if (width == 4)
-    CN_NAME_(cn_input_of_)(2, 4, at, channels, v, plane);
+    CN_NAME_(cn_input_of_)(2, 4, from, row_stride, channels, v, plane);
   else
-    CN_NAME_(cn_input_of_)(2, 2, at, channels, v, plane);
+    CN_NAME_(cn_input_of_)(2, 2, from, row_stride, channels, v, plane);
 }
 
 #define CN_OUTPUT2_(m0, m1, m2, m3, y0, y1)                                                        \
@@ -7855,67 +7941,79 @@ static inline cn_vf_ CN_NAME_(cn_square_place_)(cn_vf_ a, cn_vf_ b, cn_vf_ c, cn
   return cn_vselect_(cn_vequal_(a, best), cn_vzero_(), high);
 }
 
-/* Writes one tile's results [height][width], of which rows x columns lie inside the image, with
-   bias, ReLU and pooling. Bias and ReLU keep the order of values, so pooling may come first. */
-static inline void CN_NAME_(cn_finish_tile_)(const cn_winograd_out_ *o, const cn_vf_ *results,
-                                             int width, int c, cn_vm_ mask, cn_vf_ bias) {
+/* Writes rows x columns of two rows of a tile's results, results[2][width], that begin in its row
+   `row`, with bias, ReLU and pooling. Bias and ReLU keep the order of values, so pooling may come
+   first. */
+static CN_ALWAYS_INLINE_ void CN_NAME_(cn_finish_rows_)(const cn_winograd_out_ *o,
+                                                        const cn_vf_ *results, int width, int row,
+                                                        int rows, int columns, int c, cn_vm_ mask,
+                                                        cn_vf_ bias) {
   const cn_vf_ least = o->relu ? cn_vzero_() : cn_vset_(-INFINITY);
   int i, j;
   if (o->pool) {
-    for (i = 0; i < o->rows / 2; i++) {
-      for (j = 0; j < o->columns / 2; j++) {
-        const cn_vf_ *top = results + 2 * i * width + 2 * j, *bottom = top + width;
-        const ptrdiff_t at = i * o->row_stride + j * o->column_stride + c;
-        const cn_vf_ best = CN_NAME_(cn_square_max_)(top[0], top[1], bottom[0], bottom[1]);
-        cn_vstore_first_(o->y + at, cn_vmax_(cn_vadd_(best, bias), least), mask);
-        if (o->argmax)
-          cn_vstore_bytes_(o->argmax + at,
-                           CN_NAME_(cn_square_place_)(top[0], top[1], bottom[0], best), mask);
-      }
+    for (j = 0; rows == 2 && j < columns / 2; j++) {
+      const cn_vf_ *top = results + 2 * j, *bottom = top + width;
+      const ptrdiff_t at = row / 2 * o->row_stride + j * o->column_stride + c;
+      const cn_vf_ best = CN_NAME_(cn_square_max_)(top[0], top[1], bottom[0], bottom[1]);
+      cn_vstore_first_(o->y + at, cn_vmax_(cn_vadd_(best, bias), least), mask);
+      if (o->argmax)
+        cn_vstore_bytes_(o->argmax + at,
+                         CN_NAME_(cn_square_place_)(top[0], top[1], bottom[0], best), mask);
     }
   } else {
-    for (i = 0; i < o->rows; i++) {
-      for (j = 0; j < o->columns; j++) {
+    for (i = 0; i < rows; i++) {
+      for (j = 0; j < columns; j++) {
         cn_vf_ y = cn_vadd_(results[i * width + j], bias);
         if (o->relu) y = cn_vmax_(y, least);
-        cn_vstore_first_(o->y + i * o->row_stride + j * o->column_stride + c, y, mask);
+        cn_vstore_first_(o->y + (row + i) * o->row_stride + j * o->column_stride + c, y, mask);
       }
     }
   }
 }
 
+#define CN_OUTPUT_COLUMN_(i)                                                                       \
+  if ((i) < columns) {                                                                             \
+    const float *from = m + (i)*plane + c;                                                         \
+    const cn_vf_ m0 = cn_vload_(from), m1 = cn_vload_(from + line);                                \
+    const cn_vf_ m2 = cn_vload_(from + 2 * line), m3 = cn_vload_(from + 3 * line);                 \
+    if (height == 2) {                                                                             \
+      CN_OUTPUT2_(m0, m1, m2, m3, t[0][i], t[1][i]);                                               \
+    } else {                                                                                       \
+      const cn_vf_ m4 = cn_vload_(from + 4 * line), m5 = cn_vload_(from + 5 * line);               \
+      CN_OUTPUT4_(m0, m1, m2, m3, m4, m5, t[0][i], t[1][i], t[2][i], t[3][i]);                     \
+    }                                                                                              \
+  }
+#define CN_OUTPUT_ROW_(i, to)                                                                      \
+  if (width == 2)                                                                                  \
+    CN_OUTPUT2_(t[i][0], t[i][1], t[i][2], t[i][3], (to)[0], (to)[1]);                             \
+  else                                                                                             \
+    CN_OUTPUT4_(t[i][0], t[i][1], t[i][2], t[i][3], t[i][4], t[i][5], (to)[0], (to)[1], (to)[2],   \
+                (to)[3]);
+#define CN_OUTPUT_ROWS_(i)                                                                         \
+  if ((i) < height) {                                                                              \
+    CN_OUTPUT_ROW_(i, y)                                                                           \
+    CN_OUTPUT_ROW_((i) + 1, y + width)                                                             \
+    if (whole)                                                                                     \
+      CN_NAME_(cn_finish_rows_)(o, y, width, i, 2, width, c, mask, bias);                          \
+    else                                                                                           \
+      CN_NAME_(cn_finish_rows_)                                                                    \
+    (o, y, width, i, cn_max_(0, cn_min_(2, o->rows - (i))), o->columns, c, mask, bias);            \
+  }
+
+/* Reads whole vectors: what is behind the channels is not written anywhere. */
 static CN_ALWAYS_INLINE_ void CN_NAME_(cn_output_of_)(int height, int width,
                                                       const cn_winograd_out_ *o, const float *m,
                                                       ptrdiff_t plane) {
-  const int columns = width + 2;
+  const int columns = width + 2, whole = o->rows == height && o->columns == width;
   const ptrdiff_t line = columns * plane;
-  int c, i;
+  int c;
   for (c = 0; c < o->channels; c += CN_LANES_) {
     const cn_vm_ mask = cn_vfirst_(CN_NAME_(cn_lanes_left_)(o->channels - c, 0));
     const cn_vf_ bias = o->bias ? cn_vload_first_(o->bias + c, mask) : cn_vzero_();
-    cn_vf_ t[4][6], y[16];
-    for (i = 0; i < columns; i++) {
-      const float *from = m + i * plane + c;
-      const cn_vf_ m0 = cn_vload_first_(from, mask), m1 = cn_vload_first_(from + line, mask);
-      const cn_vf_ m2 = cn_vload_first_(from + 2 * line, mask),
-                   m3 = cn_vload_first_(from + 3 * line, mask);
-      if (height == 2) {
-        CN_OUTPUT2_(m0, m1, m2, m3, t[0][i], t[1][i]);
-      } else {
-        const cn_vf_ m4 = cn_vload_first_(from + 4 * line, mask),
-                     m5 = cn_vload_first_(from + 5 * line, mask);
-        CN_OUTPUT4_(m0, m1, m2, m3, m4, m5, t[0][i], t[1][i], t[2][i], t[3][i]);
-      }
-    }
-    for (i = 0; i < height; i++) {
-      cn_vf_ *to = y + i * width;
-      if (width == 2)
-        CN_OUTPUT2_(t[i][0], t[i][1], t[i][2], t[i][3], to[0], to[1]);
-      else
-        CN_OUTPUT4_(t[i][0], t[i][1], t[i][2], t[i][3], t[i][4], t[i][5], to[0], to[1], to[2],
-                    to[3]);
-    }
-    CN_NAME_(cn_finish_tile_)(o, y, width, c, mask, bias);
+    cn_vf_ t[4][6], y[8];
+    CN_EACH_ROW_6_(CN_OUTPUT_COLUMN_)
+    CN_OUTPUT_ROWS_(0)
+    CN_OUTPUT_ROWS_(2)
   }
 }
 

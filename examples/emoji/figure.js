@@ -52,7 +52,7 @@ sizes.forEach((size, i) => {
   }
 });
 ways.forEach((way, i) => {
-  const x = left + (i + 1 >> 1) * 340, y = top + height + 40 + (i > 0 && i % 2 === 0 ? 18 : 0);
+  const x = left + [0, 160, 160, 530, 530][i], y = top + height + 40 + (i > 0 && i % 2 === 0 ? 18 : 0);
   parts.push(`<path d="M${x} ${y - 4}h24" ${stroke(way)} stroke-width="3"/>`);
   text(x + 32, y, way.title);
 });
