@@ -562,15 +562,15 @@ CN_API cn_predictor *cn_predictor_create(cn_network *net, int max_count,
                                          const cn_predict_options *options, cn_error *error);
 CN_API void cn_predictor_free(cn_predictor *predictor);
 
-/* Runs count images (any number; done max_count at a time), inputs [count][h][w][c], and writes the
-   last node's output [count][values], with softmax or sigmoid applied where the network ends in
-   one. */
+/* Runs count images (any number; done max_count at a time, or fewer where that is faster), inputs
+   [count][h][w][c], and writes the last node's output [count][values], with softmax or sigmoid
+   applied where the network ends in one. */
 CN_API void cn_predict(cn_predictor *predictor, const float *inputs, int count, float *outputs);
 CN_API int cn_predictor_outputs(const cn_predictor *predictor);  /* values per image */
 CN_API size_t cn_predictor_bytes(const cn_predictor *predictor); /* memory it holds */
 
-/* A node's feature maps for the last images of the last cn_predict call ([count][h][w][c], owned by
-   the predictor), or NULL where the plan fused it away or reused its memory. Pass the node's
+/* A node's feature maps for the images that the last cn_predict call took last ([.][h][w][c], owned
+   by the predictor), or NULL where the plan fused it away or reused its memory. Pass the node's
    index. */
 CN_API const float *cn_predictor_feature_map(const cn_predictor *predictor, int node);
 
@@ -2004,7 +2004,7 @@ typedef struct cn_winograd_source_ {
 static void cn_winograd_split_(cn_winograd_ *w, int tile_rows, int tile_columns) {
   const int tiles = tile_rows * tile_columns, panel = w->k->lanes * w->k->tile_vectors;
   int units;
-  w->unit_images = cn_min_(CN_WINOGRAD_TILES_ / tiles, cn_ceil_div_(w->count, 16));
+  w->unit_images = cn_min_(CN_WINOGRAD_TILES_ / tiles, cn_ceil_div_(w->count, 10));
   w->unit_images = cn_max_(w->unit_images, cn_min_(CN_WINOGRAD_LEAST_TILES_ / tiles, w->count));
   w->unit_images = cn_max_(w->unit_images, 1);
   units = cn_max_(1, (w->count + w->unit_images / 2) / w->unit_images);
@@ -2076,8 +2076,7 @@ static void cn_winograd_pad_(cn_winograd_ *w, int always) {
     w->padded_h = cn_max_(w->padded_h, tiles->row + tiles->rows * tiles->height + 2);
     w->padded_w = cn_max_(w->padded_w, tiles->column + tiles->columns * tiles->width + 2);
   }
-  if (!always && (w->row_blocks > 1 || cn_winograd_padded_floats_(w) > CN_PADDED_FLOATS_))
-    w->padded_h = w->padded_w = 0;
+  if (!always && cn_winograd_padded_floats_(w) > CN_PADDED_FLOATS_) w->padded_h = w->padded_w = 0;
 }
 
 static cn_winograd_ cn_winograd_setup_(const cn_conv2d *conv, const cn_geometry_ *g, cn_pass pass,
@@ -2216,49 +2215,61 @@ typedef struct cn_winograd_share_ {
   float *v, *m, *patch, *padded;
 } cn_winograd_share_;
 
+/* Rows of a padded image that a unit reads: [*begin, *end). */
+static void cn_winograd_rows_(const cn_winograd_ *w, const cn_winograd_share_ *share, int *begin,
+                              int *end) {
+  const int height = w->tiles[0].height;
+  *begin = share->row_begin * height;
+  *end = cn_min_(w->padded_h, share->row_end * height + 2);
+}
+
 /* The source of one image's patches. A small image is copied between zeros that hold for all images
    of the unit, so that no patch reaches outside; pooled gradients are spread out in the same place. */
-static cn_winograd_source_ cn_winograd_source_of_(const cn_winograd_ *w, int image, float *padded) {
+static cn_winograd_source_ cn_winograd_source_of_(const cn_winograd_ *w,
+                                                  const cn_winograd_share_ *share, int image) {
   const size_t row_floats = (size_t)w->in_w * (size_t)w->channels,
                at = (size_t)image * (size_t)w->in_h * row_floats;
   const ptrdiff_t pitch = (ptrdiff_t)w->padded_w * w->channels;
-  float *inner = padded + w->pad_top * pitch + (ptrdiff_t)w->pad_left * w->channels;
+  float *inner = share->padded + w->pad_top * pitch + (ptrdiff_t)w->pad_left * w->channels;
   cn_winograd_source_ source;
-  int row;
+  int row, begin, end;
   source.pixels = w->source + at, source.height = w->in_h, source.width = w->in_w;
   source.top = w->pad_top, source.left = w->pad_left;
   if (w->padded_h == 0) return source;
+  cn_winograd_rows_(w, share, &begin, &end);
+  begin = cn_max_(begin - w->pad_top, 0), end = cn_min_(end - w->pad_top, w->in_h);
   if (w->spread)
-    cn_unpool_image_(w->k, w->source + at / 4, w->spread + at / 4, 0, w->in_h / 2, w->in_w / 2,
-                     w->channels, inner, pitch);
+    cn_unpool_image_(w->k, w->source + at / 4, w->spread + at / 4, begin / 2, cn_ceil_div_(end, 2),
+                     w->in_w / 2, w->channels, inner + begin / 2 * 2 * pitch, pitch);
   else
-    for (row = 0; row < w->in_h; row++)
+    for (row = begin; row < end; row++)
       memcpy(inner + row * pitch, source.pixels + (size_t)row * row_floats,
              row_floats * sizeof(float));
-  source.pixels = padded, source.height = w->padded_h, source.width = w->padded_w;
+  source.pixels = share->padded, source.height = w->padded_h, source.width = w->padded_w;
   source.top = source.left = 0;
   return source;
 }
 
-static void cn_winograd_zero_borders_(const cn_winograd_ *w, float *padded) {
+static void cn_winograd_zero_borders_(const cn_winograd_ *w, const cn_winograd_share_ *share) {
   const size_t pixel = (size_t)w->channels * sizeof(float);
   const ptrdiff_t pitch = (ptrdiff_t)w->padded_w * w->channels;
   const int right = w->pad_left + w->in_w;
-  int row;
-  for (row = 0; row < w->padded_h; row++, padded += pitch) {
+  int row, end;
+  for (cn_winograd_rows_(w, share, &row, &end); row < end; row++) {
+    float *at = share->padded + row * pitch;
     const int inside = row >= w->pad_top && row < w->pad_top + w->in_h;
-    memset(padded, 0, (size_t)(inside ? w->pad_left : w->padded_w) * pixel);
+    memset(at, 0, (size_t)(inside ? w->pad_left : w->padded_w) * pixel);
     if (inside)
-      memset(padded + (ptrdiff_t)right * w->channels, 0, (size_t)(w->padded_w - right) * pixel);
+      memset(at + (ptrdiff_t)right * w->channels, 0, (size_t)(w->padded_w - right) * pixel);
   }
 }
 
 static void cn_winograd_patches_(const cn_winograd_ *w, const cn_winograd_share_ *share) {
   const int v_pitch = cn_round_up_(w->channels, CN_ALIGN_FLOATS_);
   int done[4] = {0, 0, 0, 0}, image, row, column, i;
-  cn_winograd_zero_borders_(w, share->padded);
+  cn_winograd_zero_borders_(w, share);
   for (image = share->first; image < share->last; image++) {
-    const cn_winograd_source_ source = cn_winograd_source_of_(w, image, share->padded);
+    const cn_winograd_source_ source = cn_winograd_source_of_(w, share, image);
     for (i = 0; i < w->sizes; i++) {
       const cn_tiles_ *tiles = &w->tiles[i];
       for (row = share->row_begin; row < cn_min_(share->row_end, tiles->rows); row++)
@@ -4982,7 +4993,8 @@ static void cn_restore_subnormals_(unsigned before) {
 }
 
 /* Runs all units, on several threads where that helps. Which thread takes which unit does not
-   matter to the result, but one that keeps to its share of the images finds them in its cache. */
+   matter to the result; each takes the next one, so that one which is held up does not hold up the
+   others. */
 static void cn_parallel_(const cn_plan_ *plan, int units, cn_task_ task, void *context) {
   int unit;
 #ifdef _OPENMP
@@ -4992,7 +5004,7 @@ static void cn_parallel_(const cn_plan_ *plan, int units, cn_task_ task, void *c
       const unsigned mode = cn_flush_subnormals_();
       char *workspace = plan->workspaces + (size_t)omp_get_thread_num() * plan->workspace_bytes;
       int i;
-#pragma omp for schedule(static)
+#pragma omp for schedule(dynamic)
       for (i = 0; i < units; i++) task(context, i, workspace);
       cn_restore_subnormals_(mode);
     }
@@ -5317,6 +5329,24 @@ static void cn_plan_free_(cn_plan_ *plan) {
   cn_release_(plan->workspaces);
 }
 
+/* Images that an inference takes at a time. Small maps go from layer to layer in a core's second-level
+   cache if there are not more of them than fit; but fewer than three matrix tiles of rows do not pay. */
+#define CN_PIECE_BYTES_ 786432
+#define CN_PIECE_ROWS_ 14
+static int cn_piece_images_(const cn_plan_ *plan) {
+  size_t most = 1, images;
+  int i;
+  for (i = 0; i < plan->step_count; i++) {
+    const cn_step_ *step = &plan->steps[i];
+    const size_t bytes = (cn_values_(step->in) + cn_values_(step->out)) * sizeof(float);
+    if (bytes > most) most = bytes;
+  }
+  images = CN_PIECE_BYTES_ / most / CN_PIECE_ROWS_ * CN_PIECE_ROWS_;
+  if (images < 3 * CN_PIECE_ROWS_ || images * (size_t)plan->threads > (size_t)plan->max_count)
+    return plan->max_count;
+  return (int)images * plan->threads;
+}
+
 static cn_status cn_plan_build_(cn_plan_ *plan, cn_network *net, int max_count, int threads,
                                 cn_math math, int training, cn_error *error) {
   int i, *order;
@@ -5329,6 +5359,7 @@ static cn_status cn_plan_build_(cn_plan_ *plan, cn_network *net, int max_count, 
   if (net->node_count < 2)
     return cn_fail_(error, CN_ERROR_SHAPE, "the network needs an input and at least one more node");
   if (cn_build_steps_(plan, error)) return error ? error->status : CN_ERROR_SHAPE;
+  if (!training) plan->max_count = cn_piece_images_(plan);
   for (i = 0; i < plan->step_count; i++) cn_plan_forward_(plan, i);
   if (training) cn_plan_losses_(plan);
   for (i = plan->step_count - 1; training && i >= 0; i--) cn_plan_backward_(plan, i);
