@@ -976,6 +976,7 @@ typedef struct cn_kernels_ {
   void (*pool_rows)(const float *, ptrdiff_t, int, int, float *, uint8_t *);
   void (*unpool_row)(const float *, const uint8_t *, int, int, float *, ptrdiff_t);
   void (*sparse)(const cn_spike_ *, int, const float *, int, float *);
+  void (*sparse_3x3)(const cn_spike_ *, int, const float *, ptrdiff_t, int, float *, ptrdiff_t);
   void (*few)(const cn_few_ *, const ptrdiff_t *, int, float *);
   void (*grey_weights)(const float *, int, float *);
   void (*grey_row)(const float *, int, float *, ptrdiff_t);
@@ -2610,11 +2611,18 @@ static void cn_weights_sparse_(const cn_geometry_ *g, const float *x, ptrdiff_t 
       }
     }
   }
-  for (filter = 0; filter < g->filters; filter++)
+  for (filter = 0; filter < g->filters; filter++) {
+    const cn_spike_ *own = spikes + (ptrdiff_t)filter * windows;
+    float *sum = dw + (ptrdiff_t)filter * split->row_floats;
+    if (w->height == 3 && w->width == 3) {
+      k->sparse_3x3(own, counts[filter], x, w->dilation_y * pitch, g->channels, sum,
+                    split->run_floats);
+      continue;
+    }
     for (ky = 0; ky < w->height; ky++)
-      k->sparse(spikes + (ptrdiff_t)filter * windows, counts[filter],
-                x + (ptrdiff_t)ky * w->dilation_y * pitch, run,
-                dw + (ptrdiff_t)filter * split->row_floats + (ptrdiff_t)ky * split->run_floats);
+      k->sparse(own, counts[filter], x + (ptrdiff_t)ky * w->dilation_y * pitch, run,
+                sum + (ptrdiff_t)ky * split->run_floats);
+  }
 }
 
 /* The same for few channels: dw is [depth][filters]. */
@@ -7751,6 +7759,29 @@ static void CN_NAME_(cn_sparse_)(const cn_spike_ *spikes, int count, const float
   }
 }
 
+/* The same for the nine runs of a 3x3 window, x_row and sum_row floats between its rows: all sums of
+   some channels stay in registers, and these channels of an image in the first-level cache. */
+#define CN_SPARSE9_DECLARE_(i)                                                                     \
+  cn_vf_ s##i = cn_vload_first_(sum + (i) / 3 * sum_row + (i) % 3 * channels, mask);
+#define CN_SPARSE9_ADD_(i)                                                                         \
+  s##i = cn_vfma_(g, cn_vload_(from + (i) / 3 * x_row + (i) % 3 * channels), s##i);
+#define CN_SPARSE9_STORE_(i)                                                                       \
+  cn_vstore_first_(sum + (i) / 3 * sum_row + (i) % 3 * channels, s##i, mask);
+static void CN_NAME_(cn_sparse_3x3_)(const cn_spike_ *spikes, int count, const float *x,
+                                     ptrdiff_t x_row, int channels, float *sum, ptrdiff_t sum_row) {
+  int c, i;
+  for (c = 0; c < channels; c += CN_LANES_, x += CN_LANES_, sum += CN_LANES_) {
+    const cn_vm_ mask = cn_vfirst_(CN_NAME_(cn_lanes_left_)(channels - c, 0));
+    CN_EACH_ROW_9_(CN_SPARSE9_DECLARE_)
+    for (i = 0; i < count; i++) {
+      const float *from = x + spikes[i].offset;
+      const cn_vf_ g = cn_vset_(spikes[i].gradient);
+      CN_EACH_ROW_9_(CN_SPARSE9_ADD_)
+    }
+    CN_EACH_ROW_9_(CN_SPARSE9_STORE_)
+  }
+}
+
 /* The same for few input channels, with the filters as lanes: dw[tap][filters] += over the pooled
    image, for up to nine taps at offsets taps[] from the window's first value of x. */
 #define CN_FEW_DECLARE_(i) cn_vf_ s##i = cn_vzero_();
@@ -8503,6 +8534,7 @@ static const cn_kernels_ CN_NAME_(cn_kernels_) = {CN_LANES_,
                                                   CN_NAME_(cn_pool_rows_),
                                                   CN_NAME_(cn_unpool_row_),
                                                   CN_NAME_(cn_sparse_),
+                                                  CN_NAME_(cn_sparse_3x3_),
                                                   CN_NAME_(cn_few_),
                                                   CN_NAME_(cn_grey_weights_),
                                                   CN_NAME_(cn_grey_row_),
