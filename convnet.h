@@ -2614,7 +2614,7 @@ static void cn_weights_sparse_(const cn_geometry_ *g, const float *x, ptrdiff_t 
   for (filter = 0; filter < g->filters; filter++) {
     const cn_spike_ *own = spikes + (ptrdiff_t)filter * windows;
     float *sum = dw + (ptrdiff_t)filter * split->row_floats;
-    if (w->height == 3 && w->width == 3) {
+    if (w->height == 3 && w->width == 3 && g->channels <= 2 * k->lanes) {
       k->sparse_3x3(own, counts[filter], x, w->dilation_y * pitch, g->channels, sum,
                     split->run_floats);
       continue;
@@ -7759,8 +7759,8 @@ static void CN_NAME_(cn_sparse_)(const cn_spike_ *spikes, int count, const float
   }
 }
 
-/* The same for the nine runs of a 3x3 window, x_row and sum_row floats between its rows: all sums of
-   some channels stay in registers, and these channels of an image in the first-level cache. */
+/* The same for a 3x3 window, x_row and sum_row floats between its rows, nine pixels at a time: where
+   a row has few vectors, it has too few sums to hide the latency of a multiply-add. */
 #define CN_SPARSE9_DECLARE_(i)                                                                     \
   cn_vf_ s##i = cn_vload_first_(sum + (i) / 3 * sum_row + (i) % 3 * channels, mask);
 #define CN_SPARSE9_ADD_(i)                                                                         \
