@@ -530,8 +530,9 @@ CN_API size_t cn_network_weight_count(const cn_network *net); /* trainable value
 CN_API void cn_network_touch(cn_network *net);
 
 /* Freezes the first `layers` nodes that have parameters (0: none, thaws all), or the nodes whose
-   name, with a point behind it, starts with prefix (so "layer1." leaves layer10.0 alone). Frozen nodes keep their weights; frozen batch norm uses and keeps its
-   running figures. Returns the number of frozen nodes. Before cn_trainer_create. */
+   name, with a point behind it, starts with prefix (so "layer1." leaves layer10.0 alone). Frozen
+   nodes keep their weights; frozen batch norm uses and keeps its running figures. Returns the number
+   of frozen nodes. Before cn_trainer_create. */
 CN_API int cn_network_freeze(cn_network *net, int layers);
 CN_API int cn_network_freeze_named(cn_network *net, const char *prefix);
 
@@ -674,7 +675,8 @@ CN_API cn_network *cn_load(const char *path, cn_error *error);
    state dict saved as safetensors (its num_batches_tracked counters do not matter). Strict: a missing
    or misshapen tensor is an error and nothing is changed; what is extra in the file is not used. With
    `report` not NULL the rest is loaded and report is called once per tensor that is missing, extra or
-   misshapen; the network's own tensors among them stay as they are. Returns the number of tensors loaded, -1 on error. */
+   misshapen; the network's own tensors among them stay as they are. Returns the number of tensors
+   loaded, -1 on error. */
 typedef enum cn_mismatch { CN_TENSOR_MISSING, CN_TENSOR_EXTRA, CN_TENSOR_SHAPE } cn_mismatch;
 typedef void (*cn_mismatch_report)(cn_mismatch kind, const char *tensor, const char *details,
                                    void *user);
