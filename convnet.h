@@ -563,15 +563,15 @@ CN_API cn_predictor *cn_predictor_create(cn_network *net, int max_count,
                                          const cn_predict_options *options, cn_error *error);
 CN_API void cn_predictor_free(cn_predictor *predictor);
 
-/* Runs count images (any number; done max_count at a time, or fewer where that is faster), inputs
-   [count][h][w][c], and writes the last node's output [count][values], with softmax or sigmoid
-   applied where the network ends in one. */
+/* Runs count images (any number; done max_count at a time), inputs [count][h][w][c], and writes the
+   last node's output [count][values], with softmax or sigmoid applied where the network ends in
+   one. */
 CN_API void cn_predict(cn_predictor *predictor, const float *inputs, int count, float *outputs);
 CN_API int cn_predictor_outputs(const cn_predictor *predictor);  /* values per image */
 CN_API size_t cn_predictor_bytes(const cn_predictor *predictor); /* memory it holds */
 
-/* A node's feature maps for the images that the last cn_predict call took last ([.][h][w][c], owned
-   by the predictor), or NULL where the plan fused it away or reused its memory. Pass the node's
+/* A node's feature maps for the last images of the last cn_predict call ([count][h][w][c], owned by
+   the predictor), or NULL where the plan fused it away or reused its memory. Pass the node's
    index. */
 CN_API const float *cn_predictor_feature_map(const cn_predictor *predictor, int node);
 
@@ -2007,7 +2007,7 @@ typedef struct cn_winograd_source_ {
 static void cn_winograd_split_(cn_winograd_ *w, int tile_rows, int tile_columns) {
   const int tiles = tile_rows * tile_columns, panel = w->k->lanes * w->k->tile_vectors;
   int units;
-  w->unit_images = cn_min_(CN_WINOGRAD_TILES_ / tiles, cn_ceil_div_(w->count, 10));
+  w->unit_images = cn_min_(CN_WINOGRAD_TILES_ / tiles, cn_ceil_div_(w->count, 16));
   w->unit_images = cn_max_(w->unit_images, cn_min_(CN_WINOGRAD_LEAST_TILES_ / tiles, w->count));
   w->unit_images = cn_max_(w->unit_images, 1);
   units = cn_max_(1, (w->count + w->unit_images / 2) / w->unit_images);
@@ -2069,8 +2069,8 @@ static size_t cn_winograd_padded_floats_(const cn_winograd_ *w) {
   return (size_t)w->padded_h * (size_t)w->padded_w * (size_t)w->channels;
 }
 
-/* Whether images are copied between zeros: those that must be spread out in any case, and small ones,
-   of which most patches would reach outside. */
+/* Whether images are copied between zeros: those that must be spread out in any case, and small
+   ones, of which most patches would reach outside. */
 static void cn_winograd_pad_(cn_winograd_ *w, int always) {
   int i;
   w->padded_h = w->in_h + w->pad_top, w->padded_w = w->in_w + w->pad_left;
@@ -2227,18 +2227,20 @@ static void cn_winograd_rows_(const cn_winograd_ *w, const cn_winograd_share_ *s
 }
 
 /* The source of one image's patches. A small image is copied between zeros that hold for all images
-   of the unit, so that no patch reaches outside; pooled gradients are spread out in the same place. */
+   of the unit, so that no patch reaches outside; pooled gradients are spread out in the same
+   place. */
 static cn_winograd_source_ cn_winograd_source_of_(const cn_winograd_ *w,
                                                   const cn_winograd_share_ *share, int image) {
   const size_t row_floats = (size_t)w->in_w * (size_t)w->channels,
                at = (size_t)image * (size_t)w->in_h * row_floats;
   const ptrdiff_t pitch = (ptrdiff_t)w->padded_w * w->channels;
-  float *inner = share->padded + w->pad_top * pitch + (ptrdiff_t)w->pad_left * w->channels;
   cn_winograd_source_ source;
+  float *inner;
   int row, begin, end;
   source.pixels = w->source + at, source.height = w->in_h, source.width = w->in_w;
   source.top = w->pad_top, source.left = w->pad_left;
   if (w->padded_h == 0) return source;
+  inner = share->padded + w->pad_top * pitch + (ptrdiff_t)w->pad_left * w->channels;
   cn_winograd_rows_(w, share, &begin, &end);
   begin = cn_max_(begin - w->pad_top, 0), end = cn_min_(end - w->pad_top, w->in_h);
   if (w->spread)
@@ -5339,24 +5341,6 @@ static void cn_plan_free_(cn_plan_ *plan) {
   cn_release_(plan->workspaces);
 }
 
-/* Images that an inference takes at a time. Small maps go from layer to layer in a core's second-level
-   cache if there are not more of them than fit; but fewer than three matrix tiles of rows do not pay. */
-#define CN_PIECE_BYTES_ 786432
-#define CN_PIECE_ROWS_ 14
-static int cn_piece_images_(const cn_plan_ *plan) {
-  size_t most = 1, images;
-  int i;
-  for (i = 0; i < plan->step_count; i++) {
-    const cn_step_ *step = &plan->steps[i];
-    const size_t bytes = (cn_values_(step->in) + cn_values_(step->out)) * sizeof(float);
-    if (bytes > most) most = bytes;
-  }
-  images = CN_PIECE_BYTES_ / most / CN_PIECE_ROWS_ * CN_PIECE_ROWS_;
-  if (images < 3 * CN_PIECE_ROWS_ || images * (size_t)plan->threads > (size_t)plan->max_count)
-    return plan->max_count;
-  return (int)images * plan->threads;
-}
-
 static cn_status cn_plan_build_(cn_plan_ *plan, cn_network *net, int max_count, int threads,
                                 cn_math math, int training, cn_error *error) {
   int i, *order;
@@ -5369,7 +5353,6 @@ static cn_status cn_plan_build_(cn_plan_ *plan, cn_network *net, int max_count, 
   if (net->node_count < 2)
     return cn_fail_(error, CN_ERROR_SHAPE, "the network needs an input and at least one more node");
   if (cn_build_steps_(plan, error)) return error ? error->status : CN_ERROR_SHAPE;
-  if (!training) plan->max_count = cn_piece_images_(plan);
   for (i = 0; i < plan->step_count; i++) cn_plan_forward_(plan, i);
   if (training) cn_plan_losses_(plan);
   for (i = plan->step_count - 1; training && i >= 0; i--) cn_plan_backward_(plan, i);
@@ -5422,8 +5405,8 @@ static float *cn_tensor_values_(const cn_network *net, int tensor) {
   return tensor < 0 ? NULL : net->values + net->tensors[tensor].offset;
 }
 
-/* Packs a convolution's weights with the batch norm behind it folded in; the folded bias stays in the
-   plan. */
+/* Packs a convolution's weights with the batch norm behind it folded in; the folded bias stays in
+   the plan. */
 static void cn_pack_folded_(const cn_plan_ *plan, const cn_step_ *step) {
   const cn_network *net = plan->net;
   const float *bias = cn_tensor_values_(net, step->bias),
@@ -7761,8 +7744,9 @@ static void CN_NAME_(cn_sparse_)(const cn_spike_ *spikes, int count, const float
   }
 }
 
-/* The same for a 3x3 window, x_row and sum_row floats between its rows, nine pixels at a time: where
-   a row has few vectors, it has too few sums to hide the latency of a multiply-add. */
+/* The same for a 3x3 window, x_row and sum_row floats between its rows, nine pixels at a time: a row
+   of few vectors has too few sums to hide the latency of a multiply-add. Reads up to a vector behind
+   x, writes nothing behind its sums. */
 #define CN_SPARSE9_DECLARE_(i)                                                                     \
   cn_vf_ s##i = cn_vload_first_(sum + (i) / 3 * sum_row + (i) % 3 * channels, mask);
 #define CN_SPARSE9_ADD_(i)                                                                         \
@@ -7862,8 +7846,8 @@ static void CN_NAME_(cn_few_)(const cn_few_ *few, const ptrdiff_t *some_taps, in
 }
 
 /* ---- Winograd: Y = A^T [(G g G^T) . (B^T d B)] A on tiles (Lavin & Gray 2015) ----
-   at[] are the patch's pixels row by row (outside the image they point to zeros); v[p * plane]
-   receives position p of the transformed patch, for all channels. */
+   A patch is from[height + 2][width + 2][channels], its rows row_stride apart; v[p * plane] receives
+   position p of the transformed patch, for all channels. */
 
 /* B^T of F(2, 3) with points 0, 1, -1, infinity. */
 #define CN_INPUT2_(d0, d1, d2, d3, r0, r1, r2, r3)                                                 \
@@ -7964,8 +7948,7 @@ static CN_ALWAYS_INLINE_ void CN_NAME_(cn_input_of_)(int height, int width, cons
   }
 }
 
-/* The patch of a tile of height x width results, from[.][.][channels], rows row_stride apart;
-   position p goes to v + p * plane, in whole vectors. */
+/* height, width: results of a tile, 2 or 4. Writes whole vectors. */
 static void CN_NAME_(cn_winograd_input_)(int height, int width, const float *from,
                                          ptrdiff_t row_stride, int channels, float *v,
                                          ptrdiff_t plane) {
