@@ -277,8 +277,9 @@ CN_API void cn_conv2d_backward_input(const cn_conv2d *conv, const float *dy, con
                                      void *workspace);
 
 /* Gradient of weights and bias, in two steps. Units [begin, end) fill `partial`, which holds
-   cn_conv2d_partial_count floats (64-byte aligned); when all are done cn_conv2d_sum adds the parts
-   in a fixed order into dweights (as weights) and dbias [filters] (NULL if there is none). */
+   cn_conv2d_partial_count floats (64-byte aligned, enough for fewer images too); when all are done
+   cn_conv2d_sum adds the parts in a fixed order into dweights (as weights) and dbias [filters]
+   (NULL if there is none). */
 CN_API size_t cn_conv2d_partial_count(const cn_conv2d *conv);
 CN_API void cn_conv2d_backward_weights(const cn_conv2d *conv, const float *x, const float *dy,
                                        const uint8_t *argmax, float *partial, int begin, int end,
@@ -984,8 +985,10 @@ typedef struct cn_kernels_ {
   void (*grey_row)(const float *, int, float *, ptrdiff_t);
   void (*grey)(const cn_grey_ *);
   void (*winograd_weights)(int, int, const float *const *, int, float *, ptrdiff_t);
-  void (*winograd_input)(int, int, const float *, ptrdiff_t, int, float *, ptrdiff_t);
+  void (*winograd_input)(int, int, const float *, ptrdiff_t, ptrdiff_t, int, float *, ptrdiff_t);
   void (*winograd_output)(const cn_winograd_out_ *, const float *, ptrdiff_t);
+  void (*winograd_gradient)(int, const float *, ptrdiff_t, ptrdiff_t, int, float *, ptrdiff_t);
+  void (*winograd_weights_gradient)(int, const float *, ptrdiff_t, int, float *const *);
   void (*depthwise_row)(const float *, ptrdiff_t, const cn_segment_ *, int, const float *,
                         const float *, int, int, int, float *);
   void (*multiply_add)(const float *, const float *, float *, int);
@@ -1526,13 +1529,13 @@ static cn_algorithm_ cn_algorithm_of_(const cn_conv2d *conv, const cn_geometry_ 
   if (g->flat) return CN_FLAT_;
   if (pass == CN_FORWARD && conv->math != CN_MATH_DIRECT && cn_is_grey_(conv, g)) return CN_GREY_;
   if (g->groups == g->channels && g->groups == g->filters && g->groups > 1) return CN_DEPTHWISE_;
-  if (pass == CN_BACKWARD_WEIGHTS) {
-    if (!conv->pool || g->groups != 1 || w->dilation_x != 1) return CN_DIRECT_;
+  if (pass == CN_BACKWARD_WEIGHTS && conv->pool) {
+    if (g->groups != 1 || w->dilation_x != 1) return CN_DIRECT_;
     return g->channels < 8 ? CN_FEW_ : CN_SPARSE_;
   }
-  if (cn_winograd_fits_(conv, g) && (pass == CN_FORWARD || (w->pad_top <= 2 && w->pad_left <= 2)))
-    return cn_winograd_of_(conv);
-  return CN_DIRECT_;
+  if (!cn_winograd_fits_(conv, g)) return CN_DIRECT_;
+  if (pass == CN_BACKWARD_INPUT && (w->pad_top > 2 || w->pad_left > 2)) return CN_DIRECT_;
+  return cn_winograd_of_(conv);
 }
 
 /* Blocks of rows that one image is cut into: none for large batches, else enough to share the
@@ -1593,7 +1596,7 @@ static size_t cn_winograd_plane_(const cn_kernels_ *k, const cn_geometry_ *g, cn
 /* The same for a pass of a convolution. */
 static int cn_winograd_sets_of_(const cn_geometry_ *g, cn_algorithm_ algorithm, cn_pass pass,
                                 int *first) {
-  const int forward = pass == CN_FORWARD;
+  const int forward = pass != CN_BACKWARD_INPUT;
   const int mixes =
       cn_winograd_mixes_(algorithm, forward ? g->out_h : g->in_h, forward ? g->out_w : g->in_w,
                          (size_t)g->channels * (size_t)g->filters);
@@ -1959,15 +1962,18 @@ static void cn_flat_unit_(const cn_geometry_ *g, const float *a, int depth, cons
   cn_flat_product_(a, depth, packed, bias, relu, c, columns, begin, end);
 }
 
-/* ---- convolution: Winograd, forward and backward-input ---- */
+/* ---- convolution: Winograd ---- */
+
+#define CN_PARTS_ 8 /* wanted of the images for the weights' gradient, summed in order */
 
 /* Tiles of one size: a grid of them. */
 typedef struct cn_tiles_ {
-  int height, width;   /* results of a tile */
-  int row, column;     /* of the first tile's first result */
-  int rows, columns;   /* of the grid */
-  const float *packed; /* transformed weights */
-  ptrdiff_t v, plane; /* where a unit's transformed patches begin; floats of one position's plane */
+  int height, width;          /* results of a tile */
+  int row, column;            /* of the first tile's first result */
+  int rows, columns;          /* of the grid */
+  const float *packed;        /* transformed weights */
+  ptrdiff_t v;                /* where a unit's transformed patches begin */
+  ptrdiff_t v_plane, m_plane; /* floats of one position of the patches and of their products */
 } cn_tiles_;
 
 /* One pass as a stride-1 3x3 convolution from source [in_h][in_w][channels] to
@@ -1984,16 +1990,25 @@ typedef struct cn_winograd_ {
   cn_tiles_ tiles[4];
   int sizes; /* of tiles */
   int unit_images, unit_tile_rows, row_blocks;
-  int filter_blocks, block_filters;
-  int padded_h, padded_w;       /* 0: images are read where they lie */
+  int filter_blocks, block_filters, channel_blocks, block_channels;
+  int padded_h, padded_w; /* 0: images are read where they lie */
+  int v_pitch, m_pitch;   /* floats between tiles: channels and a block's filters, rounded up */
   ptrdiff_t v_floats, m_floats; /* of a unit */
 } cn_winograd_;
 
-/* What patches are cut from: an image, and how far its first patch begins outside it. */
+/* What patches are cut from: a block of an image's channels, and how far its first patch begins
+   outside it. */
 typedef struct cn_winograd_source_ {
   const float *pixels;
-  int height, width, top, left;
+  ptrdiff_t pitch; /* floats from pixel to pixel */
+  int height, width, top, left, channels;
 } cn_winograd_source_;
+
+/* Pixels for a transform: floats from row to row and from column to column. */
+typedef struct cn_patch_ {
+  const float *from;
+  ptrdiff_t row_stride, column_stride;
+} cn_patch_;
 
 #define CN_PADDED_FLOATS_ 16384        /* of a small image */
 #define CN_PATCH_ 36                   /* pixels of the largest tile's patch */
@@ -2002,6 +2017,7 @@ typedef struct cn_winograd_source_ {
 #define CN_WINOGRAD_UNITS_ 4           /* wanted, so that threads have something to share */
 #define CN_WINOGRAD_LEAST_FILTERS_ 128 /* of a block: each block transforms the patches anew */
 #define CN_WINOGRAD_MIX_IMAGES_ 4      /* of a unit, for tiles of mixed sizes */
+#define CN_WINOGRAD_SUMS_ 128 /* channels and filters of a block of the weights' gradient */
 
 /* Units from the numbers of uniform tiles. */
 static void cn_winograd_split_(cn_winograd_ *w, int tile_rows, int tile_columns) {
@@ -2026,6 +2042,33 @@ static void cn_winograd_split_(cn_winograd_ *w, int tile_rows, int tile_columns)
       1, cn_min_(cn_ceil_div_(CN_WINOGRAD_UNITS_, units), w->filters / CN_WINOGRAD_LEAST_FILTERS_));
   w->block_filters = cn_round_up_(cn_ceil_div_(w->filters, w->filter_blocks), panel);
   w->filter_blocks = cn_ceil_div_(w->filters, w->block_filters);
+  w->channel_blocks = 1, w->block_channels = w->channels;
+}
+
+/* The same for the weights' gradient: a unit adds up many such shares, one by one, for a block of
+   the channels and filters so small that its sums for all positions stay in the cache. */
+static void cn_winograd_split_weights_(cn_winograd_ *w, int tile_rows, int tile_columns) {
+  const int tiles = tile_rows * tile_columns, panel = w->k->lanes * w->k->tile_vectors;
+  int wanted;
+  w->filter_blocks = cn_ceil_div_(w->filters, CN_WINOGRAD_SUMS_);
+  w->block_filters = cn_round_up_(cn_ceil_div_(w->filters, w->filter_blocks), panel);
+  w->filter_blocks = cn_ceil_div_(w->filters, w->block_filters);
+  w->channel_blocks = cn_ceil_div_(w->channels, CN_WINOGRAD_SUMS_);
+  w->block_channels = cn_ceil_div_(w->channels, w->channel_blocks);
+  wanted = cn_ceil_div_(CN_PARTS_, w->filter_blocks * w->channel_blocks);
+  w->unit_images = cn_min_(CN_WINOGRAD_TILES_ / tiles, cn_ceil_div_(w->count, wanted));
+  w->unit_images = cn_max_(w->unit_images, cn_min_(CN_WINOGRAD_LEAST_TILES_ / tiles, w->count));
+  w->unit_images = cn_max_(w->unit_images, 1);
+  w->row_blocks = cn_ceil_div_(tiles, cn_max_(CN_WINOGRAD_TILES_, tile_columns));
+  w->unit_tile_rows = cn_ceil_div_(tile_rows, w->row_blocks);
+  w->row_blocks = cn_ceil_div_(tile_rows, w->unit_tile_rows);
+}
+
+/* Floats between neighbouring tiles: not a multiple of 1024 bytes, so that one channel of all tiles
+   spreads over the whole cache. */
+static int cn_pitch_(int channels) {
+  const int floats = cn_round_up_(channels, CN_ALIGN_FLOATS_);
+  return floats % 256 == 0 ? floats + CN_ALIGN_FLOATS_ : floats;
 }
 
 /* Floats between the planes of one patch position: a multiple of 4096 bytes would make all of them
@@ -2045,19 +2088,16 @@ static void cn_winograd_add_tiles_(cn_winograd_ *w, int set, int row, int column
                                    int columns, const float *packed) {
   cn_tiles_ *tiles = &w->tiles[w->sizes];
   const int positions = cn_winograd_positions_(set);
-  ptrdiff_t m_plane;
   if (rows < 1 || columns < 1) return;
   w->sizes++;
   tiles->height = cn_winograd_sizes_[set][0], tiles->width = cn_winograd_sizes_[set][1];
   tiles->row = row, tiles->column = column, tiles->rows = rows, tiles->columns = columns;
   tiles->packed = packed;
   tiles->v = w->v_floats;
-  tiles->plane = cn_plane_floats_(cn_winograd_unit_tiles_(w, tiles),
-                                  cn_round_up_(w->channels, CN_ALIGN_FLOATS_));
-  w->v_floats += positions * tiles->plane;
-  m_plane = cn_plane_floats_(cn_winograd_unit_tiles_(w, tiles),
-                             cn_round_up_(w->block_filters, CN_ALIGN_FLOATS_));
-  if (positions * m_plane > w->m_floats) w->m_floats = positions * m_plane;
+  tiles->v_plane = cn_plane_floats_(cn_winograd_unit_tiles_(w, tiles), w->v_pitch);
+  tiles->m_plane = cn_plane_floats_(cn_winograd_unit_tiles_(w, tiles), w->m_pitch);
+  w->v_floats += positions * tiles->v_plane;
+  if (positions * tiles->m_plane > w->m_floats) w->m_floats = positions * tiles->m_plane;
 }
 
 /* Tiles of 4 along a side that is covered by 4s and, at its end, a 2. */
@@ -2086,28 +2126,32 @@ static cn_winograd_ cn_winograd_setup_(const cn_conv2d *conv, const cn_geometry_
                                        const float *packed) {
   const cn_algorithm_ algorithm = cn_winograd_of_(conv);
   cn_winograd_ w;
-  int size, set, sets;
+  int size, set, sets, rows, columns;
   memset(&w, 0, sizeof w);
   w.k = cn_current_();
   w.count = g->count;
-  if (pass == CN_FORWARD) {
+  if (pass == CN_BACKWARD_INPUT) {
+    w.in_h = g->out_h, w.in_w = g->out_w, w.channels = g->filters, w.filters = g->channels;
+    w.out_h = g->in_h, w.out_w = g->in_w;
+    w.pad_top = 2 - g->window.pad_top, w.pad_left = 2 - g->window.pad_left;
+  } else {
     w.in_h = g->in_h, w.in_w = g->in_w, w.channels = g->channels, w.filters = g->filters;
     w.out_h = g->out_h, w.out_w = g->out_w, w.pad_top = g->window.pad_top,
     w.pad_left = g->window.pad_left;
     w.relu = conv->relu, w.pool = conv->pool;
-  } else {
-    w.in_h = g->out_h, w.in_w = g->out_w, w.channels = g->filters, w.filters = g->channels;
-    w.out_h = g->in_h, w.out_w = g->in_w;
-    w.pad_top = 2 - g->window.pad_top, w.pad_left = 2 - g->window.pad_left;
   }
   sets = cn_winograd_sets_of_(g, algorithm, pass, &set);
   size = cn_winograd_sizes_[set][0];
-  cn_winograd_split_(&w, cn_ceil_div_(w.out_h, size), cn_ceil_div_(w.out_w, size));
-  if (set + 1 == sets || w.unit_images < CN_WINOGRAD_MIX_IMAGES_) {
-    cn_winograd_add_tiles_(&w, set, 0, 0, cn_ceil_div_(w.out_h, size), cn_ceil_div_(w.out_w, size),
-                           packed);
+  rows = cn_ceil_div_(w.out_h, size), columns = cn_ceil_div_(w.out_w, size);
+  if (pass == CN_BACKWARD_WEIGHTS)
+    cn_winograd_split_weights_(&w, rows, columns);
+  else
+    cn_winograd_split_(&w, rows, columns);
+  w.v_pitch = cn_pitch_(w.block_channels), w.m_pitch = cn_pitch_(w.block_filters);
+  if (pass == CN_BACKWARD_WEIGHTS || set + 1 == sets || w.unit_images < CN_WINOGRAD_MIX_IMAGES_) {
+    cn_winograd_add_tiles_(&w, set, 0, 0, rows, columns, packed);
   } else {
-    const int rows = cn_winograd_fours_(w.out_h), columns = cn_winograd_fours_(w.out_w);
+    rows = cn_winograd_fours_(w.out_h), columns = cn_winograd_fours_(w.out_w);
     for (; set < sets; set++) {
       const int fours_down = cn_winograd_sizes_[set][0] == 4,
                 fours_across = cn_winograd_sizes_[set][1] == 4;
@@ -2121,12 +2165,19 @@ static cn_winograd_ cn_winograd_setup_(const cn_conv2d *conv, const cn_geometry_
   return w;
 }
 
-static int cn_winograd_units_(const cn_winograd_ *w) {
-  return cn_ceil_div_(w->count, w->unit_images) * w->row_blocks * w->filter_blocks;
+static int cn_winograd_shares_(const cn_winograd_ *w) { /* that the images' tiles are cut into */
+  return cn_ceil_div_(w->count, w->unit_images) * w->row_blocks;
 }
 
-static size_t cn_winograd_floats_(const cn_winograd_ *w) { /* of a unit */
-  return (size_t)(w->v_floats + w->m_floats) + cn_winograd_padded_floats_(w);
+/* Floats of one channel's sums: for each position a block's filters. */
+static ptrdiff_t cn_winograd_sum_pitch_(const cn_winograd_ *w) {
+  return (ptrdiff_t)((w->tiles[0].height + 2) * (w->tiles[0].width + 2)) * w->m_pitch;
+}
+
+static size_t cn_winograd_floats_(const cn_winograd_ *w, cn_pass pass) { /* of a unit */
+  return (size_t)(w->v_floats + w->m_floats) + cn_winograd_padded_floats_(w) +
+         (pass == CN_BACKWARD_WEIGHTS ? (size_t)(w->block_channels * cn_winograd_sum_pitch_(w))
+                                      : 0);
 }
 
 /* For this many images or fewer: how a batch is cut into units depends on its size. */
@@ -2135,14 +2186,14 @@ static size_t cn_winograd_workspace_(const cn_conv2d *conv, const cn_geometry_ *
   cn_geometry_ some = *g;
   size_t most, floats;
   cn_winograd_ w = cn_winograd_setup_(conv, g, pass, NULL);
-  most = cn_winograd_floats_(&w);
+  most = cn_winograd_floats_(&w, pass);
   for (some.count = cn_min_(g->count, most_that_matter); some.count > 0; some.count--) {
     w = cn_winograd_setup_(conv, &some, pass, NULL);
-    floats = cn_winograd_floats_(&w);
+    floats = cn_winograd_floats_(&w, pass);
     if (floats > most) most = floats;
   }
-  floats = most + CN_PATCH_ * (size_t)w.channels + 5 * CN_SLACK_;
-  return floats * sizeof(float) + 4 * CN_ALIGNMENT_;
+  floats = most + CN_PATCH_ * (size_t)cn_max_(w.block_channels, w.block_filters) + 6 * CN_SLACK_;
+  return floats * sizeof(float) + 5 * CN_ALIGNMENT_;
 }
 
 /* Pooled gradients of one image back to the convolution's own rows. */
@@ -2157,42 +2208,43 @@ static void cn_unpool_image_(const cn_kernels_ *k, const float *dy, const uint8_
   }
 }
 
-/* Copies the patch [height][width] at (row, column), zeros outside the image. */
-static void cn_winograd_copy_(const cn_winograd_source_ *source, int channels, int row, int column,
-                              int height, int width, float *patch) {
-  const size_t pixel = (size_t)channels * sizeof(float);
+/* Copies [height][width] pixels at (row, column), zeros outside the image. */
+static void cn_winograd_copy_(const cn_winograd_source_ *source, int row, int column, int height,
+                              int width, float *patch) {
   const int left = cn_min_(cn_max_(-column, 0), width);
   const int right = cn_max_(cn_min_(source->width - column, width), left);
-  int i;
-  for (i = row; i < row + height; i++, patch += (ptrdiff_t)width * channels) {
-    memset(patch, 0, (size_t)width * pixel);
-    if (i >= 0 && i < source->height && left < right)
-      memcpy(patch + (ptrdiff_t)left * channels,
-             source->pixels + ((ptrdiff_t)i * source->width + column + left) * channels,
-             (size_t)(right - left) * pixel);
+  const size_t pixel = (size_t)source->channels;
+  const int run = source->pitch == source->channels ? right - left : 1; /* pixels side by side */
+  int i, j;
+  for (i = row; i < row + height; i++, patch += (size_t)width * pixel) {
+    const float *from = source->pixels + ((ptrdiff_t)i * source->width + column) * source->pitch;
+    memset(patch, 0, (size_t)width * pixel * sizeof *patch);
+    if (i < 0 || i >= source->height) continue;
+    for (j = left; j < right; j += run)
+      memcpy(patch + (size_t)j * pixel, from + j * source->pitch,
+             (size_t)run * pixel * sizeof *patch);
   }
 }
 
-/* Transforms the patch of a tile whose first result is (row, column). */
-static void cn_winograd_gather_(const cn_winograd_ *w, const cn_tiles_ *tiles,
-                                const cn_winograd_source_ *source, int row, int column,
-                                float *patch, float *v) {
-  const int height = tiles->height + 2, width = tiles->width + 2, channels = w->channels;
+/* The [height][width] pixels at (row, column): where they lie, or copied to `space` if some of them
+   are outside the image. */
+static cn_patch_ cn_winograd_patch_(const cn_winograd_source_ *source, int row, int column,
+                                    int height, int width, float *space) {
   const int y = row - source->top, x = column - source->left;
-  const int inside = y >= 0 && x >= 0 && y + height <= source->height && x + width <= source->width;
-  const float *from = patch;
-  if (inside)
-    from = source->pixels + ((ptrdiff_t)y * source->width + x) * channels;
-  else
-    cn_winograd_copy_(source, channels, y, x, height, width, patch);
-  w->k->winograd_input(tiles->height, tiles->width, from,
-                       (ptrdiff_t)(inside ? source->width : width) * channels, channels, v,
-                       tiles->plane);
+  cn_patch_ patch;
+  if (y >= 0 && x >= 0 && y + height <= source->height && x + width <= source->width) {
+    patch.from = source->pixels + ((ptrdiff_t)y * source->width + x) * source->pitch;
+    patch.row_stride = source->width * source->pitch, patch.column_stride = source->pitch;
+  } else {
+    cn_winograd_copy_(source, y, x, height, width, space);
+    patch.from = space, patch.column_stride = source->channels;
+    patch.row_stride = (ptrdiff_t)width * source->channels;
+  }
+  return patch;
 }
 
 static void cn_winograd_scatter_(const cn_winograd_ *w, const cn_tiles_ *tiles, int image, int row,
-                                 int column, int filter, int filters, const float *m,
-                                 ptrdiff_t plane) {
+                                 int column, int filter, int filters, const float *m) {
   const int y_h = w->pool ? w->out_h / 2 : w->out_h, y_w = w->pool ? w->out_w / 2 : w->out_w;
   const int y_row = w->pool ? row / 2 : row, y_column = w->pool ? column / 2 : column;
   const size_t at =
@@ -2207,15 +2259,15 @@ static void cn_winograd_scatter_(const cn_winograd_ *w, const cn_tiles_ *tiles, 
   out.rows = cn_min_(tiles->height, w->out_h - row),
   out.columns = cn_min_(tiles->width, w->out_w - column);
   out.row_stride = (ptrdiff_t)y_w * w->filters, out.column_stride = w->filters;
-  w->k->winograd_output(&out, m, plane);
+  w->k->winograd_output(&out, m, tiles->m_plane);
 }
 
 /* What a unit works on. */
 typedef struct cn_winograd_share_ {
   int first, last;        /* images */
   int row_begin, row_end; /* rows of tiles */
-  int filter, filters;
-  float *v, *m, *patch, *padded;
+  int channel, channels, filter, filters;
+  float *v, *m, *space, *padded;
 } cn_winograd_share_;
 
 /* Rows of a padded image that a unit reads: [*begin, *end). */
@@ -2239,7 +2291,11 @@ static cn_winograd_source_ cn_winograd_source_of_(const cn_winograd_ *w,
   int row, begin, end;
   source.pixels = w->source + at, source.height = w->in_h, source.width = w->in_w;
   source.top = w->pad_top, source.left = w->pad_left;
-  if (w->padded_h == 0) return source;
+  source.pitch = w->channels, source.channels = share->channels;
+  if (w->padded_h == 0) {
+    source.pixels += share->channel;
+    return source;
+  }
   inner = share->padded + w->pad_top * pitch + (ptrdiff_t)w->pad_left * w->channels;
   cn_winograd_rows_(w, share, &begin, &end);
   begin = cn_max_(begin - w->pad_top, 0), end = cn_min_(end - w->pad_top, w->in_h);
@@ -2250,7 +2306,8 @@ static cn_winograd_source_ cn_winograd_source_of_(const cn_winograd_ *w,
     for (row = begin; row < end; row++)
       memcpy(inner + row * pitch, source.pixels + (size_t)row * row_floats,
              row_floats * sizeof(float));
-  source.pixels = share->padded, source.height = w->padded_h, source.width = w->padded_w;
+  source.pixels = share->padded + share->channel, source.height = w->padded_h,
+  source.width = w->padded_w;
   source.top = source.left = 0;
   return source;
 }
@@ -2270,7 +2327,6 @@ static void cn_winograd_zero_borders_(const cn_winograd_ *w, const cn_winograd_s
 }
 
 static void cn_winograd_patches_(const cn_winograd_ *w, const cn_winograd_share_ *share) {
-  const int v_pitch = cn_round_up_(w->channels, CN_ALIGN_FLOATS_);
   int done[4] = {0, 0, 0, 0}, image, row, column, i;
   cn_winograd_zero_borders_(w, share);
   for (image = share->first; image < share->last; image++) {
@@ -2278,16 +2334,21 @@ static void cn_winograd_patches_(const cn_winograd_ *w, const cn_winograd_share_
     for (i = 0; i < w->sizes; i++) {
       const cn_tiles_ *tiles = &w->tiles[i];
       for (row = share->row_begin; row < cn_min_(share->row_end, tiles->rows); row++)
-        for (column = 0; column < tiles->columns; column++, done[i]++)
-          cn_winograd_gather_(w, tiles, &source, tiles->row + row * tiles->height,
-                              tiles->column + column * tiles->width, share->patch,
-                              share->v + tiles->v + (ptrdiff_t)done[i] * v_pitch);
+        for (column = 0; column < tiles->columns; column++, done[i]++) {
+          const cn_patch_ patch = cn_winograd_patch_(
+              &source, tiles->row + row * tiles->height, tiles->column + column * tiles->width,
+              tiles->height + 2, tiles->width + 2, share->space);
+          w->k->winograd_input(tiles->height, tiles->width, patch.from, patch.row_stride,
+                               patch.column_stride, share->channels,
+                               share->v + tiles->v + (ptrdiff_t)done[i] * w->v_pitch,
+                               tiles->v_plane);
+        }
     }
   }
 }
 
 static void cn_winograd_products_(const cn_winograd_ *w, const cn_winograd_share_ *share,
-                                  const cn_tiles_ *tiles, int rows, ptrdiff_t m_plane) {
+                                  const cn_tiles_ *tiles, int rows) {
   const int positions = (tiles->height + 2) * (tiles->width + 2);
   const size_t plane = cn_packed_floats_(w->k, w->channels, w->filters);
   const cn_segment_ segment = {0, 0};
@@ -2297,46 +2358,55 @@ static void cn_winograd_products_(const cn_winograd_ *w, const cn_winograd_share
   product.rows = rows, product.columns = share->filters;
   product.depth = product.packed_depth = w->channels;
   product.segment_count = 1, product.segments = &segment;
-  product.a_stride = cn_round_up_(w->channels, CN_ALIGN_FLOATS_);
-  product.c_stride = cn_round_up_(w->block_filters, CN_ALIGN_FLOATS_);
+  product.a_stride = w->v_pitch;
+  product.c_stride = w->m_pitch;
   for (position = 0; position < positions; position++) {
-    product.a = share->v + tiles->v + position * tiles->plane;
+    product.a = share->v + tiles->v + position * tiles->v_plane;
     product.packed =
         tiles->packed + (size_t)position * plane + (size_t)share->filter * (size_t)w->channels;
-    product.c = share->m + position * m_plane;
+    product.c = share->m + position * tiles->m_plane;
     w->k->product(&product);
   }
 }
 
-static void cn_winograd_unit_(const cn_winograd_ *w, int unit, char *workspace) {
-  const int m_pitch = cn_round_up_(w->block_filters, CN_ALIGN_FLOATS_);
-  const int block = unit % w->filter_blocks, share_of = unit / w->filter_blocks;
-  int image, row, column, i;
+/* Share number `images` of the images' tiles, with a block of the channels and of the filters. */
+static cn_winograd_share_ cn_winograd_share_of_(const cn_winograd_ *w, int images,
+                                                int channel_block, int filter_block,
+                                                char *workspace) {
+  const size_t pixel = (size_t)cn_max_(w->block_channels, w->block_filters);
   cn_winograd_share_ share;
-  share.first = share_of / w->row_blocks * w->unit_images;
+  share.first = images / w->row_blocks * w->unit_images;
   share.last = cn_min_(share.first + w->unit_images, w->count);
-  share.row_begin = share_of % w->row_blocks * w->unit_tile_rows;
+  share.row_begin = images % w->row_blocks * w->unit_tile_rows;
   share.row_end = share.row_begin + w->unit_tile_rows;
-  share.filter = block * w->block_filters;
+  share.channel = channel_block * w->block_channels;
+  share.channels = cn_min_(w->block_channels, w->channels - share.channel);
+  share.filter = filter_block * w->block_filters;
   share.filters = cn_min_(w->block_filters, w->filters - share.filter);
   share.v = cn_take_(&workspace, (size_t)w->v_floats + CN_SLACK_);
   share.m = cn_take_(&workspace, (size_t)w->m_floats + CN_SLACK_);
-  share.patch = cn_take_(&workspace, CN_PATCH_ * (size_t)w->channels + CN_SLACK_);
+  share.space = cn_take_(&workspace, CN_PATCH_ * pixel + CN_SLACK_);
   share.padded = cn_take_(&workspace, 0);
+  return share;
+}
+
+static void cn_winograd_unit_(const cn_winograd_ *w, int unit, char *workspace) {
+  const cn_winograd_share_ share =
+      cn_winograd_share_of_(w, unit / w->filter_blocks, 0, unit % w->filter_blocks, workspace);
+  int image, row, column, i;
   cn_winograd_patches_(w, &share);
   for (i = 0; i < w->sizes; i++) {
     const cn_tiles_ *tiles = &w->tiles[i];
     const int row_end = cn_min_(share.row_end, tiles->rows);
     const int rows = (share.last - share.first) * (row_end - share.row_begin) * tiles->columns;
-    const ptrdiff_t plane = cn_plane_floats_(cn_winograd_unit_tiles_(w, tiles), m_pitch);
     const float *m = share.m;
-    cn_winograd_products_(w, &share, tiles, rows, plane);
+    cn_winograd_products_(w, &share, tiles, rows);
     for (image = share.first; image < share.last; image++)
       for (row = share.row_begin; row < row_end; row++)
-        for (column = 0; column < tiles->columns; column++, m += m_pitch)
+        for (column = 0; column < tiles->columns; column++, m += w->m_pitch)
           cn_winograd_scatter_(w, tiles, image, tiles->row + row * tiles->height,
                                tiles->column + column * tiles->width, share.filter, share.filters,
-                               m, plane);
+                               m);
   }
 }
 
@@ -2502,11 +2572,11 @@ static void cn_backward_input_direct_(const cn_conv2d *conv, const cn_geometry_ 
    depend on the shapes only, never on the number of threads. */
 typedef struct cn_weight_split_ {
   int parts, blocks;
+  int most_parts;             /* of this many images or fewer */
   size_t part_floats;         /* weights, then bias, aligned */
   int run_floats, row_floats; /* CN_SPARSE_: of one window row and of one filter, whole vectors */
 } cn_weight_split_;
 
-#define CN_PARTS_ 8
 #define CN_PARTS_FLOATS_ ((size_t)4 << 20) /* keeps the parts of large layers in bounds */
 #define CN_FLAT_PIXELS_ 256                /* pixels per pass over the weights' gradient */
 
@@ -2517,18 +2587,25 @@ static cn_weight_split_ cn_weight_split_of_(const cn_conv2d *conv, const cn_geom
   int most = (int)(CN_PARTS_FLOATS_ / weights);
   split.run_floats = cn_round_up_(g->window.width * g->group_channels, CN_ALIGN_FLOATS_);
   split.row_floats = g->window.height * split.run_floats;
-  if (algorithm == CN_FLAT_) {
+  if (algorithm == CN_WINOGRAD2_ || algorithm == CN_WINOGRAD4_) {
+    const cn_winograd_ w = cn_winograd_setup_(conv, g, CN_BACKWARD_WEIGHTS, NULL);
+    split.blocks = w.channel_blocks * w.filter_blocks;
+    split.most_parts = cn_max_(1, cn_min_(cn_ceil_div_(CN_PARTS_, split.blocks), most));
+    split.parts = cn_min_(cn_winograd_shares_(&w), split.most_parts);
+  } else if (algorithm == CN_FLAT_) {
     const int64_t pixels = (int64_t)g->count * g->in_h * g->in_w;
     split.blocks = cn_max_(1, cn_min_(2 * CN_PARTS_, g->depth / 14));
     split.parts =
         (int)(pixels / CN_FLAT_PIXELS_ < CN_PARTS_ ? pixels / CN_FLAT_PIXELS_ : CN_PARTS_);
     split.parts =
         cn_max_(1, cn_min_(split.parts, cn_min_(most, cn_ceil_div_(2 * CN_PARTS_, split.blocks))));
+    split.most_parts = split.parts;
   } else {
     split.parts = cn_max_(1, cn_min_(cn_min_(g->count, CN_PARTS_), most));
     split.blocks = algorithm == CN_DIRECT_ && g->groups == 1
                        ? cn_max_(1, cn_min_(CN_PARTS_ / split.parts, g->depth / 14))
                        : 1;
+    split.most_parts = split.parts;
   }
   split.part_floats =
       cn_align_floats_(algorithm == CN_SPARSE_ ? (size_t)g->filters * (size_t)split.row_floats
@@ -2540,7 +2617,7 @@ static cn_weight_split_ cn_weight_split_of_(const cn_conv2d *conv, const cn_geom
 CN_API size_t cn_conv2d_partial_count(const cn_conv2d *conv) {
   const cn_geometry_ g = cn_geometry_of_(conv);
   const cn_weight_split_ split = cn_weight_split_of_(conv, &g);
-  return (size_t)split.parts * split.part_floats;
+  return (size_t)split.most_parts * split.part_floats;
 }
 
 /* dW of one image as an outer product over its pixels, rows [begin, end) of the weight matrix. */
@@ -2668,6 +2745,74 @@ static void cn_weights_flat_(const cn_geometry_ *g, const cn_weight_split_ *spli
   }
 }
 
+/* ---- convolution: gradients of the weights, Winograd ----
+   Y = A^T [U . V] A with U = G g G^T and V = B^T d B for each tile, so the gradient of U is the sum
+   over all tiles of (A dY A^T) . V, and that of g is G^T dU G. */
+
+/* A dY A^T of a share's tiles, a block of the filters. */
+static void cn_winograd_gradients_(const cn_winograd_ *w, const cn_winograd_share_ *share,
+                                   const float *dy) {
+  const cn_tiles_ *tiles = &w->tiles[0];
+  const size_t image_floats = (size_t)w->out_h * (size_t)w->out_w * (size_t)w->filters;
+  float *d = share->m;
+  int image, row, column;
+  cn_winograd_source_ source;
+  source.height = w->out_h, source.width = w->out_w, source.top = source.left = 0;
+  source.pitch = w->filters, source.channels = share->filters;
+  for (image = share->first; image < share->last; image++) {
+    source.pixels = dy + (size_t)image * image_floats + share->filter;
+    for (row = share->row_begin; row < cn_min_(share->row_end, tiles->rows); row++) {
+      for (column = 0; column < tiles->columns; column++, d += w->m_pitch) {
+        const cn_patch_ patch =
+            cn_winograd_patch_(&source, row * tiles->height, column * tiles->width, tiles->height,
+                               tiles->width, share->space);
+        w->k->winograd_gradient(tiles->height, patch.from, patch.row_stride, patch.column_stride,
+                                share->filters, d, tiles->m_plane);
+      }
+    }
+  }
+}
+
+/* Sums of a part of the shares for a block of the channels and filters, in dw
+   [9][channels][filters]. */
+static void cn_weights_winograd_(const cn_winograd_ *w, const cn_weight_split_ *split,
+                                 const float *dy, int part, int block, float *dw, char *workspace) {
+  const cn_tiles_ *tiles = &w->tiles[0];
+  const int positions = (tiles->height + 2) * (tiles->width + 2), shares = cn_winograd_shares_(w);
+  const int last = (int)((int64_t)shares * (part + 1) / split->parts);
+  const ptrdiff_t sum_pitch = cn_winograd_sum_pitch_(w);
+  float *sums = cn_take_(&workspace, (size_t)(w->block_channels * sum_pitch) + CN_SLACK_);
+  cn_winograd_share_ share;
+  int number = (int)((int64_t)shares * part / split->parts), position, channel, tap;
+  cn_outer_ outer;
+  memset(&outer, 0, sizeof outer);
+  outer.segment_count = 1, outer.a_step = w->v_pitch, outer.b_step = w->m_pitch;
+  outer.c_stride = sum_pitch;
+  do {
+    share = cn_winograd_share_of_(w, number, block / w->filter_blocks, block % w->filter_blocks,
+                                  workspace);
+    cn_winograd_patches_(w, &share);
+    cn_winograd_gradients_(w, &share, dy);
+    outer.rows = share.channels, outer.columns = share.filters;
+    outer.depth = (share.last - share.first) *
+                  (cn_min_(share.row_end, tiles->rows) - share.row_begin) * tiles->columns;
+    for (position = 0; position < positions; position++) {
+      outer.a = share.v + position * tiles->v_plane, outer.b = share.m + position * tiles->m_plane;
+      outer.c = sums + (ptrdiff_t)position * w->m_pitch;
+      w->k->outer(&outer);
+    }
+    outer.accumulate = 1;
+  } while (++number < last);
+  for (channel = 0; channel < share.channels; channel++) {
+    float *at[9];
+    for (tap = 0; tap < 9; tap++)
+      at[tap] =
+          dw + ((ptrdiff_t)tap * w->channels + share.channel + channel) * w->filters + share.filter;
+    w->k->winograd_weights_gradient(tiles->height, sums + channel * sum_pitch, w->m_pitch,
+                                    share.filters, at);
+  }
+}
+
 /* Bias gradient of one part: the pooled gradients' sum is the unpooled ones'. */
 static void cn_bias_part_(const cn_geometry_ *g, const cn_weight_split_ *split, const float *dy,
                           int part, float *sum) {
@@ -2695,9 +2840,8 @@ static void cn_backward_weights_unit_(const cn_conv2d *conv, const cn_geometry_ 
       (ptrdiff_t)(pad || algorithm == CN_SPARSE_ ? g->padded_w : g->in_w) * g->channels;
   const size_t y_floats = (size_t)g->y_h * (size_t)g->y_w * (size_t)g->filters;
   const size_t x_floats = (size_t)g->in_h * (size_t)g->in_w * (size_t)g->channels;
-  float *padded = cn_take_(
-      &workspace, (size_t)g->padded_h * (size_t)g->padded_w * (size_t)g->channels + CN_SLACK_);
-  char *rest = workspace;
+  float *padded;
+  char *rest;
   int image;
   if (block == 0)
     cn_bias_part_(g, &split, dy, part,
@@ -2706,6 +2850,15 @@ static void cn_backward_weights_unit_(const cn_conv2d *conv, const cn_geometry_ 
     cn_weights_flat_(g, &split, x, dy, part, begin, end, dw);
     return;
   }
+  if (algorithm == CN_WINOGRAD2_ || algorithm == CN_WINOGRAD4_) {
+    cn_winograd_ w = cn_winograd_setup_(conv, g, CN_BACKWARD_WEIGHTS, NULL);
+    w.source = x;
+    cn_weights_winograd_(&w, &split, dy, part, block, dw, workspace);
+    return;
+  }
+  padded = cn_take_(&workspace,
+                    (size_t)g->padded_h * (size_t)g->padded_w * (size_t)g->channels + CN_SLACK_);
+  rest = workspace;
   if (algorithm != CN_DIRECT_)
     memset(dw, 0, (split.part_floats - cn_align_floats_((size_t)g->filters)) * sizeof *dw);
   for (image = first; image < last; image++) {
@@ -2752,7 +2905,7 @@ CN_API int cn_conv2d_units(const cn_conv2d *conv, cn_pass pass) {
   if (algorithm == CN_FLAT_) return cn_flat_units_(&g);
   if (algorithm == CN_WINOGRAD2_ || algorithm == CN_WINOGRAD4_) {
     const cn_winograd_ w = cn_winograd_setup_(conv, &g, pass, NULL);
-    return cn_winograd_units_(&w);
+    return cn_winograd_shares_(&w) * w.filter_blocks;
   }
   if (pass == CN_FORWARD) return g.count * cn_ceil_div_(g.out_h, cn_forward_block_(conv, &g));
   return g.count * cn_ceil_div_(g.in_h, cn_backward_block_(&g));
@@ -7846,7 +7999,7 @@ static void CN_NAME_(cn_few_)(const cn_few_ *few, const ptrdiff_t *some_taps, in
 }
 
 /* ---- Winograd: Y = A^T [(G g G^T) . (B^T d B)] A on tiles (Lavin & Gray 2015) ----
-   A patch is from[height + 2][width + 2][channels], its rows row_stride apart; v[p * plane] receives
+   A patch is from[height + 2][width + 2][channels]; v[p * plane] receives
    position p of the transformed patch, for all channels. */
 
 /* B^T of F(2, 3) with points 0, 1, -1, infinity. */
@@ -7909,7 +8062,7 @@ static void CN_NAME_(cn_winograd_weights_)(int height, int width, const float *c
 /* Written once for all sizes; compiled for each, so that the loops' lengths are known. */
 #define CN_INPUT_COLUMN_(i)                                                                        \
   if ((i) < columns) {                                                                             \
-    const float *at = from + (ptrdiff_t)(i)*channels + c;                                          \
+    const float *at = from + (i)*column_stride + c;                                                \
     const cn_vf_ d0 = cn_vload_first_(at, mask), d1 = cn_vload_first_(at + row_stride, mask),      \
                  d2 = cn_vload_first_(at + 2 * row_stride, mask),                                  \
                  d3 = cn_vload_first_(at + 3 * row_stride, mask);                                  \
@@ -7936,8 +8089,8 @@ static void CN_NAME_(cn_winograd_weights_)(int height, int width, const float *c
   }
 
 static CN_ALWAYS_INLINE_ void CN_NAME_(cn_input_of_)(int height, int width, const float *from,
-                                                     ptrdiff_t row_stride, int channels, float *v,
-                                                     ptrdiff_t plane) {
+                                                     ptrdiff_t row_stride, ptrdiff_t column_stride,
+                                                     int channels, float *v, ptrdiff_t plane) {
   const int columns = width + 2;
   int c;
   for (c = 0; c < channels; c += CN_LANES_) {
@@ -7950,16 +8103,16 @@ static CN_ALWAYS_INLINE_ void CN_NAME_(cn_input_of_)(int height, int width, cons
 
 /* height, width: results of a tile, 2 or 4. Writes whole vectors. */
 static void CN_NAME_(cn_winograd_input_)(int height, int width, const float *from,
-                                         ptrdiff_t row_stride, int channels, float *v,
-                                         ptrdiff_t plane) {
+                                         ptrdiff_t row_stride, ptrdiff_t column_stride,
+                                         int channels, float *v, ptrdiff_t plane) {
   if (height == 4 && width == 4)
-    CN_NAME_(cn_input_of_)(4, 4, from, row_stride, channels, v, plane);
+    CN_NAME_(cn_input_of_)(4, 4, from, row_stride, column_stride, channels, v, plane);
   else if (height == 4)
-    CN_NAME_(cn_input_of_)(4, 2, from, row_stride, channels, v, plane);
+    CN_NAME_(cn_input_of_)(4, 2, from, row_stride, column_stride, channels, v, plane);
   else if (width == 4)
-    CN_NAME_(cn_input_of_)(2, 4, from, row_stride, channels, v, plane);
+    CN_NAME_(cn_input_of_)(2, 4, from, row_stride, column_stride, channels, v, plane);
   else
-    CN_NAME_(cn_input_of_)(2, 2, from, row_stride, channels, v, plane);
+    CN_NAME_(cn_input_of_)(2, 2, from, row_stride, column_stride, channels, v, plane);
 }
 
 #define CN_OUTPUT2_(m0, m1, m2, m3, y0, y1)                                                        \
@@ -8076,6 +8229,114 @@ static void CN_NAME_(cn_winograd_output_)(const cn_winograd_out_ *o, const float
     CN_NAME_(cn_output_of_)(2, 2, o, m, plane);
 }
 
+/* A of F(2, 3) and F(4, 3). */
+#define CN_GRADIENT2_(y0, y1, r0, r1, r2, r3)                                                      \
+  r0 = y0, r1 = cn_vadd_(y0, y1), r2 = cn_vsub_(y0, y1), r3 = y1
+#define CN_GRADIENT4_(y0, y1, y2, y3, r0, r1, r2, r3, r4, r5)                                      \
+  do {                                                                                             \
+    const cn_vf_ inner = cn_vfma_(cn_vset_(0.5f), y2, y0),                                         \
+                 outer = cn_vfma_(cn_vset_(2.0f), y2, y0);                                         \
+    const cn_vf_ u = cn_vmul_(cn_vset_(CN_HALF_ROOT2_), cn_vfma_(cn_vset_(0.5f), y3, y1)),         \
+                 w = cn_vmul_(cn_vset_(CN_ROOT2_), cn_vfma_(cn_vset_(2.0f), y3, y1));              \
+    r0 = y0, r5 = y3;                                                                              \
+    r1 = cn_vadd_(inner, u), r2 = cn_vsub_(inner, u);                                              \
+    r3 = cn_vadd_(outer, w), r4 = cn_vsub_(outer, w);                                              \
+  } while (0)
+#define CN_GRADIENT_COLUMN_(i)                                                                     \
+  if ((i) < size) {                                                                                \
+    const float *at = from + (i)*column_stride + c;                                                \
+    const cn_vf_ y0 = cn_vload_first_(at, mask), y1 = cn_vload_first_(at + row_stride, mask);      \
+    if (size == 2) {                                                                               \
+      CN_GRADIENT2_(y0, y1, t[0][i], t[1][i], t[2][i], t[3][i]);                                   \
+    } else {                                                                                       \
+      const cn_vf_ y2 = cn_vload_first_(at + 2 * row_stride, mask),                                \
+                   y3 = cn_vload_first_(at + 3 * row_stride, mask);                                \
+      CN_GRADIENT4_(y0, y1, y2, y3, t[0][i], t[1][i], t[2][i], t[3][i], t[4][i], t[5][i]);         \
+    }                                                                                              \
+  }
+#define CN_GRADIENT_ROW_(i)                                                                        \
+  if ((i) < size + 2) {                                                                            \
+    float *to = d + (ptrdiff_t)((i) * (size + 2)) * plane + c;                                     \
+    cn_vf_ r0, r1, r2, r3, r4, r5;                                                                 \
+    if (size == 2) {                                                                               \
+      CN_GRADIENT2_(t[i][0], t[i][1], r0, r1, r2, r3);                                             \
+    } else {                                                                                       \
+      CN_GRADIENT4_(t[i][0], t[i][1], t[i][2], t[i][3], r0, r1, r2, r3, r4, r5);                   \
+      cn_vstore_(to + 4 * plane, r4), cn_vstore_(to + 5 * plane, r5);                              \
+    }                                                                                              \
+    cn_vstore_(to, r0), cn_vstore_(to + plane, r1);                                                \
+    cn_vstore_(to + 2 * plane, r2), cn_vstore_(to + 3 * plane, r3);                                \
+  }
+
+static CN_ALWAYS_INLINE_ void CN_NAME_(cn_gradient_of_)(int size, const float *from,
+                                                        ptrdiff_t row_stride,
+                                                        ptrdiff_t column_stride, int channels,
+                                                        float *d, ptrdiff_t plane) {
+  int c;
+  for (c = 0; c < channels; c += CN_LANES_) {
+    const cn_vm_ mask = cn_vfirst_(CN_NAME_(cn_lanes_left_)(channels - c, 0));
+    cn_vf_ t[6][4];
+    CN_EACH_ROW_4_(CN_GRADIENT_COLUMN_)
+    CN_EACH_ROW_6_(CN_GRADIENT_ROW_)
+  }
+}
+
+/* A dY A^T of a tile's gradients from[size][size][channels], size 2 or 4; position p goes
+   to d + p * plane. Writes whole vectors. */
+static void CN_NAME_(cn_winograd_gradient_)(int size, const float *from, ptrdiff_t row_stride,
+                                            ptrdiff_t column_stride, int channels, float *d,
+                                            ptrdiff_t plane) {
+  if (size == 4)
+    CN_NAME_(cn_gradient_of_)(4, from, row_stride, column_stride, channels, d, plane);
+  else
+    CN_NAME_(cn_gradient_of_)(2, from, row_stride, column_stride, channels, d, plane);
+}
+
+/* G^T of F(2, 3) and F(4, 3). */
+#define CN_WEIGHTS_GRADIENT2_(r, g)                                                                \
+  do {                                                                                             \
+    const cn_vf_ half = cn_vset_(0.5f), sum = cn_vmul_(half, cn_vadd_((r)[1], (r)[2]));            \
+    (g)[0] = cn_vadd_((r)[0], sum), (g)[1] = cn_vmul_(half, cn_vsub_((r)[1], (r)[2]));             \
+    (g)[2] = cn_vadd_(sum, (r)[3]);                                                                \
+  } while (0)
+#define CN_WEIGHTS_GRADIENT4_(r, g)                                                                \
+  do {                                                                                             \
+    const cn_vf_ s1 = cn_vadd_((r)[1], (r)[2]), s2 = cn_vadd_((r)[3], (r)[4]);                     \
+    const cn_vf_ d1 = cn_vsub_((r)[1], (r)[2]), d2 = cn_vsub_((r)[3], (r)[4]);                     \
+    const cn_vf_ outer = cn_vfma_(cn_vset_(1.0f / 6.0f), s2, (r)[0]);                              \
+    (g)[0] = cn_vfma_(cn_vset_(-2.0f / 3.0f), s1, outer);                                          \
+    (g)[1] = cn_vfma_(cn_vset_(-2.0f / 3.0f * CN_HALF_ROOT2_), d1,                                 \
+                      cn_vmul_(cn_vset_(1.0f / 6.0f * CN_ROOT2_), d2));                            \
+    (g)[2] = cn_vfma_(cn_vset_(1.0f / 3.0f), cn_vsub_(s2, s1), (r)[5]);                            \
+  } while (0)
+
+/* G^T dU G of n neighbouring columns, position p at u + p * plane; the 3x3 results go to at[0..8].
+   size: results of a tile's side, 2 or 4. */
+static void CN_NAME_(cn_winograd_weights_gradient_)(int size, const float *u, ptrdiff_t plane,
+                                                    int n, float *const *at) {
+  const int columns = size + 2;
+  int c, i, j;
+  for (c = 0; c < n; c += CN_LANES_) {
+    const cn_vm_ mask = cn_vfirst_(CN_NAME_(cn_lanes_left_)(n - c, 0));
+    cn_vf_ t[3][6], r[6], g[3];
+    for (j = 0; j < columns; j++) {
+      for (i = 0; i < size + 2; i++) r[i] = cn_vload_(u + (i * columns + j) * plane + c);
+      if (size == 2)
+        CN_WEIGHTS_GRADIENT2_(r, g);
+      else
+        CN_WEIGHTS_GRADIENT4_(r, g);
+      for (i = 0; i < 3; i++) t[i][j] = g[i];
+    }
+    for (i = 0; i < 3; i++) {
+      if (size == 2)
+        CN_WEIGHTS_GRADIENT2_(t[i], g);
+      else
+        CN_WEIGHTS_GRADIENT4_(t[i], g);
+      for (j = 0; j < 3; j++) cn_vstore_first_(at[3 * i + j] + c, g[j], mask);
+    }
+  }
+}
+
 /* ---- first layer on grey pictures: 1-D Winograd F(2, 3) along the rows, 2x2 pooling ---- */
 
 /* G of F(2, 3) along each row of w[3][3][filters]: packed[filters / lanes][12][lanes]. */
@@ -8190,21 +8451,33 @@ static void CN_NAME_(cn_multiply_add_)(const float *a, const float *b, float *su
   }
 }
 
-/* sum[columns] += each of rows; parts of CN_STATISTICS_ROWS_ rows keep the rounding small. */
+/* sum[columns] += each of rows; parts of CN_STATISTICS_ROWS rows keep the rounding small. */
 static void CN_NAME_(cn_column_sums_)(const float *x, size_t rows, int columns, float *sum) {
-  int c;
-  for (c = 0; c < columns; c += CN_LANES_) {
-    const cn_vm_ mask = cn_vfirst_(CN_NAME_(cn_lanes_left_)(columns - c, 0));
-    cn_vf_ total = cn_vload_first_(sum + c, mask);
-    size_t first, row;
-    for (first = 0; first < rows; first += CN_STATISTICS_ROWS) {
-      const size_t end = rows - first < CN_STATISTICS_ROWS ? rows : first + CN_STATISTICS_ROWS;
-      cn_vf_ part = cn_vzero_();
-      for (row = first; row < end; row++)
-        part = cn_vadd_(part, cn_vload_first_(x + row * (size_t)columns + c, mask));
-      total = cn_vadd_(total, part);
+  for (; rows > 0;) {
+    const size_t part = rows < CN_STATISTICS_ROWS ? rows : CN_STATISTICS_ROWS;
+    size_t row;
+    int c = 0;
+    for (; columns - c >= 4 * CN_LANES_; c += 4 * CN_LANES_) {
+      const float *at = x + c;
+      cn_vf_ s0 = cn_vzero_(), s1 = s0, s2 = s0, s3 = s0;
+      for (row = 0; row < part; row++, at += columns) {
+        s0 = cn_vadd_(s0, cn_vload_(at)), s1 = cn_vadd_(s1, cn_vload_(at + CN_LANES_));
+        s2 = cn_vadd_(s2, cn_vload_(at + 2 * CN_LANES_));
+        s3 = cn_vadd_(s3, cn_vload_(at + 3 * CN_LANES_));
+      }
+      cn_vstore_(sum + c, cn_vadd_(cn_vload_(sum + c), s0));
+      cn_vstore_(sum + c + CN_LANES_, cn_vadd_(cn_vload_(sum + c + CN_LANES_), s1));
+      cn_vstore_(sum + c + 2 * CN_LANES_, cn_vadd_(cn_vload_(sum + c + 2 * CN_LANES_), s2));
+      cn_vstore_(sum + c + 3 * CN_LANES_, cn_vadd_(cn_vload_(sum + c + 3 * CN_LANES_), s3));
     }
-    cn_vstore_first_(sum + c, total, mask);
+    for (; c < columns; c += CN_LANES_) {
+      const cn_vm_ mask = cn_vfirst_(CN_NAME_(cn_lanes_left_)(columns - c, 0));
+      const float *at = x + c;
+      cn_vf_ s = cn_vzero_();
+      for (row = 0; row < part; row++, at += columns) s = cn_vadd_(s, cn_vload_first_(at, mask));
+      cn_vstore_first_(sum + c, cn_vadd_(cn_vload_first_(sum + c, mask), s), mask);
+    }
+    x += part * (size_t)columns, rows -= part;
   }
 }
 
@@ -8527,6 +8800,8 @@ static const cn_kernels_ CN_NAME_(cn_kernels_) = {CN_LANES_,
                                                   CN_NAME_(cn_winograd_weights_),
                                                   CN_NAME_(cn_winograd_input_),
                                                   CN_NAME_(cn_winograd_output_),
+                                                  CN_NAME_(cn_winograd_gradient_),
+                                                  CN_NAME_(cn_winograd_weights_gradient_),
                                                   CN_NAME_(cn_depthwise_row_),
                                                   CN_NAME_(cn_multiply_add_),
                                                   CN_NAME_(cn_column_sums_),

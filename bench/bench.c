@@ -121,8 +121,8 @@ static const shape_case shapes[] = {
     {"revised.conv1", 200, 28, 28, 1, 64, 3, 1, 1, 1},   {"revised.conv2", 200, 14, 14, 64, 96, 3, 1, 1, 1},
     {"revised.conv3", 200, 7, 7, 96, 112, 3, 1, 1, 1},   {"revised.dense1", 200, 1, 1, 1008, 150, 1, 1, 0, 0},
     {"lenet.conv2", 200, 14, 14, 6, 16, 5, 1, 0, 1},     {"resnet.stem", 4, 224, 224, 3, 64, 7, 2, 3, 0},
-    {"resnet.56x56x64", 4, 56, 56, 64, 64, 3, 1, 1, 0},  {"resnet.28x28x128", 4, 28, 28, 128, 128, 3, 1, 1, 0},
-    {"resnet.14x14x256", 4, 14, 14, 256, 256, 3, 1, 1, 0}, {"resnet.7x7x512", 4, 7, 7, 512, 512, 3, 1, 1, 0},
+    {"resnet.56x56x64", 16, 56, 56, 64, 64, 3, 1, 1, 0},  {"resnet.28x28x128", 16, 28, 28, 128, 128, 3, 1, 1, 0},
+    {"resnet.14x14x256", 16, 14, 14, 256, 256, 3, 1, 1, 0}, {"resnet.7x7x512", 16, 7, 7, 512, 512, 3, 1, 1, 0},
     {"resnet.down128", 4, 56, 56, 64, 128, 3, 2, 1, 0},  {"resnet.1x1", 4, 56, 56, 64, 256, 1, 1, 0, 0}};
 
 typedef struct conv_case {
@@ -367,7 +367,8 @@ static int bench_convs(const options *o, double peak) {
   for (i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
     if (!wanted(o, shapes[i].name)) continue;
     for (pass = CN_FORWARD; pass <= CN_BACKWARD_WEIGHTS; pass++) {
-      const int transforms = shapes[i].window == 3 && shapes[i].stride == 1 && pass != CN_BACKWARD_WEIGHTS;
+      const int transforms =
+          shapes[i].window == 3 && shapes[i].stride == 1 && (pass != CN_BACKWARD_WEIGHTS || !shapes[i].pool);
       if (pass == CN_BACKWARD_INPUT && shapes[i].channels < 4) continue; /* a first layer needs none */
       for (math = CN_MATH_DIRECT; math <= (transforms ? CN_MATH_FAST : CN_MATH_DIRECT); math++)
         good &= bench_conv(&shapes[i], (cn_pass)pass, (cn_math)math, math_names[math], o, peak);

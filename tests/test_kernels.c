@@ -779,6 +779,10 @@ static const conv_row conv_oddities[] = {
     {17, 2, 2, 3, 3, 1, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, Z, 1, 1},
     {33, 4, 4, 8, 16, 1, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, Z, 0, 0},
     {65, 1, 1, 8, 16, 1, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, Z, 0, 0},
+    {2, 6, 5, 131, 140, 1, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, Z, 0, 0}, /* blocks of both */
+    {61, 7, 6, 9, 10, 1, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, Z, 0, 0},   /* many images per share */
+    {1, 12, 300, 8, 9, 1, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, Z, 0, 0},  /* rows of tiles per share */
+    {2, 50, 61, 8, 10, 1, 3, 3, 1, 1, 1, 1, 2, 0, 1, 2, Z, 0, 0},
 };
 
 static void test_conv_layers(void **state) {
@@ -872,6 +876,33 @@ static void test_conv_images(void **state) {
       conv.relu = test_random_int(0, 1);
       conv.pool = height > 1 && width > 1 && (height + width) % 2;
       check_conv(&conv);
+    }
+  }
+  end_test();
+}
+
+/* What is allocated for a batch must do for a smaller one, however that is cut. */
+static void test_conv_fewer_images(void **state) {
+  static const int sides[] = {1, 4, 7, 14, 29, 60};
+  static const int channels[] = {3, 16, 130};
+  begin_test(state, 6);
+  for (size_t i = 0; i < LENGTH(sides); i++) {
+    for (size_t j = 0; j < LENGTH(channels); j++) {
+      cn_conv2d conv = plain_conv(1, sides[i], sides[i], channels[j], 24, 3);
+      size_t least_partial = 0, least_workspace[3] = {0, 0, 0};
+      describe_conv(&conv, "in batches of growing size");
+      for (; conv.in.count <= 70; conv.in.count++) {
+        const size_t partial = cn_conv2d_partial_count(&conv);
+        EXPECT(partial >= least_partial, "%d images: %zu floats of parts, fewer had %zu",
+               conv.in.count, partial, least_partial);
+        least_partial = partial;
+        for (int pass = CN_FORWARD; pass <= CN_BACKWARD_WEIGHTS; pass++) {
+          const size_t workspace = cn_conv2d_workspace(&conv, (cn_pass)pass);
+          EXPECT(workspace >= least_workspace[pass], "pass %d, %d images: %zu bytes, fewer had %zu",
+                 pass, conv.in.count, workspace, least_workspace[pass]);
+          least_workspace[pass] = workspace;
+        }
+      }
     }
   }
   end_test();
@@ -3179,6 +3210,7 @@ int main(void) {
       cmocka_unit_test(test_conv_channels),
       cmocka_unit_test(test_conv_groups),
       cmocka_unit_test(test_conv_images),
+      cmocka_unit_test(test_conv_fewer_images),
       cmocka_unit_test(test_conv_grey),
       cmocka_unit_test(test_conv_random),
       cmocka_unit_test(test_conv_ties),

@@ -24,6 +24,8 @@ static const count_case cases[] = {
     {"exact-input", 14, 32, 48, 3, 1, 1, 1, CN_MATH_EXACT, CN_BACKWARD_INPUT},
     {"fast-forward", 14, 32, 48, 3, 1, 1, 1, CN_MATH_FAST, CN_FORWARD},
     {"fast-input", 14, 32, 48, 3, 1, 1, 1, CN_MATH_FAST, CN_BACKWARD_INPUT},
+    {"exact-weights", 14, 32, 48, 3, 1, 1, 0, CN_MATH_EXACT, CN_BACKWARD_WEIGHTS},
+    {"fast-weights", 14, 32, 48, 3, 1, 1, 0, CN_MATH_FAST, CN_BACKWARD_WEIGHTS},
     {"pooled-weights", 14, 32, 48, 3, 1, 1, 1, CN_MATH_FAST, CN_BACKWARD_WEIGHTS},
     {"pointwise-forward", 14, 32, 48, 1, 1, 0, 0, CN_MATH_FAST, CN_FORWARD},
 };
