@@ -978,8 +978,8 @@ typedef struct cn_kernels_ {
   void (*pack_matrix)(const float *, ptrdiff_t, ptrdiff_t, int, int, float *);
   void (*pool_rows)(const float *, ptrdiff_t, int, int, float *, uint8_t *);
   void (*unpool_row)(const float *, const uint8_t *, int, int, float *, ptrdiff_t);
-  void (*sparse)(const cn_spike_ *, int, const float *, int, float *);
-  void (*sparse_3x3)(const cn_spike_ *, int, const float *, ptrdiff_t, int, float *, ptrdiff_t);
+  void (*channel_block)(const float *, size_t, int, int, float *);
+  void (*sparse)(const cn_spike_ *, int, const float *, ptrdiff_t, int, int, float *);
   void (*few)(const cn_few_ *, const ptrdiff_t *, int, float *);
   void (*grey_weights)(const float *, int, float *);
   void (*grey_row)(const float *, int, float *, ptrdiff_t);
@@ -2572,9 +2572,9 @@ static void cn_backward_input_direct_(const cn_conv2d *conv, const cn_geometry_ 
    depend on the shapes only, never on the number of threads. */
 typedef struct cn_weight_split_ {
   int parts, blocks;
-  int most_parts;             /* of this many images or fewer */
-  size_t part_floats;         /* weights, then bias, aligned */
-  int run_floats, row_floats; /* CN_SPARSE_: of one window row and of one filter, whole vectors */
+  int most_parts;       /* of this many images or fewer */
+  int rows, row_floats; /* of a part's matrix; CN_SPARSE_ has its own, see there */
+  size_t part_floats;   /* weights, then bias, aligned */
 } cn_weight_split_;
 
 #define CN_PARTS_FLOATS_ ((size_t)4 << 20) /* keeps the parts of large layers in bounds */
@@ -2585,8 +2585,11 @@ static cn_weight_split_ cn_weight_split_of_(const cn_conv2d *conv, const cn_geom
   const size_t weights = (size_t)g->depth * (size_t)g->filters;
   cn_weight_split_ split;
   int most = (int)(CN_PARTS_FLOATS_ / weights);
-  split.run_floats = cn_round_up_(g->window.width * g->group_channels, CN_ALIGN_FLOATS_);
-  split.row_floats = g->window.height * split.run_floats;
+  split.rows = g->depth, split.row_floats = g->filters;
+  if (algorithm == CN_SPARSE_) {
+    split.rows = cn_ceil_div_(g->channels, cn_current_()->lanes) * g->filters;
+    split.row_floats = g->window.height * g->window.width * cn_current_()->lanes;
+  }
   if (algorithm == CN_WINOGRAD2_ || algorithm == CN_WINOGRAD4_) {
     const cn_winograd_ w = cn_winograd_setup_(conv, g, CN_BACKWARD_WEIGHTS, NULL);
     split.blocks = w.channel_blocks * w.filter_blocks;
@@ -2607,10 +2610,8 @@ static cn_weight_split_ cn_weight_split_of_(const cn_conv2d *conv, const cn_geom
                        : 1;
     split.most_parts = split.parts;
   }
-  split.part_floats =
-      cn_align_floats_(algorithm == CN_SPARSE_ ? (size_t)g->filters * (size_t)split.row_floats
-                                               : weights) +
-      cn_align_floats_((size_t)g->filters);
+  split.part_floats = cn_align_floats_((size_t)split.rows * (size_t)split.row_floats) +
+                      cn_align_floats_((size_t)g->filters);
   return split;
 }
 
@@ -2668,17 +2669,16 @@ static void cn_weights_depthwise_(const cn_geometry_ *g, const float *x, ptrdiff
 }
 
 /* Behind a pooling: for each filter the list of its gradients that are not zero and where their
-   windows begin; then the windows' rows are added up, scaled. dw is [filter][kernel
-   row][run_floats]. */
-static void cn_weights_sparse_(const cn_geometry_ *g, const float *x, ptrdiff_t pitch,
-                               const float *dy, const uint8_t *argmax,
-                               const cn_weight_split_ *split, cn_spike_ *spikes, int *counts,
+   windows begin; then the windows are added up, scaled, for a vector of channels at a time, so that
+   the image's part of them stays in the cache. dw is [channels / lanes][filters][taps][lanes]. */
+static void cn_weights_sparse_(const cn_geometry_ *g, const float *x, const float *dy,
+                               const uint8_t *argmax, cn_spike_ *spikes, int *counts, float *block,
                                float *dw) {
   const cn_kernels_ *k = cn_current_();
   const cn_window *w = &g->window;
-  const int windows = g->y_h * g->y_w, run = w->width * g->channels;
-  const int step_y = (int)(w->stride_y * pitch), step_x = w->stride_x * g->channels;
-  int corner[4], py, px, filter, ky;
+  const int windows = g->y_h * g->y_w, step_x = w->stride_x * k->lanes;
+  const int row = g->padded_w * k->lanes, step_y = w->stride_y * row;
+  int corner[4], py, px, filter, channel;
   corner[0] = 0, corner[1] = step_x, corner[2] = step_y, corner[3] = step_y + step_x;
   memset(counts, 0, (size_t)g->filters * sizeof *counts);
   for (py = 0; py < g->y_h; py++) {
@@ -2692,17 +2692,16 @@ static void cn_weights_sparse_(const cn_geometry_ *g, const float *x, ptrdiff_t 
       }
     }
   }
-  for (filter = 0; filter < g->filters; filter++) {
-    const cn_spike_ *own = spikes + (ptrdiff_t)filter * windows;
-    float *sum = dw + (ptrdiff_t)filter * split->row_floats;
-    if (w->height == 3 && w->width == 3 && g->channels <= 2 * k->lanes) {
-      k->sparse_3x3(own, counts[filter], x, w->dilation_y * pitch, g->channels, sum,
-                    split->run_floats);
-      continue;
+  for (channel = 0; channel < g->channels; channel += k->lanes) {
+    const float *from = x;
+    if (g->channels != k->lanes) {
+      k->channel_block(x + channel, (size_t)g->padded_h * (size_t)g->padded_w, g->channels,
+                       cn_min_(k->lanes, g->channels - channel), block);
+      from = block;
     }
-    for (ky = 0; ky < w->height; ky++)
-      k->sparse(own, counts[filter], x + (ptrdiff_t)ky * w->dilation_y * pitch, run,
-                sum + (ptrdiff_t)ky * split->run_floats);
+    for (filter = 0; filter < g->filters; filter++, dw += w->height * w->width * k->lanes)
+      k->sparse(spikes + (ptrdiff_t)filter * windows, counts[filter], from, w->dilation_y * row,
+                w->height, w->width, dw);
   }
 }
 
@@ -2864,7 +2863,7 @@ static void cn_backward_weights_unit_(const cn_conv2d *conv, const cn_geometry_ 
   for (image = first; image < last; image++) {
     const float *source = x + (size_t)image * x_floats, *gradient = dy + (size_t)image * y_floats;
     const uint8_t *places = argmax ? argmax + (size_t)image * y_floats : NULL;
-    if (pad || algorithm == CN_SPARSE_) { /* the sparse kernel reads a little behind the image */
+    if (pad || algorithm == CN_SPARSE_) {
       cn_pad_rows_(g, source, 0, g->padded_h, padded);
       source = padded;
     }
@@ -2872,8 +2871,8 @@ static void cn_backward_weights_unit_(const cn_conv2d *conv, const cn_geometry_ 
       char *space = rest;
       cn_spike_ *spikes = (cn_spike_ *)(void *)cn_take_(
           &space, 2 * ((size_t)g->y_h * (size_t)g->y_w + 1) * (size_t)g->filters);
-      cn_weights_sparse_(g, source, pitch, gradient, places, &split, spikes,
-                         (int *)(void *)cn_take_(&space, (size_t)g->filters), dw);
+      int *counts = (int *)(void *)cn_take_(&space, (size_t)g->filters);
+      cn_weights_sparse_(g, source, gradient, places, spikes, counts, cn_take_(&space, 0), dw);
       continue;
     }
     if (algorithm == CN_FEW_) {
@@ -2934,7 +2933,8 @@ CN_API size_t cn_conv2d_workspace(const cn_conv2d *conv, cn_pass pass) {
   } else {
     floats += padded;
     if (algorithm == CN_SPARSE_)
-      floats += 2 * ((size_t)g.y_h * (size_t)g.y_w + 2) * filters + CN_SLACK_;
+      floats += 2 * ((size_t)g.y_h * (size_t)g.y_w + 2) * filters + 2 * CN_SLACK_ +
+                (size_t)g.padded_h * (size_t)g.padded_w * (size_t)cn_current_()->lanes;
     else if (conv->pool && algorithm != CN_FEW_)
       floats += out;
   }
@@ -3000,27 +3000,27 @@ static void cn_sum_parts_(const cn_conv2d *conv, float *partial, float *dweights
   const cn_geometry_ g = cn_geometry_of_(conv);
   const cn_kernels_ *k = cn_current_();
   const cn_weight_split_ split = cn_weight_split_of_(conv, &g);
-  const int sparse =
-      cn_algorithm_of_(conv, &g, CN_BACKWARD_WEIGHTS) == CN_SPARSE_; /* then filters are rows */
-  const int rows = sparse ? g.filters : g.depth, row_floats = sparse ? split.row_floats : g.filters;
-  const int begin = (int)((int64_t)rows * unit / units),
-            end = (int)((int64_t)rows * (unit + 1) / units);
-  const size_t at = (size_t)begin * (size_t)row_floats,
-               n = (size_t)(end - begin) * (size_t)row_floats;
-  const int run = g.window.width * g.channels;
-  int part, filter, ky, row, i;
+  const int begin = (int)((int64_t)split.rows * unit / units),
+            end = (int)((int64_t)split.rows * (unit + 1) / units);
+  const size_t at = (size_t)begin * (size_t)split.row_floats,
+               n = (size_t)(end - begin) * (size_t)split.row_floats;
+  int part, tap, row, i;
   for (part = 1; part < split.parts; part++)
     k->add(partial + at, partial + (size_t)part * split.part_floats + at, partial + at, n);
-  if (!sparse) {
+  if (cn_algorithm_of_(conv, &g, CN_BACKWARD_WEIGHTS) != CN_SPARSE_) {
     memcpy(dweights + at, partial + at, n * sizeof *dweights);
     return;
   }
-  for (ky = 0; ky < g.window.height; ky++)
-    for (row = 0; row < run; row += 16)
-      for (filter = begin; filter < end; filter++)
-        for (i = row; i < cn_min_(row + 16, run); i++)
-          dweights[(size_t)(ky * run + i) * (size_t)g.filters + (size_t)filter] =
-              partial[(size_t)filter * (size_t)row_floats + (size_t)(ky * split.run_floats + i)];
+  for (tap = 0; tap < g.window.height * g.window.width; tap++) {
+    for (row = begin; row < end; row++) {
+      const int channel = row / g.filters * k->lanes, filter = row % g.filters;
+      const float *from = partial + (size_t)row * (size_t)split.row_floats + tap * k->lanes;
+      float *to =
+          dweights + ((size_t)tap * (size_t)g.channels + (size_t)channel) * (size_t)g.filters;
+      for (i = 0; i < cn_min_(k->lanes, g.channels - channel); i++)
+        to[(size_t)i * (size_t)g.filters + (size_t)filter] = from[i];
+    }
+  }
 }
 
 static void cn_sum_bias_(const cn_conv2d *conv, float *partial, float *dbias) {
@@ -7856,68 +7856,57 @@ static void CN_NAME_(cn_unpool_row_)(const float *dy, const uint8_t *argmax, int
 
 /* ---- weight gradients behind 2x2 max pooling: only one position in four has a gradient ---- */
 
+/* block[pixels][lanes] = n channels of x [pixels][channels], zero behind them. */
+static void CN_NAME_(cn_channel_block_)(const float *x, size_t pixels, int channels, int n,
+                                        float *block) {
+  const cn_vm_ mask = cn_vfirst_(n);
+  for (; pixels > 0; pixels--, x += channels, block += CN_LANES_)
+    cn_vstore_(block, cn_vload_first_(x, mask));
+}
+
 #define CN_SPARSE_DECLARE_(i) cn_vf_ s##i = cn_vload_(sum + (i)*CN_LANES_);
 #define CN_SPARSE_ADD_(i) s##i = cn_vfma_(g, cn_vload_(from + (i)*CN_LANES_), s##i);
+#define CN_SPARSE_ADD_3X3_(i)                                                                      \
+  s##i = cn_vfma_(g, cn_vload_(from + (i) / 3 * row + (i) % 3 * CN_LANES_), s##i);
 #define CN_SPARSE_STORE_(i) cn_vstore_(sum + (i)*CN_LANES_, s##i);
-#define CN_SPARSE_(V)                                                                              \
-  static void CN_NAME_(cn_sparse_##V##_)(const cn_spike_ *spikes, int count, const float *x,       \
-                                         float *sum) {                                             \
+#define CN_SPARSE_(V, name, ADD)                                                                   \
+  static void CN_NAME_(name)(const cn_spike_ *spikes, int count, const float *x, ptrdiff_t row,    \
+                             float *sum) {                                                         \
     int i;                                                                                         \
+    (void)row;                                                                                     \
     CN_EACH_ROW_##V##_(CN_SPARSE_DECLARE_) for (i = 0; i < count; i++) {                           \
       const float *from = x + spikes[i].offset;                                                    \
       const cn_vf_ g = cn_vset_(spikes[i].gradient);                                               \
-      CN_EACH_ROW_##V##_(CN_SPARSE_ADD_)                                                           \
+      CN_EACH_ROW_##V##_(ADD)                                                                      \
     }                                                                                              \
     CN_EACH_ROW_##V##_(CN_SPARSE_STORE_)                                                           \
   }
-CN_SPARSE_(1)
-CN_SPARSE_(2)
-CN_SPARSE_(4)
-CN_SPARSE_(6)
-CN_SPARSE_(12)
+CN_SPARSE_(1, cn_sparse_1_, CN_SPARSE_ADD_)
+CN_SPARSE_(2, cn_sparse_2_, CN_SPARSE_ADD_)
+CN_SPARSE_(5, cn_sparse_5_, CN_SPARSE_ADD_)
+CN_SPARSE_(9, cn_sparse_3x3_, CN_SPARSE_ADD_3X3_)
 
-/* sum[n] += gradient * x[offset + ...] over all spikes; reads and writes up to a vector behind
-   n. */
-static void CN_NAME_(cn_sparse_)(const cn_spike_ *spikes, int count, const float *x, int n,
-                                 float *sum) {
-  int vectors = (n + CN_LANES_ - 1) / CN_LANES_;
-  while (vectors > 0) {
-    int v;
-    if (vectors >= 12)
-      CN_NAME_(cn_sparse_12_)(spikes, count, x, sum), v = 12;
-    else if (vectors >= 6)
-      CN_NAME_(cn_sparse_6_)(spikes, count, x, sum), v = 6;
-    else if (vectors >= 4)
-      CN_NAME_(cn_sparse_4_)(spikes, count, x, sum), v = 4;
-    else if (vectors >= 2)
-      CN_NAME_(cn_sparse_2_)(spikes, count, x, sum), v = 2;
-    else
-      CN_NAME_(cn_sparse_1_)(spikes, count, x, sum), v = 1;
-    vectors -= v, x += v * CN_LANES_, sum += v * CN_LANES_;
+/* sum[height][width][lanes] += gradient * x[offset + ...] over all spikes; x is a block of channels,
+   `row` floats from one of the window's rows to the next. */
+static void CN_NAME_(cn_sparse_)(const cn_spike_ *spikes, int count, const float *x, ptrdiff_t row,
+                                 int height, int width, float *sum) {
+  int ky, left;
+  if (height == 3 && width == 3) {
+    CN_NAME_(cn_sparse_3x3_)(spikes, count, x, row, sum);
+    return;
   }
-}
-
-/* The same for a 3x3 window, x_row and sum_row floats between its rows, nine pixels at a time: a row
-   of few vectors has too few sums to hide the latency of a multiply-add. Reads up to a vector behind
-   x, writes nothing behind its sums. */
-#define CN_SPARSE9_DECLARE_(i)                                                                     \
-  cn_vf_ s##i = cn_vload_first_(sum + (i) / 3 * sum_row + (i) % 3 * channels, mask);
-#define CN_SPARSE9_ADD_(i)                                                                         \
-  s##i = cn_vfma_(g, cn_vload_(from + (i) / 3 * x_row + (i) % 3 * channels), s##i);
-#define CN_SPARSE9_STORE_(i)                                                                       \
-  cn_vstore_first_(sum + (i) / 3 * sum_row + (i) % 3 * channels, s##i, mask);
-static void CN_NAME_(cn_sparse_3x3_)(const cn_spike_ *spikes, int count, const float *x,
-                                     ptrdiff_t x_row, int channels, float *sum, ptrdiff_t sum_row) {
-  int c, i;
-  for (c = 0; c < channels; c += CN_LANES_, x += CN_LANES_, sum += CN_LANES_) {
-    const cn_vm_ mask = cn_vfirst_(CN_NAME_(cn_lanes_left_)(channels - c, 0));
-    CN_EACH_ROW_9_(CN_SPARSE9_DECLARE_)
-    for (i = 0; i < count; i++) {
-      const float *from = x + spikes[i].offset;
-      const cn_vf_ g = cn_vset_(spikes[i].gradient);
-      CN_EACH_ROW_9_(CN_SPARSE9_ADD_)
+  for (ky = 0; ky < height; ky++) {
+    const float *from = x + ky * row;
+    for (left = width; left > 0;) {
+      const int taps = left >= 5 ? 5 : left >= 2 ? 2 : 1;
+      if (taps == 5)
+        CN_NAME_(cn_sparse_5_)(spikes, count, from, row, sum);
+      else if (taps == 2)
+        CN_NAME_(cn_sparse_2_)(spikes, count, from, row, sum);
+      else
+        CN_NAME_(cn_sparse_1_)(spikes, count, from, row, sum);
+      left -= taps, from += taps * CN_LANES_, sum += taps * CN_LANES_;
     }
-    CN_EACH_ROW_9_(CN_SPARSE9_STORE_)
   }
 }
 
@@ -8791,8 +8780,8 @@ static const cn_kernels_ CN_NAME_(cn_kernels_) = {CN_LANES_,
                                                   CN_NAME_(cn_pack_matrix_),
                                                   CN_NAME_(cn_pool_rows_),
                                                   CN_NAME_(cn_unpool_row_),
+                                                  CN_NAME_(cn_channel_block_),
                                                   CN_NAME_(cn_sparse_),
-                                                  CN_NAME_(cn_sparse_3x3_),
                                                   CN_NAME_(cn_few_),
                                                   CN_NAME_(cn_grey_weights_),
                                                   CN_NAME_(cn_grey_row_),
