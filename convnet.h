@@ -2578,6 +2578,7 @@ typedef struct cn_weight_split_ {
 } cn_weight_split_;
 
 #define CN_PARTS_FLOATS_ ((size_t)4 << 20) /* keeps the parts of large layers in bounds */
+#define CN_SPARSE_BLOCKS_ 4                /* at most: each lists the gradients anew */
 #define CN_FLAT_PIXELS_ 256                /* pixels per pass over the weights' gradient */
 
 static cn_weight_split_ cn_weight_split_of_(const cn_conv2d *conv, const cn_geometry_ *g) {
@@ -2605,9 +2606,14 @@ static cn_weight_split_ cn_weight_split_of_(const cn_conv2d *conv, const cn_geom
     split.most_parts = split.parts;
   } else {
     split.parts = cn_max_(1, cn_min_(cn_min_(g->count, CN_PARTS_), most));
-    split.blocks = algorithm == CN_DIRECT_ && g->groups == 1
-                       ? cn_max_(1, cn_min_(CN_PARTS_ / split.parts, g->depth / 14))
-                       : 1;
+    split.blocks = CN_PARTS_ / split.parts;
+    if (algorithm == CN_SPARSE_)
+      split.blocks = cn_min_(cn_min_(split.blocks, CN_SPARSE_BLOCKS_),
+                             cn_ceil_div_(g->channels, cn_current_()->lanes));
+    else
+      split.blocks = algorithm == CN_DIRECT_ && g->groups == 1
+                         ? cn_max_(1, cn_min_(split.blocks, g->depth / 14))
+                         : 1;
     split.most_parts = split.parts;
   }
   split.part_floats = cn_align_floats_((size_t)split.rows * (size_t)split.row_floats) +
@@ -2668,17 +2674,13 @@ static void cn_weights_depthwise_(const cn_geometry_ *g, const float *x, ptrdiff
                           dz, dw + (ptrdiff_t)(ky * w->width + kx) * g->channels, g->channels);
 }
 
-/* Behind a pooling: for each filter the list of its gradients that are not zero and where their
-   windows begin; then the windows are added up, scaled, for a vector of channels at a time, so that
-   the image's part of them stays in the cache. dw is [channels / lanes][filters][taps][lanes]. */
-static void cn_weights_sparse_(const cn_geometry_ *g, const float *x, const float *dy,
-                               const uint8_t *argmax, cn_spike_ *spikes, int *counts, float *block,
-                               float *dw) {
-  const cn_kernels_ *k = cn_current_();
-  const cn_window *w = &g->window;
-  const int windows = g->y_h * g->y_w, step_x = w->stride_x * k->lanes;
-  const int row = g->padded_w * k->lanes, step_y = w->stride_y * row;
-  int corner[4], py, px, filter, channel;
+/* For each filter of a pooled image the list of its gradients that are not zero and where their
+   windows begin in an image of `lanes` channels. */
+static void cn_find_spikes_(const cn_geometry_ *g, const float *dy, const uint8_t *argmax,
+                            int lanes, cn_spike_ *spikes, int *counts) {
+  const int windows = g->y_h * g->y_w, step_x = g->window.stride_x * lanes;
+  const int step_y = g->window.stride_y * g->padded_w * lanes;
+  int corner[4], py, px, filter;
   corner[0] = 0, corner[1] = step_x, corner[2] = step_y, corner[3] = step_y + step_x;
   memset(counts, 0, (size_t)g->filters * sizeof *counts);
   for (py = 0; py < g->y_h; py++) {
@@ -2692,16 +2694,45 @@ static void cn_weights_sparse_(const cn_geometry_ *g, const float *x, const floa
       }
     }
   }
-  for (channel = 0; channel < g->channels; channel += k->lanes) {
-    const float *from = x;
-    if (g->channels != k->lanes) {
-      k->channel_block(x + channel, (size_t)g->padded_h * (size_t)g->padded_w, g->channels,
-                       cn_min_(k->lanes, g->channels - channel), block);
-      from = block;
+}
+
+/* Behind a pooling: windows where a gradient is not zero are added up, scaled by it, for a vector of
+   channels at a time, so that the image's part of them stays in the cache. dw is
+   [channels / lanes][filters][taps][lanes]; the unit's share of the first is a block. */
+static void cn_weights_sparse_(const cn_geometry_ *g, const cn_weight_split_ *split, const float *x,
+                               const float *dy, const uint8_t *argmax, int first, int last,
+                               int block, float *dw, char *workspace) {
+  const cn_kernels_ *k = cn_current_();
+  const cn_window *w = &g->window;
+  const int vectors = cn_ceil_div_(g->channels, k->lanes), begin = vectors * block / split->blocks,
+            end = vectors * (block + 1) / split->blocks;
+  const size_t pixels = (size_t)g->padded_h * (size_t)g->padded_w,
+               windows = (size_t)g->y_h * (size_t)g->y_w,
+               image_floats = (size_t)g->in_h * (size_t)g->in_w * (size_t)g->channels;
+  float *padded = cn_take_(&workspace, pixels * (size_t)g->channels + CN_SLACK_);
+  float *some = cn_take_(&workspace, pixels * (size_t)k->lanes);
+  int *counts = (int *)(void *)cn_take_(&workspace, (size_t)g->filters);
+  cn_spike_ *spikes = (cn_spike_ *)(void *)workspace;
+  int image, vector, filter;
+  dw += (size_t)(begin * g->filters) * (size_t)split->row_floats;
+  memset(dw, 0, (size_t)((end - begin) * g->filters) * (size_t)split->row_floats * sizeof *dw);
+  for (image = first; image < last; image++) {
+    const size_t at = (size_t)image * windows * (size_t)g->filters;
+    float *sum = dw;
+    cn_pad_rows_(g, x + (size_t)image * image_floats, 0, g->padded_h, padded);
+    cn_find_spikes_(g, dy + at, argmax + at, k->lanes, spikes, counts);
+    for (vector = begin; vector < end; vector++) {
+      const int channel = vector * k->lanes;
+      const float *from = padded;
+      if (g->channels != k->lanes) {
+        k->channel_block(padded + channel, pixels, g->channels,
+                         cn_min_(k->lanes, g->channels - channel), some);
+        from = some;
+      }
+      for (filter = 0; filter < g->filters; filter++, sum += split->row_floats)
+        k->sparse(spikes + (size_t)filter * windows, counts[filter], from,
+                  (ptrdiff_t)w->dilation_y * g->padded_w * k->lanes, w->height, w->width, sum);
     }
-    for (filter = 0; filter < g->filters; filter++, dw += w->height * w->width * k->lanes)
-      k->sparse(spikes + (ptrdiff_t)filter * windows, counts[filter], from, w->dilation_y * row,
-                w->height, w->width, dw);
   }
 }
 
@@ -2835,18 +2866,20 @@ static void cn_backward_weights_unit_(const cn_conv2d *conv, const cn_geometry_ 
             last = (int)((int64_t)g->count * (part + 1) / split.parts);
   float *dw = partial + (size_t)part * split.part_floats;
   const int pad = cn_needs_padding_(g);
-  const ptrdiff_t pitch =
-      (ptrdiff_t)(pad || algorithm == CN_SPARSE_ ? g->padded_w : g->in_w) * g->channels;
+  const ptrdiff_t pitch = (ptrdiff_t)(pad ? g->padded_w : g->in_w) * g->channels;
   const size_t y_floats = (size_t)g->y_h * (size_t)g->y_w * (size_t)g->filters;
   const size_t x_floats = (size_t)g->in_h * (size_t)g->in_w * (size_t)g->channels;
-  float *padded;
-  char *rest;
+  float *padded, *dz;
   int image;
   if (block == 0)
     cn_bias_part_(g, &split, dy, part,
                   dw + split.part_floats - cn_align_floats_((size_t)g->filters));
   if (algorithm == CN_FLAT_) {
     cn_weights_flat_(g, &split, x, dy, part, begin, end, dw);
+    return;
+  }
+  if (algorithm == CN_SPARSE_) {
+    cn_weights_sparse_(g, &split, x, dy, argmax, first, last, block, dw, workspace);
     return;
   }
   if (algorithm == CN_WINOGRAD2_ || algorithm == CN_WINOGRAD4_) {
@@ -2857,30 +2890,21 @@ static void cn_backward_weights_unit_(const cn_conv2d *conv, const cn_geometry_ 
   }
   padded = cn_take_(&workspace,
                     (size_t)g->padded_h * (size_t)g->padded_w * (size_t)g->channels + CN_SLACK_);
-  rest = workspace;
+  dz = (float *)(void *)workspace;
   if (algorithm != CN_DIRECT_)
     memset(dw, 0, (split.part_floats - cn_align_floats_((size_t)g->filters)) * sizeof *dw);
   for (image = first; image < last; image++) {
     const float *source = x + (size_t)image * x_floats, *gradient = dy + (size_t)image * y_floats;
     const uint8_t *places = argmax ? argmax + (size_t)image * y_floats : NULL;
-    if (pad || algorithm == CN_SPARSE_) {
+    if (pad) {
       cn_pad_rows_(g, source, 0, g->padded_h, padded);
       source = padded;
-    }
-    if (algorithm == CN_SPARSE_) {
-      char *space = rest;
-      cn_spike_ *spikes = (cn_spike_ *)(void *)cn_take_(
-          &space, 2 * ((size_t)g->y_h * (size_t)g->y_w + 1) * (size_t)g->filters);
-      int *counts = (int *)(void *)cn_take_(&space, (size_t)g->filters);
-      cn_weights_sparse_(g, source, gradient, places, spikes, counts, cn_take_(&space, 0), dw);
-      continue;
     }
     if (algorithm == CN_FEW_) {
       cn_weights_few_(conv, g, source, pitch, gradient, places, dw);
       continue;
     }
     if (conv->pool) {
-      float *dz = (float *)(void *)rest;
       cn_unpool_image_(cn_current_(), gradient, places, 0, g->y_h, g->y_w, g->filters, dz,
                        (ptrdiff_t)g->out_w * g->filters);
       gradient = dz;
