@@ -1538,6 +1538,8 @@ static cn_algorithm_ cn_algorithm_of_(const cn_conv2d *conv, const cn_geometry_ 
   return cn_winograd_of_(conv);
 }
 
+#define CN_PARTS_ 8 /* wanted of a batch for the weights' gradient, summed in order */
+
 /* Blocks of rows that one image is cut into: none for large batches, else enough to share the
    work. */
 static int cn_rows_per_block_(int count, int rows, int multiple) {
@@ -1964,11 +1966,10 @@ static void cn_flat_unit_(const cn_geometry_ *g, const float *a, int depth, cons
 
 /* ---- convolution: Winograd ---- */
 
-#define CN_PARTS_ 8 /* wanted of the images for the weights' gradient, summed in order */
-
 /* Tiles of one size: a grid of them. */
 typedef struct cn_tiles_ {
   int height, width;          /* results of a tile */
+  int positions;              /* of its patch */
   int row, column;            /* of the first tile's first result */
   int rows, columns;          /* of the grid */
   const float *packed;        /* transformed weights */
@@ -2087,17 +2088,18 @@ static int cn_winograd_unit_tiles_(const cn_winograd_ *w, const cn_tiles_ *tiles
 static void cn_winograd_add_tiles_(cn_winograd_ *w, int set, int row, int column, int rows,
                                    int columns, const float *packed) {
   cn_tiles_ *tiles = &w->tiles[w->sizes];
-  const int positions = cn_winograd_positions_(set);
   if (rows < 1 || columns < 1) return;
   w->sizes++;
   tiles->height = cn_winograd_sizes_[set][0], tiles->width = cn_winograd_sizes_[set][1];
+  tiles->positions = cn_winograd_positions_(set);
   tiles->row = row, tiles->column = column, tiles->rows = rows, tiles->columns = columns;
   tiles->packed = packed;
   tiles->v = w->v_floats;
   tiles->v_plane = cn_plane_floats_(cn_winograd_unit_tiles_(w, tiles), w->v_pitch);
   tiles->m_plane = cn_plane_floats_(cn_winograd_unit_tiles_(w, tiles), w->m_pitch);
-  w->v_floats += positions * tiles->v_plane;
-  if (positions * tiles->m_plane > w->m_floats) w->m_floats = positions * tiles->m_plane;
+  w->v_floats += tiles->positions * tiles->v_plane;
+  if (tiles->positions * tiles->m_plane > w->m_floats)
+    w->m_floats = tiles->positions * tiles->m_plane;
 }
 
 /* Tiles of 4 along a side that is covered by 4s and, at its end, a 2. */
@@ -2171,7 +2173,7 @@ static int cn_winograd_shares_(const cn_winograd_ *w) { /* that the images' tile
 
 /* Floats of one channel's sums: for each position a block's filters. */
 static ptrdiff_t cn_winograd_sum_pitch_(const cn_winograd_ *w) {
-  return (ptrdiff_t)((w->tiles[0].height + 2) * (w->tiles[0].width + 2)) * w->m_pitch;
+  return (ptrdiff_t)w->tiles[0].positions * w->m_pitch;
 }
 
 static size_t cn_winograd_floats_(const cn_winograd_ *w, cn_pass pass) { /* of a unit */
@@ -2217,11 +2219,11 @@ static void cn_winograd_copy_(const cn_winograd_source_ *source, int row, int co
   const int run = source->pitch == source->channels ? right - left : 1; /* pixels side by side */
   int i, j;
   for (i = row; i < row + height; i++, patch += (size_t)width * pixel) {
-    const float *from = source->pixels + ((ptrdiff_t)i * source->width + column) * source->pitch;
     memset(patch, 0, (size_t)width * pixel * sizeof *patch);
     if (i < 0 || i >= source->height) continue;
     for (j = left; j < right; j += run)
-      memcpy(patch + (size_t)j * pixel, from + j * source->pitch,
+      memcpy(patch + (size_t)j * pixel,
+             source->pixels + ((ptrdiff_t)i * source->width + column + j) * source->pitch,
              (size_t)run * pixel * sizeof *patch);
   }
 }
@@ -2349,7 +2351,6 @@ static void cn_winograd_patches_(const cn_winograd_ *w, const cn_winograd_share_
 
 static void cn_winograd_products_(const cn_winograd_ *w, const cn_winograd_share_ *share,
                                   const cn_tiles_ *tiles, int rows) {
-  const int positions = (tiles->height + 2) * (tiles->width + 2);
   const size_t plane = cn_packed_floats_(w->k, w->channels, w->filters);
   const cn_segment_ segment = {0, 0};
   cn_product_ product;
@@ -2360,7 +2361,7 @@ static void cn_winograd_products_(const cn_winograd_ *w, const cn_winograd_share
   product.segment_count = 1, product.segments = &segment;
   product.a_stride = w->v_pitch;
   product.c_stride = w->m_pitch;
-  for (position = 0; position < positions; position++) {
+  for (position = 0; position < tiles->positions; position++) {
     product.a = share->v + tiles->v + position * tiles->v_plane;
     product.packed =
         tiles->packed + (size_t)position * plane + (size_t)share->filter * (size_t)w->channels;
@@ -2808,7 +2809,7 @@ static void cn_winograd_gradients_(const cn_winograd_ *w, const cn_winograd_shar
 static void cn_weights_winograd_(const cn_winograd_ *w, const cn_weight_split_ *split,
                                  const float *dy, int part, int block, float *dw, char *workspace) {
   const cn_tiles_ *tiles = &w->tiles[0];
-  const int positions = (tiles->height + 2) * (tiles->width + 2), shares = cn_winograd_shares_(w);
+  const int shares = cn_winograd_shares_(w);
   const int last = (int)((int64_t)shares * (part + 1) / split->parts);
   const ptrdiff_t sum_pitch = cn_winograd_sum_pitch_(w);
   float *sums = cn_take_(&workspace, (size_t)(w->block_channels * sum_pitch) + CN_SLACK_);
@@ -2826,7 +2827,7 @@ static void cn_weights_winograd_(const cn_winograd_ *w, const cn_weight_split_ *
     outer.rows = share.channels, outer.columns = share.filters;
     outer.depth = (share.last - share.first) *
                   (cn_min_(share.row_end, tiles->rows) - share.row_begin) * tiles->columns;
-    for (position = 0; position < positions; position++) {
+    for (position = 0; position < tiles->positions; position++) {
       outer.a = share.v + position * tiles->v_plane, outer.b = share.m + position * tiles->m_plane;
       outer.c = sums + (ptrdiff_t)position * w->m_pitch;
       w->k->outer(&outer);

@@ -263,7 +263,7 @@ static double executed_share(const conv_case *c) {
   if (algorithm != CN_WINOGRAD2_ && algorithm != CN_WINOGRAD4_) return 1.0;
   w = cn_winograd_setup_(&c->conv, &g, c->pass, NULL);
   for (i = 0; i < w.sizes; i++)
-    products += (w.tiles[i].height + 2) * (w.tiles[i].width + 2) * w.tiles[i].rows * w.tiles[i].columns;
+    products += w.tiles[i].positions * w.tiles[i].rows * w.tiles[i].columns;
   return products / (9.0 * (double)g.out_h * (double)g.out_w);
 }
 
