@@ -215,12 +215,14 @@ typedef struct cn_window {
 CN_API int cn_window_positions(int size, int window, int stride, int dilation, int pad_before,
                                int pad_after, int round_up);
 
-/* How a 3x3 convolution with stride 1 may be computed (other windows are always direct).
-   Errors relative to direct summation in float: EXACT 0.8, FAST about 2; see NUMBERS above. */
+/* How a 3x3 convolution with stride 1 may be computed (other windows are always direct, and so are
+   weights' gradients behind a pooling). Errors of results relative to direct summation in float:
+   EXACT 0.8, FAST about 2; of weights' gradients, falling with the map's size, EXACT 2 to 0.1, FAST
+   5 to 0.3; see NUMBERS above. */
 typedef enum cn_math {
   CN_MATH_DEFAULT, /* today FAST */
   CN_MATH_DIRECT,  /* sums of products only */
-  CN_MATH_EXACT,   /* Winograd F(2x2, 3x3): no more rounding than direct */
+  CN_MATH_EXACT,   /* Winograd F(2x2, 3x3): about direct's rounding */
   CN_MATH_FAST     /* Winograd F(4x4, 3x3) with points 0, +-1/sqrt(2), +-sqrt(2), infinity; EXACT
                       in a predictor where few places share many filters */
 } cn_math;
@@ -932,7 +934,8 @@ typedef struct
 } cn_outer_;
 
 typedef struct cn_spike_ { /* one non-zero gradient behind a pooling */
-  int32_t offset;          /* of its window's first value, in floats */
+  uint32_t offset;         /* of its window's first pixel, in floats of a block of channels: below
+                              2^32, as 8 or more channels of 2^31 values become 16 at most */
   float gradient;
 } cn_spike_;
 
@@ -1973,13 +1976,14 @@ typedef struct cn_tiles_ {
   int row, column;            /* of the first tile's first result */
   int rows, columns;          /* of the grid */
   const float *packed;        /* transformed weights */
-  ptrdiff_t v;                /* where a unit's transformed patches begin */
-  ptrdiff_t v_plane, m_plane; /* floats of one position of the patches and of their products */
+  ptrdiff_t v;                /* where a share's transformed patches begin */
+  ptrdiff_t v_plane, m_plane; /* floats of one position: of patches, of products or gradients */
 } cn_tiles_;
 
 /* One pass as a stride-1 3x3 convolution from source [in_h][in_w][channels] to
-   [out_h][out_w][filters]. A unit is several images, or some tile rows of one; or such a share for
-   a block of the filters. */
+   [out_h][out_w][filters]. A share is several images, or some tile rows of one. A unit is a share for
+   a block of the filters or, for the weights' gradient, a run of shares for a block of channels and
+   filters. */
 typedef struct cn_winograd_ {
   const cn_kernels_ *k;
   int count, in_h, in_w, channels, out_h, out_w, filters, pad_top, pad_left;
@@ -1990,11 +1994,11 @@ typedef struct cn_winograd_ {
   uint8_t *argmax;
   cn_tiles_ tiles[4];
   int sizes; /* of tiles */
-  int unit_images, unit_tile_rows, row_blocks;
+  int share_images, share_tile_rows, row_blocks;
   int filter_blocks, block_filters, channel_blocks, block_channels;
   int padded_h, padded_w; /* 0: images are read where they lie */
-  int v_pitch, m_pitch;   /* floats between tiles: channels and a block's filters, rounded up */
-  ptrdiff_t v_floats, m_floats; /* of a unit */
+  int v_pitch, m_pitch;   /* floats between tiles: a block's channels and filters, rounded up */
+  ptrdiff_t v_floats, m_floats; /* of a share */
 } cn_winograd_;
 
 /* What patches are cut from: a block of an image's channels, and how far its first patch begins
@@ -2017,52 +2021,59 @@ typedef struct cn_patch_ {
 #define CN_WINOGRAD_LEAST_TILES_ 28    /* fewer leave the matrix tiles short of rows */
 #define CN_WINOGRAD_UNITS_ 4           /* wanted, so that threads have something to share */
 #define CN_WINOGRAD_LEAST_FILTERS_ 128 /* of a block: each block transforms the patches anew */
-#define CN_WINOGRAD_MIX_IMAGES_ 4      /* of a unit, for tiles of mixed sizes */
+#define CN_WINOGRAD_MIX_IMAGES_ 4      /* of a share, for tiles of mixed sizes */
 #define CN_WINOGRAD_SUMS_ 128 /* channels and filters of a block of the weights' gradient */
 
-/* Units from the numbers of uniform tiles. */
-static void cn_winograd_split_(cn_winograd_ *w, int tile_rows, int tile_columns) {
-  const int tiles = tile_rows * tile_columns, panel = w->k->lanes * w->k->tile_vectors;
-  int units;
-  w->unit_images = cn_min_(CN_WINOGRAD_TILES_ / tiles, cn_ceil_div_(w->count, 16));
-  w->unit_images = cn_max_(w->unit_images, cn_min_(CN_WINOGRAD_LEAST_TILES_ / tiles, w->count));
-  w->unit_images = cn_max_(w->unit_images, 1);
-  units = cn_max_(1, (w->count + w->unit_images / 2) / w->unit_images);
-  if (units < CN_WINOGRAD_UNITS_) w->unit_images = cn_ceil_div_(w->count, units); /* even shares */
-  w->unit_tile_rows = tile_rows;
-  if (w->unit_images == 1) {
-    const int wanted = cn_ceil_div_(tile_rows * w->count, CN_WINOGRAD_UNITS_);
-    w->unit_tile_rows = cn_min_(tile_rows, cn_max_(1, CN_WINOGRAD_TILES_ / tile_columns));
-    if (wanted < w->unit_tile_rows)
-      w->unit_tile_rows = cn_max_(
-          wanted, cn_min_(w->unit_tile_rows, cn_ceil_div_(CN_WINOGRAD_LEAST_TILES_, tile_columns)));
-  }
-  w->row_blocks = cn_ceil_div_(tile_rows, w->unit_tile_rows);
-  units = cn_ceil_div_(w->count, w->unit_images) * w->row_blocks;
-  w->filter_blocks = cn_max_(
-      1, cn_min_(cn_ceil_div_(CN_WINOGRAD_UNITS_, units), w->filters / CN_WINOGRAD_LEAST_FILTERS_));
-  w->block_filters = cn_round_up_(cn_ceil_div_(w->filters, w->filter_blocks), panel);
+/* Images of a share, so that about `wanted` shares or more are to be had, but none is too small. */
+static void cn_winograd_split_images_(cn_winograd_ *w, int tiles, int wanted) {
+  w->share_images = cn_min_(CN_WINOGRAD_TILES_ / tiles, cn_ceil_div_(w->count, wanted));
+  w->share_images = cn_max_(w->share_images, cn_min_(CN_WINOGRAD_LEAST_TILES_ / tiles, w->count));
+  w->share_images = cn_max_(w->share_images, 1);
+}
+
+static void cn_winograd_split_filters_(cn_winograd_ *w, int blocks) {
+  const int panel = w->k->lanes * w->k->tile_vectors;
+  w->block_filters = cn_round_up_(cn_ceil_div_(w->filters, blocks), panel);
   w->filter_blocks = cn_ceil_div_(w->filters, w->block_filters);
+}
+
+/* Parts wanted of the weights' gradient beside its blocks. */
+static int cn_winograd_parts_(const cn_winograd_ *w) {
+  return cn_ceil_div_(CN_PARTS_, w->filter_blocks * w->channel_blocks);
+}
+
+/* Shares and blocks from the numbers of uniform tiles. */
+static void cn_winograd_split_(cn_winograd_ *w, int tile_rows, int tile_columns) {
+  int units;
+  cn_winograd_split_images_(w, tile_rows * tile_columns, 16);
+  units = cn_max_(1, (w->count + w->share_images / 2) / w->share_images);
+  if (units < CN_WINOGRAD_UNITS_) w->share_images = cn_ceil_div_(w->count, units); /* even shares */
+  w->share_tile_rows = tile_rows;
+  if (w->share_images == 1) {
+    const int wanted = cn_ceil_div_(tile_rows * w->count, CN_WINOGRAD_UNITS_);
+    w->share_tile_rows = cn_min_(tile_rows, cn_max_(1, CN_WINOGRAD_TILES_ / tile_columns));
+    if (wanted < w->share_tile_rows)
+      w->share_tile_rows =
+          cn_max_(wanted, cn_min_(w->share_tile_rows,
+                                  cn_ceil_div_(CN_WINOGRAD_LEAST_TILES_, tile_columns)));
+  }
+  w->row_blocks = cn_ceil_div_(tile_rows, w->share_tile_rows);
+  units = cn_ceil_div_(w->count, w->share_images) * w->row_blocks;
+  cn_winograd_split_filters_(w, cn_max_(1, cn_min_(cn_ceil_div_(CN_WINOGRAD_UNITS_, units),
+                                                   w->filters / CN_WINOGRAD_LEAST_FILTERS_)));
   w->channel_blocks = 1, w->block_channels = w->channels;
 }
 
-/* The same for the weights' gradient: a unit adds up many such shares, one by one, for a block of
-   the channels and filters so small that its sums for all positions stay in the cache. */
+/* The same for the weights' gradient: a unit adds up many shares, one by one, for a block of the
+   channels and filters that keeps its sums for all positions small. */
 static void cn_winograd_split_weights_(cn_winograd_ *w, int tile_rows, int tile_columns) {
-  const int tiles = tile_rows * tile_columns, panel = w->k->lanes * w->k->tile_vectors;
-  int wanted;
-  w->filter_blocks = cn_ceil_div_(w->filters, CN_WINOGRAD_SUMS_);
-  w->block_filters = cn_round_up_(cn_ceil_div_(w->filters, w->filter_blocks), panel);
-  w->filter_blocks = cn_ceil_div_(w->filters, w->block_filters);
+  cn_winograd_split_filters_(w, cn_ceil_div_(w->filters, CN_WINOGRAD_SUMS_));
   w->channel_blocks = cn_ceil_div_(w->channels, CN_WINOGRAD_SUMS_);
   w->block_channels = cn_ceil_div_(w->channels, w->channel_blocks);
-  wanted = cn_ceil_div_(CN_PARTS_, w->filter_blocks * w->channel_blocks);
-  w->unit_images = cn_min_(CN_WINOGRAD_TILES_ / tiles, cn_ceil_div_(w->count, wanted));
-  w->unit_images = cn_max_(w->unit_images, cn_min_(CN_WINOGRAD_LEAST_TILES_ / tiles, w->count));
-  w->unit_images = cn_max_(w->unit_images, 1);
-  w->row_blocks = cn_ceil_div_(tiles, cn_max_(CN_WINOGRAD_TILES_, tile_columns));
-  w->unit_tile_rows = cn_ceil_div_(tile_rows, w->row_blocks);
-  w->row_blocks = cn_ceil_div_(tile_rows, w->unit_tile_rows);
+  cn_winograd_split_images_(w, tile_rows * tile_columns, cn_winograd_parts_(w));
+  w->row_blocks = cn_ceil_div_(tile_rows, cn_max_(1, CN_WINOGRAD_TILES_ / tile_columns));
+  w->share_tile_rows = cn_ceil_div_(tile_rows, w->row_blocks);
+  w->row_blocks = cn_ceil_div_(tile_rows, w->share_tile_rows);
 }
 
 /* Floats between neighbouring tiles: not a multiple of 1024 bytes, so that one channel of all tiles
@@ -2079,12 +2090,12 @@ static ptrdiff_t cn_plane_floats_(int tiles, int pitch) {
   return floats % 1024 == 0 ? floats + CN_ALIGN_FLOATS_ : floats;
 }
 
-/* Tiles of a unit's images that one of its sizes has. */
-static int cn_winograd_unit_tiles_(const cn_winograd_ *w, const cn_tiles_ *tiles) {
-  return w->unit_images * cn_min_(tiles->rows, w->unit_tile_rows) * tiles->columns;
+/* Tiles of a share's images that one of its sizes has. */
+static int cn_winograd_share_tiles_(const cn_winograd_ *w, const cn_tiles_ *tiles) {
+  return w->share_images * cn_min_(tiles->rows, w->share_tile_rows) * tiles->columns;
 }
 
-/* Adds tiles of a size at their place in the map, and what a unit needs for them. */
+/* Adds tiles of a size at their place in the map, and what a share needs for them. */
 static void cn_winograd_add_tiles_(cn_winograd_ *w, int set, int row, int column, int rows,
                                    int columns, const float *packed) {
   cn_tiles_ *tiles = &w->tiles[w->sizes];
@@ -2095,8 +2106,8 @@ static void cn_winograd_add_tiles_(cn_winograd_ *w, int set, int row, int column
   tiles->row = row, tiles->column = column, tiles->rows = rows, tiles->columns = columns;
   tiles->packed = packed;
   tiles->v = w->v_floats;
-  tiles->v_plane = cn_plane_floats_(cn_winograd_unit_tiles_(w, tiles), w->v_pitch);
-  tiles->m_plane = cn_plane_floats_(cn_winograd_unit_tiles_(w, tiles), w->m_pitch);
+  tiles->v_plane = cn_plane_floats_(cn_winograd_share_tiles_(w, tiles), w->v_pitch);
+  tiles->m_plane = cn_plane_floats_(cn_winograd_share_tiles_(w, tiles), w->m_pitch);
   w->v_floats += tiles->positions * tiles->v_plane;
   if (tiles->positions * tiles->m_plane > w->m_floats)
     w->m_floats = tiles->positions * tiles->m_plane;
@@ -2143,6 +2154,7 @@ static cn_winograd_ cn_winograd_setup_(const cn_conv2d *conv, const cn_geometry_
     w.relu = conv->relu, w.pool = conv->pool;
   }
   sets = cn_winograd_sets_of_(g, algorithm, pass, &set);
+  if (pass == CN_BACKWARD_WEIGHTS && w.out_h <= 2 && w.out_w <= 2) set = 3; /* 2x2 suffices */
   size = cn_winograd_sizes_[set][0];
   rows = cn_ceil_div_(w.out_h, size), columns = cn_ceil_div_(w.out_w, size);
   if (pass == CN_BACKWARD_WEIGHTS)
@@ -2150,7 +2162,7 @@ static cn_winograd_ cn_winograd_setup_(const cn_conv2d *conv, const cn_geometry_
   else
     cn_winograd_split_(&w, rows, columns);
   w.v_pitch = cn_pitch_(w.block_channels), w.m_pitch = cn_pitch_(w.block_filters);
-  if (pass == CN_BACKWARD_WEIGHTS || set + 1 == sets || w.unit_images < CN_WINOGRAD_MIX_IMAGES_) {
+  if (pass == CN_BACKWARD_WEIGHTS || set + 1 == sets || w.share_images < CN_WINOGRAD_MIX_IMAGES_) {
     cn_winograd_add_tiles_(&w, set, 0, 0, rows, columns, packed);
   } else {
     rows = cn_winograd_fours_(w.out_h), columns = cn_winograd_fours_(w.out_w);
@@ -2168,7 +2180,7 @@ static cn_winograd_ cn_winograd_setup_(const cn_conv2d *conv, const cn_geometry_
 }
 
 static int cn_winograd_shares_(const cn_winograd_ *w) { /* that the images' tiles are cut into */
-  return cn_ceil_div_(w->count, w->unit_images) * w->row_blocks;
+  return cn_ceil_div_(w->count, w->share_images) * w->row_blocks;
 }
 
 /* Floats of one channel's sums: for each position a block's filters. */
@@ -2178,6 +2190,7 @@ static ptrdiff_t cn_winograd_sum_pitch_(const cn_winograd_ *w) {
 
 static size_t cn_winograd_floats_(const cn_winograd_ *w, cn_pass pass) { /* of a unit */
   return (size_t)(w->v_floats + w->m_floats) + cn_winograd_padded_floats_(w) +
+         CN_PATCH_ * (size_t)cn_max_(w->block_channels, w->block_filters) +
          (pass == CN_BACKWARD_WEIGHTS ? (size_t)(w->block_channels * cn_winograd_sum_pitch_(w))
                                       : 0);
 }
@@ -2194,8 +2207,7 @@ static size_t cn_winograd_workspace_(const cn_conv2d *conv, const cn_geometry_ *
     floats = cn_winograd_floats_(&w, pass);
     if (floats > most) most = floats;
   }
-  floats = most + CN_PATCH_ * (size_t)cn_max_(w.block_channels, w.block_filters) + 6 * CN_SLACK_;
-  return floats * sizeof(float) + 5 * CN_ALIGNMENT_;
+  return (most + 6 * CN_SLACK_) * sizeof(float) + 5 * CN_ALIGNMENT_;
 }
 
 /* Pooled gradients of one image back to the convolution's own rows. */
@@ -2264,7 +2276,7 @@ static void cn_winograd_scatter_(const cn_winograd_ *w, const cn_tiles_ *tiles, 
   w->k->winograd_output(&out, m, tiles->m_plane);
 }
 
-/* What a unit works on. */
+/* What is worked on at a time. */
 typedef struct cn_winograd_share_ {
   int first, last;        /* images */
   int row_begin, row_end; /* rows of tiles */
@@ -2370,16 +2382,16 @@ static void cn_winograd_products_(const cn_winograd_ *w, const cn_winograd_share
   }
 }
 
-/* Share number `images` of the images' tiles, with a block of the channels and of the filters. */
-static cn_winograd_share_ cn_winograd_share_of_(const cn_winograd_ *w, int images,
+/* Share `number` of the images' tiles, with a block of the channels and of the filters. */
+static cn_winograd_share_ cn_winograd_share_of_(const cn_winograd_ *w, int number,
                                                 int channel_block, int filter_block,
                                                 char *workspace) {
   const size_t pixel = (size_t)cn_max_(w->block_channels, w->block_filters);
   cn_winograd_share_ share;
-  share.first = images / w->row_blocks * w->unit_images;
-  share.last = cn_min_(share.first + w->unit_images, w->count);
-  share.row_begin = images % w->row_blocks * w->unit_tile_rows;
-  share.row_end = share.row_begin + w->unit_tile_rows;
+  share.first = number / w->row_blocks * w->share_images;
+  share.last = cn_min_(share.first + w->share_images, w->count);
+  share.row_begin = number % w->row_blocks * w->share_tile_rows;
+  share.row_end = share.row_begin + w->share_tile_rows;
   share.channel = channel_block * w->block_channels;
   share.channels = cn_min_(w->block_channels, w->channels - share.channel);
   share.filter = filter_block * w->block_filters;
@@ -2569,33 +2581,32 @@ static void cn_backward_input_direct_(const cn_conv2d *conv, const cn_geometry_ 
 
 /* ---- convolution: gradients of the weights ---- */
 
-/* Parts are sums over a share of the images; blocks share the rows of one part's matrix. Both
+/* Parts are sums over a share of the images or of their tiles; blocks share one part's matrix. Both
    depend on the shapes only, never on the number of threads. */
 typedef struct cn_weight_split_ {
   int parts, blocks;
-  int most_parts;       /* of this many images or fewer */
-  int rows, row_floats; /* of a part's matrix; CN_SPARSE_ has its own, see there */
-  size_t part_floats;   /* weights, then bias, aligned */
+  int most_parts; /* of this many images or fewer */
+  int rows;       /* of a part's matrix, of row_floats each; CN_SPARSE_ has its own, see there */
+  size_t row_floats;
+  size_t part_floats; /* weights, then bias, aligned */
 } cn_weight_split_;
 
 #define CN_PARTS_FLOATS_ ((size_t)4 << 20) /* keeps the parts of large layers in bounds */
-#define CN_SPARSE_BLOCKS_ 4                /* at most: each lists the gradients anew */
-#define CN_FLAT_PIXELS_ 256                /* pixels per pass over the weights' gradient */
+#define CN_SPARSE_VECTORS_ 8 /* of channels of a block: each lists the gradients anew */
+#define CN_FLAT_PIXELS_ 256  /* pixels per pass over the weights' gradient */
 
 static cn_weight_split_ cn_weight_split_of_(const cn_conv2d *conv, const cn_geometry_ *g) {
   const cn_algorithm_ algorithm = cn_algorithm_of_(conv, g, CN_BACKWARD_WEIGHTS);
   const size_t weights = (size_t)g->depth * (size_t)g->filters;
+  const int most = (int)(CN_PARTS_FLOATS_ / weights);
   cn_weight_split_ split;
-  int most = (int)(CN_PARTS_FLOATS_ / weights);
-  split.rows = g->depth, split.row_floats = g->filters;
-  if (algorithm == CN_SPARSE_) {
-    split.rows = cn_ceil_div_(g->channels, cn_current_()->lanes) * g->filters;
-    split.row_floats = g->window.height * g->window.width * cn_current_()->lanes;
-  }
+  split.parts = cn_max_(1, cn_min_(cn_min_(g->count, CN_PARTS_), most));
+  split.blocks = 1, split.most_parts = 0;
+  split.rows = g->depth, split.row_floats = (size_t)g->filters;
   if (algorithm == CN_WINOGRAD2_ || algorithm == CN_WINOGRAD4_) {
     const cn_winograd_ w = cn_winograd_setup_(conv, g, CN_BACKWARD_WEIGHTS, NULL);
     split.blocks = w.channel_blocks * w.filter_blocks;
-    split.most_parts = cn_max_(1, cn_min_(cn_ceil_div_(CN_PARTS_, split.blocks), most));
+    split.most_parts = cn_max_(1, cn_min_(cn_winograd_parts_(&w), most));
     split.parts = cn_min_(cn_winograd_shares_(&w), split.most_parts);
   } else if (algorithm == CN_FLAT_) {
     const int64_t pixels = (int64_t)g->count * g->in_h * g->in_w;
@@ -2604,20 +2615,16 @@ static cn_weight_split_ cn_weight_split_of_(const cn_conv2d *conv, const cn_geom
         (int)(pixels / CN_FLAT_PIXELS_ < CN_PARTS_ ? pixels / CN_FLAT_PIXELS_ : CN_PARTS_);
     split.parts =
         cn_max_(1, cn_min_(split.parts, cn_min_(most, cn_ceil_div_(2 * CN_PARTS_, split.blocks))));
-    split.most_parts = split.parts;
-  } else {
-    split.parts = cn_max_(1, cn_min_(cn_min_(g->count, CN_PARTS_), most));
-    split.blocks = CN_PARTS_ / split.parts;
-    if (algorithm == CN_SPARSE_)
-      split.blocks = cn_min_(cn_min_(split.blocks, CN_SPARSE_BLOCKS_),
-                             cn_ceil_div_(g->channels, cn_current_()->lanes));
-    else
-      split.blocks = algorithm == CN_DIRECT_ && g->groups == 1
-                         ? cn_max_(1, cn_min_(split.blocks, g->depth / 14))
-                         : 1;
-    split.most_parts = split.parts;
+  } else if (algorithm == CN_SPARSE_) {
+    const int lanes = cn_current_()->lanes, vectors = cn_ceil_div_(g->channels, lanes);
+    split.blocks = cn_max_(1, cn_min_(CN_PARTS_ / split.parts, vectors / CN_SPARSE_VECTORS_));
+    split.rows = vectors * g->filters;
+    split.row_floats = (size_t)g->window.height * (size_t)g->window.width * (size_t)lanes;
+  } else if (algorithm == CN_DIRECT_ && g->groups == 1) {
+    split.blocks = cn_max_(1, cn_min_(CN_PARTS_ / split.parts, g->depth / 14));
   }
-  split.part_floats = cn_align_floats_((size_t)split.rows * (size_t)split.row_floats) +
+  split.most_parts = cn_max_(split.most_parts, split.parts);
+  split.part_floats = cn_align_floats_((size_t)split.rows * split.row_floats) +
                       cn_align_floats_((size_t)g->filters);
   return split;
 }
@@ -2676,17 +2683,20 @@ static void cn_weights_depthwise_(const cn_geometry_ *g, const float *x, ptrdiff
 }
 
 /* For each filter of a pooled image the list of its gradients that are not zero and where their
-   windows begin in an image of `lanes` channels. */
+   windows begin in a block of channels. */
 static void cn_find_spikes_(const cn_geometry_ *g, const float *dy, const uint8_t *argmax,
-                            int lanes, cn_spike_ *spikes, int *counts) {
-  const int windows = g->y_h * g->y_w, step_x = g->window.stride_x * lanes;
-  const int step_y = g->window.stride_y * g->padded_w * lanes;
-  int corner[4], py, px, filter;
+                            cn_spike_ *spikes, int *counts) {
+  const int windows = g->y_h * g->y_w;
+  const uint32_t step_x = (uint32_t)(g->window.stride_x * cn_current_()->lanes);
+  const uint32_t step_y =
+      (uint32_t)(g->window.stride_y * cn_current_()->lanes) * (uint32_t)g->padded_w;
+  uint32_t corner[4];
+  int py, px, filter;
   corner[0] = 0, corner[1] = step_x, corner[2] = step_y, corner[3] = step_y + step_x;
   memset(counts, 0, (size_t)g->filters * sizeof *counts);
   for (py = 0; py < g->y_h; py++) {
     for (px = 0; px < g->y_w; px++, dy += g->filters, argmax += g->filters) {
-      const int at = 2 * py * step_y + 2 * px * step_x;
+      const uint32_t at = 2 * (uint32_t)py * step_y + 2 * (uint32_t)px * step_x;
       for (filter = 0; filter < g->filters; filter++) {
         cn_spike_ *spike = spikes + (ptrdiff_t)filter * windows + counts[filter];
         spike->offset = at + corner[argmax[filter]];
@@ -2710,25 +2720,25 @@ static void cn_weights_sparse_(const cn_geometry_ *g, const cn_weight_split_ *sp
   const size_t pixels = (size_t)g->padded_h * (size_t)g->padded_w,
                windows = (size_t)g->y_h * (size_t)g->y_w,
                image_floats = (size_t)g->in_h * (size_t)g->in_w * (size_t)g->channels;
-  float *padded = cn_take_(&workspace, pixels * (size_t)g->channels + CN_SLACK_);
-  float *some = cn_take_(&workspace, pixels * (size_t)k->lanes);
+  float *padded = cn_take_(&workspace, pixels * (size_t)g->channels);
+  float *vector_pixels = cn_take_(&workspace, pixels * (size_t)k->lanes);
   int *counts = (int *)(void *)cn_take_(&workspace, (size_t)g->filters);
   cn_spike_ *spikes = (cn_spike_ *)(void *)workspace;
   int image, vector, filter;
-  dw += (size_t)(begin * g->filters) * (size_t)split->row_floats;
-  memset(dw, 0, (size_t)((end - begin) * g->filters) * (size_t)split->row_floats * sizeof *dw);
+  dw += (size_t)(begin * g->filters) * split->row_floats;
+  memset(dw, 0, (size_t)((end - begin) * g->filters) * split->row_floats * sizeof *dw);
   for (image = first; image < last; image++) {
     const size_t at = (size_t)image * windows * (size_t)g->filters;
     float *sum = dw;
     cn_pad_rows_(g, x + (size_t)image * image_floats, 0, g->padded_h, padded);
-    cn_find_spikes_(g, dy + at, argmax + at, k->lanes, spikes, counts);
+    cn_find_spikes_(g, dy + at, argmax + at, spikes, counts);
     for (vector = begin; vector < end; vector++) {
       const int channel = vector * k->lanes;
       const float *from = padded;
       if (g->channels != k->lanes) {
         k->channel_block(padded + channel, pixels, g->channels,
-                         cn_min_(k->lanes, g->channels - channel), some);
-        from = some;
+                         cn_min_(k->lanes, g->channels - channel), vector_pixels);
+        from = vector_pixels;
       }
       for (filter = 0; filter < g->filters; filter++, sum += split->row_floats)
         k->sparse(spikes + (size_t)filter * windows, counts[filter], from,
@@ -2855,45 +2865,20 @@ static void cn_bias_part_(const cn_geometry_ *g, const cn_weight_split_ *split, 
                              (size_t)(last - first) * rows_per_item, g->filters, sum);
 }
 
-static void cn_backward_weights_unit_(const cn_conv2d *conv, const cn_geometry_ *g, const float *x,
-                                      const float *dy, const uint8_t *argmax, float *partial,
-                                      int unit, char *workspace) {
+/* The images of a part one after the other, rows [begin, end) of the weight matrix. */
+static void cn_weights_by_image_(const cn_conv2d *conv, const cn_geometry_ *g, const float *x,
+                                 const float *dy, const uint8_t *argmax, int first, int last,
+                                 int begin, int end, float *dw, char *workspace) {
   const cn_algorithm_ algorithm = cn_algorithm_of_(conv, g, CN_BACKWARD_WEIGHTS);
-  const cn_weight_split_ split = cn_weight_split_of_(conv, g);
-  const int part = unit / split.blocks, block = unit % split.blocks;
-  const int begin = (int)((int64_t)g->depth * block / split.blocks),
-            end = (int)((int64_t)g->depth * (block + 1) / split.blocks);
-  const int first = (int)((int64_t)g->count * part / split.parts),
-            last = (int)((int64_t)g->count * (part + 1) / split.parts);
-  float *dw = partial + (size_t)part * split.part_floats;
   const int pad = cn_needs_padding_(g);
   const ptrdiff_t pitch = (ptrdiff_t)(pad ? g->padded_w : g->in_w) * g->channels;
   const size_t y_floats = (size_t)g->y_h * (size_t)g->y_w * (size_t)g->filters;
   const size_t x_floats = (size_t)g->in_h * (size_t)g->in_w * (size_t)g->channels;
-  float *padded, *dz;
+  float *padded = cn_take_(
+      &workspace, (size_t)g->padded_h * (size_t)g->padded_w * (size_t)g->channels + CN_SLACK_);
+  float *dz = (float *)(void *)workspace;
   int image;
-  if (block == 0)
-    cn_bias_part_(g, &split, dy, part,
-                  dw + split.part_floats - cn_align_floats_((size_t)g->filters));
-  if (algorithm == CN_FLAT_) {
-    cn_weights_flat_(g, &split, x, dy, part, begin, end, dw);
-    return;
-  }
-  if (algorithm == CN_SPARSE_) {
-    cn_weights_sparse_(g, &split, x, dy, argmax, first, last, block, dw, workspace);
-    return;
-  }
-  if (algorithm == CN_WINOGRAD2_ || algorithm == CN_WINOGRAD4_) {
-    cn_winograd_ w = cn_winograd_setup_(conv, g, CN_BACKWARD_WEIGHTS, NULL);
-    w.source = x;
-    cn_weights_winograd_(&w, &split, dy, part, block, dw, workspace);
-    return;
-  }
-  padded = cn_take_(&workspace,
-                    (size_t)g->padded_h * (size_t)g->padded_w * (size_t)g->channels + CN_SLACK_);
-  dz = (float *)(void *)workspace;
-  if (algorithm != CN_DIRECT_)
-    memset(dw, 0, (split.part_floats - cn_align_floats_((size_t)g->filters)) * sizeof *dw);
+  if (algorithm != CN_DIRECT_) memset(dw, 0, (size_t)g->depth * (size_t)g->filters * sizeof *dw);
   for (image = first; image < last; image++) {
     const float *source = x + (size_t)image * x_floats, *gradient = dy + (size_t)image * y_floats;
     const uint8_t *places = argmax ? argmax + (size_t)image * y_floats : NULL;
@@ -2914,6 +2899,33 @@ static void cn_backward_weights_unit_(const cn_conv2d *conv, const cn_geometry_ 
       cn_weights_depthwise_(g, source, pitch, gradient, dw);
     else
       cn_weights_direct_(g, source, pitch, gradient, begin, end, image > first, dw);
+  }
+}
+
+static void cn_backward_weights_unit_(const cn_conv2d *conv, const cn_geometry_ *g, const float *x,
+                                      const float *dy, const uint8_t *argmax, float *partial,
+                                      int unit, char *workspace) {
+  const cn_algorithm_ algorithm = cn_algorithm_of_(conv, g, CN_BACKWARD_WEIGHTS);
+  const cn_weight_split_ split = cn_weight_split_of_(conv, g);
+  const int part = unit / split.blocks, block = unit % split.blocks;
+  const int begin = (int)((int64_t)g->depth * block / split.blocks),
+            end = (int)((int64_t)g->depth * (block + 1) / split.blocks);
+  const int first = (int)((int64_t)g->count * part / split.parts),
+            last = (int)((int64_t)g->count * (part + 1) / split.parts);
+  float *dw = partial + (size_t)part * split.part_floats;
+  if (block == 0)
+    cn_bias_part_(g, &split, dy, part,
+                  dw + split.part_floats - cn_align_floats_((size_t)g->filters));
+  if (algorithm == CN_FLAT_) {
+    cn_weights_flat_(g, &split, x, dy, part, begin, end, dw);
+  } else if (algorithm == CN_SPARSE_) {
+    cn_weights_sparse_(g, &split, x, dy, argmax, first, last, block, dw, workspace);
+  } else if (algorithm == CN_WINOGRAD2_ || algorithm == CN_WINOGRAD4_) {
+    cn_winograd_ w = cn_winograd_setup_(conv, g, CN_BACKWARD_WEIGHTS, NULL);
+    w.source = x;
+    cn_weights_winograd_(&w, &split, dy, part, block, dw, workspace);
+  } else {
+    cn_weights_by_image_(conv, g, x, dy, argmax, first, last, begin, end, dw, workspace);
   }
 }
 
@@ -3019,7 +3031,8 @@ CN_API void cn_conv2d_backward_weights(const cn_conv2d *conv, const float *x, co
     cn_backward_weights_unit_(conv, &g, x, dy, argmax, partial, unit, (char *)workspace);
 }
 
-/* Adds the parts in order, for share `unit` of `units` of the weights. */
+/* Adds the parts in order, for share `unit` of `units` of the weights, and brings what
+   cn_weights_sparse_ made into the order of weights. */
 static void cn_sum_parts_(const cn_conv2d *conv, float *partial, float *dweights, int unit,
                           int units) {
   const cn_geometry_ g = cn_geometry_of_(conv);
@@ -3027,8 +3040,7 @@ static void cn_sum_parts_(const cn_conv2d *conv, float *partial, float *dweights
   const cn_weight_split_ split = cn_weight_split_of_(conv, &g);
   const int begin = (int)((int64_t)split.rows * unit / units),
             end = (int)((int64_t)split.rows * (unit + 1) / units);
-  const size_t at = (size_t)begin * (size_t)split.row_floats,
-               n = (size_t)(end - begin) * (size_t)split.row_floats;
+  const size_t at = (size_t)begin * split.row_floats, n = (size_t)(end - begin) * split.row_floats;
   int part, tap, row, i;
   for (part = 1; part < split.parts; part++)
     k->add(partial + at, partial + (size_t)part * split.part_floats + at, partial + at, n);
@@ -3039,7 +3051,7 @@ static void cn_sum_parts_(const cn_conv2d *conv, float *partial, float *dweights
   for (tap = 0; tap < g.window.height * g.window.width; tap++) {
     for (row = begin; row < end; row++) {
       const int channel = row / g.filters * k->lanes, filter = row % g.filters;
-      const float *from = partial + (size_t)row * (size_t)split.row_floats + tap * k->lanes;
+      const float *from = partial + (size_t)row * split.row_floats + tap * k->lanes;
       float *to =
           dweights + ((size_t)tap * (size_t)g.channels + (size_t)channel) * (size_t)g.filters;
       for (i = 0; i < cn_min_(k->lanes, g.channels - channel); i++)
@@ -8013,8 +8025,8 @@ static void CN_NAME_(cn_few_)(const cn_few_ *few, const ptrdiff_t *some_taps, in
 }
 
 /* ---- Winograd: Y = A^T [(G g G^T) . (B^T d B)] A on tiles (Lavin & Gray 2015) ----
-   A patch is from[height + 2][width + 2][channels]; v[p * plane] receives
-   position p of the transformed patch, for all channels. */
+   A patch is from[height + 2][width + 2][channels], row_stride floats from row to row, column_stride
+   from pixel to pixel; v[p * plane] receives position p of it, transformed, for all channels. */
 
 /* B^T of F(2, 3) with points 0, 1, -1, infinity. */
 #define CN_INPUT2_(d0, d1, d2, d3, r0, r1, r2, r3)                                                 \
@@ -8467,7 +8479,7 @@ static void CN_NAME_(cn_multiply_add_)(const float *a, const float *b, float *su
 
 /* sum[columns] += each of rows; parts of CN_STATISTICS_ROWS rows keep the rounding small. */
 static void CN_NAME_(cn_column_sums_)(const float *x, size_t rows, int columns, float *sum) {
-  for (; rows > 0;) {
+  while (rows > 0) {
     const size_t part = rows < CN_STATISTICS_ROWS ? rows : CN_STATISTICS_ROWS;
     size_t row;
     int c = 0;

@@ -496,9 +496,23 @@ static void call_conv(const conv_run *run, int begin, int end, void *workspace) 
 }
 
 /* All units of a pass; a workspace holds nothing between calls, so it is spoilt before each. */
+static int planned_images; /* memory is taken for this many where a case has fewer */
+
+static cn_conv2d planned(const cn_conv2d *conv) {
+  cn_conv2d most = *conv;
+  if (most.in.count < planned_images) most.in.count = planned_images;
+  return most;
+}
+
+static float *partial_floats(const cn_conv2d *conv) {
+  const cn_conv2d most = planned(conv);
+  return aligned_floats("partial", cn_conv2d_partial_count(&most));
+}
+
 static void run_conv(const conv_run *run, split how) {
   const int units = cn_conv2d_units(run->conv, run->pass);
-  const size_t workspace_bytes = cn_conv2d_workspace(run->conv, run->pass);
+  const cn_conv2d most = planned(run->conv);
+  const size_t workspace_bytes = cn_conv2d_workspace(&most, run->pass);
   const int mark = live_count;
   unsigned char *workspace = buffer("workspace", workspace_bytes, 64);
   EXPECT(units >= 1, "%d units", units);
@@ -612,7 +626,7 @@ static void check_conv_backward_weights(const conv_case *c, const cn_conv2d *con
   describe_conv(conv, "backward weights");
   EXPECT(cn_conv2d_packed_count(conv, CN_BACKWARD_WEIGHTS) == 0, "packs something");
   for (int how = 0; how < SPLIT_COUNT; how++) {
-    run.out = aligned_floats("partial", cn_conv2d_partial_count(conv));
+    run.out = partial_floats(conv);
     run_conv(&run, (split)how);
     dw[how] = floats("dweights", c->r.w_count);
     db[how] = how == SPLIT_THIRDS ? NULL : floats("dbias", c->r.filters);
@@ -780,6 +794,9 @@ static const conv_row conv_oddities[] = {
     {33, 4, 4, 8, 16, 1, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, Z, 0, 0},
     {65, 1, 1, 8, 16, 1, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, Z, 0, 0},
     {2, 6, 5, 131, 140, 1, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, Z, 0, 0}, /* blocks of both */
+    {4, 8, 8, 64, 256, 1, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, Z, 0, 0},  /* of one, where fewer have */
+    {4, 8, 8, 256, 64, 1, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, Z, 0, 1},
+    {3, 2, 1, 9, 20, 1, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, Z, 0, 0},
     {61, 7, 6, 9, 10, 1, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, Z, 0, 0},   /* many images per share */
     {1, 12, 300, 8, 9, 1, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, Z, 0, 0},  /* rows of tiles per share */
     {2, 50, 61, 8, 10, 1, 3, 3, 1, 1, 1, 1, 2, 0, 1, 2, Z, 0, 0},
@@ -883,28 +900,27 @@ static void test_conv_images(void **state) {
 
 /* What is allocated for a batch must do for a smaller one, however that is cut. */
 static void test_conv_fewer_images(void **state) {
-  static const int sides[] = {1, 4, 7, 14, 29, 60};
-  static const int channels[] = {3, 16, 130};
+  static const conv_row rows[] = {
+      {1, 7, 7, 16, 24, 1, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, Z, 0, 0},
+      {1, 7, 7, 16, 24, 1, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, Z, 0, 1},
+      {1, 14, 14, 8, 9, 1, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, Z, 0, 0},
+      {1, 4, 5, 40, 256, 1, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, Z, 0, 0},
+      {1, 4, 5, 256, 40, 1, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, Z, 0, 1},
+      {1, 3, 4, 17, 40, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, Z, 0, 0},
+      {1, 5, 4, 6, 10, 2, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, Z, 0, 1},
+  };
+  static const int counts[][2] = {{1, 2}, {1, 70}, {2, 17}, {8, 9}, {16, 17}, {17, 64}};
   begin_test(state, 6);
-  for (size_t i = 0; i < LENGTH(sides); i++) {
-    for (size_t j = 0; j < LENGTH(channels); j++) {
-      cn_conv2d conv = plain_conv(1, sides[i], sides[i], channels[j], 24, 3);
-      size_t least_partial = 0, least_workspace[3] = {0, 0, 0};
-      describe_conv(&conv, "in batches of growing size");
-      for (; conv.in.count <= 70; conv.in.count++) {
-        const size_t partial = cn_conv2d_partial_count(&conv);
-        EXPECT(partial >= least_partial, "%d images: %zu floats of parts, fewer had %zu",
-               conv.in.count, partial, least_partial);
-        least_partial = partial;
-        for (int pass = CN_FORWARD; pass <= CN_BACKWARD_WEIGHTS; pass++) {
-          const size_t workspace = cn_conv2d_workspace(&conv, (cn_pass)pass);
-          EXPECT(workspace >= least_workspace[pass], "pass %d, %d images: %zu bytes, fewer had %zu",
-                 pass, conv.in.count, workspace, least_workspace[pass]);
-          least_workspace[pass] = workspace;
-        }
-      }
+  for (size_t i = 0; i < LENGTH(rows); i++) {
+    for (size_t j = 0; j < LENGTH(counts); j++) {
+      cn_conv2d conv = conv_of_row(&rows[i]);
+      if (!within_budget()) continue;
+      conv.in.count = counts[j][0];
+      planned_images = counts[j][1];
+      check_conv(&conv);
     }
   }
+  planned_images = 0;
   end_test();
 }
 
@@ -1033,7 +1049,7 @@ static void check_conv_ties(const cn_conv2d *shape, cn_math math) {
   run_conv(&run, SPLIT_NONE);
   expect_exact("dx", run.out, c.dx, c.r.x_count);
   run.pass = CN_BACKWARD_WEIGHTS;
-  run.out = aligned_floats("partial", cn_conv2d_partial_count(&conv));
+  run.out = partial_floats(&conv);
   run_conv(&run, SPLIT_NONE);
   float *dw = floats("dweights", c.r.w_count), *db = floats("dbias", c.r.filters);
   cn_conv2d_sum(&conv, run.out, dw, db);
@@ -1093,7 +1109,7 @@ static void check_conv_spoilt(const cn_conv2d *shape, cn_math math, float poison
     break;
   }
   run.pass = CN_BACKWARD_WEIGHTS;
-  run.out = aligned_floats("partial", cn_conv2d_partial_count(&conv));
+  run.out = partial_floats(&conv);
   run_conv(&run, SPLIT_NONE);
   float *dw = floats("dweights", c.r.w_count), *db = floats("dbias", c.r.filters);
   cn_conv2d_sum(&conv, run.out, dw, db);
