@@ -112,12 +112,10 @@ def settle_head(head, inputs, output):
     return output / size + goal - mean
 
 
-ENOUGH = 1e-4  # deviations from where a gradient would take another way: some times what rounding may do
-
-
-def enough_in_pooling(z):
-    """Large maps have more near ties to silence, but there is less rounding before them."""
-    return ENOUGH * min(1, 40 / z.shape[-1])
+def enough(x):
+    """Deviations from where a gradient would take another way: some times what rounding may do. Large inputs
+    have more near ties to silence, but most of them in the first pooling, where there is less rounding."""
+    return 6e-5 * min(1, 139 / x.shape[-1])
 
 
 class Again(Exception):
@@ -156,13 +154,13 @@ class CornerFinder:
         pooled, again = self.pool(z, kernel_size, stride, padding, dilation, ceil_mode), False
         margins = pool_margins(z, pooled, kernel_size, stride, padding, ceil_mode)
         for origin, margin in zip(self.origin(z), margins):
-            if origin and margin < enough_in_pooling(z):
+            if origin and margin < self.enough:
                 layer, channel, silence = origin
                 layer.bias[channel] += silence
                 again = True
         if again:
             raise Again
-        self.tie = min(self.tie, margins.min().item() / enough_in_pooling(z))
+        self.tie = min(self.tie, margins.min().item())
         return self.remember(pooled, self.origin(z))
 
     def joined(self, tensors, dim=0):
@@ -172,14 +170,13 @@ class CornerFinder:
         self.last = layer
 
     def run(self, x):
-        """Returns the smallest distance from a corner, and between two candidates of a maximum pooling, as
-        shares of what is enough."""
+        """Returns the smallest distance from a corner, and between two candidates of a maximum pooling."""
         layers = [m for m in self.model.modules() if getattr(m, "bias", None) is not None]
         running = {k: v.clone() for k, v in self.model.state_dict().items() if "running" in k}
         hooks = [layer.register_forward_hook(self.ran) for layer in layers]
         hooks += [head.register_forward_hook(settle_head) for head in self.heads]
         F.relu, F.max_pool2d, torch.cat = self.relu_away_from_corner, self.checked_pool, self.joined
-        done = False
+        self.enough, done = enough(x), False
         while not done:
             self.origins, self.corner, self.tie = {}, torch.inf, torch.inf
             try:
@@ -194,7 +191,7 @@ class CornerFinder:
         # The values that the file holds are the ones to compute with.
         state = self.model.state_dict() | running
         self.model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
-        return self.corner / ENOUGH, self.tie
+        return self.corner, self.tie
 
 
 def choose_inputs(model, size):
@@ -212,7 +209,7 @@ def choose_inputs(model, size):
         if min(margins) > best_margin:
             state = {k: v.clone() for k, v in model.state_dict().items() if k in moved}
             best_margin, best = min(margins), (x, margins, state)
-        if best_margin >= 1:
+        if best_margin >= enough(x):
             break
     x, margins, state = best
     model.load_state_dict(model.state_dict() | state)
@@ -253,7 +250,7 @@ def main():
     for mode in ("inference", "training"):
         model.train(mode == "training")
         x, margins = choose_inputs(model, size)
-        print("%s, %s: %.1f of what is enough from a corner, %.1f in a pooling" % (network, mode, *margins), file=sys.stderr)
+        print("%s, %s: %.0e deviations from a corner, %.0e in a pooling" % (network, mode, *margins), file=sys.stderr)
         write_safetensors(folder / f"{mode}.safetensors", model.state_dict())
         expected[f"{mode}.inputs"] = x.permute(0, 2, 3, 1)
         expected |= compute(name, model, x, labels, mode)
