@@ -2284,7 +2284,7 @@ typedef struct cn_winograd_share_ {
   float *v, *m, *space, *padded;
 } cn_winograd_share_;
 
-/* Rows of a padded image that a unit reads: [*begin, *end). */
+/* Rows of a padded image that a share reads: [*begin, *end). */
 static void cn_winograd_rows_(const cn_winograd_ *w, const cn_winograd_share_ *share, int *begin,
                               int *end) {
   const int height = w->tiles[0].height;
@@ -2293,7 +2293,7 @@ static void cn_winograd_rows_(const cn_winograd_ *w, const cn_winograd_share_ *s
 }
 
 /* The source of one image's patches. A small image is copied between zeros that hold for all images
-   of the unit, so that no patch reaches outside; pooled gradients are spread out in the same
+   of the share, so that no patch reaches outside; pooled gradients are spread out in the same
    place. */
 static cn_winograd_source_ cn_winograd_source_of_(const cn_winograd_ *w,
                                                   const cn_winograd_share_ *share, int image) {
@@ -2814,8 +2814,22 @@ static void cn_winograd_gradients_(const cn_winograd_ *w, const cn_winograd_shar
   }
 }
 
-/* Sums of a part of the shares for a block of the channels and filters, in dw
+/* G^T dU G of a share's block, from sums [channel][position][m_pitch], to dw
    [9][channels][filters]. */
+static void cn_winograd_finish_(const cn_winograd_ *w, const cn_winograd_share_ *share,
+                                const float *sums, float *dw) {
+  int channel, tap;
+  for (channel = 0; channel < share->channels; channel++) {
+    float *at[9];
+    for (tap = 0; tap < 9; tap++)
+      at[tap] = dw + ((ptrdiff_t)tap * w->channels + share->channel + channel) * w->filters +
+                share->filter;
+    w->k->winograd_weights_gradient(w->tiles[0].height, sums + channel * cn_winograd_sum_pitch_(w),
+                                    w->m_pitch, share->filters, at);
+  }
+}
+
+/* The gradient of the weights from a part of the shares, for a block of the channels and filters. */
 static void cn_weights_winograd_(const cn_winograd_ *w, const cn_weight_split_ *split,
                                  const float *dy, int part, int block, float *dw, char *workspace) {
   const cn_tiles_ *tiles = &w->tiles[0];
@@ -2824,7 +2838,7 @@ static void cn_weights_winograd_(const cn_winograd_ *w, const cn_weight_split_ *
   const ptrdiff_t sum_pitch = cn_winograd_sum_pitch_(w);
   float *sums = cn_take_(&workspace, (size_t)(w->block_channels * sum_pitch) + CN_SLACK_);
   cn_winograd_share_ share;
-  int number = (int)((int64_t)shares * part / split->parts), position, channel, tap;
+  int number = (int)((int64_t)shares * part / split->parts), position;
   cn_outer_ outer;
   memset(&outer, 0, sizeof outer);
   outer.segment_count = 1, outer.a_step = w->v_pitch, outer.b_step = w->m_pitch;
@@ -2844,14 +2858,7 @@ static void cn_weights_winograd_(const cn_winograd_ *w, const cn_weight_split_ *
     }
     outer.accumulate = 1;
   } while (++number < last);
-  for (channel = 0; channel < share.channels; channel++) {
-    float *at[9];
-    for (tap = 0; tap < 9; tap++)
-      at[tap] =
-          dw + ((ptrdiff_t)tap * w->channels + share.channel + channel) * w->filters + share.filter;
-    w->k->winograd_weights_gradient(tiles->height, sums + channel * sum_pitch, w->m_pitch,
-                                    share.filters, at);
-  }
+  cn_winograd_finish_(w, &share, sums, dw);
 }
 
 /* Bias gradient of one part: the pooled gradients' sum is the unpooled ones'. */
@@ -3051,7 +3058,7 @@ static void cn_sum_parts_(const cn_conv2d *conv, float *partial, float *dweights
   for (tap = 0; tap < g.window.height * g.window.width; tap++) {
     for (row = begin; row < end; row++) {
       const int channel = row / g.filters * k->lanes, filter = row % g.filters;
-      const float *from = partial + (size_t)row * split.row_floats + tap * k->lanes;
+      const float *from = partial + (size_t)row * split.row_floats + (size_t)tap * (size_t)k->lanes;
       float *to =
           dweights + ((size_t)tap * (size_t)g.channels + (size_t)channel) * (size_t)g.filters;
       for (i = 0; i < cn_min_(k->lanes, g.channels - channel); i++)
@@ -8100,18 +8107,19 @@ static void CN_NAME_(cn_winograd_weights_)(int height, int width, const float *c
       CN_INPUT4_(d0, d1, d2, d3, d4, d5, t[0][i], t[1][i], t[2][i], t[3][i], t[4][i], t[5][i]);    \
     }                                                                                              \
   }
+/* Stores a row of a transformed patch's positions for tiles of `size` results a side. */
+#define CN_STORE_POSITIONS_(size, to)                                                              \
+  cn_vstore_(to, r0), cn_vstore_((to) + plane, r1);                                                \
+  cn_vstore_((to) + 2 * plane, r2), cn_vstore_((to) + 3 * plane, r3);                              \
+  if ((size) == 4) cn_vstore_((to) + 4 * plane, r4), cn_vstore_((to) + 5 * plane, r5);
 #define CN_INPUT_ROW_(i)                                                                           \
   if ((i) < height + 2) {                                                                          \
-    float *to = v + (ptrdiff_t)((i)*columns) * plane + c;                                          \
     cn_vf_ r0, r1, r2, r3, r4, r5;                                                                 \
-    if (width == 2) {                                                                              \
+    if (width == 2)                                                                                \
       CN_INPUT2_(t[i][0], t[i][1], t[i][2], t[i][3], r0, r1, r2, r3);                              \
-    } else {                                                                                       \
+    else                                                                                           \
       CN_INPUT4_(t[i][0], t[i][1], t[i][2], t[i][3], t[i][4], t[i][5], r0, r1, r2, r3, r4, r5);    \
-      cn_vstore_(to + 4 * plane, r4), cn_vstore_(to + 5 * plane, r5);                              \
-    }                                                                                              \
-    cn_vstore_(to, r0), cn_vstore_(to + plane, r1);                                                \
-    cn_vstore_(to + 2 * plane, r2), cn_vstore_(to + 3 * plane, r3);                                \
+    CN_STORE_POSITIONS_(width, v + (ptrdiff_t)((i)*columns) * plane + c)                           \
   }
 
 static CN_ALWAYS_INLINE_ void CN_NAME_(cn_input_of_)(int height, int width, const float *from,
@@ -8282,16 +8290,12 @@ static void CN_NAME_(cn_winograd_output_)(const cn_winograd_out_ *o, const float
   }
 #define CN_GRADIENT_ROW_(i)                                                                        \
   if ((i) < size + 2) {                                                                            \
-    float *to = d + (ptrdiff_t)((i) * (size + 2)) * plane + c;                                     \
     cn_vf_ r0, r1, r2, r3, r4, r5;                                                                 \
-    if (size == 2) {                                                                               \
+    if (size == 2)                                                                                 \
       CN_GRADIENT2_(t[i][0], t[i][1], r0, r1, r2, r3);                                             \
-    } else {                                                                                       \
+    else                                                                                           \
       CN_GRADIENT4_(t[i][0], t[i][1], t[i][2], t[i][3], r0, r1, r2, r3, r4, r5);                   \
-      cn_vstore_(to + 4 * plane, r4), cn_vstore_(to + 5 * plane, r5);                              \
-    }                                                                                              \
-    cn_vstore_(to, r0), cn_vstore_(to + plane, r1);                                                \
-    cn_vstore_(to + 2 * plane, r2), cn_vstore_(to + 3 * plane, r3);                                \
+    CN_STORE_POSITIONS_(size, d + (ptrdiff_t)((i) * (size + 2)) * plane + c)                       \
   }
 
 static CN_ALWAYS_INLINE_ void CN_NAME_(cn_gradient_of_)(int size, const float *from,

@@ -19,7 +19,7 @@ squeezenet1_0 64 squeezenet1_1 64 densenet121 64 densenet161 64 densenet169 64  
 googlenet 64     googlenet+aux 64 inception_v3 139 inception_resnet_v2 139      xception 64
 alexnet 96       vgg11 64       vgg11_bn 64     vgg13 64        vgg13_bn 64     vgg16 64
 vgg16_bn 64      vgg19 64       vgg19_bn 64
-resnet18 224     squeezenet1_1 224"
+resnet18 224     squeezenet1_1 224 googlenet+aux 224 inception_v3+aux 299"
 
 set_up() {
   [ -x "$python" ] || /usr/bin/python3 -m venv --system-site-packages build/networks-python || return
