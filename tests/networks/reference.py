@@ -66,6 +66,14 @@ def prepare(model, x):
             norm.running_mean += 0.1 * deviation * torch.randn_like(deviation)
             norm.running_var *= torch.empty_like(deviation).uniform_(0.7, 1.4)
             norm.momentum = 0.1
+        for tensor in (*model.parameters(), *model.buffers()):
+            tensor.copy_(stored(tensor))
+
+
+def stored(values):
+    """As the file will hold them. Every value is rounded when it is chosen: rounded afterwards, they would
+    move what follows as far as rounding in a computation does."""
+    return values.float().double() if values.is_floating_point() else values
 
 
 def deviation_of(z):
@@ -86,8 +94,9 @@ def shift_from_corner(z):
 
 
 def pool_margins(z, pooled, size, stride, padding, ceil):
-    """Per channel the smallest distance between the two largest values of a window, in deviations, unless
-    they are the same (ReLU's zeros, or one value that reached both places)."""
+    """Per channel the smallest distance between the two largest values of a window, in deviations or as a
+    share of the largest, whichever is less, unless they are the same (ReLU's zeros, or one value that reached
+    both places)."""
     deviation = deviation_of(z)
     if padding:
         z = F.pad(z, [padding] * 4, value=-1e9)
@@ -95,7 +104,8 @@ def pool_margins(z, pooled, size, stride, padding, ceil):
         z = F.pad(z, [0, size, 0, size], value=-1e9)
     windows = z.unfold(2, size, stride).unfold(3, size, stride)[:, :, : pooled.shape[2], : pooled.shape[3]]
     first, second = windows.flatten(4).topk(2).values.unbind(-1)
-    return torch.where(first == second, torch.inf, first - second).amin((0, 2, 3)) / deviation
+    margins = (first - second) / first.clamp(min=deviation)
+    return torch.where(first == second, torch.inf, margins).amin((0, 2, 3))
 
 
 def heads_of(model):
@@ -106,10 +116,9 @@ def settle_head(head, inputs, output):
     """Logits of about 1: were the softmax sure of itself, all images would have the same gradient or none,
     and batch norm would leave only rounding of it."""
     size, goal = output.square().mean().sqrt(), torch.randn(CLASSES)
-    mean = output.mean(0) / size
-    head.weight /= size
-    head.bias.copy_(head.bias / size + goal - mean)
-    return output / size + goal - mean
+    head.weight.copy_(stored(head.weight / size))
+    head.bias.copy_(stored(head.bias / size + goal - output.mean(0) / size))
+    return F.linear(*inputs, head.weight, head.bias)
 
 
 def enough(x):
@@ -144,9 +153,9 @@ class CornerFinder:
 
     def relu_away_from_corner(self, z, inplace=False):
         layer, factor = self.last, self.scaled.get(self.last, 1)
-        shift = shift_from_corner(z)
-        layer.bias += shift / factor
-        z += shift.reshape([1, -1] + [1] * (z.dim() - 2))
+        bias = stored(layer.bias + shift_from_corner(z) / factor)
+        z += (factor * (bias - layer.bias)).reshape([1, -1] + [1] * (z.dim() - 2))
+        layer.bias.copy_(bias)
         self.corner = min(self.corner, (z.abs().min() / deviation_of(z)).item())
         silence = -20 * deviation_of(z) / factor
         return self.remember(self.relu(z), [(layer, channel, silence) for channel in range(z.shape[1])])
@@ -189,9 +198,7 @@ class CornerFinder:
         F.relu, F.max_pool2d, torch.cat = self.relu, self.pool, self.cat
         for hook in hooks:
             hook.remove()
-        # The values that the file holds are the ones to compute with.
-        state = self.model.state_dict() | running
-        self.model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
+        self.model.load_state_dict(self.model.state_dict() | running)
         return self.corner, self.tie
 
 
