@@ -417,6 +417,103 @@ static int setup(void **state) {
   "--rotate 5 --zoom 0.1 --shift 1 --elastic 0.3 "
 #define RECIPE "--data shapes --arch small.net --batch 8 --lr 0.01 --schedule constant --quiet "
 
+/* ---- how the camera was held ----------------------------------------------------------------- */
+
+static void append_jpeg(void *file, void *bytes, int count) {
+  text_append((text_buffer *)file, (const char *)bytes, (size_t)count);
+}
+
+static void append_number(text_buffer *file, int bytes, unsigned value, int little_endian) {
+  for (int i = 0; i < bytes; i++) {
+    const char byte = (char)(value >> 8 * (little_endian ? i : bytes - 1 - i));
+    text_append(file, &byte, 1);
+  }
+}
+
+static void append_entry(text_buffer *file, unsigned tag, unsigned value, int little_endian) {
+  append_number(file, 2, tag, little_endian);
+  append_number(file, 2, 3, little_endian); /* 16 bits each */
+  append_number(file, 4, 1, little_endian); /* one of them, padded to four bytes */
+  append_number(file, 2, value, little_endian);
+  append_number(file, 2, 0, little_endian);
+}
+
+#define MARKER_END 50 /* in the file */
+
+/* Writes "turned.jpg", 32 x 48 pixels, a grey level in each quarter: 10, 90 / 170, 250. Its camera
+   says `orientation`, in either order of bytes. */
+static void write_turned(unsigned orientation, int little_endian) {
+  uint8_t pixels[48 * 32];
+  text_buffer jpeg = {0}, file = {0};
+  for (int i = 0; i < 48 * 32; i++)
+    pixels[i] = (uint8_t)(10 + 80 * (i % 32 >= 16) + 160 * (i >= 24 * 32));
+  assert_true(stbi_write_jpg_to_func(append_jpeg, &jpeg, 32, 48, 1, pixels, 95));
+  text_append(&file, jpeg.data, 2);
+  text_append(&file,
+              "\xFF\xE1\0\x2E"
+              "Exif\0\0",
+              10);
+  text_append(&file, little_endian ? "II" : "MM", 2);
+  append_number(&file, 2, 42, little_endian);
+  append_number(&file, 4, 8, little_endian); /* where the directory begins */
+  append_number(&file, 2, 2, little_endian);
+  append_entry(&file, 0x100, 32, little_endian); /* the width */
+  append_entry(&file, 0x112, orientation, little_endian);
+  append_number(&file, 4, 0, little_endian); /* no other directory */
+  assert_int_equal(file.length, MARKER_END);
+  text_append(&file, jpeg.data + 2, jpeg.length - 2);
+  write_home("turned.jpg", file.data, file.length);
+  free(jpeg.data);
+  free(file.data);
+}
+
+/* Where the standard (Exif 2.32, table of orientation) puts the quarters. */
+static void test_orientation(void **state) {
+  static const char *const quarters[] = {"abcd", "badc", "dcba", "cdab",
+                                         "acbd", "cadb", "dbca", "bdac"};
+  char *path = join_path(home, "turned.jpg");
+  (void)state;
+  for (unsigned orientation = 0; orientation <= 9; orientation++)
+    for (int little = 0; little < 2; little++) {
+      const int valid = orientation >= 1 && orientation <= 8, swap = valid && orientation >= 5;
+      picture got;
+      write_turned(orientation, little);
+      const char *reason = picture_read(path, 1, &got);
+      if (reason) fail_msg("orientation %d: %s", orientation, reason);
+      assert_int_equal(got.width, swap ? 48 : 32);
+      assert_int_equal(got.height, swap ? 32 : 48);
+      for (int i = 0; i < 4; i++) {
+        const int x = (i % 2 ? 3 : 1) * got.width / 4, y = (i / 2 ? 3 : 1) * got.height / 4;
+        const int want = 10 + 80 * (quarters[valid ? orientation - 1 : 0][i] - 'a');
+        assert_in_range(got.pixels[y * got.width + x], want - 3, want + 3);
+      }
+      free(got.pixels);
+    }
+  free(path);
+}
+
+/* In memory of its own, so that sanitizers see where it ends. */
+static void assert_some_orientation(const char *file, size_t size, size_t at, int value) {
+  uint8_t *copy = allocate(size + 1, 1), *bytes = copy + 1;
+  memcpy(bytes, file, size);
+  if (at < size) bytes[at] = (uint8_t)value;
+  assert_in_range(jpeg_orientation(bytes, size), 1, 8);
+  free(copy);
+}
+
+/* Cut anywhere or with any of its bytes changed. */
+static void test_broken_orientation(void **state) {
+  size_t size;
+  (void)state;
+  write_turned(6, 1);
+  char *file = contents("turned.jpg", &size);
+  assert_int_equal(jpeg_orientation((uint8_t *)file, size), 6);
+  for (size_t cut = 0; cut <= MARKER_END; cut++) assert_some_orientation(file, cut, cut, 0);
+  for (size_t at = 0; at < MARKER_END; at++)
+    for (int value = 0; value < 256; value++) assert_some_orientation(file, MARKER_END, at, value);
+  free(file);
+}
+
 /* ---- the loader ------------------------------------------------------------------------------ */
 
 /* All batches of two epochs, one after another. */
@@ -933,6 +1030,8 @@ int main(void) {
       cmocka_unit_test(test_crop_pixels),
       cmocka_unit_test(test_rotation_and_zoom),
       cmocka_unit_test(test_balanced_draws),
+      cmocka_unit_test(test_orientation),
+      cmocka_unit_test(test_broken_orientation),
       cmocka_unit_test(test_loader),
       cmocka_unit_test(test_same_bytes),
       cmocka_unit_test(test_resume),

@@ -586,11 +586,79 @@ static inline void convert_channels(const uint8_t *from, int from_channels, uint
   }
 }
 
-/* Reads a file in any format of stb_image. Returns 0, or why it cannot be read. */
+static inline unsigned exif_number(const uint8_t *bytes, int count, int little_endian) {
+  unsigned value = 0;
+  for (int i = 0; i < count; i++) value = value << 8 | bytes[little_endian ? count - 1 - i : i];
+  return value;
+}
+
+/* How a camera says it was held, 1 to 8 (Exif 2.32, tag 0x112 of the first directory; 1 is upright),
+   from `size` bytes behind the marker's "Exif" and two zeros. What is not valid counts as 1. */
+static inline int exif_orientation(const uint8_t *bytes, size_t size) {
+  if (size < 8 || (memcmp(bytes, "II*\0", 4) && memcmp(bytes, "MM\0*", 4))) return 1;
+  const int little = bytes[0] == 'I';
+  const size_t directory = exif_number(bytes + 4, 4, little);
+  if (directory > size || size - directory < 2) return 1;
+  const unsigned entries = exif_number(bytes + directory, 2, little);
+  const uint8_t *entry = bytes + directory + 2, *end = bytes + size;
+  for (unsigned i = 0; i < entries && end - entry >= 12; i++, entry += 12) {
+    const unsigned type = exif_number(entry + 2, 2, little),
+                   value = exif_number(entry + 8, 2, little);
+    if (exif_number(entry, 2, little) != 0x112) continue;
+    return type == 3 && value >= 1 && value <= 8 ? (int)value : 1;
+  }
+  return 1;
+}
+
+/* The same of the beginning of any file: only JPEG files can say something else than 1. */
+static inline int jpeg_orientation(const uint8_t *bytes, size_t size) {
+  size_t at = 2;
+  if (size < 2 || bytes[0] != 0xFF || bytes[1] != 0xD8) return 1;
+  while (size - at >= 4 && bytes[at] == 0xFF &&
+         bytes[at + 1] != 0xDA) { /* until the pixels begin */
+    const size_t length = exif_number(bytes + at + 2, 2, 0);
+    const size_t held = length + 2 < size - at ? length + 2 : size - at;
+    if (bytes[at + 1] == 0xE1 && held >= 10 && !memcmp(bytes + at + 4, "Exif\0", 6))
+      return exif_orientation(bytes + at + 10, held - 10);
+    if (length < 2 || held < length + 2) return 1;
+    at += held;
+  }
+  return 1;
+}
+
+/* Stands a picture upright that was taken with its camera held so. */
+static inline void picture_turn(picture *photo, int orientation) {
+  const int swap = orientation >= 5, channels = photo->channels;
+  const int height = swap ? photo->width : photo->height,
+            width = swap ? photo->height : photo->width;
+  const int from_right = orientation == 2 || orientation == 3 || orientation >= 7;
+  const int from_bottom =
+      orientation == 3 || orientation == 4 || orientation == 6 || orientation == 7;
+  if (orientation == 1) return;
+  uint8_t *turned = allocate((size_t)width * (size_t)height, (size_t)channels), *to = turned;
+  for (int y = 0; y < height; y++)
+    for (int x = 0; x < width; x++, to += channels) {
+      const int column = swap ? y : x, row = swap ? x : y;
+      const size_t at =
+          (size_t)(from_bottom ? photo->height - 1 - row : row) * (size_t)photo->width +
+          (size_t)(from_right ? photo->width - 1 - column : column);
+      memcpy(to, photo->pixels + at * (size_t)channels, (size_t)channels);
+    }
+  free(photo->pixels);
+  photo->pixels = turned;
+  photo->height = height;
+  photo->width = width;
+}
+
+/* Reads a file in any format of stb_image, upright where its camera says how it was held. Returns 0,
+   or why it cannot be read. */
 static inline const char *picture_read(const char *path, int channels, picture *out) {
   int width, height, file_channels;
+  uint8_t start[4096]; /* cameras say it at once */
   FILE *file = fopen(path, "rb");
   if (!file) return strerror(errno);
+  int orientation = jpeg_orientation(start, fread(start, 1, sizeof start, file));
+  rewind(file);
   int known = stbi_info_from_file(file, &width, &height, &file_channels);
   int huge = known && (int64_t)width * height > PICTURE_MAX_PIXELS;
   uint8_t *pixels = NULL;
@@ -605,6 +673,7 @@ static inline const char *picture_read(const char *path, int channels, picture *
   out->channels = channels;
   convert_channels(pixels, file_channels, out->pixels, channels, count);
   stbi_image_free(pixels);
+  picture_turn(out, orientation);
   return NULL;
 }
 
