@@ -156,9 +156,10 @@ class CornerFinder:
         bias = stored(layer.bias + shift_from_corner(z) / factor)
         z += (factor * (bias - layer.bias)).reshape([1, -1] + [1] * (z.dim() - 2))
         layer.bias.copy_(bias)
-        self.corner = min(self.corner, (z.abs().min() / deviation_of(z)).item())
-        silence = -20 * deviation_of(z) / factor
-        return self.remember(self.relu(z), [(layer, channel, silence) for channel in range(z.shape[1])])
+        deviation, largest = deviation_of(z), z.transpose(0, 1).flatten(1).amax(1)
+        self.corner = min(self.corner, (z.abs().min() / deviation).item())
+        silence = -(largest + deviation).clamp(min=20 * deviation) / factor
+        return self.remember(self.relu(z), [(layer, channel, by) for channel, by in enumerate(silence)])
 
     def checked_pool(self, z, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
         pooled, again = self.pool(z, kernel_size, stride, padding, dilation, ceil_mode), False
