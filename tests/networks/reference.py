@@ -82,13 +82,14 @@ def deviation_of(z):
 
 
 def shift_from_corner(z):
-    """Per channel the shift of at most a fifth of a deviation that keeps ReLU's inputs farthest from 0."""
+    """Per channel the shift of at most a fifth of a deviation that keeps ReLU's inputs farthest from 0; none
+    where it would not double their distance, so that what has been shifted stays."""
     columns, reach = z.transpose(0, 1).flatten(1).sort(1).values, 0.2 * deviation_of(z)
     columns = torch.cat([columns[:, :1] - 2 * reach, columns, columns[:, -1:] + 2 * reach], 1)
     below, above = columns[:, :-1], columns[:, 1:]
     places = ((below + above) / 2).clamp(-reach, reach)
     best, place = torch.minimum(places - below, above - places).max(1)
-    stay = columns[:, 1:-1].abs().min(1).values >= best
+    stay = 2 * columns[:, 1:-1].abs().min(1).values >= best
     return torch.where(stay, torch.zeros_like(best), -places.gather(1, place[:, None])[:, 0])
 
 
