@@ -134,6 +134,11 @@ static inline void text_append(text_buffer *to, const char *bytes, size_t count)
   to->data[to->length] = 0;
 }
 
+/* For stb_image_write: `to` is a text_buffer. */
+static inline void append_bytes(void *to, void *bytes, int count) {
+  text_append(to, bytes, (size_t)count);
+}
+
 TOOL_PRINTF(2, 3) static inline void text_add(text_buffer *to, const char *format, ...) {
   va_list arguments, again;
   va_start(arguments, format);
@@ -554,6 +559,13 @@ static inline void progress_draw(progress *bar, const char *label, double done,
   progress_is_up = 1;
 }
 
+/* A number of up to four bytes in a file. */
+static inline uint32_t file_number(const uint8_t *bytes, int count, int little_endian) {
+  uint32_t value = 0;
+  for (int i = 0; i < count; i++) value = value << 8 | bytes[little_endian ? count - 1 - i : i];
+  return value;
+}
+
 /* ---- pictures -------------------------------------------------------------------------------- */
 
 #define PICTURE_MAX_PIXELS 134217728 /* a header that promises more is not believed */
@@ -586,42 +598,41 @@ static inline void convert_channels(const uint8_t *from, int from_channels, uint
   }
 }
 
-static inline unsigned exif_number(const uint8_t *bytes, int count, int little_endian) {
-  unsigned value = 0;
-  for (int i = 0; i < count; i++) value = value << 8 | bytes[little_endian ? count - 1 - i : i];
-  return value;
-}
-
 /* How a camera says it was held, 1 to 8 (Exif 2.32, tag 0x112 of the first directory; 1 is upright),
    from `size` bytes behind the marker's "Exif" and two zeros. What is not valid counts as 1. */
 static inline int exif_orientation(const uint8_t *bytes, size_t size) {
   if (size < 8 || (memcmp(bytes, "II*\0", 4) && memcmp(bytes, "MM\0*", 4))) return 1;
   const int little = bytes[0] == 'I';
-  const size_t directory = exif_number(bytes + 4, 4, little);
+  const size_t directory = file_number(bytes + 4, 4, little);
   if (directory > size || size - directory < 2) return 1;
-  const unsigned entries = exif_number(bytes + directory, 2, little);
+  const unsigned entries = file_number(bytes + directory, 2, little);
   const uint8_t *entry = bytes + directory + 2, *end = bytes + size;
   for (unsigned i = 0; i < entries && end - entry >= 12; i++, entry += 12) {
-    const unsigned type = exif_number(entry + 2, 2, little),
-                   value = exif_number(entry + 8, 2, little);
-    if (exif_number(entry, 2, little) != 0x112) continue;
+    const unsigned type = file_number(entry + 2, 2, little),
+                   value = file_number(entry + 8, 2, little);
+    if (file_number(entry, 2, little) != 0x112) continue;
     return type == 3 && value >= 1 && value <= 8 ? (int)value : 1;
   }
   return 1;
 }
 
-/* The same of the beginning of any file: only JPEG files can say something else than 1. */
+/* Whether a JPEG file goes on with a segment: before its pixels begin, and before its end. */
+static inline int jpeg_has_segment(const uint8_t *bytes, size_t size, size_t at) {
+  return at + 4 <= size && bytes[at] == 0xFF && bytes[at + 1] != 0xDA;
+}
+
+/* Where it ends, which may be behind the file's end. 0xFF may stand any number of times before it. */
+static inline size_t jpeg_segment_end(const uint8_t *bytes, size_t at) {
+  return at + (bytes[at + 1] == 0xFF ? 1 : 2 + file_number(bytes + at + 2, 2, 0));
+}
+
+/* exif_orientation of the beginning of any file: only JPEG files can say something else than 1. */
 static inline int jpeg_orientation(const uint8_t *bytes, size_t size) {
-  size_t at = 2;
   if (size < 2 || bytes[0] != 0xFF || bytes[1] != 0xD8) return 1;
-  while (size - at >= 4 && bytes[at] == 0xFF &&
-         bytes[at + 1] != 0xDA) { /* until the pixels begin */
-    const size_t length = exif_number(bytes + at + 2, 2, 0);
-    const size_t held = length + 2 < size - at ? length + 2 : size - at;
+  for (size_t at = 2; jpeg_has_segment(bytes, size, at); at = jpeg_segment_end(bytes, at)) {
+    const size_t end = jpeg_segment_end(bytes, at), held = (end < size ? end : size) - at;
     if (bytes[at + 1] == 0xE1 && held >= 10 && !memcmp(bytes + at + 4, "Exif\0", 6))
       return exif_orientation(bytes + at + 10, held - 10);
-    if (length < 2 || held < length + 2) return 1;
-    at += held;
   }
   return 1;
 }
@@ -1085,10 +1096,6 @@ typedef struct idx {
   uint32_t sizes[3];
 } idx;
 
-static inline uint32_t big_endian(const uint8_t *bytes) {
-  return (uint32_t)bytes[0] << 24 | (uint32_t)bytes[1] << 16 | (uint32_t)bytes[2] << 8 | bytes[3];
-}
-
 /* The file goes by two names, depending on who unpacked it. */
 static inline char *idx_find(const char *folder, const char *part, const char *what, int rank) {
   char name[64];
@@ -1103,7 +1110,7 @@ static inline char *idx_find(const char *folder, const char *part, const char *w
 
 static inline void idx_check_magic(const char *path, const uint8_t *header, const char *what,
                                    int rank) {
-  uint32_t magic = big_endian(header), expected = 0x800u | (uint32_t)rank;
+  uint32_t magic = file_number(header, 4, 0), expected = 0x800u | (uint32_t)rank;
   if (magic == expected) return;
   if (header[0] == 0x1f && header[1] == 0x8b)
     fail("%s: it is compressed; unpack it with gunzip", path);
@@ -1126,7 +1133,7 @@ static inline idx idx_read(const char *folder, const char *part, const char *wha
   idx_check_magic(out.path, header, what, rank);
   uint64_t size = 1, room = (uint64_t)status.st_size - header_size;
   for (int i = 0; i < rank; i++) {
-    out.sizes[i] = big_endian(header + 4 + 4 * i);
+    out.sizes[i] = file_number(header + 4 + 4 * i, 4, 0);
     if (out.sizes[i] == 0 || out.sizes[i] > (i ? CN_MAX_DIMENSION : INT_MAX))
       fail("%s: byte %d: the size %u is out of range", out.path, 4 + 4 * i, (unsigned)out.sizes[i]);
     if (out.sizes[i] > room / size)

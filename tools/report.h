@@ -246,8 +246,7 @@ static inline void keep_freed_memory(void) {
 static inline int jpeg_is_cut(const uint8_t *bytes, size_t size) {
   size_t at = 2;
   if (size < 4 || bytes[0] != 0xFF || bytes[1] != 0xD8) return 0;
-  while (at + 4 <= size && bytes[at] == 0xFF && bytes[at + 1] != 0xDA)
-    at += bytes[at + 1] == 0xFF ? 1 : 2 + ((size_t)bytes[at + 2] << 8 | bytes[at + 3]);
+  while (jpeg_has_segment(bytes, size, at)) at = jpeg_segment_end(bytes, at);
   for (; at + 1 < size; at++)
     if (bytes[at] == 0xFF && bytes[at + 1] == 0xD9) return 0;
   return 1;
@@ -282,7 +281,7 @@ static inline int png_is_huge(const uint8_t *bytes, int size) {
   static const uint8_t start[] = {0x89, 'P', 'N', 'G', 13,  10,  26,  10,
                                   0,    0,   0,   13,  'I', 'H', 'D', 'R'};
   if (size < 24 || memcmp(bytes, start, sizeof start)) return 0;
-  return (uint64_t)big_endian(bytes + 16) * big_endian(bytes + 20) > FORM_MAX_PIXELS;
+  return (uint64_t)file_number(bytes + 16, 4, 0) * file_number(bytes + 20, 4, 0) > FORM_MAX_PIXELS;
 }
 
 /* Decodes with the memory capped. Twice 16-bit RGBA covers every format's scratch. */
@@ -420,10 +419,6 @@ static inline tally_image view_cut(const tally_image *photo, const tally_registr
   if (tally_resize(&view, width, height, TALLY_AREA, &smaller) != TALLY_OK) fail("out of memory");
   tally_image_free(&view);
   return smaller;
-}
-
-static inline void append_bytes(void *to, void *bytes, int count) {
-  text_append(to, bytes, (size_t)count);
 }
 
 static inline text_buffer image_jpeg(const tally_image *image, int quality) {

@@ -653,10 +653,6 @@ static int compare_mistakes(const void *a, const void *b) {
   return x->index < y->index ? -1 : 1;
 }
 
-static void append_bytes(void *to, void *bytes, int count) {
-  text_append(to, bytes, (size_t)count);
-}
-
 static void write_png(const char *path, const picture *sheet) {
   text_buffer png = {0};
   if (!stbi_write_png_to_func(append_bytes, &png, sheet->width, sheet->height, 3, sheet->pixels, 0))

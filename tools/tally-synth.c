@@ -2063,10 +2063,6 @@ static void write_rows(rows *from) {
   }
 }
 
-static void append_bytes(void *to, void *bytes, int count) {
-  text_append(to, bytes, (size_t)count);
-}
-
 /* Several threads write pictures at a time, so this does not use output_open. They appear whole. */
 static void write_picture(const char *folder, const char *name, const picture *image,
                           const settings *set, int quality, text_buffer *bytes) {
