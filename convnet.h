@@ -232,12 +232,13 @@ typedef enum cn_math {
      x  [count][height][width][channels]                weights [kh][kw][channels / groups][filters]
      z = conv(x, weights) + bias;   z = max(z, 0) if relu;   y = maxpool2x2(z) if pool
    groups divides channels and filters; group g reads its share of the channels and writes its share
-   of the filters; groups == channels is a depthwise convolution. */
+   of the filters; groups == channels is a depthwise convolution. alone: one thread runs all units of
+   a pass, so they are cut for its caches rather than to be shared. */
 typedef struct cn_conv2d {
   cn_shape in;
   int filters, groups; /* groups 0 means 1 */
   cn_window window;
-  int relu, pool;
+  int relu, pool, alone;
   cn_math math;
 } cn_conv2d;
 
@@ -1434,7 +1435,10 @@ typedef struct cn_geometry_ {
   int padded_h, padded_w; /* part of the padded input that the windows reach */
   int depth;              /* products summed per result: rows of the weight matrix of a group */
   int flat;               /* 1x1, stride 1: pixels are rows of one matrix product */
+  int units;              /* wanted of a pass, or more */
 } cn_geometry_;
+
+#define CN_UNITS_ 16 /* wanted, so that threads have something to share */
 
 static cn_geometry_ cn_geometry_of_(const cn_conv2d *conv) {
   cn_geometry_ g;
@@ -1455,6 +1459,7 @@ static cn_geometry_ cn_geometry_of_(const cn_conv2d *conv) {
   g.depth = w.height * w.width * g.group_channels;
   g.flat = w.height == 1 && w.width == 1 && w.stride_y == 1 && w.stride_x == 1 && g.groups == 1 &&
            !conv->pool && w.pad_top + w.pad_left + w.pad_bottom + w.pad_right == 0;
+  g.units = conv->alone ? 1 : CN_UNITS_;
   return g;
 }
 
@@ -1545,16 +1550,19 @@ static cn_algorithm_ cn_algorithm_of_(const cn_conv2d *conv, const cn_geometry_ 
 
 /* Blocks of rows that one image is cut into: none for large batches, else enough to share the
    work. */
-static int cn_rows_per_block_(int count, int rows, int multiple) {
-  return count >= 16
-             ? rows
-             : cn_min_(rows, cn_round_up_(cn_ceil_div_(rows, cn_ceil_div_(16, count)), multiple));
+static int cn_rows_per_block_(const cn_geometry_ *g, int rows, int multiple) {
+  const int blocks = cn_ceil_div_(g->units, g->count);
+  return blocks == 1 ? rows : cn_min_(rows, cn_round_up_(cn_ceil_div_(rows, blocks), multiple));
 }
+
+#define CN_FLAT_ROWS_ 112 /* most per unit */
 
 /* Rows of a flat product per unit. */
 static int cn_flat_rows_(const cn_geometry_ *g) {
   const int64_t rows = (int64_t)g->count * g->in_h * g->in_w;
-  return rows > 16 * 112 ? 112 : cn_round_up_((int)((rows + 15) / 16), 14);
+  return rows > g->units * CN_FLAT_ROWS_
+             ? CN_FLAT_ROWS_
+             : cn_round_up_((int)((rows + g->units - 1) / g->units), 14);
 }
 
 static int cn_flat_units_(const cn_geometry_ *g) {
@@ -1839,7 +1847,7 @@ static cn_segment_ *cn_take_segments_(char **workspace, const cn_geometry_ *g) {
 
 /* Rows of the convolution per unit. */
 static int cn_forward_block_(const cn_conv2d *conv, const cn_geometry_ *g) {
-  return cn_rows_per_block_(g->count, g->out_h, conv->pool ? 2 : 1);
+  return cn_rows_per_block_(g, g->out_h, conv->pool ? 2 : 1);
 }
 
 /* The summed index in runs: whole window rows where the values lie side by side, else single
@@ -1990,6 +1998,7 @@ typedef struct cn_winograd_ {
   const float *source, *bias;
   const uint8_t *spread; /* not NULL: source is pooled gradients, this says where they belong */
   int relu, pool;
+  int units; /* wanted */
   float *y;
   uint8_t *argmax;
   cn_tiles_ tiles[4];
@@ -2019,7 +2028,7 @@ typedef struct cn_patch_ {
 #define CN_PATCH_ 36                   /* pixels of the largest tile's patch */
 #define CN_WINOGRAD_TILES_ 112         /* tiles that share a read of the transformed weights */
 #define CN_WINOGRAD_LEAST_TILES_ 28    /* fewer leave the matrix tiles short of rows */
-#define CN_WINOGRAD_UNITS_ 4           /* wanted, so that threads have something to share */
+#define CN_WINOGRAD_UNITS_ 4           /* wanted where more would be small */
 #define CN_WINOGRAD_LEAST_FILTERS_ 128 /* of a block: each block transforms the patches anew */
 #define CN_WINOGRAD_MIX_IMAGES_ 4      /* of a share, for tiles of mixed sizes */
 #define CN_WINOGRAD_SUMS_ 128 /* channels and filters of a block of the weights' gradient */
@@ -2044,13 +2053,14 @@ static int cn_winograd_parts_(const cn_winograd_ *w) {
 
 /* Shares and blocks from the numbers of uniform tiles. */
 static void cn_winograd_split_(cn_winograd_ *w, int tile_rows, int tile_columns) {
+  const int units_wanted = cn_min_(w->units, CN_WINOGRAD_UNITS_);
   int units;
-  cn_winograd_split_images_(w, tile_rows * tile_columns, 16);
+  cn_winograd_split_images_(w, tile_rows * tile_columns, w->units);
   units = cn_max_(1, (w->count + w->share_images / 2) / w->share_images);
   if (units < CN_WINOGRAD_UNITS_) w->share_images = cn_ceil_div_(w->count, units); /* even shares */
   w->share_tile_rows = tile_rows;
   if (w->share_images == 1) {
-    const int wanted = cn_ceil_div_(tile_rows * w->count, CN_WINOGRAD_UNITS_);
+    const int wanted = cn_ceil_div_(tile_rows * w->count, units_wanted);
     w->share_tile_rows = cn_min_(tile_rows, cn_max_(1, CN_WINOGRAD_TILES_ / tile_columns));
     if (wanted < w->share_tile_rows)
       w->share_tile_rows =
@@ -2059,7 +2069,7 @@ static void cn_winograd_split_(cn_winograd_ *w, int tile_rows, int tile_columns)
   }
   w->row_blocks = cn_ceil_div_(tile_rows, w->share_tile_rows);
   units = cn_ceil_div_(w->count, w->share_images) * w->row_blocks;
-  cn_winograd_split_filters_(w, cn_max_(1, cn_min_(cn_ceil_div_(CN_WINOGRAD_UNITS_, units),
+  cn_winograd_split_filters_(w, cn_max_(1, cn_min_(cn_ceil_div_(units_wanted, units),
                                                    w->filters / CN_WINOGRAD_LEAST_FILTERS_)));
   w->channel_blocks = 1, w->block_channels = w->channels;
 }
@@ -2142,7 +2152,7 @@ static cn_winograd_ cn_winograd_setup_(const cn_conv2d *conv, const cn_geometry_
   int size, set, sets, rows, columns;
   memset(&w, 0, sizeof w);
   w.k = cn_current_();
-  w.count = g->count;
+  w.count = g->count, w.units = g->units;
   if (pass == CN_BACKWARD_INPUT) {
     w.in_h = g->out_h, w.in_w = g->out_w, w.channels = g->filters, w.filters = g->channels;
     w.out_h = g->in_h, w.out_w = g->in_w;
@@ -2442,7 +2452,7 @@ static int cn_backward_right_(const cn_geometry_ *g) {
 }
 
 static int cn_backward_block_(const cn_geometry_ *g) {
-  return g->window.padding == CN_PADDING_ZERO ? cn_rows_per_block_(g->count, g->in_h, 1) : g->in_h;
+  return g->window.padding == CN_PADDING_ZERO ? cn_rows_per_block_(g, g->in_h, 1) : g->in_h;
 }
 
 /* Gradients of padded input row py, columns [begin, end), into to[end - begin][channels]. dz points
@@ -2712,7 +2722,7 @@ static void cn_find_spikes_(const cn_geometry_ *g, const float *dy, const uint8_
    [channels / lanes][filters][taps][lanes]; the unit's share of the first is a block. */
 static void cn_weights_sparse_(const cn_geometry_ *g, const cn_weight_split_ *split, const float *x,
                                const float *dy, const uint8_t *argmax, int first, int last,
-                               int block, float *dw, char *workspace) {
+                               int block, int accumulate, float *dw, char *workspace) {
   const cn_kernels_ *k = cn_current_();
   const cn_window *w = &g->window;
   const int vectors = cn_ceil_div_(g->channels, k->lanes), begin = vectors * block / split->blocks,
@@ -2726,7 +2736,8 @@ static void cn_weights_sparse_(const cn_geometry_ *g, const cn_weight_split_ *sp
   cn_spike_ *spikes = (cn_spike_ *)(void *)workspace;
   int image, vector, filter;
   dw += (size_t)(begin * g->filters) * split->row_floats;
-  memset(dw, 0, (size_t)((end - begin) * g->filters) * split->row_floats * sizeof *dw);
+  if (!accumulate)
+    memset(dw, 0, (size_t)((end - begin) * g->filters) * split->row_floats * sizeof *dw);
   for (image = first; image < last; image++) {
     const size_t at = (size_t)image * windows * (size_t)g->filters;
     float *sum = dw;
@@ -2861,21 +2872,24 @@ static void cn_weights_winograd_(const cn_winograd_ *w, const cn_weight_split_ *
   cn_winograd_finish_(w, &share, sums, dw);
 }
 
-/* Bias gradient of one part: the pooled gradients' sum is the unpooled ones'. */
-static void cn_bias_part_(const cn_geometry_ *g, const cn_weight_split_ *split, const float *dy,
-                          int part, float *sum) {
-  const int64_t items = g->flat ? (int64_t)g->count * g->in_h * g->in_w : g->count;
-  const int64_t first = items * part / split->parts, last = items * (part + 1) / split->parts;
+/* Bias gradient of items [first, last), which are images or, of a flat product, rows: the pooled
+   gradients' sum is the unpooled ones'. */
+static void cn_bias_items_(const cn_geometry_ *g, const float *dy, int64_t first, int64_t last,
+                           int accumulate, float *sum) {
   const size_t rows_per_item = g->flat ? 1 : (size_t)g->y_h * (size_t)g->y_w;
-  memset(sum, 0, (size_t)g->filters * sizeof *sum);
+  if (!accumulate) memset(sum, 0, (size_t)g->filters * sizeof *sum);
   cn_current_()->column_sums(dy + (size_t)first * rows_per_item * (size_t)g->filters,
                              (size_t)(last - first) * rows_per_item, g->filters, sum);
+}
+
+static float *cn_part_bias_(const cn_geometry_ *g, const cn_weight_split_ *split, float *part) {
+  return part + split->part_floats - cn_align_floats_((size_t)g->filters);
 }
 
 /* The images of a part one after the other, rows [begin, end) of the weight matrix. */
 static void cn_weights_by_image_(const cn_conv2d *conv, const cn_geometry_ *g, const float *x,
                                  const float *dy, const uint8_t *argmax, int first, int last,
-                                 int begin, int end, float *dw, char *workspace) {
+                                 int begin, int end, int accumulate, float *dw, char *workspace) {
   const cn_algorithm_ algorithm = cn_algorithm_of_(conv, g, CN_BACKWARD_WEIGHTS);
   const int pad = cn_needs_padding_(g);
   const ptrdiff_t pitch = (ptrdiff_t)(pad ? g->padded_w : g->in_w) * g->channels;
@@ -2885,7 +2899,8 @@ static void cn_weights_by_image_(const cn_conv2d *conv, const cn_geometry_ *g, c
       &workspace, (size_t)g->padded_h * (size_t)g->padded_w * (size_t)g->channels + CN_SLACK_);
   float *dz = (float *)(void *)workspace;
   int image;
-  if (algorithm != CN_DIRECT_) memset(dw, 0, (size_t)g->depth * (size_t)g->filters * sizeof *dw);
+  if (algorithm != CN_DIRECT_ && !accumulate)
+    memset(dw, 0, (size_t)g->depth * (size_t)g->filters * sizeof *dw);
   for (image = first; image < last; image++) {
     const float *source = x + (size_t)image * x_floats, *gradient = dy + (size_t)image * y_floats;
     const uint8_t *places = argmax ? argmax + (size_t)image * y_floats : NULL;
@@ -2905,7 +2920,7 @@ static void cn_weights_by_image_(const cn_conv2d *conv, const cn_geometry_ *g, c
     if (algorithm == CN_DEPTHWISE_)
       cn_weights_depthwise_(g, source, pitch, gradient, dw);
     else
-      cn_weights_direct_(g, source, pitch, gradient, begin, end, image > first, dw);
+      cn_weights_direct_(g, source, pitch, gradient, begin, end, accumulate || image > first, dw);
   }
 }
 
@@ -2920,20 +2935,46 @@ static void cn_backward_weights_unit_(const cn_conv2d *conv, const cn_geometry_ 
   const int first = (int)((int64_t)g->count * part / split.parts),
             last = (int)((int64_t)g->count * (part + 1) / split.parts);
   float *dw = partial + (size_t)part * split.part_floats;
-  if (block == 0)
-    cn_bias_part_(g, &split, dy, part,
-                  dw + split.part_floats - cn_align_floats_((size_t)g->filters));
+  if (block == 0) {
+    const int64_t items = g->flat ? (int64_t)g->count * g->in_h * g->in_w : g->count;
+    cn_bias_items_(g, dy, items * part / split.parts, items * (part + 1) / split.parts, 0,
+                   cn_part_bias_(g, &split, dw));
+  }
   if (algorithm == CN_FLAT_) {
     cn_weights_flat_(g, &split, x, dy, part, begin, end, dw);
   } else if (algorithm == CN_SPARSE_) {
-    cn_weights_sparse_(g, &split, x, dy, argmax, first, last, block, dw, workspace);
+    cn_weights_sparse_(g, &split, x, dy, argmax, first, last, block, 0, dw, workspace);
   } else if (algorithm == CN_WINOGRAD2_ || algorithm == CN_WINOGRAD4_) {
     cn_winograd_ w = cn_winograd_setup_(conv, g, CN_BACKWARD_WEIGHTS, NULL);
     w.source = x;
     cn_weights_winograd_(&w, &split, dy, part, block, dw, workspace);
   } else {
-    cn_weights_by_image_(conv, g, x, dy, argmax, first, last, begin, end, dw, workspace);
+    cn_weights_by_image_(conv, g, x, dy, argmax, first, last, begin, end, 0, dw, workspace);
   }
+}
+
+/* Whether the weights' gradient goes image by image, so that a part can be added up in slices. */
+static int cn_weights_in_slices_(const cn_conv2d *conv) {
+  const cn_geometry_ g = cn_geometry_of_(conv);
+  const cn_algorithm_ algorithm = cn_algorithm_of_(conv, &g, CN_BACKWARD_WEIGHTS);
+  return algorithm != CN_FLAT_ && algorithm != CN_WINOGRAD2_ && algorithm != CN_WINOGRAD4_;
+}
+
+/* The gradient of the weights from all of the images, stored as part `part` or added to what is
+   there. */
+static void cn_weights_of_slice_(const cn_conv2d *conv, const float *x, const float *dy,
+                                 const uint8_t *argmax, int part, int accumulate, float *partial,
+                                 char *workspace) {
+  const cn_geometry_ g = cn_geometry_of_(conv);
+  cn_weight_split_ split = cn_weight_split_of_(conv, &g);
+  float *dw = partial + (size_t)part * split.part_floats;
+  split.blocks = 1;
+  cn_bias_items_(&g, dy, 0, g.count, accumulate, cn_part_bias_(&g, &split, dw));
+  if (cn_algorithm_of_(conv, &g, CN_BACKWARD_WEIGHTS) == CN_SPARSE_)
+    cn_weights_sparse_(&g, &split, x, dy, argmax, 0, g.count, 0, accumulate, dw, workspace);
+  else
+    cn_weights_by_image_(conv, &g, x, dy, argmax, 0, g.count, 0, g.depth, accumulate, dw,
+                         workspace);
 }
 
 /* ---- convolution: the public calls ---- */
@@ -3070,7 +3111,7 @@ static void cn_sum_parts_(const cn_conv2d *conv, float *partial, float *dweights
 static void cn_sum_bias_(const cn_conv2d *conv, float *partial, float *dbias) {
   const cn_geometry_ g = cn_geometry_of_(conv);
   const cn_weight_split_ split = cn_weight_split_of_(conv, &g);
-  float *bias = partial + split.part_floats - cn_align_floats_((size_t)g.filters);
+  float *bias = cn_part_bias_(&g, &split, partial);
   int part;
   for (part = 1; part < split.parts; part++)
     cn_current_()->add(bias, bias + (size_t)part * split.part_floats, bias, (size_t)g.filters);
@@ -5125,11 +5166,16 @@ CN_API cn_status cn_network_set_note(cn_network *net, const char *key, const cha
    Nodes that run as one make a step: convolution or dense + batch norm (inference) + ReLU + 2x2
    maximum pooling + dropout. Every buffer lives from one moment to another; buffers whose lives do
    not meet may share memory. Moments: step i runs forward at i, the loss at step_count, backward at
-   2 * step_count - i. */
+   2 * step_count - i.
+   The first steps of a network with small feature maps take a large batch in slices: one thread
+   takes some images through all of these steps before it takes the next ones, so that it finds
+   their feature maps in its own cache. What nobody reads behind these steps lives in its
+   workspace. */
 
 typedef struct cn_buffer_ {
   size_t bytes, offset;
   int first, last; /* moments */
+  int sliced;      /* one slice's, in the workspace of the thread that takes it */
 } cn_buffer_;
 
 typedef struct cn_step_ {
@@ -5159,7 +5205,8 @@ typedef struct cn_plan_ {
   cn_math math;
   cn_step_ *steps;
   int step_count;
-  int *lists; /* inputs and writes_first of all steps */
+  int slice_steps, slice_images; /* the first steps, or 0; images of a slice, or max_count */
+  int *lists;                    /* inputs and writes_first of all steps */
   cn_buffer_ *buffers;
   int buffer_count;
   cn_op last_op; /* CN_OP_SOFTMAX, CN_OP_SIGMOID or anything else: decides output and loss */
@@ -5170,6 +5217,13 @@ typedef struct cn_plan_ {
 } cn_plan_;
 
 #define CN_BUFFERS_PER_STEP_ 10
+
+/* Images that steps run for, and who runs them. */
+typedef struct cn_slice_ {
+  const float *inputs; /* of the whole batch */
+  int first, count;    /* images */
+  char *workspace;     /* of the thread that does it alone; NULL: all threads do */
+} cn_slice_;
 
 /* ---- threads ---- */
 
@@ -5201,13 +5255,14 @@ static void cn_restore_subnormals_(unsigned before) {
 #endif
 }
 
-/* Runs all units, on several threads where that helps. Which thread takes which unit does not
-   matter to the result; each takes the next one, so that one which is held up does not hold up the
-   others. */
-static void cn_parallel_(const cn_plan_ *plan, int units, cn_task_ task, void *context) {
+/* Runs all units, on several threads where that helps, or alone in the workspace given. Which thread
+   takes which unit does not matter to the result; each takes the next one, so that one which is held
+   up does not hold up the others. */
+static void cn_parallel_(const cn_plan_ *plan, char *alone, int units, cn_task_ task,
+                         void *context) {
   int unit;
 #ifdef _OPENMP
-  if (plan->threads > 1 && units > 1) {
+  if (!alone && plan->threads > 1 && units > 1) {
 #pragma omp parallel num_threads(plan->threads)
     {
       const unsigned mode = cn_flush_subnormals_();
@@ -5220,7 +5275,7 @@ static void cn_parallel_(const cn_plan_ *plan, int units, cn_task_ task, void *c
     return;
   }
 #endif
-  for (unit = 0; unit < units; unit++) task(context, unit, plan->workspaces);
+  for (unit = 0; unit < units; unit++) task(context, unit, alone ? alone : plan->workspaces);
 }
 
 static int cn_thread_count_(int asked) {
@@ -5243,6 +5298,20 @@ static int cn_new_buffer_(cn_plan_ *plan, size_t bytes, int first, int last) {
 
 static float *cn_floats_(const cn_plan_ *plan, int buffer) {
   return buffer < 0 ? NULL : (float *)(void *)(plan->arena + plan->buffers[buffer].offset);
+}
+
+/* Where a slice begins in a buffer of so many bytes per image. */
+static void *cn_slice_bytes_(const cn_plan_ *plan, const cn_slice_ *slice, int buffer,
+                             size_t bytes) {
+  const cn_buffer_ *b = plan->buffers + cn_max_(buffer, 0);
+  if (buffer < 0) return NULL;
+  if (b->sliced) return (slice->workspace ? slice->workspace : plan->workspaces) + b->offset;
+  return plan->arena + b->offset + (size_t)slice->first * bytes;
+}
+
+static float *cn_slice_floats_(const cn_plan_ *plan, const cn_slice_ *slice, int buffer,
+                               cn_shape image) {
+  return (float *)cn_slice_bytes_(plan, slice, buffer, cn_values_(image) * sizeof(float));
 }
 
 /* Nodes that the last one depends on, in training also those that another softmax does, and for
@@ -5409,8 +5478,35 @@ static void cn_need_bytes_(cn_plan_ *plan, size_t bytes) {
 
 static void cn_need_workspace_(cn_plan_ *plan, const cn_step_ *step, cn_pass pass) {
   const cn_conv2d most = cn_step_conv_(step, plan->max_count), least = cn_step_conv_(step, 1);
+  cn_conv2d slice = cn_step_conv_(step, plan->slice_images);
+  slice.alone = 1;
   cn_need_bytes_(plan, cn_conv2d_workspace(&most, pass));
   cn_need_bytes_(plan, cn_conv2d_workspace(&least, pass));
+  cn_need_bytes_(plan, cn_conv2d_workspace(&slice, pass));
+}
+
+#define CN_SLICE_IMAGES_ 6
+#define CN_LEAST_SLICES_ 8         /* of the largest batch: for threads to share */
+#define CN_SLICE_MAP_FLOATS_ 32768 /* that a step reads and writes for an image */
+#define CN_SLICE_WEIGHTS_ 65536    /* they are read anew for each slice */
+
+/* Whether a step may take its images in slices: what it does with one depends on no other, and
+   little is read that does not belong to it. Dropout numbers the values of a whole batch. */
+static int cn_step_slices_(const cn_plan_ *plan, const cn_step_ *step) {
+  if (step->dense || step->op == CN_OP_BATCHNORM || step->rate > 0.0f) return 0;
+  if (cn_values_(step->in) + cn_values_(step->out) > CN_SLICE_MAP_FLOATS_) return 0;
+  if (step->op != CN_OP_CONV) return 1;
+  if (cn_conv2d_weight_count(&step->conv) > CN_SLICE_WEIGHTS_) return 0;
+  return !plan->training || !step->trains || cn_weights_in_slices_(&step->conv);
+}
+
+/* How many steps take slices. The output is read as a whole. */
+static void cn_plan_slices_(cn_plan_ *plan) {
+  int steps = 0;
+  while (steps < plan->output && cn_step_slices_(plan, &plan->steps[steps])) steps++;
+  plan->slice_steps = 0, plan->slice_images = plan->max_count;
+  if (steps < 2 || plan->max_count < CN_LEAST_SLICES_ * CN_SLICE_IMAGES_) return;
+  plan->slice_steps = steps, plan->slice_images = CN_SLICE_IMAGES_;
 }
 
 /* Lengthens the life of a step's output to the moment that reads it. */
@@ -5463,6 +5559,17 @@ static void cn_plan_losses_(cn_plan_ *plan) {
   }
 }
 
+/* A gradient that step `index` writes. */
+static int cn_new_gradient_(cn_plan_ *plan, int index, cn_shape shape, int last) {
+  const int sliced = index < plan->slice_steps,
+            images = sliced ? plan->slice_images : plan->max_count;
+  const int buffer =
+      cn_new_buffer_(plan, (cn_values_(shape) * (size_t)images + CN_SLACK_) * sizeof(float),
+                     2 * plan->step_count - index, last);
+  plan->buffers[buffer].sliced = sliced;
+  return buffer;
+}
+
 static void cn_plan_backward_(cn_plan_ *plan, int index) {
   cn_step_ *step = &plan->steps[index];
   const int moment = 2 * plan->step_count - index, end = 2 * plan->step_count + 1;
@@ -5492,13 +5599,40 @@ static void cn_plan_backward_(cn_plan_ *plan, int index) {
     if (!input || !input->wants_gradient) continue;
     step->writes_first[i] = input->gradient < 0;
     if (input->gradient < 0)
-      input->gradient = cn_new_buffer_(
-          plan, (cn_values_(input->out) * (size_t)plan->max_count + CN_SLACK_) * sizeof(float),
-          moment, 2 * plan->step_count - step->inputs[i]);
+      input->gradient =
+          cn_new_gradient_(plan, index, input->out, 2 * plan->step_count - step->inputs[i]);
     else if (step->spill < 0)
-      step->spill = cn_new_buffer_(
-          plan, (cn_values_(input->out) * (size_t)plan->max_count + CN_SLACK_) * sizeof(float),
-          moment, moment);
+      step->spill = cn_new_gradient_(plan, index, input->out, moment);
+  }
+}
+
+/* In a predictor what only steps with slices read is one slice's. */
+static void cn_slice_values_(cn_plan_ *plan) {
+  int i;
+  for (i = 0; i < plan->slice_steps; i++) {
+    const cn_step_ *step = &plan->steps[i];
+    cn_buffer_ *value = &plan->buffers[step->value];
+    if (value->last >= plan->slice_steps) continue;
+    value->sliced = 1;
+    value->bytes = (cn_values_(step->out) * (size_t)plan->slice_images + CN_SLACK_) * sizeof(float);
+  }
+}
+
+/* Steps with slices run at one moment, forward and backward, as far as the rest can see. What is
+   one slice's gets a place in the workspaces. */
+static void cn_place_slices_(cn_plan_ *plan) {
+  const int last = plan->slice_steps - 1, end = 2 * plan->step_count;
+  int i;
+  for (i = 0; last > 0 && i < plan->buffer_count; i++) {
+    cn_buffer_ *buffer = &plan->buffers[i];
+    if (buffer->sliced) {
+      buffer->offset = plan->workspace_bytes;
+      cn_need_bytes_(plan, plan->workspace_bytes + buffer->bytes);
+    }
+    if (buffer->first <= last) buffer->first = 0;
+    if (buffer->last < last) buffer->last = last;
+    if (buffer->first > end - last) buffer->first = end - last;
+    if (buffer->last >= end - last && buffer->last < end) buffer->last = end;
   }
 }
 
@@ -5508,8 +5642,9 @@ static int cn_lives_meet_(const cn_buffer_ *a, const cn_buffer_ *b) {
 
 /* Largest first, each at the lowest place that is free during its life. */
 static void cn_place_buffers_(cn_plan_ *plan, int *order) {
-  int i, j, n = plan->buffer_count;
-  for (i = 0; i < n; i++) order[i] = i;
+  int i, j, n = 0;
+  for (i = 0; i < plan->buffer_count; i++)
+    if (!plan->buffers[i].sliced) order[n++] = i;
   for (i = 1; i < n; i++) { /* insertion sort, stable */
     const int moving = order[i];
     for (j = i; j > 0 && plan->buffers[order[j - 1]].bytes < plan->buffers[moving].bytes; j--)
@@ -5550,9 +5685,14 @@ static cn_status cn_plan_build_(cn_plan_ *plan, cn_network *net, int max_count, 
   if (net->node_count < 2)
     return cn_fail_(error, CN_ERROR_SHAPE, "the network needs an input and at least one more node");
   if (cn_build_steps_(plan, error)) return error ? error->status : CN_ERROR_SHAPE;
+  cn_plan_slices_(plan);
   for (i = 0; i < plan->step_count; i++) cn_plan_forward_(plan, i);
-  if (training) cn_plan_losses_(plan);
+  if (training)
+    cn_plan_losses_(plan);
+  else
+    cn_slice_values_(plan);
   for (i = plan->step_count - 1; training && i >= 0; i--) cn_plan_backward_(plan, i);
+  cn_place_slices_(plan);
   order = (int *)cn_allocate_((size_t)plan->buffer_count * sizeof *order);
   if (order) cn_place_buffers_(plan, order);
   cn_release_(order);
@@ -5574,6 +5714,7 @@ static size_t cn_plan_bytes_(const cn_plan_ *plan) {
 typedef struct cn_run_ { /* what a task needs; each uses its share */
   const cn_plan_ *plan;
   const cn_step_ *step;
+  char *alone; /* see cn_parallel_ */
   cn_conv2d conv;
   cn_pool2d pool;
   cn_pass pass;
@@ -5651,7 +5792,7 @@ static void cn_pack_if_changed_(cn_plan_ *plan) {
   if (plan->packed_version == plan->net->version) return;
   memset(&run, 0, sizeof run);
   run.plan = plan;
-  cn_parallel_(plan, 2 * plan->step_count, cn_pack_task_, &run);
+  cn_parallel_(plan, NULL, 2 * plan->step_count, cn_pack_task_, &run);
   plan->packed_version = plan->net->version;
 }
 
@@ -5778,7 +5919,7 @@ static void cn_norm_forward_(const cn_plan_ *plan, const cn_step_ *step, cn_run_
   run->shift = cn_tensor_values_(net, step->norm + 1);
   if (batch_figures) {
     run->sums = (double *)(void *)cn_floats_(plan, step->sums);
-    cn_parallel_(plan, cn_batchnorm_parts(rows), cn_norm_statistics_task_, run);
+    cn_parallel_(plan, NULL, cn_batchnorm_parts(rows), cn_norm_statistics_task_, run);
     cn_batchnorm_finish(run->sums, rows, channels, step->eps, step->momentum, mean, inverse,
                         cn_tensor_values_(net, step->norm + 2),
                         cn_tensor_values_(net, step->norm + 3));
@@ -5786,12 +5927,15 @@ static void cn_norm_forward_(const cn_plan_ *plan, const cn_step_ *step, cn_run_
     cn_running_figures_(net, step, mean, inverse);
   }
   run->mean = mean, run->inverse_deviation = inverse;
-  cn_parallel_(plan, cn_batchnorm_parts(rows), cn_norm_rows_task_, run);
+  cn_parallel_(plan, NULL, cn_batchnorm_parts(rows), cn_norm_rows_task_, run);
 }
 
 static const float *cn_step_input_(const cn_plan_ *plan, const cn_step_ *step, int i,
-                                   const float *inputs) {
-  return step->inputs[i] < 0 ? inputs : cn_floats_(plan, plan->steps[step->inputs[i]].value);
+                                   const cn_slice_ *slice) {
+  const cn_step_ *input = plan->steps + cn_max_(step->inputs[i], 0);
+  if (step->inputs[i] < 0)
+    return slice->inputs + (size_t)slice->first * cn_values_(plan->net->nodes[0].shape);
+  return cn_slice_floats_(plan, slice, input->value, input->out);
 }
 
 /* Copies one input's channels beside the others, or their gradient back. */
@@ -5808,78 +5952,131 @@ static int cn_input_channels_(const cn_plan_ *plan, const cn_step_ *step, int i)
                              : plan->steps[step->inputs[i]].out.channels;
 }
 
-static void cn_concat_(const cn_plan_ *plan, const cn_step_ *step, cn_run_ *run, int count,
-                       const float *inputs) {
+static void cn_concat_(const cn_plan_ *plan, const cn_step_ *step, cn_run_ *run,
+                       const cn_slice_ *slice) {
   int i;
   run->rows = (size_t)step->out.height * (size_t)step->out.width; /* of one image, the unit */
   run->to_pitch = (size_t)step->out.channels;
   for (i = 0; i < step->input_count; i++) {
-    run->x = cn_step_input_(plan, step, i, inputs);
+    run->x = cn_step_input_(plan, step, i, slice);
     run->channels = cn_input_channels_(plan, step, i), run->x_pitch = (size_t)run->channels;
-    cn_parallel_(plan, count, cn_copy_channels_task_, run);
+    cn_parallel_(plan, run->alone, slice->count, cn_copy_channels_task_, run);
     run->to += run->channels;
   }
 }
 
-static cn_run_ cn_run_of_(const cn_plan_ *plan, const cn_step_ *step, cn_pass pass, int count,
-                          const float *inputs) {
+static cn_run_ cn_run_of_(const cn_plan_ *plan, const cn_step_ *step, cn_pass pass,
+                          const cn_slice_ *slice) {
   cn_run_ run;
   memset(&run, 0, sizeof run);
-  run.plan = plan, run.step = step, run.pass = pass;
-  run.x = cn_step_input_(plan, step, 0, inputs);
-  run.y = cn_floats_(plan, step->value), run.dy = cn_floats_(plan, step->gradient);
-  run.argmax = (uint8_t *)cn_floats_(plan, step->argmax);
-  run.n = cn_values_(step->out) * (size_t)count;
-  run.conv = cn_step_conv_(step, count);
-  run.pool = step->pool, run.pool.in.count = count;
+  run.plan = plan, run.step = step, run.pass = pass, run.alone = slice->workspace;
+  run.x = cn_step_input_(plan, step, 0, slice);
+  run.y = cn_slice_floats_(plan, slice, step->value, step->out);
+  run.dy = cn_slice_floats_(plan, slice, step->gradient, step->out);
+  run.argmax = (uint8_t *)cn_slice_bytes_(plan, slice, step->argmax, cn_values_(step->out));
+  run.n = cn_values_(step->out) * (size_t)slice->count;
+  run.conv = cn_step_conv_(step, slice->count), run.conv.alone = slice->workspace != NULL;
+  run.pool = step->pool, run.pool.in.count = slice->count;
   run.rate = step->rate, run.factor = 1.0f / (1.0f - step->rate);
   return run;
 }
 
-/* seed: of this step's dropout */
-static void cn_step_forward_(const cn_plan_ *plan, const cn_step_ *step, const float *inputs,
-                             int count, uint64_t seed) {
-  cn_run_ run = cn_run_of_(plan, step, CN_FORWARD, count, inputs);
+/* Dropout differs from batch to batch and from step to step. */
+static uint64_t cn_dropout_seed_(const cn_plan_ *plan, const cn_step_ *step, uint64_t batch_seed) {
+  return cn_mix_(batch_seed, (uint64_t)(step - plan->steps));
+}
+
+static void cn_step_forward_(const cn_plan_ *plan, const cn_step_ *step, const cn_slice_ *slice,
+                             uint64_t batch_seed) {
+  cn_run_ run = cn_run_of_(plan, step, CN_FORWARD, slice);
   int i;
-  run.to = cn_floats_(plan, step->value), run.seed = seed;
+  run.to = cn_slice_floats_(plan, slice, step->value, step->out);
+  run.seed = cn_dropout_seed_(plan, step, batch_seed);
   switch (step->op) {
   case CN_OP_CONV:
     run.packed = cn_floats_(plan, step->packed), run.bias = cn_step_bias_(plan, step);
-    cn_parallel_(plan, cn_conv2d_units(&run.conv, CN_FORWARD), cn_conv_task_, &run);
+    cn_parallel_(plan, run.alone, cn_conv2d_units(&run.conv, CN_FORWARD), cn_conv_task_, &run);
     break;
   case CN_OP_BATCHNORM:
-    cn_norm_forward_(plan, step, &run, count);
+    cn_norm_forward_(plan, step, &run, slice->count);
     break;
   case CN_OP_RELU:
   case CN_OP_SIGMOID:
   case CN_OP_TANH:
-    cn_parallel_(plan, cn_chunks_(run.n), cn_activation_task_, &run);
+    cn_parallel_(plan, run.alone, cn_chunks_(run.n), cn_activation_task_, &run);
     break;
   case CN_OP_SCALE:
-    cn_parallel_(plan, cn_chunks_(run.n), cn_scale_task_, &run);
+    cn_parallel_(plan, run.alone, cn_chunks_(run.n), cn_scale_task_, &run);
     break;
   case CN_OP_ADD:
     run.y = NULL;
     for (i = cn_min_(1, step->input_count - 1); i < step->input_count; i++) {
-      if (i > 0) run.y = cn_step_input_(plan, step, i, inputs);
-      cn_parallel_(plan, cn_chunks_(run.n), cn_add_task_, &run);
+      if (i > 0) run.y = cn_step_input_(plan, step, i, slice);
+      cn_parallel_(plan, run.alone, cn_chunks_(run.n), cn_add_task_, &run);
       run.x = run.to;
     }
     break;
   case CN_OP_CONCAT:
-    cn_concat_(plan, step, &run, count, inputs);
+    cn_concat_(plan, step, &run, slice);
     break;
   case CN_OP_DROPOUT:
-    cn_parallel_(plan, cn_chunks_(run.n), cn_dropout_task_, &run);
+    cn_parallel_(plan, run.alone, cn_chunks_(run.n), cn_dropout_task_, &run);
     return;
   default:
-    cn_parallel_(plan, count, cn_pool_task_, &run);
+    cn_parallel_(plan, run.alone, slice->count, cn_pool_task_, &run);
     break;
   }
   if (step->rate > 0.0f) {
     run.x = run.to;
-    cn_parallel_(plan, cn_chunks_(run.n), cn_dropout_task_, &run);
+    cn_parallel_(plan, run.alone, cn_chunks_(run.n), cn_dropout_task_, &run);
   }
+}
+
+/* What a task needs that takes slices of a batch through the first steps. */
+typedef struct cn_slices_run_ {
+  const cn_plan_ *plan;
+  const struct cn_trainer *trainer; /* backward */
+  cn_slice_ batch;
+  int slices;
+  uint64_t batch_seed;
+} cn_slices_run_;
+
+/* Slice `number` of so many equal ones, for one thread. */
+static cn_slice_ cn_slice_of_(const cn_slice_ *batch, int number, int slices, char *workspace) {
+  cn_slice_ slice = *batch;
+  slice.first = batch->first + (int)((int64_t)batch->count * number / slices);
+  slice.count = batch->first + (int)((int64_t)batch->count * (number + 1) / slices) - slice.first;
+  slice.workspace = workspace;
+  return slice;
+}
+
+static void cn_forward_slice_(void *context, int unit, char *workspace) {
+  const cn_slices_run_ *r = (const cn_slices_run_ *)context;
+  const cn_slice_ slice = cn_slice_of_(&r->batch, unit, r->slices, workspace);
+  int i;
+  for (i = 0; i < r->plan->slice_steps; i++)
+    cn_step_forward_(r->plan, &r->plan->steps[i], &slice, r->batch_seed);
+}
+
+static cn_slices_run_ cn_slices_run_of_(const cn_plan_ *plan, const float *inputs, int count,
+                                        uint64_t batch_seed) {
+  cn_slices_run_ run;
+  memset(&run, 0, sizeof run);
+  run.plan = plan, run.batch_seed = batch_seed;
+  run.batch.inputs = inputs, run.batch.count = count;
+  run.slices = cn_ceil_div_(count, plan->slice_images);
+  return run;
+}
+
+/* Up to max_count images through all steps. A batch of one slice is shared by all threads. */
+static void cn_forward_(const cn_plan_ *plan, const float *inputs, int count, uint64_t batch_seed) {
+  cn_slices_run_ run = cn_slices_run_of_(plan, inputs, count, batch_seed);
+  int i = 0;
+  if (run.slices > 1) {
+    cn_parallel_(plan, NULL, run.slices, cn_forward_slice_, &run);
+    i = plan->slice_steps;
+  }
+  for (; i < plan->step_count; i++) cn_step_forward_(plan, &plan->steps[i], &run.batch, batch_seed);
 }
 
 /* ---- inference ---- */
@@ -5929,13 +6126,12 @@ CN_API void cn_predict(cn_predictor *predictor, const float *inputs, int count, 
   const int channels = plan->steps[plan->output].out.channels;
   const unsigned mode = cn_flush_subnormals_();
   const float *logits = cn_floats_(plan, plan->steps[plan->output].value);
-  int first, i;
+  int first;
   cn_pack_if_changed_(plan);
   for (first = 0; first < count; first += plan->max_count) {
     const int n = cn_min_(plan->max_count, count - first);
     const size_t values = (size_t)n * out_values;
-    for (i = 0; i < plan->step_count; i++)
-      cn_step_forward_(plan, &plan->steps[i], inputs + (size_t)first * in_values, n, 0);
+    cn_forward_(plan, inputs + (size_t)first * in_values, n, 0);
     if (plan->last_op == CN_OP_SOFTMAX)
       cn_softmax(logits, outputs + (size_t)first * out_values, values / (size_t)channels, channels);
     else if (plan->last_op == CN_OP_SIGMOID)
@@ -5952,10 +6148,11 @@ CN_API const float *cn_predictor_feature_map(const cn_predictor *predictor, int 
   for (i = 0; i < plan->step_count; i++) {
     const cn_buffer_ *mine = &plan->buffers[plan->steps[i].value];
     if (plan->steps[i].node != node) continue;
+    if (mine->sliced) return NULL;
     for (j = 0; j < plan->buffer_count; j++) {
       const cn_buffer_ *other = &plan->buffers[j];
-      if (other->first > mine->last && other->offset < mine->offset + mine->bytes &&
-          mine->offset < other->offset + other->bytes)
+      if (other->first > mine->last && !other->sliced &&
+          other->offset < mine->offset + mine->bytes && mine->offset < other->offset + other->bytes)
         return NULL;
     }
     return cn_floats_(plan, plan->steps[i].value);
@@ -6246,7 +6443,7 @@ static cn_metrics cn_loss_(cn_trainer *trainer, const cn_batch *batch) {
     run.logits = cn_floats_(plan, step->value);
     run.gradient = cn_floats_(plan, step->gradient >= 0 ? step->gradient : step->value);
     run.values = (int)cn_values_(step->out), run.scale = step->loss_weight / (float)batch->count;
-    cn_parallel_(plan, units, cn_loss_task_, &run);
+    cn_parallel_(plan, NULL, units, cn_loss_task_, &run);
     for (i = 0; i < units; i++) {
       metrics.loss += (double)step->loss_weight * trainer->sums[i];
       if (head == plan->output) metrics.correct += trainer->corrects[i];
@@ -6258,21 +6455,34 @@ static cn_metrics cn_loss_(cn_trainer *trainer, const cn_batch *batch) {
 
 /* ---- backward ---- */
 
+/* A step's gradients for a slice of the batch. A part of the weights' gradient is summed slice by
+   slice, of which `accumulate` says whether it is not the first. */
+typedef struct cn_backward_ {
+  const cn_trainer *trainer;
+  cn_slice_ slice;
+  int part, accumulate;
+  uint64_t batch_seed;
+} cn_backward_;
+
 /* Where step writes the gradient of its input i: its place, or a spill to be added to it
    afterwards. */
-static float *cn_input_gradient_(const cn_plan_ *plan, const cn_step_ *step, int i) {
-  return cn_floats_(plan,
-                    step->writes_first[i] ? plan->steps[step->inputs[i]].gradient : step->spill);
+static float *cn_input_gradient_(const cn_plan_ *plan, const cn_step_ *step, int i,
+                                 const cn_slice_ *slice) {
+  const cn_step_ *input = &plan->steps[step->inputs[i]];
+  return cn_slice_floats_(plan, slice, step->writes_first[i] ? input->gradient : step->spill,
+                          input->out);
 }
 
-static void cn_add_spill_(const cn_plan_ *plan, const cn_step_ *step, int i, int count) {
+static void cn_add_spill_(const cn_plan_ *plan, const cn_step_ *step, int i,
+                          const cn_slice_ *slice) {
   const cn_step_ *input = &plan->steps[step->inputs[i]];
   cn_run_ run;
   if (step->writes_first[i]) return;
   memset(&run, 0, sizeof run);
-  run.x = run.to = cn_floats_(plan, input->gradient), run.y = cn_floats_(plan, step->spill);
-  run.n = cn_values_(input->out) * (size_t)count;
-  cn_parallel_(plan, cn_chunks_(run.n), cn_add_task_, &run);
+  run.to = cn_slice_floats_(plan, slice, input->gradient, input->out), run.x = run.to;
+  run.y = cn_slice_floats_(plan, slice, step->spill, input->out);
+  run.n = cn_values_(input->out) * (size_t)slice->count;
+  cn_parallel_(plan, slice->workspace, cn_chunks_(run.n), cn_add_task_, &run);
 }
 
 #define CN_SUM_UNITS_ 16
@@ -6283,98 +6493,144 @@ static void cn_sum_task_(void *context, int unit, char *workspace) {
   cn_sum_parts_(&r->conv, r->partial, r->to, unit, CN_SUM_UNITS_);
 }
 
-static void cn_conv_backward_(const cn_trainer *trainer, const cn_step_ *step, cn_run_ *run) {
+/* The parts of a whole batch become the gradient. */
+static void cn_sum_gradient_(const cn_trainer *trainer, const cn_step_ *step, int count) {
   const cn_plan_ *plan = &trainer->plan;
+  const cn_tensor_ *tensors = plan->net->tensors;
+  cn_run_ run;
+  memset(&run, 0, sizeof run);
+  run.conv = cn_step_conv_(step, count), run.partial = cn_floats_(plan, step->partial);
+  run.to = trainer->gradients + tensors[step->weight].offset;
+  cn_parallel_(plan, NULL, CN_SUM_UNITS_, cn_sum_task_, &run);
+  if (step->bias >= 0)
+    cn_sum_bias_(&run.conv, run.partial, trainer->gradients + tensors[step->bias].offset);
+}
+
+static void cn_conv_backward_(const cn_backward_ *b, const cn_step_ *step, cn_run_ *run) {
+  const cn_plan_ *plan = run->plan;
   if (step->trains) {
     run->pass = CN_BACKWARD_WEIGHTS, run->partial = cn_floats_(plan, step->partial);
-    cn_parallel_(plan, cn_conv2d_units(&run->conv, CN_BACKWARD_WEIGHTS), cn_conv_task_, run);
-    run->to = trainer->gradients + plan->net->tensors[step->weight].offset;
-    cn_parallel_(plan, CN_SUM_UNITS_, cn_sum_task_, run);
-    if (step->bias >= 0)
-      cn_sum_bias_(&run->conv, run->partial,
-                   trainer->gradients + plan->net->tensors[step->bias].offset);
+    if (run->alone) {
+      cn_weights_of_slice_(&run->conv, run->x, run->dy, run->argmax, b->part, b->accumulate,
+                           run->partial, run->alone);
+    } else {
+      cn_parallel_(plan, NULL, cn_conv2d_units(&run->conv, CN_BACKWARD_WEIGHTS), cn_conv_task_,
+                   run);
+      cn_sum_gradient_(b->trainer, step, b->slice.count);
+    }
   }
   if (step->packed_backward >= 0) {
     run->pass = CN_BACKWARD_INPUT, run->packed = cn_floats_(plan, step->packed_backward);
-    run->to = cn_input_gradient_(plan, step, 0);
-    cn_parallel_(plan, cn_conv2d_units(&run->conv, CN_BACKWARD_INPUT), cn_conv_task_, run);
+    run->to = cn_input_gradient_(plan, step, 0, &b->slice);
+    cn_parallel_(plan, run->alone, cn_conv2d_units(&run->conv, CN_BACKWARD_INPUT), cn_conv_task_,
+                 run);
   }
 }
 
-static void cn_norm_backward_(const cn_trainer *trainer, const cn_step_ *step, cn_run_ *run,
-                              int count) {
-  const cn_plan_ *plan = &trainer->plan;
+static void cn_norm_backward_(const cn_backward_ *b, const cn_step_ *step, cn_run_ *run) {
+  const cn_plan_ *plan = run->plan;
   const cn_network *net = plan->net;
   const int channels = step->out.channels;
-  float *dscale = trainer->gradients + net->tensors[step->norm].offset;
-  float *dshift = trainer->gradients + net->tensors[step->norm + 1].offset;
-  run->rows = (size_t)count * (size_t)step->out.height * (size_t)step->out.width,
+  float *dscale = b->trainer->gradients + net->tensors[step->norm].offset;
+  float *dshift = b->trainer->gradients + net->tensors[step->norm + 1].offset;
+  run->rows = (size_t)b->slice.count * (size_t)step->out.height * (size_t)step->out.width,
   run->channels = channels;
   run->mean = cn_floats_(plan, step->saved), run->inverse_deviation = run->mean + channels;
   run->scale = cn_tensor_values_(net, step->norm), run->bias = dscale, run->shift = dshift;
   run->sums = (double *)(void *)cn_floats_(plan, step->sums), run->frozen = !step->trains;
   if (step->trains) {
-    cn_parallel_(plan, cn_batchnorm_parts(run->rows), cn_norm_statistics_task_, run);
+    cn_parallel_(plan, NULL, cn_batchnorm_parts(run->rows), cn_norm_statistics_task_, run);
     cn_batchnorm_backward_finish(run->sums, run->rows, channels, dscale, dshift);
   }
   if (!cn_input_wants_gradient_(plan, step, 0)) return;
-  run->to = cn_input_gradient_(plan, step, 0);
-  cn_parallel_(plan, cn_batchnorm_parts(run->rows), cn_norm_rows_task_, run);
+  run->to = cn_input_gradient_(plan, step, 0, &b->slice);
+  cn_parallel_(plan, NULL, cn_batchnorm_parts(run->rows), cn_norm_rows_task_, run);
 }
 
-static void cn_join_backward_(const cn_plan_ *plan, const cn_step_ *step, cn_run_ *run, int count) {
+static void cn_join_backward_(const cn_step_ *step, cn_run_ *run, const cn_slice_ *slice) {
+  const cn_plan_ *plan = run->plan;
   int i;
   run->rows = (size_t)step->out.height * (size_t)step->out.width;
   run->x = run->dy, run->x_pitch = (size_t)step->out.channels;
   for (i = 0; i < step->input_count; i++) {
     run->channels = cn_input_channels_(plan, step, i), run->to_pitch = (size_t)run->channels;
     if (cn_input_wants_gradient_(plan, step, i)) {
-      run->to = cn_input_gradient_(plan, step, i);
-      cn_parallel_(plan, count, cn_copy_channels_task_, run);
-      cn_add_spill_(plan, step, i, count);
+      run->to = cn_input_gradient_(plan, step, i, slice);
+      cn_parallel_(plan, run->alone, slice->count, cn_copy_channels_task_, run);
+      cn_add_spill_(plan, step, i, slice);
     }
     if (step->op == CN_OP_CONCAT) run->x += run->channels;
   }
 }
 
-static void cn_step_backward_(const cn_trainer *trainer, const cn_step_ *step,
-                              const cn_batch *batch, uint64_t seed) {
-  const cn_plan_ *plan = &trainer->plan;
-  cn_run_ run = cn_run_of_(plan, step, CN_BACKWARD_INPUT, batch->count, batch->inputs);
-  run.seed = seed;
+static void cn_step_backward_(const cn_backward_ *b, const cn_step_ *step) {
+  const cn_plan_ *plan = &b->trainer->plan;
+  cn_run_ run = cn_run_of_(plan, step, CN_BACKWARD_INPUT, &b->slice);
+  if (!step->wants_gradient) return;
+  run.seed = cn_dropout_seed_(plan, step, b->batch_seed);
   if (step->relu ||
       step->op == CN_OP_RELU) { /* dropout behind ReLU left zeros too, so y > 0 says it all */
-    run.to = cn_floats_(plan, step->gradient);
-    cn_parallel_(plan, cn_chunks_(run.n), cn_relu_mask_task_, &run);
+    run.to = cn_slice_floats_(plan, &b->slice, step->gradient, step->out);
+    cn_parallel_(plan, run.alone, cn_chunks_(run.n), cn_relu_mask_task_, &run);
   }
   if (step->op == CN_OP_ADD || step->op == CN_OP_CONCAT) {
-    cn_join_backward_(plan, step, &run, batch->count);
+    cn_join_backward_(step, &run, &b->slice);
     return;
   }
   if (step->op == CN_OP_CONV) {
-    cn_conv_backward_(trainer, step, &run);
+    cn_conv_backward_(b, step, &run);
   } else if (step->op == CN_OP_BATCHNORM) {
-    cn_norm_backward_(trainer, step, &run, batch->count);
+    cn_norm_backward_(b, step, &run);
   } else if (cn_input_wants_gradient_(plan, step, 0)) {
-    run.to = cn_input_gradient_(plan, step, 0);
+    run.to = cn_input_gradient_(plan, step, 0, &b->slice);
     if (step->op == CN_OP_DROPOUT) {
       run.x = run.dy;
-      cn_parallel_(plan, cn_chunks_(run.n), cn_dropout_task_, &run);
+      cn_parallel_(plan, run.alone, cn_chunks_(run.n), cn_dropout_task_, &run);
     } else if (step->op == CN_OP_RELU || step->op == CN_OP_SIGMOID || step->op == CN_OP_TANH) {
-      cn_parallel_(plan, cn_chunks_(run.n), cn_activation_task_, &run);
+      cn_parallel_(plan, run.alone, cn_chunks_(run.n), cn_activation_task_, &run);
     } else if (step->op == CN_OP_SCALE) {
       run.x = run.dy;
-      cn_parallel_(plan, cn_chunks_(run.n), cn_scale_task_, &run);
+      cn_parallel_(plan, run.alone, cn_chunks_(run.n), cn_scale_task_, &run);
     } else {
-      cn_parallel_(plan, batch->count, cn_pool_task_, &run);
+      cn_parallel_(plan, run.alone, b->slice.count, cn_pool_task_, &run);
     }
   }
-  if (cn_input_wants_gradient_(plan, step, 0)) cn_add_spill_(plan, step, 0, batch->count);
+  if (cn_input_wants_gradient_(plan, step, 0)) cn_add_spill_(plan, step, 0, &b->slice);
 }
 
-/* Dropout differs from step to step and from node to node. */
-static uint64_t cn_dropout_seed_(const cn_trainer *trainer, int step_index) {
-  return cn_mix_(cn_mix_(trainer->options.seed, (uint64_t)trainer->step), (uint64_t)step_index);
+/* Unit: a part of the weights' gradients. */
+static void cn_backward_part_(void *context, int part, char *workspace) {
+  const cn_slices_run_ *r = (const cn_slices_run_ *)context;
+  const cn_slice_ images =
+      cn_slice_of_(&r->batch, part, cn_min_(r->batch.count, CN_PARTS_), workspace);
+  const int slices = cn_ceil_div_(images.count, r->plan->slice_images);
+  cn_backward_ backward;
+  int slice, i;
+  backward.trainer = r->trainer, backward.batch_seed = r->batch_seed, backward.part = part;
+  for (slice = 0; slice < slices; slice++) {
+    backward.slice = cn_slice_of_(&images, slice, slices, workspace);
+    backward.accumulate = slice > 0;
+    for (i = r->plan->slice_steps - 1; i >= 0; i--)
+      cn_step_backward_(&backward, &r->plan->steps[i]);
+  }
+}
+
+static void cn_run_backward_(const cn_trainer *trainer, const cn_batch *batch,
+                             uint64_t batch_seed) {
+  const cn_plan_ *plan = &trainer->plan;
+  cn_slices_run_ run = cn_slices_run_of_(plan, batch->inputs, batch->count, batch_seed);
+  const int sliced = run.slices > 1 ? plan->slice_steps : 0;
+  cn_backward_ backward;
+  int i;
+  memset(&backward, 0, sizeof backward);
+  backward.trainer = run.trainer = trainer, backward.slice = run.batch;
+  backward.batch_seed = batch_seed;
+  for (i = plan->step_count - 1; i >= sliced; i--) cn_step_backward_(&backward, &plan->steps[i]);
+  if (sliced == 0) return;
+  cn_parallel_(plan, NULL, cn_min_(batch->count, CN_PARTS_), cn_backward_part_, &run);
+  for (i = sliced - 1; i >= 0; i--)
+    if (plan->steps[i].op == CN_OP_CONV && plan->steps[i].trains)
+      cn_sum_gradient_(trainer, &plan->steps[i], batch->count);
 }
 
 /* A loss or running figure that is not finite would spoil the network for good. */
@@ -6398,27 +6654,23 @@ static cn_status cn_check_finite_(const cn_trainer *trainer, double loss, cn_err
 static cn_status cn_compute_gradients_(cn_trainer *trainer, const cn_batch *batch,
                                        cn_metrics *metrics, cn_error *error) {
   cn_plan_ *plan = &trainer->plan;
+  const uint64_t batch_seed = cn_mix_(trainer->options.seed, (uint64_t)trainer->step);
   const unsigned mode = cn_flush_subnormals_();
   cn_metrics result;
-  int i;
   if (cn_check_batch_(trainer, batch, error)) {
     cn_restore_subnormals_(mode);
     return error ? error->status : CN_ERROR_ARGUMENT;
   }
   cn_pack_if_changed_(plan);
   cn_copy_figures_(trainer, 0);
-  for (i = 0; i < plan->step_count; i++)
-    cn_step_forward_(plan, &plan->steps[i], batch->inputs, batch->count,
-                     cn_dropout_seed_(trainer, i));
+  cn_forward_(plan, batch->inputs, batch->count, batch_seed);
   result = cn_loss_(trainer, batch);
   if (cn_check_finite_(trainer, result.loss, error)) {
     cn_copy_figures_(trainer, 1);
     cn_restore_subnormals_(mode);
     return CN_ERROR_NUMERIC;
   }
-  for (i = plan->step_count - 1; i >= 0; i--)
-    if (plan->steps[i].wants_gradient)
-      cn_step_backward_(trainer, &plan->steps[i], batch, cn_dropout_seed_(trainer, i));
+  cn_run_backward_(trainer, batch, batch_seed);
   cn_restore_subnormals_(mode);
   if (metrics) *metrics = result;
   return CN_OK;
@@ -6501,11 +6753,11 @@ CN_API cn_status cn_train_step(cn_trainer *trainer, const cn_batch *batch, cn_me
   if (o->clip_norm > 0.0f) {
     double sum = 0.0;
     int i;
-    cn_parallel_(plan, trainer->piece_count, cn_norm_task_, &run);
+    cn_parallel_(plan, NULL, trainer->piece_count, cn_norm_task_, &run);
     for (i = 0; i < trainer->piece_count; i++) sum += trainer->sums[i];
     if (sqrt(sum) > (double)o->clip_norm) run.factor = (float)((double)o->clip_norm / sqrt(sum));
   }
-  cn_parallel_(plan, trainer->piece_count, cn_update_task_, &run);
+  cn_parallel_(plan, NULL, trainer->piece_count, cn_update_task_, &run);
   cn_restore_subnormals_(mode);
   plan->net->version++;
   return CN_OK;

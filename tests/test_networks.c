@@ -742,7 +742,8 @@ static void init_distributions(void **state) {
 /* ---- gradients ---------------------------------------------------------------------------------
  */
 
-#define COUNT 3 /* images of a batch, fewer than the trainers' max_count */
+#define COUNT 3   /* images of a batch, fewer than the trainers' max_count */
+#define SLICED 48 /* a plan for so many takes more than six of them in slices */
 
 /* A network, its batch, and the interpreter. */
 typedef struct bench {
@@ -1095,8 +1096,8 @@ static void check_outputs(const char *text, const cn_predict_options *options, d
   size_t values = reference_values(&cn_network_node(b.net, last)->shape);
   float *outputs = (float *)malloc(8 * values * sizeof(float));
   assert_non_null(outputs);
-  /* max_count below, at and above the number of images. */
-  static const int max_counts[] = {1, 2, 7, 20};
+  /* max_count below, at and above the number of images, and large enough for slices. */
+  static const int max_counts[] = {1, 2, 7, 20, SLICED};
   for (int i = 0; i < LENGTH(max_counts); i++) {
     cn_predictor *predictor = must_predict(b.net, max_counts[i], options);
     assert_int_equal(cn_predictor_outputs(predictor), values);
@@ -1227,11 +1228,11 @@ static void options_refused(void **state) {
  */
 
 /* Parameters after five steps on odd-sized batches. */
-static float *train_some(const char *text, int threads, size_t *count) {
+static float *train_some(const char *text, int max_count, int threads, size_t *count) {
   bench b = bench_open(must_parse(text), 13);
   cn_training_options options = cn_training_defaults();
   options.threads = threads;
-  cn_trainer *trainer = must_train(b.net, 13, &options);
+  cn_trainer *trainer = must_train(b.net, max_count, &options);
   static const int counts[] = {13, 7, 13, 1, 12};
   for (int step = 0; step < LENGTH(counts); step++) {
     b.batch.count = counts[step];
@@ -1249,14 +1250,16 @@ static void threads_do_not_matter(void **state) {
   char *base = architecture_text("base", NULL), *revised = architecture_text("revised", NULL);
   const char *const texts[] = {every_kind, gradient_cases[1].text, base, revised};
   for (int i = 0; i < LENGTH(texts); i++) {
-    size_t count;
-    float *one = train_some(texts[i], 1, &count);
-    for (int threads = 2; threads <= 3; threads++) {
-      float *more = train_some(texts[i], threads, &count);
-      assert_memory_equal(one, more, count * sizeof(float));
-      free(more);
+    for (int max_count = 13; max_count <= SLICED; max_count += SLICED - 13) {
+      size_t count;
+      float *one = train_some(texts[i], max_count, 1, &count);
+      for (int threads = 2; threads <= 3; threads++) {
+        float *more = train_some(texts[i], max_count, threads, &count);
+        assert_memory_equal(one, more, count * sizeof(float));
+        free(more);
+      }
+      free(one);
     }
-    free(one);
   }
   free(base);
   free(revised);
@@ -1267,7 +1270,9 @@ static void threads_do_not_matter_in_inference(void **state) {
   bench b = bench_open(cn_arch_network("revised", NULL, NULL), 13);
   float one[13 * 10], two[13 * 10];
   cn_predict_options options = {1, CN_MATH_DEFAULT};
-  for (int max_count = 1; max_count <= 13; max_count += 4) {
+  static const int max_counts[] = {1, 5, 13, SLICED};
+  for (int i = 0; i < LENGTH(max_counts); i++) {
+    const int max_count = max_counts[i];
     options.threads = 1;
     cn_predictor *predictor = must_predict(b.net, max_count, &options);
     cn_predict(predictor, b.inputs, 13, one);
@@ -1284,7 +1289,8 @@ static void threads_do_not_matter_in_inference(void **state) {
 static void training_repeats(void **state) {
   (void)state;
   size_t count;
-  float *first = train_some(every_kind, 0, &count), *second = train_some(every_kind, 0, &count);
+  float *first = train_some(every_kind, 13, 0, &count),
+        *second = train_some(every_kind, 13, 0, &count);
   assert_memory_equal(first, second, count * sizeof(float));
   free(first);
   free(second);
@@ -1312,6 +1318,49 @@ static void room_and_alignment_do_not_matter(void **state) {
   cn_trainer_free(roomy);
   bench_close(&a);
   bench_close(&b);
+}
+
+/* What is taken in slices gives what the whole gives. */
+static void slices_of(void **state) {
+  const char *text = gradient_cases[*(const int *)*state].text;
+  bench a = bench_open(must_parse(text), 13), b = bench_open(must_parse(text), 13);
+  cn_training_options options = cn_training_defaults();
+  cn_trainer *whole = must_train(a.net, 13, &options),
+             *sliced = must_train(b.net, SLICED, &options);
+  static const int counts[] = {13, 7, 6, 1};
+  for (int step = 0; step < LENGTH(counts); step++) {
+    cn_metrics want, got;
+    a.batch.count = b.batch.count = counts[step];
+    assert_int_equal(cn_train_gradients(whole, &a.batch, &want, NULL), CN_OK);
+    assert_int_equal(cn_train_gradients(sliced, &b.batch, &got, NULL), CN_OK);
+    assert_near("loss", got.loss, want.loss, 1e-6);
+    for (int i = 0; i < cn_network_parameter_count(a.net); i++) {
+      const cn_parameter p = cn_network_parameter(a.net, i);
+      if (!p.trained) continue;
+      double *gradient = reference_alloc(p.count);
+      for (size_t k = 0; k < p.count; k++) gradient[k] = (double)cn_trainer_gradient(whole, i)[k];
+      assert_close(p.name, cn_trainer_gradient(sliced, i), gradient, p.count, 2e-5, 0.1);
+      free(gradient);
+    }
+  }
+  cn_trainer_free(whole);
+  cn_trainer_free(sliced);
+  bench_close(&a);
+  bench_close(&b);
+}
+
+/* They spare the memory of a batch's feature maps. */
+static void slices_save_memory(void **state) {
+  (void)state;
+  cn_network *net = cn_arch_network("revised", NULL, NULL);
+  const cn_predict_options options = {1, CN_MATH_DEFAULT};
+  cn_predictor *whole = must_predict(net, SLICED - 1, &options),
+               *sliced = must_predict(net, SLICED, &options);
+  assert_true(cn_predictor_bytes(sliced) < cn_predictor_bytes(whole));
+  assert_null(cn_predictor_feature_map(sliced, 1));
+  cn_predictor_free(whole);
+  cn_predictor_free(sliced);
+  cn_network_free(net);
 }
 
 /* ---- options of training -----------------------------------------------------------------------
@@ -1734,7 +1783,9 @@ static void rate_factors(void **state) {
     size_t at = 0;
     for (int i = 0; scaled && i < cn_network_parameter_count(net); i++) {
       cn_parameter p = cn_network_parameter(net, i);
-      double factor = !strncmp(p.name, "head.e", 6) ? 8 : !strncmp(p.name, "features.a", 10) ? 0 : 1;
+      double factor = !strncmp(p.name, "head.e", 6)        ? 8
+                      : !strncmp(p.name, "features.a", 10) ? 0
+                                                           : 1;
       double most = 0;
       for (size_t k = 0; k < p.count; k++, at++) {
         double wanted = factor * (double)moved[0][at];
@@ -1865,6 +1916,7 @@ int main(void) {
       cmocka_unit_test(threads_do_not_matter_in_inference),
       cmocka_unit_test(training_repeats),
       cmocka_unit_test(room_and_alignment_do_not_matter),
+      cmocka_unit_test(slices_save_memory),
       cmocka_unit_test(penalties),
       cmocka_unit_test(clipping),
       cmocka_unit_test(hook_changes_gradients),
@@ -1880,19 +1932,23 @@ int main(void) {
       cmocka_unit_test(early_stopping),
       cmocka_unit_test(random_numbers),
   };
-  enum { CASES = LENGTH(gradient_cases), SINGLE = LENGTH(single) };
-  static struct CMUnitTest tests[SINGLE + 2 * CASES];
-  static char names[2 * CASES][64];
+  static const struct {
+    const char *name;
+    CMUnitTestFunction function;
+  } kinds[] = {{"gradients", gradients_of}, {"outputs", outputs_of}, {"slices", slices_of}};
+  enum { CASES = LENGTH(gradient_cases), SINGLE = LENGTH(single), KINDS = LENGTH(kinds) };
+  static struct CMUnitTest tests[SINGLE + KINDS * CASES];
+  static char names[KINDS * CASES][64];
   static int indices[CASES];
   memcpy(tests, single, sizeof single);
-  for (int i = 0; i < 2 * CASES; i++) {
+  for (int i = 0; i < KINDS * CASES; i++) {
     struct CMUnitTest *test = &tests[SINGLE + i];
     indices[i % CASES] = i % CASES;
-    snprintf(names[i], sizeof names[i], "%s: %s", i < CASES ? "gradients" : "outputs",
+    snprintf(names[i], sizeof names[i], "%s: %s", kinds[i / CASES].name,
              gradient_cases[i % CASES].name);
     test->name = names[i];
-    test->test_func = i < CASES ? gradients_of : outputs_of;
+    test->test_func = kinds[i / CASES].function;
     test->initial_state = &indices[i % CASES];
   }
-  return _cmocka_run_group_tests("networks", tests, SINGLE + 2 * CASES, NULL, NULL);
+  return _cmocka_run_group_tests("networks", tests, SINGLE + KINDS * CASES, NULL, NULL);
 }
