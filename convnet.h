@@ -772,8 +772,10 @@ CN_API const char *cn_safetensors_note(const cn_safetensors *file, const char *k
 
 #ifdef __GNUC__
 #define CN_ALWAYS_INLINE_ inline __attribute__((always_inline))
+#define CN_NOINLINE_ __attribute__((noinline))
 #else
 #define CN_ALWAYS_INLINE_ inline
+#define CN_NOINLINE_
 #endif
 
 #define CN_ALIGNMENT_ 64 /* bytes: a cache line and the widest vector */
@@ -8290,15 +8292,19 @@ static void CN_NAME_(cn_few_)(const cn_few_ *few, const ptrdiff_t *some_taps, in
 /* B^T of F(2, 3) with points 0, 1, -1, infinity. */
 #define CN_INPUT2_(d0, d1, d2, d3, r0, r1, r2, r3)                                                 \
   r0 = cn_vsub_(d0, d2), r1 = cn_vadd_(d1, d2), r2 = cn_vsub_(d2, d1), r3 = cn_vsub_(d3, d1)
-/* B^T of F(4, 3) with points 0, +-1/sqrt(2), +-sqrt(2), infinity. */
-#define CN_INPUT4_(d0, d1, d2, d3, d4, d5, r0, r1, r2, r3, r4, r5)                                 \
+/* B^T of F(4, 3) with points 0, +-1/sqrt(2), +-sqrt(2), infinity: its first and its last three
+   rows. */
+#define CN_INPUT4_FIRST_(d0, d1, d2, d3, d4, r0, r1, r2)                                           \
   do {                                                                                             \
-    const cn_vf_ u = cn_vfnma_(cn_vset_(2.0f), d2, d4), w = cn_vfnma_(cn_vset_(0.5f), d2, d4);     \
-    const cn_vf_ q = cn_vfnma_(cn_vset_(2.0f), d1, d3), z = cn_vfnma_(cn_vset_(0.5f), d1, d3);     \
+    const cn_vf_ u = cn_vfnma_(cn_vset_(2.0f), d2, d4), q = cn_vfnma_(cn_vset_(2.0f), d1, d3);     \
     r0 = cn_vadd_(cn_vfnma_(cn_vset_(2.5f), d2, d4), d0);                                          \
-    r5 = cn_vadd_(cn_vfnma_(cn_vset_(2.5f), d3, d5), d1);                                          \
     r1 = cn_vfma_(cn_vset_(CN_HALF_ROOT2_), q, u), r2 = cn_vfnma_(cn_vset_(CN_HALF_ROOT2_), q, u); \
+  } while (0)
+#define CN_INPUT4_LAST_(d1, d2, d3, d4, d5, r3, r4, r5)                                            \
+  do {                                                                                             \
+    const cn_vf_ w = cn_vfnma_(cn_vset_(0.5f), d2, d4), z = cn_vfnma_(cn_vset_(0.5f), d1, d3);     \
     r3 = cn_vfma_(cn_vset_(CN_ROOT2_), z, w), r4 = cn_vfnma_(cn_vset_(CN_ROOT2_), z, w);           \
+    r5 = cn_vadd_(cn_vfnma_(cn_vset_(2.5f), d3, d5), d1);                                          \
   } while (0)
 
 /* G of F(2, 3) and F(4, 3). */
@@ -8344,61 +8350,91 @@ static void CN_NAME_(cn_winograd_weights_)(int height, int width, const float *c
   }
 }
 
-/* Written once for all sizes; compiled for each, so that the loops' lengths are known. */
+/* Written once for all sizes; compiled for each, so that the loops' lengths are known, and apart from
+   the loop over channels, or a compiler keeps all addresses during that loop. */
 #define CN_INPUT_COLUMN_(i)                                                                        \
   if ((i) < columns) {                                                                             \
-    const float *at = from + (i)*column_stride + c;                                                \
-    const cn_vf_ d0 = cn_vload_first_(at, mask), d1 = cn_vload_first_(at + row_stride, mask),      \
+    const cn_vf_ d1 = cn_vload_first_(at + row_stride, mask),                                      \
                  d2 = cn_vload_first_(at + 2 * row_stride, mask),                                  \
                  d3 = cn_vload_first_(at + 3 * row_stride, mask);                                  \
     if (height == 2) {                                                                             \
+      const cn_vf_ d0 = cn_vload_first_(at, mask);                                                 \
       CN_INPUT2_(d0, d1, d2, d3, t[0][i], t[1][i], t[2][i], t[3][i]);                              \
+    } else if (first == 0) {                                                                       \
+      const cn_vf_ d0 = cn_vload_first_(at, mask),                                                 \
+                   d4 = cn_vload_first_(at + 4 * row_stride, mask);                                \
+      CN_INPUT4_FIRST_(d0, d1, d2, d3, d4, t[0][i], t[1][i], t[2][i]);                             \
     } else {                                                                                       \
       const cn_vf_ d4 = cn_vload_first_(at + 4 * row_stride, mask),                                \
                    d5 = cn_vload_first_(at + 5 * row_stride, mask);                                \
-      CN_INPUT4_(d0, d1, d2, d3, d4, d5, t[0][i], t[1][i], t[2][i], t[3][i], t[4][i], t[5][i]);    \
+      CN_INPUT4_LAST_(d1, d2, d3, d4, d5, t[0][i], t[1][i], t[2][i]);                              \
     }                                                                                              \
+    at += column_stride;                                                                           \
   }
 /* Stores a row of a transformed patch's positions for tiles of `size` results a side. */
 #define CN_STORE_POSITIONS_(size, to)                                                              \
-  cn_vstore_(to, r0), cn_vstore_((to) + plane, r1);                                                \
-  cn_vstore_((to) + 2 * plane, r2), cn_vstore_((to) + 3 * plane, r3);                              \
-  if ((size) == 4) cn_vstore_((to) + 4 * plane, r4), cn_vstore_((to) + 5 * plane, r5);
+  do {                                                                                             \
+    cn_vstore_(to, r0), to += plane, cn_vstore_(to, r1), to += plane;                              \
+    cn_vstore_(to, r2), to += plane, cn_vstore_(to, r3), to += plane;                              \
+    if ((size) == 4) cn_vstore_(to, r4), to += plane, cn_vstore_(to, r5), to += plane;             \
+  } while (0)
 #define CN_INPUT_ROW_(i)                                                                           \
-  if ((i) < height + 2) {                                                                          \
+  if ((i) < rows) {                                                                                \
     cn_vf_ r0, r1, r2, r3, r4, r5;                                                                 \
-    if (width == 2)                                                                                \
+    if (width == 2) {                                                                              \
       CN_INPUT2_(t[i][0], t[i][1], t[i][2], t[i][3], r0, r1, r2, r3);                              \
-    else                                                                                           \
-      CN_INPUT4_(t[i][0], t[i][1], t[i][2], t[i][3], t[i][4], t[i][5], r0, r1, r2, r3, r4, r5);    \
-    CN_STORE_POSITIONS_(width, v + (ptrdiff_t)((i)*columns) * plane + c)                           \
+    } else {                                                                                       \
+      CN_INPUT4_FIRST_(t[i][0], t[i][1], t[i][2], t[i][3], t[i][4], r0, r1, r2);                   \
+      CN_INPUT4_LAST_(t[i][1], t[i][2], t[i][3], t[i][4], t[i][5], r3, r4, r5);                    \
+    }                                                                                              \
+    CN_STORE_POSITIONS_(width, to);                                                                \
   }
 
-static CN_ALWAYS_INLINE_ void CN_NAME_(cn_input_of_)(int height, int width, const float *from,
-                                                     ptrdiff_t row_stride, ptrdiff_t column_stride,
-                                                     int channels, float *v, ptrdiff_t plane) {
-  const int columns = width + 2;
-  int c;
-  for (c = 0; c < channels; c += CN_LANES_) {
-    const cn_vm_ mask = cn_vfirst_(CN_NAME_(cn_lanes_left_)(channels - c, 0));
-    cn_vf_ t[6][6];
-    CN_EACH_ROW_6_(CN_INPUT_COLUMN_)
-    CN_EACH_ROW_6_(CN_INPUT_ROW_)
-  }
+/* Rows of a transformed patch from `first` on, of one vector of channels: all four, or three of six,
+   as more would not find room in the registers. */
+static CN_ALWAYS_INLINE_ void CN_NAME_(cn_input_rows_)(int height, int width, int first,
+                                                       const float *at, ptrdiff_t row_stride,
+                                                       ptrdiff_t column_stride, cn_vm_ mask,
+                                                       float *to, ptrdiff_t plane) {
+  const int columns = width + 2, rows = height == 2 ? 4 : 3;
+  cn_vf_ t[4][6];
+  CN_EACH_ROW_6_(CN_INPUT_COLUMN_)
+  CN_EACH_ROW_4_(CN_INPUT_ROW_)
 }
+static CN_ALWAYS_INLINE_ void CN_NAME_(cn_input_of_)(int height, int width, const float *at,
+                                                     ptrdiff_t row_stride, ptrdiff_t column_stride,
+                                                     cn_vm_ mask, float *to, ptrdiff_t plane) {
+  CN_NAME_(cn_input_rows_)(height, width, 0, at, row_stride, column_stride, mask, to, plane);
+  if (height == 4) CN_NAME_(cn_input_rows_)
+  (height, width, 3, at, row_stride, column_stride, mask, to + 3 * (width + 2) * plane, plane);
+}
+#define CN_INPUT_OF_(height, width)                                                                \
+  static CN_NOINLINE_ void CN_NAME_(cn_input_##height##x##width##_)(                               \
+      const float *at, ptrdiff_t row_stride, ptrdiff_t column_stride, cn_vm_ mask, float *to,      \
+      ptrdiff_t plane) {                                                                           \
+    CN_NAME_(cn_input_of_)(height, width, at, row_stride, column_stride, mask, to, plane);         \
+  }
+CN_INPUT_OF_(4, 4)
+CN_INPUT_OF_(4, 2)
+CN_INPUT_OF_(2, 4)
+CN_INPUT_OF_(2, 2)
 
 /* height, width: results of a tile, 2 or 4. Writes whole vectors. */
 static void CN_NAME_(cn_winograd_input_)(int height, int width, const float *from,
                                          ptrdiff_t row_stride, ptrdiff_t column_stride,
                                          int channels, float *v, ptrdiff_t plane) {
-  if (height == 4 && width == 4)
-    CN_NAME_(cn_input_of_)(4, 4, from, row_stride, column_stride, channels, v, plane);
-  else if (height == 4)
-    CN_NAME_(cn_input_of_)(4, 2, from, row_stride, column_stride, channels, v, plane);
-  else if (width == 4)
-    CN_NAME_(cn_input_of_)(2, 4, from, row_stride, column_stride, channels, v, plane);
-  else
-    CN_NAME_(cn_input_of_)(2, 2, from, row_stride, column_stride, channels, v, plane);
+  int c;
+  for (c = 0; c < channels; c += CN_LANES_) {
+    const cn_vm_ mask = cn_vfirst_(CN_NAME_(cn_lanes_left_)(channels - c, 0));
+    if (height == 4 && width == 4)
+      CN_NAME_(cn_input_4x4_)(from + c, row_stride, column_stride, mask, v + c, plane);
+    else if (height == 4)
+      CN_NAME_(cn_input_4x2_)(from + c, row_stride, column_stride, mask, v + c, plane);
+    else if (width == 4)
+      CN_NAME_(cn_input_2x4_)(from + c, row_stride, column_stride, mask, v + c, plane);
+    else
+      CN_NAME_(cn_input_2x2_)(from + c, row_stride, column_stride, mask, v + c, plane);
+  }
 }
 
 #define CN_OUTPUT2_(m0, m1, m2, m3, y0, y1)                                                        \
@@ -8459,15 +8495,15 @@ static CN_ALWAYS_INLINE_ void CN_NAME_(cn_finish_rows_)(const cn_winograd_out_ *
 
 #define CN_OUTPUT_COLUMN_(i)                                                                       \
   if ((i) < columns) {                                                                             \
-    const float *from = m + (i)*plane + c;                                                         \
-    const cn_vf_ m0 = cn_vload_(from), m1 = cn_vload_(from + line);                                \
-    const cn_vf_ m2 = cn_vload_(from + 2 * line), m3 = cn_vload_(from + 3 * line);                 \
+    const cn_vf_ m0 = cn_vload_(m), m1 = cn_vload_(m + line);                                      \
+    const cn_vf_ m2 = cn_vload_(m + 2 * line), m3 = cn_vload_(m + 3 * line);                       \
     if (height == 2) {                                                                             \
       CN_OUTPUT2_(m0, m1, m2, m3, t[0][i], t[1][i]);                                               \
     } else {                                                                                       \
-      const cn_vf_ m4 = cn_vload_(from + 4 * line), m5 = cn_vload_(from + 5 * line);               \
+      const cn_vf_ m4 = cn_vload_(m + 4 * line), m5 = cn_vload_(m + 5 * line);                     \
       CN_OUTPUT4_(m0, m1, m2, m3, m4, m5, t[0][i], t[1][i], t[2][i], t[3][i]);                     \
     }                                                                                              \
+    m += plane;                                                                                    \
   }
 #define CN_OUTPUT_ROW_(i, to)                                                                      \
   if (width == 2)                                                                                  \
@@ -8486,33 +8522,43 @@ static CN_ALWAYS_INLINE_ void CN_NAME_(cn_finish_rows_)(const cn_winograd_out_ *
     (o, y, width, i, cn_max_(0, cn_min_(2, o->rows - (i))), o->columns, c, mask, bias);            \
   }
 
-/* Reads whole vectors: what is behind the channels is not written anywhere. */
+/* A vector of channels from c on. */
 static CN_ALWAYS_INLINE_ void CN_NAME_(cn_output_of_)(int height, int width,
-                                                      const cn_winograd_out_ *o, const float *m,
-                                                      ptrdiff_t plane) {
+                                                      const cn_winograd_out_ *o, int c,
+                                                      const float *m, ptrdiff_t plane) {
   const int columns = width + 2, whole = o->rows == height && o->columns == width;
   const ptrdiff_t line = columns * plane;
-  int c;
-  for (c = 0; c < o->channels; c += CN_LANES_) {
-    const cn_vm_ mask = cn_vfirst_(CN_NAME_(cn_lanes_left_)(o->channels - c, 0));
-    const cn_vf_ bias = o->bias ? cn_vload_first_(o->bias + c, mask) : cn_vzero_();
-    cn_vf_ t[4][6], y[8];
-    CN_EACH_ROW_6_(CN_OUTPUT_COLUMN_)
-    CN_OUTPUT_ROWS_(0)
-    CN_OUTPUT_ROWS_(2)
-  }
+  const cn_vm_ mask = cn_vfirst_(CN_NAME_(cn_lanes_left_)(o->channels - c, 0));
+  const cn_vf_ bias = o->bias ? cn_vload_first_(o->bias + c, mask) : cn_vzero_();
+  cn_vf_ t[4][6], y[8];
+  CN_EACH_ROW_6_(CN_OUTPUT_COLUMN_)
+  CN_OUTPUT_ROWS_(0)
+  CN_OUTPUT_ROWS_(2)
 }
+#define CN_OUTPUT_OF_(height, width)                                                               \
+  static CN_NOINLINE_ void CN_NAME_(cn_output_##height##x##width##_)(                              \
+      const cn_winograd_out_ *o, int c, const float *m, ptrdiff_t plane) {                         \
+    CN_NAME_(cn_output_of_)(height, width, o, c, m, plane);                                        \
+  }
+CN_OUTPUT_OF_(4, 4)
+CN_OUTPUT_OF_(4, 2)
+CN_OUTPUT_OF_(2, 4)
+CN_OUTPUT_OF_(2, 2)
 
+/* Reads whole vectors: what is behind the channels is not written anywhere. */
 static void CN_NAME_(cn_winograd_output_)(const cn_winograd_out_ *o, const float *m,
                                           ptrdiff_t plane) {
-  if (o->height == 4 && o->width == 4)
-    CN_NAME_(cn_output_of_)(4, 4, o, m, plane);
-  else if (o->height == 4)
-    CN_NAME_(cn_output_of_)(4, 2, o, m, plane);
-  else if (o->width == 4)
-    CN_NAME_(cn_output_of_)(2, 4, o, m, plane);
-  else
-    CN_NAME_(cn_output_of_)(2, 2, o, m, plane);
+  int c;
+  for (c = 0; c < o->channels; c += CN_LANES_) {
+    if (o->height == 4 && o->width == 4)
+      CN_NAME_(cn_output_4x4_)(o, c, m + c, plane);
+    else if (o->height == 4)
+      CN_NAME_(cn_output_4x2_)(o, c, m + c, plane);
+    else if (o->width == 4)
+      CN_NAME_(cn_output_2x4_)(o, c, m + c, plane);
+    else
+      CN_NAME_(cn_output_2x2_)(o, c, m + c, plane);
+  }
 }
 
 /* A of F(2, 3) and F(4, 3). */
@@ -8530,7 +8576,6 @@ static void CN_NAME_(cn_winograd_output_)(const cn_winograd_out_ *o, const float
   } while (0)
 #define CN_GRADIENT_COLUMN_(i)                                                                     \
   if ((i) < size) {                                                                                \
-    const float *at = from + (i)*column_stride + c;                                                \
     const cn_vf_ y0 = cn_vload_first_(at, mask), y1 = cn_vload_first_(at + row_stride, mask);      \
     if (size == 2) {                                                                               \
       CN_GRADIENT2_(y0, y1, t[0][i], t[1][i], t[2][i], t[3][i]);                                   \
@@ -8539,6 +8584,7 @@ static void CN_NAME_(cn_winograd_output_)(const cn_winograd_out_ *o, const float
                    y3 = cn_vload_first_(at + 3 * row_stride, mask);                                \
       CN_GRADIENT4_(y0, y1, y2, y3, t[0][i], t[1][i], t[2][i], t[3][i], t[4][i], t[5][i]);         \
     }                                                                                              \
+    at += column_stride;                                                                           \
   }
 #define CN_GRADIENT_ROW_(i)                                                                        \
   if ((i) < size + 2) {                                                                            \
@@ -8547,20 +8593,26 @@ static void CN_NAME_(cn_winograd_output_)(const cn_winograd_out_ *o, const float
       CN_GRADIENT2_(t[i][0], t[i][1], r0, r1, r2, r3);                                             \
     else                                                                                           \
       CN_GRADIENT4_(t[i][0], t[i][1], t[i][2], t[i][3], r0, r1, r2, r3, r4, r5);                   \
-    CN_STORE_POSITIONS_(size, d + (ptrdiff_t)((i) * (size + 2)) * plane + c)                       \
+    CN_STORE_POSITIONS_(size, to);                                                                 \
   }
 
-static CN_ALWAYS_INLINE_ void CN_NAME_(cn_gradient_of_)(int size, const float *from,
+static CN_ALWAYS_INLINE_ void CN_NAME_(cn_gradient_of_)(int size, const float *at,
                                                         ptrdiff_t row_stride,
-                                                        ptrdiff_t column_stride, int channels,
-                                                        float *d, ptrdiff_t plane) {
-  int c;
-  for (c = 0; c < channels; c += CN_LANES_) {
-    const cn_vm_ mask = cn_vfirst_(CN_NAME_(cn_lanes_left_)(channels - c, 0));
-    cn_vf_ t[6][4];
-    CN_EACH_ROW_4_(CN_GRADIENT_COLUMN_)
-    CN_EACH_ROW_6_(CN_GRADIENT_ROW_)
-  }
+                                                        ptrdiff_t column_stride, cn_vm_ mask,
+                                                        float *to, ptrdiff_t plane) {
+  cn_vf_ t[6][4];
+  CN_EACH_ROW_4_(CN_GRADIENT_COLUMN_)
+  CN_EACH_ROW_6_(CN_GRADIENT_ROW_)
+}
+static CN_NOINLINE_ void CN_NAME_(cn_gradient_4x4_)(const float *at, ptrdiff_t row_stride,
+                                                    ptrdiff_t column_stride, cn_vm_ mask, float *to,
+                                                    ptrdiff_t plane) {
+  CN_NAME_(cn_gradient_of_)(4, at, row_stride, column_stride, mask, to, plane);
+}
+static CN_NOINLINE_ void CN_NAME_(cn_gradient_2x2_)(const float *at, ptrdiff_t row_stride,
+                                                    ptrdiff_t column_stride, cn_vm_ mask, float *to,
+                                                    ptrdiff_t plane) {
+  CN_NAME_(cn_gradient_of_)(2, at, row_stride, column_stride, mask, to, plane);
 }
 
 /* A dY A^T of a tile's gradients from[size][size][channels], size 2 or 4; position p goes
@@ -8568,10 +8620,14 @@ static CN_ALWAYS_INLINE_ void CN_NAME_(cn_gradient_of_)(int size, const float *f
 static void CN_NAME_(cn_winograd_gradient_)(int size, const float *from, ptrdiff_t row_stride,
                                             ptrdiff_t column_stride, int channels, float *d,
                                             ptrdiff_t plane) {
-  if (size == 4)
-    CN_NAME_(cn_gradient_of_)(4, from, row_stride, column_stride, channels, d, plane);
-  else
-    CN_NAME_(cn_gradient_of_)(2, from, row_stride, column_stride, channels, d, plane);
+  int c;
+  for (c = 0; c < channels; c += CN_LANES_) {
+    const cn_vm_ mask = cn_vfirst_(CN_NAME_(cn_lanes_left_)(channels - c, 0));
+    if (size == 4)
+      CN_NAME_(cn_gradient_4x4_)(from + c, row_stride, column_stride, mask, d + c, plane);
+    else
+      CN_NAME_(cn_gradient_2x2_)(from + c, row_stride, column_stride, mask, d + c, plane);
+  }
 }
 
 /* G^T of F(2, 3) and F(4, 3). */
@@ -9141,7 +9197,8 @@ static const cn_kernels_ CN_NAME_(cn_kernels_) = {CN_LANES_,
 #undef CN_FEW_DECLARE_
 #undef CN_FEW_STORE_
 #undef CN_INPUT2_
-#undef CN_INPUT4_
+#undef CN_INPUT4_FIRST_
+#undef CN_INPUT4_LAST_
 #undef CN_OUTPUT2_
 #undef CN_OUTPUT4_
 #undef CN_SPARSE_
