@@ -2026,7 +2026,7 @@ typedef struct cn_patch_ {
   ptrdiff_t row_stride, column_stride;
 } cn_patch_;
 
-#define CN_PADDED_FLOATS_ 16384        /* of a small image */
+#define CN_SMALL_IMAGE_FLOATS_ 16384
 #define CN_PATCH_ 36                   /* pixels of the largest tile's patch */
 #define CN_WINOGRAD_TILES_ 112         /* tiles that share a read of the transformed weights */
 #define CN_WINOGRAD_LEAST_TILES_ 28    /* fewer leave the matrix tiles short of rows */
@@ -2144,7 +2144,8 @@ static void cn_winograd_pad_(cn_winograd_ *w, int always) {
     w->padded_h = cn_max_(w->padded_h, tiles->row + tiles->rows * tiles->height + 2);
     w->padded_w = cn_max_(w->padded_w, tiles->column + tiles->columns * tiles->width + 2);
   }
-  if (!always && cn_winograd_padded_floats_(w) > CN_PADDED_FLOATS_) w->padded_h = w->padded_w = 0;
+  if (!always && cn_winograd_padded_floats_(w) > CN_SMALL_IMAGE_FLOATS_)
+    w->padded_h = w->padded_w = 0;
 }
 
 static cn_winograd_ cn_winograd_setup_(const cn_conv2d *conv, const cn_geometry_ *g, cn_pass pass,
@@ -2719,6 +2720,16 @@ static void cn_find_spikes_(const cn_geometry_ *g, const float *dy, const uint8_
   }
 }
 
+/* Asks for an image that is read next, so that it comes while something else is computed. */
+static void cn_prefetch_(const float *image, size_t floats) {
+#ifdef __GNUC__
+  size_t i;
+  for (i = 0; i < floats; i += CN_ALIGN_FLOATS_) __builtin_prefetch(image + i);
+#else
+  (void)image, (void)floats;
+#endif
+}
+
 /* Behind a pooling: windows where a gradient is not zero are added up, scaled by it, for a vector of
    channels at a time, so that the image's part of them stays in the cache. dw is
    [channels / lanes][filters][taps][lanes]; the unit's share of the first is a block. */
@@ -2744,6 +2755,8 @@ static void cn_weights_sparse_(const cn_geometry_ *g, const cn_weight_split_ *sp
     const size_t at = (size_t)image * windows * (size_t)g->filters;
     float *sum = dw;
     cn_pad_rows_(g, x + (size_t)image * image_floats, 0, g->padded_h, padded);
+    if (image + 1 < last && image_floats <= CN_SMALL_IMAGE_FLOATS_)
+      cn_prefetch_(x + (size_t)(image + 1) * image_floats, image_floats);
     cn_find_spikes_(g, dy + at, argmax + at, spikes, counts);
     for (vector = begin; vector < end; vector++) {
       const int channel = vector * k->lanes;
@@ -8100,8 +8113,14 @@ static void CN_NAME_(cn_pack_matrix_)(const float *source, ptrdiff_t row_stride,
     if (left > width) left = width;
     for (k = 0; k < depth; k++) {
       const float *from = source + k * row_stride + column * column_stride;
-      for (j = 0; j < left; j++) packed[j] = from[j * column_stride];
-      for (; j < width; j++) packed[j] = 0.0f;
+      if (column_stride == 1) {
+        for (j = 0; j < width; j += CN_LANES_)
+          cn_vstore_(packed + j,
+                     cn_vload_first_(from + j, cn_vfirst_(CN_NAME_(cn_lanes_left_)(left - j, 0))));
+      } else {
+        for (j = 0; j < left; j++) packed[j] = from[j * column_stride];
+        for (; j < width; j++) packed[j] = 0.0f;
+      }
       packed += width;
     }
   }
