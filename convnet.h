@@ -238,8 +238,9 @@ typedef struct cn_conv2d {
   cn_shape in;
   int filters, groups; /* groups 0 means 1 */
   cn_window window;
-  int relu, pool, alone;
+  int relu, pool;
   cn_math math;
+  int alone;
 } cn_conv2d;
 
 /* A dense layer on `rows` vectors: y[rows][outputs] = x[rows][inputs] * weights[inputs][outputs] +
@@ -575,8 +576,8 @@ CN_API int cn_predictor_outputs(const cn_predictor *predictor);  /* values per i
 CN_API size_t cn_predictor_bytes(const cn_predictor *predictor); /* memory it holds */
 
 /* A node's feature maps for the last images of the last cn_predict call ([count][h][w][c], owned by
-   the predictor), or NULL where the plan fused it away or reused its memory. Pass the node's
-   index. */
+   the predictor), or NULL where the plan fused it away, reused its memory or keeps it of some images
+   only. Pass the node's index. */
 CN_API const float *cn_predictor_feature_map(const cn_predictor *predictor, int node);
 
 /* ---- layer 3: training ----------------------------------------------------------------------- */
@@ -2032,8 +2033,8 @@ typedef struct cn_patch_ {
 #define CN_WINOGRAD_LEAST_TILES_ 28    /* fewer leave the matrix tiles short of rows */
 #define CN_WINOGRAD_UNITS_ 4           /* wanted where more would be small */
 #define CN_WINOGRAD_LEAST_FILTERS_ 128 /* of a block: each block transforms the patches anew */
-#define CN_WINOGRAD_MIX_IMAGES_ 4      /* of a share, for tiles of mixed sizes */
-#define CN_WINOGRAD_SUMS_ 128 /* channels and filters of a block of the weights' gradient */
+#define CN_WINOGRAD_MIX_IMAGES_ 4 /* of a share, for tiles of mixed sizes; all slices have them */
+#define CN_WINOGRAD_SUMS_ 128     /* channels and filters of a block of the weights' gradient */
 
 /* Images of a share, so that about `wanted` shares or more are to be had, but none is too small. */
 static void cn_winograd_split_images_(cn_winograd_ *w, int tiles, int wanted) {
@@ -2175,7 +2176,8 @@ static cn_winograd_ cn_winograd_setup_(const cn_conv2d *conv, const cn_geometry_
   else
     cn_winograd_split_(&w, rows, columns);
   w.v_pitch = cn_pitch_(w.block_channels), w.m_pitch = cn_pitch_(w.block_filters);
-  if (pass == CN_BACKWARD_WEIGHTS || set + 1 == sets || w.share_images < CN_WINOGRAD_MIX_IMAGES_) {
+  if (pass == CN_BACKWARD_WEIGHTS || set + 1 == sets ||
+      (w.share_images < CN_WINOGRAD_MIX_IMAGES_ && !conv->alone)) {
     cn_winograd_add_tiles_(&w, set, 0, 0, rows, columns, packed);
   } else {
     rows = cn_winograd_fours_(w.out_h), columns = cn_winograd_fours_(w.out_w);
@@ -5493,16 +5495,18 @@ static void cn_need_bytes_(cn_plan_ *plan, size_t bytes) {
 
 static void cn_need_workspace_(cn_plan_ *plan, const cn_step_ *step, cn_pass pass) {
   const cn_conv2d most = cn_step_conv_(step, plan->max_count), least = cn_step_conv_(step, 1);
-  cn_conv2d slice = cn_step_conv_(step, plan->slice_images);
-  slice.alone = 1;
   cn_need_bytes_(plan, cn_conv2d_workspace(&most, pass));
   cn_need_bytes_(plan, cn_conv2d_workspace(&least, pass));
-  cn_need_bytes_(plan, cn_conv2d_workspace(&slice, pass));
+  if (step - plan->steps < plan->slice_steps) {
+    cn_conv2d slice = cn_step_conv_(step, plan->slice_images);
+    slice.alone = 1;
+    cn_need_bytes_(plan, cn_conv2d_workspace(&slice, pass));
+  }
 }
 
 #define CN_SLICE_IMAGES_ 6
 #define CN_LEAST_SLICES_ 8         /* of the largest batch: for threads to share */
-#define CN_SLICE_MAP_FLOATS_ 32768 /* that a step reads and writes for an image */
+#define CN_SLICE_MAP_FLOATS_ 32768 /* of a step's (first) input and output for an image */
 #define CN_SLICE_WEIGHTS_ 65536    /* they are read anew for each slice */
 
 /* Whether a step may take its images in slices: what it does with one depends on no other, and
@@ -5588,6 +5592,7 @@ static int cn_new_gradient_(cn_plan_ *plan, int index, cn_shape shape, int last)
 static void cn_plan_backward_(cn_plan_ *plan, int index) {
   cn_step_ *step = &plan->steps[index];
   const int moment = 2 * plan->step_count - index, end = 2 * plan->step_count + 1;
+  cn_shape spilled = {0, 0, 0, 0}; /* the largest: inputs take turns */
   int i;
   if (!step->wants_gradient) return;
   if (step->relu || step->op == CN_OP_RELU || step->op == CN_OP_SIGMOID || step->op == CN_OP_TANH)
@@ -5616,9 +5621,10 @@ static void cn_plan_backward_(cn_plan_ *plan, int index) {
     if (input->gradient < 0)
       input->gradient =
           cn_new_gradient_(plan, index, input->out, 2 * plan->step_count - step->inputs[i]);
-    else if (step->spill < 0)
-      step->spill = cn_new_gradient_(plan, index, input->out, moment);
+    else if (spilled.count == 0 || cn_values_(input->out) > cn_values_(spilled))
+      spilled = input->out;
   }
+  if (spilled.count > 0) step->spill = cn_new_gradient_(plan, index, spilled, moment);
 }
 
 /* In a predictor what only steps with slices read is one slice's. */
@@ -6073,6 +6079,7 @@ static void cn_forward_slice_(void *context, int unit, char *workspace) {
     cn_step_forward_(r->plan, &r->plan->steps[i], &slice, r->batch_seed);
 }
 
+/* Fewer images than foreseen go in smaller slices, so that threads have something to share. */
 static cn_slices_run_ cn_slices_run_of_(const cn_plan_ *plan, const float *inputs, int count,
                                         uint64_t batch_seed) {
   cn_slices_run_ run;
@@ -6080,6 +6087,8 @@ static cn_slices_run_ cn_slices_run_of_(const cn_plan_ *plan, const float *input
   run.plan = plan, run.batch_seed = batch_seed;
   run.batch.inputs = inputs, run.batch.count = count;
   run.slices = cn_ceil_div_(count, plan->slice_images);
+  if (run.slices > 1)
+    run.slices = cn_max_(run.slices, cn_min_(CN_LEAST_SLICES_, cn_ceil_div_(count, 2)));
   return run;
 }
 

@@ -899,6 +899,14 @@ static const struct {
     {"dense connections",
      "input 8x7x3\na: conv 4 3x3 pad=1\nb: concat from=a,input\nc: conv 5 1x1\nd: relu\n"
      "e: concat from=d,b,a\nf: conv 3 3x3\ng: maxpool 2x2\ndense 3\nsoftmax"},
+    {"a small input spills before a large one",
+     "input 8x8x3\na: conv 4 3x3 pad=1\nb: relu\nc: conv 32 3x3 pad=1\nd: relu\ne: concat "
+     "from=b,d\n"
+     "f: conv 4 3x3 pad=1\ng: relu\nconcat from=b,d,g\nglobalmean\ndense 3\nsoftmax"},
+    {"a large input spills before a small one",
+     "input 8x8x3\na: conv 4 3x3 pad=1\nb: relu\nc: conv 32 3x3 pad=1\nd: relu\ne: concat "
+     "from=d,b\n"
+     "f: conv 4 3x3 pad=1\ng: relu\nconcat from=b,d,g\nglobalmean\ndense 3\nsoftmax"},
     {"many readers",
      "input 6x6x2\na: conv 3 3x3 pad=1\nb: relu from=a\nc: tanh from=a\nd: sigmoid from=a\n"
      "e: dense 4 from=b\nf: dense 4 from=c\ng: globalmean from=d\nh: dense 4 from=g\n"
@@ -1325,6 +1333,7 @@ static void slices_of(void **state) {
   const char *text = gradient_cases[*(const int *)*state].text;
   bench a = bench_open(must_parse(text), 13), b = bench_open(must_parse(text), 13);
   cn_training_options options = cn_training_defaults();
+  options.threads = 1; /* so that the end of its workspace is the end of all */
   cn_trainer *whole = must_train(a.net, 13, &options),
              *sliced = must_train(b.net, SLICED, &options);
   static const int counts[] = {13, 7, 6, 1};
