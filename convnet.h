@@ -5536,12 +5536,16 @@ static void cn_keep_value_(cn_plan_ *plan, int step, int moment) {
   if (moment > buffer->last) buffer->last = moment;
 }
 
+/* Bytes of so many images' values. */
+static size_t cn_value_bytes_(cn_shape shape, int images) {
+  return (cn_values_(shape) * (size_t)images + CN_SLACK_) * sizeof(float);
+}
+
 static void cn_plan_forward_(cn_plan_ *plan, int index) {
   cn_step_ *step = &plan->steps[index];
   const int end = 2 * plan->step_count + 1;
-  const size_t values = cn_values_(step->out) * (size_t)plan->max_count;
   int i;
-  step->value = cn_new_buffer_(plan, (values + CN_SLACK_) * sizeof(float), index,
+  step->value = cn_new_buffer_(plan, cn_value_bytes_(step->out, plan->max_count), index,
                                step->loss_weight > 0.0f ? plan->step_count : index);
   for (i = 0; i < step->input_count; i++) cn_keep_value_(plan, step->inputs[i], index);
   if (step->op == CN_OP_CONV) {
@@ -5572,9 +5576,8 @@ static void cn_plan_losses_(cn_plan_ *plan) {
   for (i = 0; i < plan->step_count; i++) {
     cn_step_ *step = &plan->steps[i];
     if (step->loss_weight > 0.0f && step->wants_gradient)
-      step->gradient = cn_new_buffer_(
-          plan, (cn_values_(step->out) * (size_t)plan->max_count + CN_SLACK_) * sizeof(float),
-          plan->step_count, 2 * plan->step_count - i);
+      step->gradient = cn_new_buffer_(plan, cn_value_bytes_(step->out, plan->max_count),
+                                      plan->step_count, 2 * plan->step_count - i);
   }
 }
 
@@ -5583,8 +5586,7 @@ static int cn_new_gradient_(cn_plan_ *plan, int index, cn_shape shape, int last)
   const int sliced = index < plan->slice_steps,
             images = sliced ? plan->slice_images : plan->max_count;
   const int buffer =
-      cn_new_buffer_(plan, (cn_values_(shape) * (size_t)images + CN_SLACK_) * sizeof(float),
-                     2 * plan->step_count - index, last);
+      cn_new_buffer_(plan, cn_value_bytes_(shape, images), 2 * plan->step_count - index, last);
   plan->buffers[buffer].sliced = sliced;
   return buffer;
 }
@@ -5621,10 +5623,10 @@ static void cn_plan_backward_(cn_plan_ *plan, int index) {
     if (input->gradient < 0)
       input->gradient =
           cn_new_gradient_(plan, index, input->out, 2 * plan->step_count - step->inputs[i]);
-    else if (spilled.count == 0 || cn_values_(input->out) > cn_values_(spilled))
+    else if (cn_values_(input->out) > cn_values_(spilled))
       spilled = input->out;
   }
-  if (spilled.count > 0) step->spill = cn_new_gradient_(plan, index, spilled, moment);
+  if (cn_values_(spilled) > 0) step->spill = cn_new_gradient_(plan, index, spilled, moment);
 }
 
 /* In a predictor what only steps with slices read is one slice's. */
@@ -5635,7 +5637,7 @@ static void cn_slice_values_(cn_plan_ *plan) {
     cn_buffer_ *value = &plan->buffers[step->value];
     if (value->last >= plan->slice_steps) continue;
     value->sliced = 1;
-    value->bytes = (cn_values_(step->out) * (size_t)plan->slice_images + CN_SLACK_) * sizeof(float);
+    value->bytes = cn_value_bytes_(step->out, plan->slice_images);
   }
 }
 
@@ -8433,8 +8435,10 @@ static CN_ALWAYS_INLINE_ void CN_NAME_(cn_input_of_)(int height, int width, cons
                                                      ptrdiff_t row_stride, ptrdiff_t column_stride,
                                                      cn_vm_ mask, float *to, ptrdiff_t plane) {
   CN_NAME_(cn_input_rows_)(height, width, 0, at, row_stride, column_stride, mask, to, plane);
-  if (height == 4) CN_NAME_(cn_input_rows_)
-  (height, width, 3, at, row_stride, column_stride, mask, to + 3 * (width + 2) * plane, plane);
+  if (height == 4) {
+    to += 3 * (width + 2) * plane;
+    CN_NAME_(cn_input_rows_)(height, width, 3, at, row_stride, column_stride, mask, to, plane);
+  }
 }
 #define CN_INPUT_OF_(height, width)                                                                \
   static CN_NOINLINE_ void CN_NAME_(cn_input_##height##x##width##_)(                               \
