@@ -809,6 +809,10 @@ static int cn_ceil_div_(int a, int b) {
 static int cn_round_up_(int a, int b) {
   return cn_ceil_div_(a, b) * b;
 }
+/* Where share i of n items begins, which is where the one before it ends. */
+static int cn_share_(int n, int i, int shares) {
+  return (int)((int64_t)n * i / shares);
+}
 static size_t cn_align_floats_(size_t n) {
   return (n + CN_ALIGN_FLOATS_ - 1) / CN_ALIGN_FLOATS_ * CN_ALIGN_FLOATS_;
 }
@@ -980,13 +984,18 @@ typedef struct cn_pool_at_ { /* a pooling window's part inside the image */
 /* One per instruction set; the functions are described where they are written, below. */
 typedef struct cn_kernels_ {
   int lanes, tile_vectors;
+  int sparse_columns; /* that `sparse_row` computes, whole panels */
   void (*product)(const cn_product_ *);
   void (*outer)(const cn_outer_ *);
   void (*pack_matrix)(const float *, ptrdiff_t, ptrdiff_t, int, int, float *);
   void (*pool_rows)(const float *, ptrdiff_t, int, int, float *, uint8_t *);
   void (*unpool_row)(const float *, const uint8_t *, int, int, float *, ptrdiff_t);
   void (*channel_block)(const float *, size_t, int, int, float *);
+  void (*transpose)(const float *, ptrdiff_t, int, int, float *, ptrdiff_t);
+  size_t (*nonzero)(const float *, size_t);
+  int (*list)(const float *, const uint32_t *, int, cn_spike_ *);
   void (*sparse)(const cn_spike_ *, int, const float *, ptrdiff_t, int, int, float *);
+  void (*sparse_row)(const cn_spike_ *, int, const float *, ptrdiff_t, int, float *);
   void (*few)(const cn_few_ *, const ptrdiff_t *, int, float *);
   void (*grey_weights)(const float *, int, float *);
   void (*grey_row)(const float *, int, float *, ptrdiff_t);
@@ -1666,16 +1675,6 @@ static void cn_winograd_pack_(const cn_kernels_ *k, int set, const float *w, int
   }
 }
 
-/* to[column][row] = from[row][column], in squares that stay in the cache. */
-static void cn_transpose_(const float *from, int rows, int columns, float *to) {
-  int row, column, i, j;
-  for (row = 0; row < rows; row += 16)
-    for (column = 0; column < columns; column += 16)
-      for (i = row; i < cn_min_(row + 16, rows); i++)
-        for (j = column; j < cn_min_(column + 16, columns); j++)
-          to[(ptrdiff_t)j * rows + i] = from[(ptrdiff_t)i * columns + j];
-}
-
 CN_API void cn_conv2d_pack(const cn_conv2d *conv, cn_pass pass, const float *weights,
                            float *packed) {
   const cn_geometry_ g = cn_geometry_of_(conv);
@@ -1696,8 +1695,8 @@ CN_API void cn_conv2d_pack(const cn_conv2d *conv, cn_pass pass, const float *wei
       const size_t count = (size_t)g.depth * (size_t)g.filters;
       float *transposed = packed + cn_conv2d_packed_count(conv, pass) - cn_align_floats_(count);
       for (tap = 0; tap < 9; tap++)
-        cn_transpose_(weights + (ptrdiff_t)tap * g.channels * g.filters, g.channels, g.filters,
-                      transposed + (ptrdiff_t)tap * g.channels * g.filters);
+        k->transpose(weights + (ptrdiff_t)tap * g.channels * g.filters, g.filters, g.channels,
+                     g.filters, transposed + (ptrdiff_t)tap * g.channels * g.filters, g.channels);
       weights = transposed;
     }
     for (; set < end; set++) {
@@ -1955,27 +1954,85 @@ static void cn_forward_grey_(const cn_conv2d *conv, const cn_geometry_ *g, const
   }
 }
 
-/* rows [begin, end) of c = a * packed + bias */
-static void cn_flat_product_(const float *a, int depth, const float *packed, const float *bias,
-                             int relu, float *c, int columns, int64_t begin, int64_t end) {
-  const cn_segment_ segment = {0, 0};
-  cn_product_ product;
-  memset(&product, 0, sizeof product);
-  product.rows = (int)(end - begin), product.columns = columns,
-  product.depth = product.packed_depth = depth;
-  product.segment_count = 1, product.segments = &segment;
-  product.a = a + begin * depth, product.a_stride = depth;
-  product.packed = packed, product.bias = bias, product.relu = relu;
-  product.c = c + begin * columns, product.c_stride = columns;
-  cn_current_()->product(&product);
+/* ---- convolution: flat products, and gradients that are mostly zero ----
+   Behind ReLU, and more so behind dropout, few of a dense layer's gradients are not zero. Where that
+   is so they are listed, and only what they contribute is computed. */
+
+#define CN_MOSTLY_ZERO_ 0.4 /* at most this share is not zero; with more, full tiles are as fast */
+#define CN_LIST_DEPTH_ 128  /* of the summed index at a time: its rows stay in the cache */
+#define CN_LIST_ROWS_ 128   /* lists at a time */
+#define CN_LIST_FILTERS_ 64 /* listed at a time for the weights' gradient, of two runs of images */
+#define CN_LIST_SLACK_ 16   /* spikes that a kernel may write behind a list's end */
+#define CN_LIST_COLUMNS_ 64 /* the most that `sparse_row` computes */
+
+typedef struct cn_lists_ {
+  cn_spike_ spikes[CN_LIST_ROWS_][CN_LIST_DEPTH_ + CN_LIST_SLACK_];
+  float turned[CN_LIST_FILTERS_ * CN_LIST_DEPTH_], sums[CN_LIST_FILTERS_ * CN_LIST_COLUMNS_];
+  uint32_t offsets[CN_LIST_DEPTH_]; /* of the summed index's rows */
+  int counts[CN_LIST_ROWS_];
+} cn_lists_;
+
+/* Workspace in which the rows of a matrix, `pitch` floats apart, are going to be added up. */
+static cn_lists_ *cn_new_lists_(char *workspace, int pitch) {
+  cn_lists_ *lists = (cn_lists_ *)(void *)workspace;
+  int i;
+  for (i = 0; i < CN_LIST_DEPTH_; i++) lists->offsets[i] = (uint32_t)i * (uint32_t)pitch;
+  return lists;
 }
 
-static void cn_flat_unit_(const cn_geometry_ *g, const float *a, int depth, const float *packed,
-                          const float *bias, int relu, float *c, int columns, int unit) {
+/* values[rows][columns], `pitch` floats from row to row */
+static int cn_mostly_zero_(const float *values, ptrdiff_t pitch, int rows, int columns) {
+  size_t count = 0;
+  int row;
+  for (row = 0; row < rows; row++)
+    count += cn_current_()->nonzero(values + row * pitch, (size_t)columns);
+  return (double)count <= CN_MOSTLY_ZERO_ * (double)rows * (double)columns;
+}
+
+/* The first columns of dx[rows][channels] = dy[rows][filters] * packed, at most CN_LIST_ROWS_ rows;
+   returns how many columns. */
+static int cn_sparse_input_(const cn_geometry_ *g, const float *dy, const float *packed, int rows,
+                            float *dx, char *workspace) {
+  const cn_kernels_ *k = cn_current_();
+  const int panel = k->lanes * k->tile_vectors, step = k->sparse_columns;
+  cn_lists_ *lists;
+  int first, column, row;
+  if (g->channels < step || !cn_mostly_zero_(dy, g->filters, rows, g->filters)) return 0;
+  lists = cn_new_lists_(workspace, panel);
+  for (first = 0; first < g->filters; first += CN_LIST_DEPTH_) {
+    for (row = 0; row < rows; row++)
+      lists->counts[row] = k->list(dy + (ptrdiff_t)row * g->filters + first, lists->offsets,
+                                   cn_min_(CN_LIST_DEPTH_, g->filters - first), lists->spikes[row]);
+    for (column = 0; column + step <= g->channels; column += step)
+      for (row = 0; row < rows; row++)
+        k->sparse_row(lists->spikes[row], lists->counts[row],
+                      packed + (ptrdiff_t)column * g->filters + (ptrdiff_t)first * panel,
+                      (ptrdiff_t)g->filters * panel, first > 0,
+                      dx + (ptrdiff_t)row * g->channels + column);
+  }
+  return g->channels / step * step;
+}
+
+/* c = a * packed + bias for a unit's rows: the output from x, or dx from dy. */
+static void cn_flat_unit_(const cn_geometry_ *g, cn_pass pass, const float *a, const float *packed,
+                          const float *bias, int relu, float *c, int unit, char *workspace) {
+  const cn_segment_ segment = {0, 0};
+  const int forward = pass == CN_FORWARD, columns = forward ? g->filters : g->channels;
   const int64_t rows = (int64_t)g->count * g->in_h * g->in_w,
                 begin = (int64_t)unit * cn_flat_rows_(g);
-  const int64_t end = begin + cn_flat_rows_(g) < rows ? begin + cn_flat_rows_(g) : rows;
-  cn_flat_product_(a, depth, packed, bias, relu, c, columns, begin, end);
+  int done;
+  cn_product_ product;
+  memset(&product, 0, sizeof product);
+  product.rows = (int)(rows - begin < cn_flat_rows_(g) ? rows - begin : cn_flat_rows_(g));
+  product.depth = product.packed_depth = forward ? g->channels : g->filters;
+  product.segment_count = 1, product.segments = &segment;
+  product.a = a + begin * product.depth, product.a_stride = product.depth;
+  c += begin * columns;
+  done = forward ? 0 : cn_sparse_input_(g, product.a, packed, product.rows, c, workspace);
+  product.columns = columns - done, product.packed = packed + (ptrdiff_t)done * product.depth;
+  product.bias = bias, product.relu = relu;
+  product.c = c + done, product.c_stride = columns;
+  if (done < columns) cn_current_()->product(&product);
 }
 
 /* ---- convolution: Winograd ---- */
@@ -2599,16 +2656,16 @@ static void cn_backward_input_direct_(const cn_conv2d *conv, const cn_geometry_ 
 /* Parts are sums over a share of the images or of their tiles; blocks share one part's matrix. Both
    depend on the shapes only, never on the number of threads. */
 typedef struct cn_weight_split_ {
-  int parts, blocks;
-  int most_parts; /* of this many images or fewer */
-  int rows;       /* of a part's matrix, of row_floats each; CN_SPARSE_ has its own, see there */
+  int parts, blocks, filter_blocks; /* a flat product's blocks also share the filters */
+  int most_parts;                   /* of this many images or fewer */
+  int rows; /* of a part's matrix, of row_floats each; CN_SPARSE_ has its own, see there */
   size_t row_floats;
   size_t part_floats; /* weights, then bias, aligned */
 } cn_weight_split_;
 
 #define CN_PARTS_FLOATS_ ((size_t)4 << 20) /* keeps the parts of large layers in bounds */
-#define CN_SPARSE_VECTORS_ 8 /* of channels of a block: each lists the gradients anew */
-#define CN_FLAT_PIXELS_ 256  /* pixels per pass over the weights' gradient */
+#define CN_BLOCK_VECTORS_ 8 /* of channels of a sparse block: each lists the gradients anew */
+#define CN_FLAT_PIXELS_ (2 * CN_LIST_DEPTH_) /* per pass over the weights' gradient */
 
 static cn_weight_split_ cn_weight_split_of_(const cn_conv2d *conv, const cn_geometry_ *g) {
   const cn_algorithm_ algorithm = cn_algorithm_of_(conv, g, CN_BACKWARD_WEIGHTS);
@@ -2616,7 +2673,7 @@ static cn_weight_split_ cn_weight_split_of_(const cn_conv2d *conv, const cn_geom
   const int most = (int)(CN_PARTS_FLOATS_ / weights);
   cn_weight_split_ split;
   split.parts = cn_max_(1, cn_min_(cn_min_(g->count, CN_PARTS_), most));
-  split.blocks = 1, split.most_parts = 0;
+  split.blocks = split.filter_blocks = 1, split.most_parts = 0;
   split.rows = g->depth, split.row_floats = (size_t)g->filters;
   if (algorithm == CN_WINOGRAD2_ || algorithm == CN_WINOGRAD4_) {
     const cn_winograd_ w = cn_winograd_setup_(conv, g, CN_BACKWARD_WEIGHTS, NULL);
@@ -2625,14 +2682,17 @@ static cn_weight_split_ cn_weight_split_of_(const cn_conv2d *conv, const cn_geom
     split.parts = cn_min_(cn_winograd_shares_(&w), split.most_parts);
   } else if (algorithm == CN_FLAT_) {
     const int64_t pixels = (int64_t)g->count * g->in_h * g->in_w;
-    split.blocks = cn_max_(1, cn_min_(2 * CN_PARTS_, g->depth / 14));
+    split.filter_blocks =
+        cn_max_(1, cn_min_(4, g->filters / (cn_current_()->lanes * cn_current_()->tile_vectors)));
+    split.blocks = cn_max_(1, cn_min_(2 * CN_PARTS_ / split.filter_blocks, g->depth / 14));
+    split.blocks *= split.filter_blocks;
     split.parts =
         (int)(pixels / CN_FLAT_PIXELS_ < CN_PARTS_ ? pixels / CN_FLAT_PIXELS_ : CN_PARTS_);
     split.parts =
         cn_max_(1, cn_min_(split.parts, cn_min_(most, cn_ceil_div_(2 * CN_PARTS_, split.blocks))));
   } else if (algorithm == CN_SPARSE_) {
     const int lanes = cn_current_()->lanes, vectors = cn_ceil_div_(g->channels, lanes);
-    split.blocks = cn_max_(1, cn_min_(CN_PARTS_ / split.parts, vectors / CN_SPARSE_VECTORS_));
+    split.blocks = cn_max_(1, cn_min_(CN_PARTS_ / split.parts, vectors / CN_BLOCK_VECTORS_));
     split.rows = vectors * g->filters;
     split.row_floats = (size_t)g->window.height * (size_t)g->window.width * (size_t)lanes;
   } else if (algorithm == CN_DIRECT_ && g->groups == 1) {
@@ -2740,8 +2800,9 @@ static void cn_weights_sparse_(const cn_geometry_ *g, const cn_weight_split_ *sp
                                int block, int accumulate, float *dw, char *workspace) {
   const cn_kernels_ *k = cn_current_();
   const cn_window *w = &g->window;
-  const int vectors = cn_ceil_div_(g->channels, k->lanes), begin = vectors * block / split->blocks,
-            end = vectors * (block + 1) / split->blocks;
+  const int vectors = cn_ceil_div_(g->channels, k->lanes),
+            begin = cn_share_(vectors, block, split->blocks),
+            end = cn_share_(vectors, block + 1, split->blocks);
   const size_t pixels = (size_t)g->padded_h * (size_t)g->padded_w,
                windows = (size_t)g->y_h * (size_t)g->y_w,
                image_floats = (size_t)g->in_h * (size_t)g->in_w * (size_t)g->channels;
@@ -2796,20 +2857,94 @@ static void cn_weights_few_(const cn_conv2d *conv, const cn_geometry_ *g, const 
   }
 }
 
+/* A block of a flat product's gradient: rows are channels. */
+typedef struct cn_flat_block_ {
+  int row, row_end, filter, filter_end;
+} cn_flat_block_;
+
+/* Whole panels of filters; whole rows of `sparse_row` where there are as many. */
+static cn_flat_block_ cn_flat_block_of_(const cn_geometry_ *g, const cn_weight_split_ *split,
+                                        int number) {
+  const cn_kernels_ *k = cn_current_();
+  const int blocks = split->blocks / split->filter_blocks, i = number / split->filter_blocks,
+            j = number % split->filter_blocks;
+  const int rows = g->depth / blocks >= k->sparse_columns ? k->sparse_columns : 1,
+            panel = k->lanes * k->tile_vectors;
+  cn_flat_block_ block;
+  block.row = cn_share_(g->depth, i, blocks) / rows * rows;
+  block.row_end = i + 1 == blocks ? g->depth : cn_share_(g->depth, i + 1, blocks) / rows * rows;
+  block.filter = cn_share_(g->filters, j, split->filter_blocks) / panel * panel;
+  block.filter_end = j + 1 == split->filter_blocks
+                         ? g->filters
+                         : cn_share_(g->filters, j + 1, split->filter_blocks) / panel * panel;
+  return block;
+}
+
+/* The first rows of a block of dw (+)= x^T dy, of at most two runs of CN_LIST_DEPTH_ pixels; returns
+   the row behind them. */
+static int cn_sparse_weights_(const cn_geometry_ *g, const cn_flat_block_ *block, const float *x,
+                              const float *dy, int pixels, int accumulate, float *dw,
+                              char *workspace) {
+  const cn_kernels_ *k = cn_current_();
+  const int panel = k->lanes * k->tile_vectors, step = k->sparse_columns;
+  const int runs = cn_ceil_div_(pixels, CN_LIST_DEPTH_);
+  cn_lists_ *lists;
+  int row = block->row, filter, run, i;
+  if (block->row_end - row < step || g->channels > INT32_MAX / CN_LIST_DEPTH_ ||
+      !cn_mostly_zero_(dy + block->filter, g->filters, pixels, block->filter_end - block->filter))
+    return row;
+  lists = cn_new_lists_(workspace, g->channels);
+  for (filter = block->filter; filter < block->filter_end; filter += CN_LIST_FILTERS_) {
+    const int filters = cn_min_(CN_LIST_FILTERS_, block->filter_end - filter);
+    for (run = 0; run < runs; run++) {
+      const int first = cn_share_(pixels, run, runs), n = cn_share_(pixels, run + 1, runs) - first;
+      k->transpose(dy + (ptrdiff_t)first * g->filters + filter, g->filters, n, filters,
+                   lists->turned, CN_LIST_DEPTH_);
+      for (i = 0; i < filters; i++)
+        lists->counts[run * CN_LIST_FILTERS_ + i] =
+            k->list(lists->turned + i * CN_LIST_DEPTH_, lists->offsets, n,
+                    lists->spikes[run * CN_LIST_FILTERS_ + i]);
+    }
+    for (row = block->row; row + step <= block->row_end; row += step) {
+      for (run = 0; run < runs; run++)
+        for (i = 0; i < filters; i++)
+          k->sparse_row(lists->spikes[run * CN_LIST_FILTERS_ + i],
+                        lists->counts[run * CN_LIST_FILTERS_ + i],
+                        x + (ptrdiff_t)cn_share_(pixels, run, runs) * g->channels + row, panel,
+                        run > 0, lists->sums + i * step);
+      k->transpose(lists->sums, step, filters, step, lists->turned, CN_LIST_FILTERS_);
+      for (i = 0; i < step; i++) {
+        const float *sum = lists->turned + i * CN_LIST_FILTERS_;
+        float *to = dw + (ptrdiff_t)(row + i) * g->filters + filter;
+        if (accumulate)
+          k->add(to, sum, to, (size_t)filters);
+        else
+          memcpy(to, sum, (size_t)filters * sizeof *to);
+      }
+    }
+  }
+  return row;
+}
+
 static void cn_weights_flat_(const cn_geometry_ *g, const cn_weight_split_ *split, const float *x,
-                             const float *dy, int part, int begin, int end, float *dw) {
+                             const float *dy, int part, int number, float *dw, char *workspace) {
   const int64_t pixels = (int64_t)g->count * g->in_h * g->in_w;
   const int64_t last = pixels * (part + 1) / split->parts;
+  const cn_flat_block_ block = cn_flat_block_of_(g, split, number);
   int64_t first = pixels * part / split->parts;
   cn_outer_ outer;
   memset(&outer, 0, sizeof outer);
-  outer.rows = end - begin, outer.columns = g->filters, outer.segment_count = 1;
-  outer.a_step = g->channels, outer.b_step = g->filters;
-  outer.c = dw + (ptrdiff_t)begin * g->filters, outer.c_stride = g->filters;
+  outer.columns = block.filter_end - block.filter, outer.segment_count = 1;
+  outer.a_step = g->channels, outer.b_step = g->filters, outer.c_stride = g->filters;
   for (; first < last; first += outer.depth) {
+    const float *pass_x = x + first * g->channels, *pass_dy = dy + first * g->filters;
+    int row;
     outer.depth = (int)(last - first < CN_FLAT_PIXELS_ ? last - first : CN_FLAT_PIXELS_);
-    outer.a = x + first * g->channels + begin, outer.b = dy + first * g->filters;
-    cn_current_()->outer(&outer);
+    row = cn_sparse_weights_(g, &block, pass_x, pass_dy, outer.depth, outer.accumulate, dw,
+                             workspace);
+    outer.rows = block.row_end - row, outer.a = pass_x + row;
+    outer.b = pass_dy + block.filter, outer.c = dw + (ptrdiff_t)row * g->filters + block.filter;
+    if (outer.rows > 0) cn_current_()->outer(&outer);
     outer.accumulate = 1;
   }
 }
@@ -2862,11 +2997,11 @@ static void cn_weights_winograd_(const cn_winograd_ *w, const cn_weight_split_ *
                                  const float *dy, int part, int block, float *dw, char *workspace) {
   const cn_tiles_ *tiles = &w->tiles[0];
   const int shares = cn_winograd_shares_(w);
-  const int last = (int)((int64_t)shares * (part + 1) / split->parts);
+  const int last = cn_share_(shares, part + 1, split->parts);
   const ptrdiff_t sum_pitch = cn_winograd_sum_pitch_(w);
   float *sums = cn_take_(&workspace, (size_t)(w->block_channels * sum_pitch) + CN_SLACK_);
   cn_winograd_share_ share;
-  int number = (int)((int64_t)shares * part / split->parts), position;
+  int number = cn_share_(shares, part, split->parts), position;
   cn_outer_ outer;
   memset(&outer, 0, sizeof outer);
   outer.segment_count = 1, outer.a_step = w->v_pitch, outer.b_step = w->m_pitch;
@@ -2947,10 +3082,10 @@ static void cn_backward_weights_unit_(const cn_conv2d *conv, const cn_geometry_ 
   const cn_algorithm_ algorithm = cn_algorithm_of_(conv, g, CN_BACKWARD_WEIGHTS);
   const cn_weight_split_ split = cn_weight_split_of_(conv, g);
   const int part = unit / split.blocks, block = unit % split.blocks;
-  const int begin = (int)((int64_t)g->depth * block / split.blocks),
-            end = (int)((int64_t)g->depth * (block + 1) / split.blocks);
-  const int first = (int)((int64_t)g->count * part / split.parts),
-            last = (int)((int64_t)g->count * (part + 1) / split.parts);
+  const int begin = cn_share_(g->depth, block, split.blocks),
+            end = cn_share_(g->depth, block + 1, split.blocks);
+  const int first = cn_share_(g->count, part, split.parts),
+            last = cn_share_(g->count, part + 1, split.parts);
   float *dw = partial + (size_t)part * split.part_floats;
   if (block == 0) {
     const int64_t items = g->flat ? (int64_t)g->count * g->in_h * g->in_w : g->count;
@@ -2958,7 +3093,7 @@ static void cn_backward_weights_unit_(const cn_conv2d *conv, const cn_geometry_ 
                    cn_part_bias_(g, &split, dw));
   }
   if (algorithm == CN_FLAT_) {
-    cn_weights_flat_(g, &split, x, dy, part, begin, end, dw);
+    cn_weights_flat_(g, &split, x, dy, part, block, dw, workspace);
   } else if (algorithm == CN_SPARSE_) {
     cn_weights_sparse_(g, &split, x, dy, argmax, first, last, block, 0, dw, workspace);
   } else if (algorithm == CN_WINOGRAD2_ || algorithm == CN_WINOGRAD4_) {
@@ -3018,7 +3153,7 @@ CN_API size_t cn_conv2d_workspace(const cn_conv2d *conv, cn_pass pass) {
   const size_t filters = (size_t)g.filters, out = (size_t)g.out_h * (size_t)g.out_w * filters;
   const size_t padded = (size_t)g.padded_h * (size_t)g.padded_w * (size_t)g.channels;
   size_t floats = 8 * CN_SLACK_;
-  if (algorithm == CN_FLAT_) return CN_ALIGNMENT_;
+  if (algorithm == CN_FLAT_) return CN_ALIGNMENT_ + (pass == CN_FORWARD ? 0 : sizeof(cn_lists_));
   if (algorithm == CN_WINOGRAD2_ || algorithm == CN_WINOGRAD4_)
     return cn_winograd_workspace_(conv, &g, pass);
   if (algorithm == CN_GREY_) {
@@ -3056,7 +3191,7 @@ CN_API void cn_conv2d_forward(const cn_conv2d *conv, const float *x, const float
   } else {
     for (unit = begin; unit < end; unit++) {
       if (algorithm == CN_FLAT_)
-        cn_flat_unit_(&g, x, g.channels, packed, bias, conv->relu, y, g.filters, unit);
+        cn_flat_unit_(&g, CN_FORWARD, x, packed, bias, conv->relu, y, unit, (char *)workspace);
       else if (algorithm == CN_GREY_)
         cn_forward_grey_(conv, &g, x, packed, bias, y, argmax, unit, (char *)workspace);
       else
@@ -3079,7 +3214,7 @@ CN_API void cn_conv2d_backward_input(const cn_conv2d *conv, const float *dy, con
   } else {
     for (unit = begin; unit < end; unit++) {
       if (algorithm == CN_FLAT_)
-        cn_flat_unit_(&g, dy, g.filters, packed, NULL, 0, dx, g.channels, unit);
+        cn_flat_unit_(&g, CN_BACKWARD_INPUT, dy, packed, NULL, 0, dx, unit, (char *)workspace);
       else
         cn_backward_input_direct_(conv, &g, dy, argmax, packed, dx, unit, (char *)workspace);
     }
@@ -3103,8 +3238,8 @@ static void cn_sum_parts_(const cn_conv2d *conv, float *partial, float *dweights
   const cn_geometry_ g = cn_geometry_of_(conv);
   const cn_kernels_ *k = cn_current_();
   const cn_weight_split_ split = cn_weight_split_of_(conv, &g);
-  const int begin = (int)((int64_t)split.rows * unit / units),
-            end = (int)((int64_t)split.rows * (unit + 1) / units);
+  const int begin = cn_share_(split.rows, unit, units),
+            end = cn_share_(split.rows, unit + 1, units);
   const size_t at = (size_t)begin * split.row_floats, n = (size_t)(end - begin) * split.row_floats;
   int part, tap, row, i;
   for (part = 1; part < split.parts; part++)
@@ -6067,8 +6202,8 @@ typedef struct cn_slices_run_ {
 /* Slice `number` of so many equal ones, for one thread. */
 static cn_slice_ cn_slice_of_(const cn_slice_ *batch, int number, int slices, char *workspace) {
   cn_slice_ slice = *batch;
-  slice.first = batch->first + (int)((int64_t)batch->count * number / slices);
-  slice.count = batch->first + (int)((int64_t)batch->count * (number + 1) / slices) - slice.first;
+  slice.first = batch->first + cn_share_(batch->count, number, slices);
+  slice.count = batch->first + cn_share_(batch->count, number + 1, slices) - slice.first;
   slice.workspace = workspace;
   return slice;
 }
@@ -7748,6 +7883,7 @@ CN_API cn_status cn_trainer_load(cn_trainer *trainer, const char *path, cn_error
 #define CN_TILE_ROWS_                                                                              \
   14 /* 14 x 2 accumulators, 2 weight vectors and a broadcast fill 31 of 32 registers */
 #define CN_TILE_VECTORS_ 2
+#define CN_SPARSE_VECTORS_ 4 /* sums of sparse_row: hide the latency of a multiply-add */
 #define cn_vf_ __m512
 #define cn_vm_ __mmask16
 #define cn_vb_ __mmask16
@@ -7782,6 +7918,7 @@ CN_API cn_status cn_trainer_load(cn_trainer *trainer, const char *path, cn_error
 #define CN_LANES_ 8
 #define CN_TILE_ROWS_ 6
 #define CN_TILE_VECTORS_ 2
+#define CN_SPARSE_VECTORS_ 8
 #define cn_vf_ __m256
 #define cn_vm_ int
 #define cn_vb_ __m256
@@ -7816,6 +7953,7 @@ CN_API cn_status cn_trainer_load(cn_trainer *trainer, const char *path, cn_error
 #define CN_LANES_ 4
 #define CN_TILE_ROWS_ 7 /* 7 x 3 sums keep four multiply-add pipes busy; gcc spills at 8 x 3 */
 #define CN_TILE_VECTORS_ 3
+#define CN_SPARSE_VECTORS_ 9
 #define cn_vf_ float32x4_t
 #define cn_vm_ int
 #define cn_vb_ uint32x4_t
@@ -7849,6 +7987,7 @@ CN_API cn_status cn_trainer_load(cn_trainer *trainer, const char *path, cn_error
 #define CN_LANES_ 1
 #define CN_TILE_ROWS_ 2
 #define CN_TILE_VECTORS_ 3
+#define CN_SPARSE_VECTORS_ 9
 #define cn_vf_ float
 #define cn_vm_ int
 #define cn_vb_ int
@@ -7950,6 +8089,50 @@ static inline float CN_NAME_(cn_max_)(float a, float b) {
 }
 static inline float CN_NAME_(cn_min_)(float a, float b) {
   return a < b ? a : b;
+}
+#endif
+
+/* to[column][row] = from[row][column] of a square whose side is CN_SQUARE_. */
+#if CN_PASS_ >= 2
+#define CN_SQUARE_ 8
+/* Rows i and i + 4 side by side: what is left are squares of 4 in the halves of a vector. */
+#define CN_HALVES_(i, at)                                                                          \
+  _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps((at) + (i)*from_pitch)),                \
+                       _mm_loadu_ps((at) + ((i) + 4) * from_pitch), 1)
+static inline void CN_NAME_(cn_transpose_square_)(const float *from, ptrdiff_t from_pitch,
+                                                  float *to, ptrdiff_t to_pitch) {
+  int column;
+  for (column = 0; column < 8; column += 4, from += 4, to += 4 * to_pitch) {
+    const __m256 r0 = CN_HALVES_(0, from), r1 = CN_HALVES_(1, from), r2 = CN_HALVES_(2, from),
+                 r3 = CN_HALVES_(3, from);
+    const __m256 low01 = _mm256_unpacklo_ps(r0, r1), high01 = _mm256_unpackhi_ps(r0, r1),
+                 low23 = _mm256_unpacklo_ps(r2, r3), high23 = _mm256_unpackhi_ps(r2, r3);
+    _mm256_storeu_ps(to, _mm256_shuffle_ps(low01, low23, 0x44));
+    _mm256_storeu_ps(to + to_pitch, _mm256_shuffle_ps(low01, low23, 0xEE));
+    _mm256_storeu_ps(to + 2 * to_pitch, _mm256_shuffle_ps(high01, high23, 0x44));
+    _mm256_storeu_ps(to + 3 * to_pitch, _mm256_shuffle_ps(high01, high23, 0xEE));
+  }
+}
+#elif CN_PASS_ == 1
+#define CN_SQUARE_ 4
+static inline void CN_NAME_(cn_transpose_square_)(const float *from, ptrdiff_t from_pitch,
+                                                  float *to, ptrdiff_t to_pitch) {
+  const float32x4x2_t first = vtrnq_f32(vld1q_f32(from), vld1q_f32(from + from_pitch));
+  const float32x4x2_t last =
+      vtrnq_f32(vld1q_f32(from + 2 * from_pitch), vld1q_f32(from + 3 * from_pitch));
+  vst1q_f32(to, vcombine_f32(vget_low_f32(first.val[0]), vget_low_f32(last.val[0])));
+  vst1q_f32(to + to_pitch, vcombine_f32(vget_low_f32(first.val[1]), vget_low_f32(last.val[1])));
+  vst1q_f32(to + 2 * to_pitch,
+            vcombine_f32(vget_high_f32(first.val[0]), vget_high_f32(last.val[0])));
+  vst1q_f32(to + 3 * to_pitch,
+            vcombine_f32(vget_high_f32(first.val[1]), vget_high_f32(last.val[1])));
+}
+#else
+#define CN_SQUARE_ 1
+static inline void CN_NAME_(cn_transpose_square_)(const float *from, ptrdiff_t from_pitch,
+                                                  float *to, ptrdiff_t to_pitch) {
+  (void)from_pitch, (void)to_pitch;
+  *to = *from;
 }
 #endif
 
@@ -8113,26 +8296,43 @@ static void CN_NAME_(cn_outer_)(const cn_outer_ *outer) {
   }
 }
 
-/* Packs matrix [depth][columns], value (k, j) at source[k * row_stride + j * column_stride], into
-   panels of CN_PANEL_ columns, the last narrower, zero behind its end. */
+/* to[column][row] = from[row][column]; pitches in floats. */
+static void CN_NAME_(cn_transpose_)(const float *from, ptrdiff_t from_pitch, int rows, int columns,
+                                    float *to, ptrdiff_t to_pitch) {
+  int row, column, i, j;
+  for (row = 0; row < rows; row += CN_SQUARE_) {
+    for (column = 0; column < columns; column += CN_SQUARE_) {
+      const float *corner = from + row * from_pitch + column;
+      float *to_corner = to + column * to_pitch + row;
+      if (row + CN_SQUARE_ <= rows && column + CN_SQUARE_ <= columns)
+        CN_NAME_(cn_transpose_square_)(corner, from_pitch, to_corner, to_pitch);
+      else
+        for (i = 0; i < cn_min_(CN_SQUARE_, rows - row); i++)
+          for (j = 0; j < cn_min_(CN_SQUARE_, columns - column); j++)
+            to_corner[j * to_pitch + i] = corner[i * from_pitch + j];
+    }
+  }
+}
+
+/* Packs matrix [depth][columns], value (k, j) at source[k * row_stride + j * column_stride], of
+   which one is 1, into panels of CN_PANEL_ columns, the last narrower, zero behind its end. */
 static void CN_NAME_(cn_pack_matrix_)(const float *source, ptrdiff_t row_stride,
                                       ptrdiff_t column_stride, int depth, int columns,
                                       float *packed) {
   int column, k, j;
-  for (column = 0; column < columns; column += CN_PANEL_) {
-    int left = columns - column, width = CN_NAME_(cn_vectors_of_)(left) * CN_LANES_;
-    if (left > width) left = width;
-    for (k = 0; k < depth; k++) {
-      const float *from = source + k * row_stride + column * column_stride;
-      if (column_stride == 1) {
+  for (column = 0; column < columns; column += CN_PANEL_, source += CN_PANEL_ * column_stride) {
+    const int width = CN_NAME_(cn_vectors_of_)(columns - column) * CN_LANES_;
+    const int left = cn_min_(columns - column, width);
+    if (column_stride != 1) CN_NAME_(cn_transpose_)
+    (source, column_stride, left, depth, packed, width);
+    for (k = 0; k < depth; k++, packed += width) {
+      if (column_stride == 1)
         for (j = 0; j < width; j += CN_LANES_)
           cn_vstore_(packed + j,
-                     cn_vload_first_(from + j, cn_vfirst_(CN_NAME_(cn_lanes_left_)(left - j, 0))));
-      } else {
-        for (j = 0; j < left; j++) packed[j] = from[j * column_stride];
-        for (; j < width; j++) packed[j] = 0.0f;
-      }
-      packed += width;
+                     cn_vload_first_(source + k * row_stride + j,
+                                     cn_vfirst_(CN_NAME_(cn_lanes_left_)(left - j, 0))));
+      else
+        for (j = left; j < width; j++) packed[j] = 0.0f;
     }
   }
 }
@@ -8180,6 +8380,87 @@ static void CN_NAME_(cn_unpool_row_)(const float *dy, const uint8_t *argmax, int
                        mask);
     }
   }
+}
+
+/* ---- gradients of which most are zero ---- */
+
+/* How many of n values are not zero. */
+static size_t CN_NAME_(cn_nonzero_)(const float *values, size_t n) {
+  const size_t most = 4096; /* so few that a float counts them exactly */
+  size_t count = 0, begin, i;
+  float lanes[CN_LANES_];
+  int lane;
+  for (begin = 0; begin < n; begin += most) {
+    const size_t end = begin + most < n ? begin + most : n;
+    cn_vf_ zeros = cn_vzero_();
+    for (i = begin; i + CN_LANES_ <= end; i += CN_LANES_)
+      zeros = cn_vadd_(zeros, cn_vselect_(cn_vequal_(cn_vload_(values + i), cn_vzero_()),
+                                          cn_vset_(1.0f), cn_vzero_()));
+    cn_vstore_(lanes, zeros);
+    count += i - begin;
+    for (lane = 0; lane < CN_LANES_; lane++) count -= (size_t)lanes[lane];
+    for (; i < end; i++) count += values[i] != 0.0f;
+  }
+  return count;
+}
+
+/* Lists the values that are not zero, each with its offset; returns how many. Writes up to
+   CN_LIST_SLACK_ spikes more. */
+static int CN_NAME_(cn_list_)(const float *values, const uint32_t *offsets, int n,
+                              cn_spike_ *spikes) {
+  int count = 0, i;
+#if CN_PASS_ == 3
+  const __m512i first = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+  const __m512i second =
+      _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+  for (i = 0; i < n; i += 16) {
+    const __mmask16 inside = cn_vfirst_(cn_min_(16, n - i));
+    const __m512 value = _mm512_maskz_loadu_ps(inside, values + i);
+    const __mmask16 some = _mm512_cmp_ps_mask(value, _mm512_setzero_ps(), _CMP_NEQ_UQ);
+    const __m512i gradient = _mm512_castps_si512(_mm512_maskz_compress_ps(some, value));
+    const __m512i offset =
+        _mm512_maskz_compress_epi32(some, _mm512_maskz_loadu_epi32(inside, offsets + i));
+    _mm512_storeu_si512(spikes + count, _mm512_permutex2var_epi32(offset, first, gradient));
+    _mm512_storeu_si512(spikes + count + 8, _mm512_permutex2var_epi32(offset, second, gradient));
+    count += (int)_mm_popcnt_u32(some);
+  }
+#else
+  for (i = 0; i < n; i++) {
+    spikes[count].offset = offsets[i], spikes[count].gradient = values[i];
+    count += values[i] != 0.0f;
+  }
+#endif
+  return count;
+}
+
+#define CN_SPARSE_ROW_DECLARE_(i)                                                                  \
+  cn_vf_ s##i = accumulate ? cn_vload_(sum + (i)*CN_LANES_) : cn_vzero_();
+#define CN_SPARSE_ROW_ADD_(i)                                                                      \
+  s##i = cn_vfma_(                                                                                 \
+      g, cn_vload_(from + (i) / CN_TILE_VECTORS_ * panel + (i) % CN_TILE_VECTORS_ * CN_LANES_),    \
+      s##i);
+#define CN_SPARSE_ROW_STORE_(i) cn_vstore_(sum + (i)*CN_LANES_, s##i);
+#define CN_SPARSE_ROW_BODY_(EACH)                                                                  \
+  EACH(CN_SPARSE_ROW_DECLARE_)                                                                     \
+  for (i = 0; i < count; i++) {                                                                    \
+    const float *from = rows + spikes[i].offset;                                                   \
+    const cn_vf_ g = cn_vset_(spikes[i].gradient);                                                 \
+    EACH(CN_SPARSE_ROW_ADD_)                                                                       \
+  }                                                                                                \
+  EACH(CN_SPARSE_ROW_STORE_)
+
+/* sum[CN_SPARSE_VECTORS_ * CN_LANES_] (+)= gradient * the row at offset, over all spikes; a row lies
+   in pieces of CN_PANEL_ floats, `panel` floats apart. */
+static void CN_NAME_(cn_sparse_row_)(const cn_spike_ *spikes, int count, const float *rows,
+                                     ptrdiff_t panel, int accumulate, float *sum) {
+  int i;
+#if CN_SPARSE_VECTORS_ == 4
+  CN_SPARSE_ROW_BODY_(CN_EACH_ROW_4_)
+#elif CN_SPARSE_VECTORS_ == 8
+  CN_SPARSE_ROW_BODY_(CN_EACH_ROW_8_)
+#else
+  CN_SPARSE_ROW_BODY_(CN_EACH_ROW_9_)
+#endif
 }
 
 /* ---- weight gradients behind 2x2 max pooling: only one position in four has a gradient ---- */
@@ -9156,13 +9437,18 @@ static void CN_NAME_(cn_update_)(const cn_update *u, float *w, const float *g, f
 
 static const cn_kernels_ CN_NAME_(cn_kernels_) = {CN_LANES_,
                                                   CN_TILE_VECTORS_,
+                                                  CN_SPARSE_VECTORS_ *CN_LANES_,
                                                   CN_NAME_(cn_product_),
                                                   CN_NAME_(cn_outer_),
                                                   CN_NAME_(cn_pack_matrix_),
                                                   CN_NAME_(cn_pool_rows_),
                                                   CN_NAME_(cn_unpool_row_),
                                                   CN_NAME_(cn_channel_block_),
+                                                  CN_NAME_(cn_transpose_),
+                                                  CN_NAME_(cn_nonzero_),
+                                                  CN_NAME_(cn_list_),
                                                   CN_NAME_(cn_sparse_),
+                                                  CN_NAME_(cn_sparse_row_),
                                                   CN_NAME_(cn_few_),
                                                   CN_NAME_(cn_grey_weights_),
                                                   CN_NAME_(cn_grey_row_),
@@ -9194,6 +9480,8 @@ static const cn_kernels_ CN_NAME_(cn_kernels_) = {CN_LANES_,
 #undef CN_LANES_
 #undef CN_TILE_ROWS_
 #undef CN_TILE_VECTORS_
+#undef CN_SPARSE_VECTORS_
+#undef CN_SQUARE_
 #undef CN_PANEL_
 #undef cn_vadd_
 #undef cn_vb_

@@ -461,6 +461,8 @@ static void reference_conv(conv_case *c) {
   ref_conv_backward_weights(r, x, dz, c->dw, c->dw_size, c->db, c->db_size);
 }
 
+static double zero_gradients; /* share of a case's gradients */
+
 static void make_conv_case(conv_case *c, const cn_conv2d *conv) {
   memset(c, 0, sizeof *c);
   c->conv = *conv;
@@ -469,6 +471,8 @@ static void make_conv_case(conv_case *c, const cn_conv2d *conv) {
   c->w = random_floats("weights", c->r.w_count);
   c->bias = random_floats("bias", c->r.filters);
   c->dy = random_floats("dy", c->r.y_count);
+  for (ptrdiff_t i = 0; i < c->r.y_count; i++)
+    if ((test_random_double() + 1) / 2 < zero_gradients) c->dy[i] = 0;
   if (conv->pool) c->argmax = bytes("argmax", c->r.y_count);
 }
 
@@ -797,8 +801,8 @@ static const conv_row conv_oddities[] = {
     {4, 8, 8, 64, 256, 1, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, Z, 0, 0},  /* of one, where fewer have */
     {4, 8, 8, 256, 64, 1, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, Z, 0, 1},
     {3, 2, 1, 9, 20, 1, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, Z, 0, 0},
-    {61, 7, 6, 9, 10, 1, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, Z, 0, 0},   /* many images per share */
-    {1, 12, 300, 8, 9, 1, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, Z, 0, 0},  /* rows of tiles per share */
+    {61, 7, 6, 9, 10, 1, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, Z, 0, 0},  /* many images per share */
+    {1, 12, 300, 8, 9, 1, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, Z, 0, 0}, /* rows of tiles per share */
     {2, 50, 61, 8, 10, 1, 3, 3, 1, 1, 1, 1, 2, 0, 1, 2, Z, 0, 0},
 };
 
@@ -1016,6 +1020,30 @@ static void test_dense(void **state) {
 
 /* Small whole numbers make sums exact, so equal values are equal on every path but FAST: the
    argmax has to be that of the first, and all values have to match to the last bit. */
+/* Gradients behind ReLU and dropout, of which kernels may skip the zeros. */
+static void test_dense_zeros(void **state) {
+  static const struct {
+    int rows, inputs, outputs;
+    double zeros;
+  } cases[] = {{1, 64, 128, .7},    {1, 1000, 1, 1},    {2, 65, 300, .75},   {15, 131, 128, .9},
+               {50, 1568, 128, .8}, {129, 64, 31, .65}, {130, 300, 150, .7}, {257, 200, 70, .7},
+               {300, 320, 33, .62}, {600, 130, 65, .8}, {40, 1100, 260, 1},  {7, 9, 17, .7}};
+  begin_test(state, 92);
+  for (size_t i = 0; i < LENGTH(cases); i++) {
+    const cn_conv2d conv = cn_dense(cases[i].rows, cases[i].inputs, cases[i].outputs, 0);
+    zero_gradients = cases[i].zeros;
+    check_conv(&conv);
+  }
+  for (int i = 0; i < 60 && within_budget(); i++) {
+    const cn_conv2d conv = cn_dense(test_random_int(1, 300), test_random_int(1, 400),
+                                    test_random_int(1, 200), test_random_int(0, 1));
+    zero_gradients = (test_random_double() + 1) / 2;
+    check_conv(&conv);
+  }
+  zero_gradients = 0;
+  end_test();
+}
+
 static void check_conv_ties(const cn_conv2d *shape, cn_math math) {
   const int mark = live_count;
   conv_case c;
@@ -3234,6 +3262,7 @@ int main(void) {
       cmocka_unit_test(test_conv_nan_fused),
       cmocka_unit_test(test_conv_math),
       cmocka_unit_test(test_dense),
+      cmocka_unit_test(test_dense_zeros),
       cmocka_unit_test(test_pool_refusals),
       cmocka_unit_test(test_pool_table),
       cmocka_unit_test(test_pool_adaptive),
