@@ -992,7 +992,7 @@ typedef struct cn_kernels_ {
   void (*unpool_row)(const float *, const uint8_t *, int, int, float *, ptrdiff_t);
   void (*channel_block)(const float *, size_t, int, int, float *);
   void (*transpose)(const float *, ptrdiff_t, int, int, float *, ptrdiff_t);
-  size_t (*nonzero)(const float *, size_t);
+  size_t (*zeros)(const float *, ptrdiff_t, int, int);
   int (*list)(const float *, const uint32_t *, int, cn_spike_ *);
   void (*sparse)(const cn_spike_ *, int, const float *, ptrdiff_t, int, int, float *);
   void (*sparse_row)(const cn_spike_ *, int, const float *, ptrdiff_t, int, float *);
@@ -1958,7 +1958,7 @@ static void cn_forward_grey_(const cn_conv2d *conv, const cn_geometry_ *g, const
    Behind ReLU, and more so behind dropout, few of a dense layer's gradients are not zero. Where that
    is so they are listed, and only what they contribute is computed. */
 
-#define CN_MOSTLY_ZERO_ 0.4 /* at most this share is not zero; with more, full tiles are as fast */
+#define CN_MOSTLY_ZERO_ 0.6 /* at least this share is zero; with less, full tiles are as fast */
 #define CN_LIST_DEPTH_ 128  /* of the summed index at a time: its rows stay in the cache */
 #define CN_LIST_ROWS_ 128   /* lists at a time */
 #define CN_LIST_FILTERS_ 64 /* listed at a time for the weights' gradient, of two runs of images */
@@ -1982,11 +1982,8 @@ static cn_lists_ *cn_new_lists_(char *workspace, int pitch) {
 
 /* values[rows][columns], `pitch` floats from row to row */
 static int cn_mostly_zero_(const float *values, ptrdiff_t pitch, int rows, int columns) {
-  size_t count = 0;
-  int row;
-  for (row = 0; row < rows; row++)
-    count += cn_current_()->nonzero(values + row * pitch, (size_t)columns);
-  return (double)count <= CN_MOSTLY_ZERO_ * (double)rows * (double)columns;
+  const size_t zeros = cn_current_()->zeros(values, pitch, rows, columns);
+  return (double)zeros >= CN_MOSTLY_ZERO_ * (double)rows * (double)columns;
 }
 
 /* The first columns of dx[rows][channels] = dy[rows][filters] * packed, at most CN_LIST_ROWS_ rows;
@@ -2681,10 +2678,11 @@ static cn_weight_split_ cn_weight_split_of_(const cn_conv2d *conv, const cn_geom
     split.most_parts = cn_max_(1, cn_min_(cn_winograd_parts_(&w), most));
     split.parts = cn_min_(cn_winograd_shares_(&w), split.most_parts);
   } else if (algorithm == CN_FLAT_) {
+    const cn_kernels_ *k = cn_current_();
     const int64_t pixels = (int64_t)g->count * g->in_h * g->in_w;
-    split.filter_blocks =
-        cn_max_(1, cn_min_(4, g->filters / (cn_current_()->lanes * cn_current_()->tile_vectors)));
-    split.blocks = cn_max_(1, cn_min_(2 * CN_PARTS_ / split.filter_blocks, g->depth / 14));
+    const int least_rows = g->depth >= 4 * k->sparse_columns ? k->sparse_columns : 14;
+    split.filter_blocks = cn_max_(1, cn_min_(4, g->filters / (k->lanes * k->tile_vectors)));
+    split.blocks = cn_max_(1, cn_min_(2 * CN_PARTS_ / split.filter_blocks, g->depth / least_rows));
     split.blocks *= split.filter_blocks;
     split.parts =
         (int)(pixels / CN_FLAT_PIXELS_ < CN_PARTS_ ? pixels / CN_FLAT_PIXELS_ : CN_PARTS_);
@@ -2890,7 +2888,7 @@ static int cn_sparse_weights_(const cn_geometry_ *g, const cn_flat_block_ *block
   const int runs = cn_ceil_div_(pixels, CN_LIST_DEPTH_);
   cn_lists_ *lists;
   int row = block->row, filter, run, i;
-  if (block->row_end - row < step || g->channels > INT32_MAX / CN_LIST_DEPTH_ ||
+  if (block->row_end - row < 2 * step || g->channels > INT32_MAX / CN_LIST_DEPTH_ ||
       !cn_mostly_zero_(dy + block->filter, g->filters, pixels, block->filter_end - block->filter))
     return row;
   lists = cn_new_lists_(workspace, g->channels);
@@ -8384,23 +8382,20 @@ static void CN_NAME_(cn_unpool_row_)(const float *dy, const uint8_t *argmax, int
 
 /* ---- gradients of which most are zero ---- */
 
-/* How many of n values are not zero. */
-static size_t CN_NAME_(cn_nonzero_)(const float *values, size_t n) {
-  const size_t most = 4096; /* so few that a float counts them exactly */
-  size_t count = 0, begin, i;
+/* How many of values[rows][columns] are zero. Beyond 2^24 a lane no longer counts: too few, then. */
+static size_t CN_NAME_(cn_zeros_)(const float *values, ptrdiff_t pitch, int rows, int columns) {
+  cn_vf_ zeros = cn_vzero_();
   float lanes[CN_LANES_];
-  int lane;
-  for (begin = 0; begin < n; begin += most) {
-    const size_t end = begin + most < n ? begin + most : n;
-    cn_vf_ zeros = cn_vzero_();
-    for (i = begin; i + CN_LANES_ <= end; i += CN_LANES_)
+  size_t count = 0;
+  int row, i;
+  for (row = 0; row < rows; row++, values += pitch) {
+    for (i = 0; i + CN_LANES_ <= columns; i += CN_LANES_)
       zeros = cn_vadd_(zeros, cn_vselect_(cn_vequal_(cn_vload_(values + i), cn_vzero_()),
                                           cn_vset_(1.0f), cn_vzero_()));
-    cn_vstore_(lanes, zeros);
-    count += i - begin;
-    for (lane = 0; lane < CN_LANES_; lane++) count -= (size_t)lanes[lane];
-    for (; i < end; i++) count += values[i] != 0.0f;
+    for (; i < columns; i++) count += values[i] == 0.0f;
   }
+  cn_vstore_(lanes, zeros);
+  for (i = 0; i < CN_LANES_; i++) count += (size_t)lanes[i];
   return count;
 }
 
@@ -8426,8 +8421,10 @@ static int CN_NAME_(cn_list_)(const float *values, const uint32_t *offsets, int 
   }
 #else
   for (i = 0; i < n; i++) {
+    uint32_t bits;
+    memcpy(&bits, values + i, sizeof bits);
     spikes[count].offset = offsets[i], spikes[count].gradient = values[i];
-    count += values[i] != 0.0f;
+    count += (bits & 0x7FFFFFFFu) != 0; /* not -0 either */
   }
 #endif
   return count;
@@ -9445,7 +9442,7 @@ static const cn_kernels_ CN_NAME_(cn_kernels_) = {CN_LANES_,
                                                   CN_NAME_(cn_unpool_row_),
                                                   CN_NAME_(cn_channel_block_),
                                                   CN_NAME_(cn_transpose_),
-                                                  CN_NAME_(cn_nonzero_),
+                                                  CN_NAME_(cn_zeros_),
                                                   CN_NAME_(cn_list_),
                                                   CN_NAME_(cn_sparse_),
                                                   CN_NAME_(cn_sparse_row_),

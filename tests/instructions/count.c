@@ -10,24 +10,29 @@ typedef struct count_case {
   int size, channels, filters, window, stride, pad, pool;
   cn_math math;
   cn_pass pass;
+  int zeros; /* between two gradients that are not zero */
 } count_case;
 
 static const count_case cases[] = {
-    {"first-layer-forward", 28, 1, 32, 3, 1, 1, 1, CN_MATH_FAST, CN_FORWARD},
-    {"first-layer-weights", 28, 1, 32, 3, 1, 1, 1, CN_MATH_FAST, CN_BACKWARD_WEIGHTS},
-    {"direct-forward", 14, 32, 48, 3, 1, 1, 0, CN_MATH_DIRECT, CN_FORWARD},
-    {"direct-input", 14, 32, 48, 3, 1, 1, 0, CN_MATH_DIRECT, CN_BACKWARD_INPUT},
-    {"direct-weights", 14, 32, 48, 3, 1, 1, 0, CN_MATH_DIRECT, CN_BACKWARD_WEIGHTS},
-    {"strided-forward", 14, 32, 48, 3, 2, 1, 0, CN_MATH_DIRECT, CN_FORWARD},
-    {"strided-input", 14, 32, 48, 3, 2, 1, 0, CN_MATH_DIRECT, CN_BACKWARD_INPUT},
-    {"exact-forward", 14, 32, 48, 3, 1, 1, 1, CN_MATH_EXACT, CN_FORWARD},
-    {"exact-input", 14, 32, 48, 3, 1, 1, 1, CN_MATH_EXACT, CN_BACKWARD_INPUT},
-    {"fast-forward", 14, 32, 48, 3, 1, 1, 1, CN_MATH_FAST, CN_FORWARD},
-    {"fast-input", 14, 32, 48, 3, 1, 1, 1, CN_MATH_FAST, CN_BACKWARD_INPUT},
-    {"exact-weights", 14, 32, 48, 3, 1, 1, 0, CN_MATH_EXACT, CN_BACKWARD_WEIGHTS},
-    {"fast-weights", 14, 32, 48, 3, 1, 1, 0, CN_MATH_FAST, CN_BACKWARD_WEIGHTS},
-    {"pooled-weights", 14, 32, 48, 3, 1, 1, 1, CN_MATH_FAST, CN_BACKWARD_WEIGHTS},
-    {"pointwise-forward", 14, 32, 48, 1, 1, 0, 0, CN_MATH_FAST, CN_FORWARD},
+    {"first-layer-forward", 28, 1, 32, 3, 1, 1, 1, CN_MATH_FAST, CN_FORWARD, 1},
+    {"first-layer-weights", 28, 1, 32, 3, 1, 1, 1, CN_MATH_FAST, CN_BACKWARD_WEIGHTS, 1},
+    {"direct-forward", 14, 32, 48, 3, 1, 1, 0, CN_MATH_DIRECT, CN_FORWARD, 1},
+    {"direct-input", 14, 32, 48, 3, 1, 1, 0, CN_MATH_DIRECT, CN_BACKWARD_INPUT, 1},
+    {"direct-weights", 14, 32, 48, 3, 1, 1, 0, CN_MATH_DIRECT, CN_BACKWARD_WEIGHTS, 1},
+    {"strided-forward", 14, 32, 48, 3, 2, 1, 0, CN_MATH_DIRECT, CN_FORWARD, 1},
+    {"strided-input", 14, 32, 48, 3, 2, 1, 0, CN_MATH_DIRECT, CN_BACKWARD_INPUT, 1},
+    {"exact-forward", 14, 32, 48, 3, 1, 1, 1, CN_MATH_EXACT, CN_FORWARD, 1},
+    {"exact-input", 14, 32, 48, 3, 1, 1, 1, CN_MATH_EXACT, CN_BACKWARD_INPUT, 1},
+    {"fast-forward", 14, 32, 48, 3, 1, 1, 1, CN_MATH_FAST, CN_FORWARD, 1},
+    {"fast-input", 14, 32, 48, 3, 1, 1, 1, CN_MATH_FAST, CN_BACKWARD_INPUT, 1},
+    {"exact-weights", 14, 32, 48, 3, 1, 1, 0, CN_MATH_EXACT, CN_BACKWARD_WEIGHTS, 1},
+    {"fast-weights", 14, 32, 48, 3, 1, 1, 0, CN_MATH_FAST, CN_BACKWARD_WEIGHTS, 1},
+    {"pooled-weights", 14, 32, 48, 3, 1, 1, 1, CN_MATH_FAST, CN_BACKWARD_WEIGHTS, 1},
+    {"pointwise-forward", 14, 32, 48, 1, 1, 0, 0, CN_MATH_FAST, CN_FORWARD, 1},
+    {"pointwise-input", 8, 512, 48, 1, 1, 0, 0, CN_MATH_FAST, CN_BACKWARD_INPUT, 1},
+    {"pointwise-weights", 8, 512, 48, 1, 1, 0, 0, CN_MATH_FAST, CN_BACKWARD_WEIGHTS, 1},
+    {"dropout-input", 8, 512, 48, 1, 1, 0, 0, CN_MATH_FAST, CN_BACKWARD_INPUT, 3},
+    {"dropout-weights", 8, 512, 48, 1, 1, 0, 0, CN_MATH_FAST, CN_BACKWARD_WEIGHTS, 3},
 };
 #define CASE_COUNT ((int)(sizeof cases / sizeof cases[0]))
 
@@ -66,7 +71,7 @@ static count_run prepare(const count_case *c) {
   r.partial = (float *)take(cn_conv2d_partial_count(&r.conv) * sizeof(float));
   r.workspace = take(cn_conv2d_workspace(&r.conv, c->pass));
   r.units = cn_conv2d_units(&r.conv, c->pass);
-  for (i = 0; i < values; i++) r.y[i] = (float)(i % 2), r.argmax[i] = (uint8_t)(i % 4);
+  for (i = 0; i < values; i++) r.y[i] = i % (size_t)(c->zeros + 1) ? 0.0f : 1.0f, r.argmax[i] = (uint8_t)(i % 4);
   cn_conv2d_pack(&r.conv, c->pass, weights, r.packed);
   return r;
 }
