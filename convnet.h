@@ -947,6 +947,15 @@ typedef struct cn_spike_ { /* one non-zero gradient behind a pooling */
   float gradient;
 } cn_spike_;
 
+#define CN_LIST_SLACK_ 16 /* spikes that a kernel may write behind a list's end */
+
+typedef struct cn_pooled_ { /* gradients behind a pooling, of one image */
+  const float *dy;
+  const uint8_t *argmax;
+  int height, width, filters;
+  uint32_t step_y, step_x; /* between the convolution's rows and columns, in offsets */
+} cn_pooled_;
+
 typedef struct cn_grey_ { /* one row of a pooled map from grey pictures */
   const float *rows; /* four rows of the padded picture, transformed: [row][4 planes][column] */
   ptrdiff_t plane;   /* floats of a plane */
@@ -994,6 +1003,7 @@ typedef struct cn_kernels_ {
   void (*transpose)(const float *, ptrdiff_t, int, int, float *, ptrdiff_t);
   size_t (*zeros)(const float *, ptrdiff_t, int, int);
   int (*list)(const float *, const uint32_t *, int, cn_spike_ *);
+  void (*find_spikes)(const cn_pooled_ *, cn_spike_ *, int *);
   void (*sparse)(const cn_spike_ *, int, const float *, ptrdiff_t, int, int, float *);
   void (*sparse_row)(const cn_spike_ *, int, const float *, ptrdiff_t, int, float *);
   void (*few)(const cn_few_ *, const ptrdiff_t *, int, float *);
@@ -1962,7 +1972,6 @@ static void cn_forward_grey_(const cn_conv2d *conv, const cn_geometry_ *g, const
 #define CN_LIST_DEPTH_ 128  /* of the summed index at a time: its rows stay in the cache */
 #define CN_LIST_ROWS_ 128   /* lists at a time */
 #define CN_LIST_FILTERS_ 64 /* listed at a time for the weights' gradient, of two runs of images */
-#define CN_LIST_SLACK_ 16   /* spikes that a kernel may write behind a list's end */
 #define CN_LIST_COLUMNS_ 64 /* the most that `sparse_row` computes */
 
 typedef struct cn_lists_ {
@@ -2755,31 +2764,6 @@ static void cn_weights_depthwise_(const cn_geometry_ *g, const float *x, ptrdiff
                           dz, dw + (ptrdiff_t)(ky * w->width + kx) * g->channels, g->channels);
 }
 
-/* For each filter of a pooled image the list of its gradients that are not zero and where their
-   windows begin in a block of channels. */
-static void cn_find_spikes_(const cn_geometry_ *g, const float *dy, const uint8_t *argmax,
-                            cn_spike_ *spikes, int *counts) {
-  const int windows = g->y_h * g->y_w;
-  const uint32_t step_x = (uint32_t)(g->window.stride_x * cn_current_()->lanes);
-  const uint32_t step_y =
-      (uint32_t)(g->window.stride_y * cn_current_()->lanes) * (uint32_t)g->padded_w;
-  uint32_t corner[4];
-  int py, px, filter;
-  corner[0] = 0, corner[1] = step_x, corner[2] = step_y, corner[3] = step_y + step_x;
-  memset(counts, 0, (size_t)g->filters * sizeof *counts);
-  for (py = 0; py < g->y_h; py++) {
-    for (px = 0; px < g->y_w; px++, dy += g->filters, argmax += g->filters) {
-      const uint32_t at = 2 * (uint32_t)py * step_y + 2 * (uint32_t)px * step_x;
-      for (filter = 0; filter < g->filters; filter++) {
-        cn_spike_ *spike = spikes + (ptrdiff_t)filter * windows + counts[filter];
-        spike->offset = at + corner[argmax[filter]];
-        spike->gradient = dy[filter];
-        counts[filter] += dy[filter] != 0.0f;
-      }
-    }
-  }
-}
-
 /* Asks for an image that is read next, so that it comes while something else is computed. */
 static void cn_prefetch_(const float *image, size_t floats) {
 #ifdef __GNUC__
@@ -2802,13 +2786,17 @@ static void cn_weights_sparse_(const cn_geometry_ *g, const cn_weight_split_ *sp
             begin = cn_share_(vectors, block, split->blocks),
             end = cn_share_(vectors, block + 1, split->blocks);
   const size_t pixels = (size_t)g->padded_h * (size_t)g->padded_w,
-               windows = (size_t)g->y_h * (size_t)g->y_w,
+               windows = (size_t)g->y_h * (size_t)g->y_w, places = windows + CN_LIST_SLACK_,
                image_floats = (size_t)g->in_h * (size_t)g->in_w * (size_t)g->channels;
   float *padded = cn_take_(&workspace, pixels * (size_t)g->channels);
   float *vector_pixels = cn_take_(&workspace, pixels * (size_t)k->lanes);
   int *counts = (int *)(void *)cn_take_(&workspace, (size_t)g->filters);
   cn_spike_ *spikes = (cn_spike_ *)(void *)workspace;
   int image, vector, filter;
+  cn_pooled_ pooled;
+  pooled.height = g->y_h, pooled.width = g->y_w, pooled.filters = g->filters;
+  pooled.step_x = (uint32_t)(w->stride_x * k->lanes);
+  pooled.step_y = (uint32_t)(w->stride_y * k->lanes) * (uint32_t)g->padded_w;
   dw += (size_t)(begin * g->filters) * split->row_floats;
   if (!accumulate)
     memset(dw, 0, (size_t)((end - begin) * g->filters) * split->row_floats * sizeof *dw);
@@ -2818,7 +2806,8 @@ static void cn_weights_sparse_(const cn_geometry_ *g, const cn_weight_split_ *sp
     cn_pad_rows_(g, x + (size_t)image * image_floats, 0, g->padded_h, padded);
     if (image + 1 < last && image_floats <= CN_SMALL_IMAGE_FLOATS_)
       cn_prefetch_(x + (size_t)(image + 1) * image_floats, image_floats);
-    cn_find_spikes_(g, dy + at, argmax + at, spikes, counts);
+    pooled.dy = dy + at, pooled.argmax = argmax + at;
+    k->find_spikes(&pooled, spikes, counts);
     for (vector = begin; vector < end; vector++) {
       const int channel = vector * k->lanes;
       const float *from = padded;
@@ -2828,7 +2817,7 @@ static void cn_weights_sparse_(const cn_geometry_ *g, const cn_weight_split_ *sp
         from = vector_pixels;
       }
       for (filter = 0; filter < g->filters; filter++, sum += split->row_floats)
-        k->sparse(spikes + (size_t)filter * windows, counts[filter], from,
+        k->sparse(spikes + (size_t)filter * places, counts[filter], from,
                   (ptrdiff_t)w->dilation_y * g->padded_w * k->lanes, w->height, w->width, sum);
     }
   }
@@ -3168,7 +3157,8 @@ CN_API size_t cn_conv2d_workspace(const cn_conv2d *conv, cn_pass pass) {
   } else {
     floats += padded;
     if (algorithm == CN_SPARSE_)
-      floats += 2 * ((size_t)g.y_h * (size_t)g.y_w + 2) * filters + 2 * CN_SLACK_ +
+      floats += 2 * ((size_t)g.y_h * (size_t)g.y_w + CN_LIST_SLACK_) * filters + filters +
+                2 * CN_SLACK_ +
                 (size_t)g.padded_h * (size_t)g.padded_w * (size_t)cn_current_()->lanes;
     else if (conv->pool && algorithm != CN_FEW_)
       floats += out;
@@ -3434,8 +3424,13 @@ CN_API void cn_dropout(const float *x, float *y, size_t begin, size_t end, float
   CN_ASSERT(begin % 4 == 0);
   for (i = begin; i < end; i += 4) {
     uint64_t bits = cn_mix_(seed, i / 4);
-    for (j = i; j < i + 4 && j < end; j++, bits >>= 16)
-      y[j] = (bits & 0xFFFFu) < threshold ? 0.0f : x[j] * scale;
+    for (j = i; j < i + 4 && j < end; j++, bits >>= 16) {
+      const float scaled = x[j] * scale;
+      uint32_t kept; /* not a condition, which no processor could foresee */
+      memcpy(&kept, &scaled, sizeof kept);
+      kept &= 0u - (uint32_t)((bits & 0xFFFFu) >= threshold);
+      memcpy(y + j, &kept, sizeof kept);
+    }
   }
 }
 
@@ -8462,6 +8457,64 @@ static void CN_NAME_(cn_sparse_row_)(const cn_spike_ *spikes, int count, const f
 
 /* ---- weight gradients behind 2x2 max pooling: only one position in four has a gradient ---- */
 
+/* For each filter the list of its gradients that are not zero and where their windows begin in a
+   block of channels; height * width + CN_LIST_SLACK_ places from list to list. */
+static void CN_NAME_(cn_find_spikes_)(const cn_pooled_ *p, cn_spike_ *spikes, int *counts) {
+  const int windows = p->height * p->width;
+  const ptrdiff_t places = windows + CN_LIST_SLACK_;
+  int filter, row, column;
+  memset(counts, 0, (size_t)p->filters * sizeof *counts);
+#if CN_PASS_ == 3
+  {
+    enum { most = 64 }; /* windows at a time, of 16 filters */
+    const __m512i corners =
+        _mm512_setr_epi32(0, (int)p->step_x, (int)p->step_y, (int)(p->step_y + p->step_x), 0, 0, 0,
+                          0, 0, 0, 0, 0, 0, 0, 0, 0);
+    float offsets[most * 16], turned_offsets[16 * most], turned_dy[16 * most];
+    int first, i;
+    for (first = 0; first < windows; first += most) {
+      const int n = cn_min_(most, windows - first);
+      for (filter = 0; filter < p->filters; filter += 16) {
+        const int filters = cn_min_(16, p->filters - filter);
+        const ptrdiff_t at = (ptrdiff_t)first * p->filters + filter;
+        row = first / p->width, column = first % p->width;
+        for (i = 0; i < n; i++) {
+          const uint32_t corner = 2 * (uint32_t)row * p->step_y + 2 * (uint32_t)column * p->step_x;
+          const __m512i place = _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(
+              cn_vfirst_(filters), p->argmax + at + (ptrdiff_t)i * p->filters));
+          _mm512_storeu_si512(offsets + 16 * i,
+                              _mm512_add_epi32(_mm512_permutexvar_epi32(place, corners),
+                                               _mm512_set1_epi32((int)corner)));
+          if (++column == p->width) column = 0, row++;
+        }
+        CN_NAME_(cn_transpose_)(offsets, 16, n, filters, turned_offsets, most);
+        CN_NAME_(cn_transpose_)(p->dy + at, p->filters, n, filters, turned_dy, most);
+        for (i = 0; i < filters; i++)
+          counts[filter + i] += CN_NAME_(cn_list_)(
+              turned_dy + i * most, (const uint32_t *)(const void *)(turned_offsets + i * most), n,
+              spikes + (filter + i) * places + counts[filter + i]);
+      }
+    }
+  }
+#else
+  {
+    const float *dy = p->dy;
+    const uint8_t *argmax = p->argmax;
+    const uint32_t corner[4] = {0, p->step_x, p->step_y, p->step_y + p->step_x};
+    for (row = 0; row < p->height; row++) {
+      for (column = 0; column < p->width; column++, dy += p->filters, argmax += p->filters) {
+        const uint32_t at = 2 * (uint32_t)row * p->step_y + 2 * (uint32_t)column * p->step_x;
+        for (filter = 0; filter < p->filters; filter++) {
+          cn_spike_ *spike = spikes + filter * places + counts[filter];
+          spike->offset = at + corner[argmax[filter]], spike->gradient = dy[filter];
+          counts[filter] += dy[filter] != 0.0f;
+        }
+      }
+    }
+  }
+#endif
+}
+
 /* block[pixels][lanes] = n channels of x [pixels][channels], zero behind them. */
 static void CN_NAME_(cn_channel_block_)(const float *x, size_t pixels, int channels, int n,
                                         float *block) {
@@ -9444,6 +9497,7 @@ static const cn_kernels_ CN_NAME_(cn_kernels_) = {CN_LANES_,
                                                   CN_NAME_(cn_transpose_),
                                                   CN_NAME_(cn_zeros_),
                                                   CN_NAME_(cn_list_),
+                                                  CN_NAME_(cn_find_spikes_),
                                                   CN_NAME_(cn_sparse_),
                                                   CN_NAME_(cn_sparse_row_),
                                                   CN_NAME_(cn_few_),
