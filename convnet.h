@@ -2893,21 +2893,20 @@ static int cn_sparse_weights_(const cn_geometry_ *g, const cn_flat_block_ *block
                     lists->spikes[run * CN_LIST_FILTERS_ + i]);
     }
     for (row = block->row; row + step <= block->row_end; row += step) {
+      float *to = dw + (ptrdiff_t)row * g->filters + filter;
       for (run = 0; run < runs; run++)
         for (i = 0; i < filters; i++)
           k->sparse_row(lists->spikes[run * CN_LIST_FILTERS_ + i],
                         lists->counts[run * CN_LIST_FILTERS_ + i],
                         x + (ptrdiff_t)cn_share_(pixels, run, runs) * g->channels + row, panel,
                         run > 0, lists->sums + i * step);
-      k->transpose(lists->sums, step, filters, step, lists->turned, CN_LIST_FILTERS_);
-      for (i = 0; i < step; i++) {
-        const float *sum = lists->turned + i * CN_LIST_FILTERS_;
-        float *to = dw + (ptrdiff_t)(row + i) * g->filters + filter;
-        if (accumulate)
-          k->add(to, sum, to, (size_t)filters);
-        else
-          memcpy(to, sum, (size_t)filters * sizeof *to);
+      if (!accumulate) {
+        k->transpose(lists->sums, step, filters, step, to, g->filters);
+        continue;
       }
+      k->transpose(lists->sums, step, filters, step, lists->turned, CN_LIST_FILTERS_);
+      for (i = 0; i < step; i++, to += g->filters)
+        k->add(to, lists->turned + i * CN_LIST_FILTERS_, to, (size_t)filters);
     }
   }
   return row;
