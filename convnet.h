@@ -2711,6 +2711,27 @@ static cn_weight_split_ cn_weight_split_of_(const cn_conv2d *conv, const cn_geom
   return split;
 }
 
+/* Where the parts go. Bias may be NULL: then nobody asks for it. */
+typedef struct cn_parts_ {
+  float *weights, *bias;
+  size_t floats; /* from one part to the next */
+} cn_parts_;
+
+static cn_parts_ cn_parts_in_(const cn_geometry_ *g, const cn_weight_split_ *split,
+                              float *partial) {
+  cn_parts_ parts;
+  parts.weights = partial, parts.floats = split->part_floats;
+  parts.bias = partial + split->part_floats - cn_align_floats_((size_t)g->filters);
+  return parts;
+}
+
+/* Whether there is only one, in the order of weights: it may be written where the gradient goes. */
+static int cn_one_part_(const cn_conv2d *conv) {
+  const cn_geometry_ g = cn_geometry_of_(conv);
+  return cn_weight_split_of_(conv, &g).most_parts == 1 &&
+         cn_algorithm_of_(conv, &g, CN_BACKWARD_WEIGHTS) != CN_SPARSE_;
+}
+
 CN_API size_t cn_conv2d_partial_count(const cn_conv2d *conv) {
   const cn_geometry_ g = cn_geometry_of_(conv);
   const cn_weight_split_ split = cn_weight_split_of_(conv, &g);
@@ -3020,10 +3041,6 @@ static void cn_bias_items_(const cn_geometry_ *g, const float *dy, int64_t first
                              (size_t)(last - first) * rows_per_item, g->filters, sum);
 }
 
-static float *cn_part_bias_(const cn_geometry_ *g, const cn_weight_split_ *split, float *part) {
-  return part + split->part_floats - cn_align_floats_((size_t)g->filters);
-}
-
 /* The images of a part one after the other, rows [begin, end) of the weight matrix. */
 static void cn_weights_by_image_(const cn_conv2d *conv, const cn_geometry_ *g, const float *x,
                                  const float *dy, const uint8_t *argmax, int first, int last,
@@ -3063,8 +3080,8 @@ static void cn_weights_by_image_(const cn_conv2d *conv, const cn_geometry_ *g, c
 }
 
 static void cn_backward_weights_unit_(const cn_conv2d *conv, const cn_geometry_ *g, const float *x,
-                                      const float *dy, const uint8_t *argmax, float *partial,
-                                      int unit, char *workspace) {
+                                      const float *dy, const uint8_t *argmax,
+                                      const cn_parts_ *parts, int unit, char *workspace) {
   const cn_algorithm_ algorithm = cn_algorithm_of_(conv, g, CN_BACKWARD_WEIGHTS);
   const cn_weight_split_ split = cn_weight_split_of_(conv, g);
   const int part = unit / split.blocks, block = unit % split.blocks;
@@ -3072,11 +3089,11 @@ static void cn_backward_weights_unit_(const cn_conv2d *conv, const cn_geometry_ 
             end = cn_share_(g->depth, block + 1, split.blocks);
   const int first = cn_share_(g->count, part, split.parts),
             last = cn_share_(g->count, part + 1, split.parts);
-  float *dw = partial + (size_t)part * split.part_floats;
-  if (block == 0) {
+  float *dw = parts->weights + (size_t)part * parts->floats;
+  if (block == 0 && parts->bias) {
     const int64_t items = g->flat ? (int64_t)g->count * g->in_h * g->in_w : g->count;
     cn_bias_items_(g, dy, items * part / split.parts, items * (part + 1) / split.parts, 0,
-                   cn_part_bias_(g, &split, dw));
+                   parts->bias + (size_t)part * parts->floats);
   }
   if (algorithm == CN_FLAT_) {
     cn_weights_flat_(g, &split, x, dy, part, block, dw, workspace);
@@ -3101,13 +3118,14 @@ static int cn_weights_in_slices_(const cn_conv2d *conv) {
 /* The gradient of the weights from all of the images, stored as part `part` or added to what is
    there. */
 static void cn_weights_of_slice_(const cn_conv2d *conv, const float *x, const float *dy,
-                                 const uint8_t *argmax, int part, int accumulate, float *partial,
-                                 char *workspace) {
+                                 const uint8_t *argmax, int part, int accumulate,
+                                 const cn_parts_ *parts, char *workspace) {
   const cn_geometry_ g = cn_geometry_of_(conv);
   cn_weight_split_ split = cn_weight_split_of_(conv, &g);
-  float *dw = partial + (size_t)part * split.part_floats;
+  float *dw = parts->weights + (size_t)part * parts->floats;
   split.blocks = 1;
-  cn_bias_items_(&g, dy, 0, g.count, accumulate, cn_part_bias_(&g, &split, dw));
+  if (parts->bias)
+    cn_bias_items_(&g, dy, 0, g.count, accumulate, parts->bias + (size_t)part * parts->floats);
   if (cn_algorithm_of_(conv, &g, CN_BACKWARD_WEIGHTS) == CN_SPARSE_)
     cn_weights_sparse_(&g, &split, x, dy, argmax, 0, g.count, 0, accumulate, dw, workspace);
   else
@@ -3212,10 +3230,12 @@ CN_API void cn_conv2d_backward_weights(const cn_conv2d *conv, const float *x, co
                                        const uint8_t *argmax, float *partial, int begin, int end,
                                        void *workspace) {
   const cn_geometry_ g = cn_geometry_of_(conv);
+  const cn_weight_split_ split = cn_weight_split_of_(conv, &g);
+  const cn_parts_ parts = cn_parts_in_(&g, &split, partial);
   int unit;
   CN_ASSERT(!conv->pool || argmax);
   for (unit = begin; unit < end; unit++)
-    cn_backward_weights_unit_(conv, &g, x, dy, argmax, partial, unit, (char *)workspace);
+    cn_backward_weights_unit_(conv, &g, x, dy, argmax, &parts, unit, (char *)workspace);
 }
 
 /* Adds the parts in order, for share `unit` of `units` of the weights, and brings what
@@ -3250,7 +3270,7 @@ static void cn_sum_parts_(const cn_conv2d *conv, float *partial, float *dweights
 static void cn_sum_bias_(const cn_conv2d *conv, float *partial, float *dbias) {
   const cn_geometry_ g = cn_geometry_of_(conv);
   const cn_weight_split_ split = cn_weight_split_of_(conv, &g);
-  float *bias = cn_part_bias_(&g, &split, partial);
+  float *bias = cn_parts_in_(&g, &split, partial).bias;
   int part;
   for (part = 1; part < split.parts; part++)
     cn_current_()->add(bias, bias + (size_t)part * split.part_floats, bias, (size_t)g.filters);
@@ -5731,8 +5751,9 @@ static void cn_plan_backward_(cn_plan_ *plan, int index) {
                                   index, moment);
   if (step->op == CN_OP_CONV && step->trains) {
     const cn_conv2d conv = cn_step_conv_(step, plan->max_count);
-    step->partial =
-        cn_new_buffer_(plan, cn_conv2d_partial_count(&conv) * sizeof(float), moment, moment);
+    if (!cn_one_part_(&conv))
+      step->partial =
+          cn_new_buffer_(plan, cn_conv2d_partial_count(&conv) * sizeof(float), moment, moment);
     cn_need_workspace_(plan, step, CN_BACKWARD_WEIGHTS);
   }
   if (step->op == CN_OP_CONV && cn_input_wants_gradient_(plan, step, 0)) {
@@ -5869,7 +5890,8 @@ typedef struct cn_run_ { /* what a task needs; each uses its share */
   cn_pool2d pool;
   cn_pass pass;
   const float *x, *y, *dy, *packed, *bias, *mean, *inverse_deviation, *scale, *shift;
-  float *to, *partial;
+  float *to;
+  cn_parts_ parts;
   double *sums;
   uint8_t *argmax;
   size_t n, rows;           /* values; rows of a batch norm, or of one image */
@@ -5948,15 +5970,16 @@ static void cn_pack_if_changed_(cn_plan_ *plan) {
 
 static void cn_conv_task_(void *context, int unit, char *workspace) {
   const cn_run_ *r = (const cn_run_ *)context;
-  if (r->pass == CN_FORWARD)
+  if (r->pass == CN_FORWARD) {
     cn_conv2d_forward(&r->conv, r->x, r->packed, r->bias, r->to, r->argmax, unit, unit + 1,
                       workspace);
-  else if (r->pass == CN_BACKWARD_INPUT)
+  } else if (r->pass == CN_BACKWARD_INPUT) {
     cn_conv2d_backward_input(&r->conv, r->dy, r->argmax, r->packed, r->to, unit, unit + 1,
                              workspace);
-  else
-    cn_conv2d_backward_weights(&r->conv, r->x, r->dy, r->argmax, r->partial, unit, unit + 1,
-                               workspace);
+  } else {
+    const cn_geometry_ g = cn_geometry_of_(&r->conv);
+    cn_backward_weights_unit_(&r->conv, &g, r->x, r->dy, r->argmax, &r->parts, unit, workspace);
+  }
 }
 
 static void cn_pool_task_(void *context, int unit, char *workspace) {
@@ -6643,7 +6666,24 @@ static void cn_add_spill_(const cn_plan_ *plan, const cn_step_ *step, int i,
 static void cn_sum_task_(void *context, int unit, char *workspace) {
   const cn_run_ *r = (const cn_run_ *)context;
   (void)workspace;
-  cn_sum_parts_(&r->conv, r->partial, r->to, unit, CN_SUM_UNITS_);
+  cn_sum_parts_(&r->conv, r->parts.weights, r->to, unit, CN_SUM_UNITS_);
+}
+
+/* Where a step's weights' gradient is summed: in parts, or in its place. */
+static cn_parts_ cn_gradient_parts_(const cn_trainer *trainer, const cn_step_ *step,
+                                    const cn_conv2d *conv) {
+  const cn_tensor_ *tensors = trainer->plan.net->tensors;
+  const cn_geometry_ g = cn_geometry_of_(conv);
+  const cn_weight_split_ split = cn_weight_split_of_(conv, &g);
+  cn_parts_ parts;
+  if (step->partial < 0) {
+    parts.weights = trainer->gradients + tensors[step->weight].offset, parts.floats = 0;
+    if (step->bias >= 0) parts.bias = trainer->gradients + tensors[step->bias].offset;
+  } else {
+    parts = cn_parts_in_(&g, &split, cn_floats_(&trainer->plan, step->partial));
+  }
+  if (step->bias < 0) parts.bias = NULL;
+  return parts;
 }
 
 /* The parts of a whole batch become the gradient. */
@@ -6651,21 +6691,24 @@ static void cn_sum_gradient_(const cn_trainer *trainer, const cn_step_ *step, in
   const cn_plan_ *plan = &trainer->plan;
   const cn_tensor_ *tensors = plan->net->tensors;
   cn_run_ run;
+  if (step->partial < 0) return;
   memset(&run, 0, sizeof run);
-  run.conv = cn_step_conv_(step, count), run.partial = cn_floats_(plan, step->partial);
+  run.conv = cn_step_conv_(step, count);
+  run.parts.weights = cn_floats_(plan, step->partial);
   run.to = trainer->gradients + tensors[step->weight].offset;
   cn_parallel_(plan, NULL, CN_SUM_UNITS_, cn_sum_task_, &run);
   if (step->bias >= 0)
-    cn_sum_bias_(&run.conv, run.partial, trainer->gradients + tensors[step->bias].offset);
+    cn_sum_bias_(&run.conv, run.parts.weights, trainer->gradients + tensors[step->bias].offset);
 }
 
 static void cn_conv_backward_(const cn_backward_ *b, const cn_step_ *step, cn_run_ *run) {
   const cn_plan_ *plan = run->plan;
   if (step->trains) {
-    run->pass = CN_BACKWARD_WEIGHTS, run->partial = cn_floats_(plan, step->partial);
+    run->pass = CN_BACKWARD_WEIGHTS;
+    run->parts = cn_gradient_parts_(b->trainer, step, &run->conv);
     if (run->alone) {
       cn_weights_of_slice_(&run->conv, run->x, run->dy, run->argmax, b->part, b->accumulate,
-                           run->partial, run->alone);
+                           &run->parts, run->alone);
     } else {
       cn_parallel_(plan, NULL, cn_conv2d_units(&run->conv, CN_BACKWARD_WEIGHTS), cn_conv_task_,
                    run);
