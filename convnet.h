@@ -275,7 +275,8 @@ CN_API void cn_conv2d_forward(const cn_conv2d *conv, const float *x, const float
 
 /* dx = gradient of the loss with respect to x, overwritten, for units [begin, end). dy is the
    gradient with respect to y; with relu it must already be zero where y is (cn_relu_backward does
-   that, in place). argmax is the forward pass's, needed if pool. */
+   that, in place). argmax is the forward pass's, needed if pool. What is zero in dy may count for
+   nothing here and below, even beside a weight or input that is not finite. */
 CN_API void cn_conv2d_backward_input(const cn_conv2d *conv, const float *dy, const uint8_t *argmax,
                                      const float *packed, float *dx, int begin, int end,
                                      void *workspace);
@@ -1997,8 +1998,8 @@ static int cn_mostly_zero_(const float *values, ptrdiff_t pitch, int rows, int c
 
 /* The first columns of dx[rows][channels] = dy[rows][filters] * packed, at most CN_LIST_ROWS_ rows;
    returns how many columns. */
-static int cn_sparse_input_(const cn_geometry_ *g, const float *dy, const float *packed, int rows,
-                            float *dx, char *workspace) {
+static int cn_flat_sparse_input_(const cn_geometry_ *g, const float *dy, const float *packed,
+                                 int rows, float *dx, char *workspace) {
   const cn_kernels_ *k = cn_current_();
   const int panel = k->lanes * k->tile_vectors, step = k->sparse_columns;
   cn_lists_ *lists;
@@ -2034,7 +2035,7 @@ static void cn_flat_unit_(const cn_geometry_ *g, cn_pass pass, const float *a, c
   product.segment_count = 1, product.segments = &segment;
   product.a = a + begin * product.depth, product.a_stride = product.depth;
   c += begin * columns;
-  done = forward ? 0 : cn_sparse_input_(g, product.a, packed, product.rows, c, workspace);
+  done = forward ? 0 : cn_flat_sparse_input_(g, product.a, packed, product.rows, c, workspace);
   product.columns = columns - done, product.packed = packed + (ptrdiff_t)done * product.depth;
   product.bias = bias, product.relu = relu;
   product.c = c + done, product.c_stride = columns;
@@ -2890,9 +2891,9 @@ static cn_flat_block_ cn_flat_block_of_(const cn_geometry_ *g, const cn_weight_s
 
 /* The first rows of a block of dw (+)= x^T dy, of at most two runs of CN_LIST_DEPTH_ pixels; returns
    the row behind them. */
-static int cn_sparse_weights_(const cn_geometry_ *g, const cn_flat_block_ *block, const float *x,
-                              const float *dy, int pixels, int accumulate, float *dw,
-                              char *workspace) {
+static int cn_flat_sparse_weights_(const cn_geometry_ *g, const cn_flat_block_ *block,
+                                   const float *x, const float *dy, int pixels, int accumulate,
+                                   float *dw, char *workspace) {
   const cn_kernels_ *k = cn_current_();
   const int panel = k->lanes * k->tile_vectors, step = k->sparse_columns;
   const int runs = cn_ceil_div_(pixels, CN_LIST_DEPTH_);
@@ -2947,8 +2948,8 @@ static void cn_weights_flat_(const cn_geometry_ *g, const cn_weight_split_ *spli
     const float *pass_x = x + first * g->channels, *pass_dy = dy + first * g->filters;
     int row;
     outer.depth = (int)(last - first < CN_FLAT_PIXELS_ ? last - first : CN_FLAT_PIXELS_);
-    row = cn_sparse_weights_(g, &block, pass_x, pass_dy, outer.depth, outer.accumulate, dw,
-                             workspace);
+    row = cn_flat_sparse_weights_(g, &block, pass_x, pass_dy, outer.depth, outer.accumulate, dw,
+                                  workspace);
     outer.rows = block.row_end - row, outer.a = pass_x + row;
     outer.b = pass_dy + block.filter, outer.c = dw + (ptrdiff_t)row * g->filters + block.filter;
     if (outer.rows > 0) cn_current_()->outer(&outer);
