@@ -32,8 +32,9 @@
      Files hold PyTorch's OIHW; cn_save and cn_load translate.
    - Float pointers may be unaligned unless a comment says otherwise; 64-byte alignment is faster.
    - Buffers of one call must not overlap, except where a comment says "may be the same".
-   - NaN and infinity pass through arithmetic as IEEE 754 has it; max pooling and ReLU treat NaN as
-     smaller than everything. A training step whose loss is not finite is reported and not applied.
+   - NaN and infinity pass through arithmetic as IEEE 754 has it, but a gradient of 0 may count for
+     nothing beside them; max pooling and ReLU treat NaN as smaller than everything. A training step
+     whose loss is not finite is reported and not applied.
    - Subnormal numbers count as zero inside cn_train_step and cn_predict (the mode is restored).
 
    LAYERS, each only using the one above it
@@ -275,8 +276,7 @@ CN_API void cn_conv2d_forward(const cn_conv2d *conv, const float *x, const float
 
 /* dx = gradient of the loss with respect to x, overwritten, for units [begin, end). dy is the
    gradient with respect to y; with relu it must already be zero where y is (cn_relu_backward does
-   that, in place). argmax is the forward pass's, needed if pool. What is zero in dy may count for
-   nothing here and below, even beside a weight or input that is not finite. */
+   that, in place). argmax is the forward pass's, needed if pool. */
 CN_API void cn_conv2d_backward_input(const cn_conv2d *conv, const float *dy, const uint8_t *argmax,
                                      const float *packed, float *dx, int begin, int end,
                                      void *workspace);
@@ -942,18 +942,22 @@ typedef struct
   int last_lanes; /* as in cn_product_ */
 } cn_outer_;
 
-typedef struct cn_spike_ { /* one non-zero gradient behind a pooling */
-  uint32_t offset;         /* of its window's first pixel, in floats of a block of channels: below
-                              2^32, as 8 or more channels of 2^31 values become 16 at most */
+typedef struct cn_spike_ { /* one gradient that is not zero */
+  uint32_t offset;         /* of what it is multiplied with, in floats: of a row of a matrix, or,
+                              behind a pooling, of its window's first pixel in a block of channels:
+                              below 2^32, as 8 or more channels of 2^31 values become 16 at most */
   float gradient;
 } cn_spike_;
 
-#define CN_LIST_SLACK_ 16 /* spikes that a kernel may write behind a list's end */
+#define CN_LIST_SLACK_ 16   /* spikes that a kernel may write behind a list's end */
+#define CN_LIST_DEPTH_ 128  /* of the summed index at a time: its rows stay in the cache */
+#define CN_LIST_COLUMNS_ 64 /* the most that `sparse_row` computes */
 
 typedef struct cn_pooled_ { /* gradients behind a pooling, of one image */
   const float *dy;
   const uint8_t *argmax;
   int height, width, filters;
+  ptrdiff_t places;        /* of a filter's list: height * width + CN_LIST_SLACK_ */
   uint32_t step_y, step_x; /* between the convolution's rows and columns, in offsets */
 } cn_pooled_;
 
@@ -1970,10 +1974,12 @@ static void cn_forward_grey_(const cn_conv2d *conv, const cn_geometry_ *g, const
    is so they are listed, and only what they contribute is computed. */
 
 #define CN_MOSTLY_ZERO_ 0.6 /* at least this share is zero; with less, full tiles are as fast */
-#define CN_LIST_DEPTH_ 128  /* of the summed index at a time: its rows stay in the cache */
-#define CN_LIST_ROWS_ 128   /* lists at a time */
-#define CN_LIST_FILTERS_ 64 /* listed at a time for the weights' gradient, of two runs of images */
-#define CN_LIST_COLUMNS_ 64 /* the most that `sparse_row` computes */
+#define CN_LISTED_STEPS_ 2  /* of `sparse_row` in a block of rows: fewer do not pay for lists */
+#define CN_LIST_ROWS_ 128   /* lists at a time: a unit's rows, or two runs of filters */
+#define CN_LIST_FILTERS_ (CN_LIST_ROWS_ / 2)
+#if CN_FLAT_ROWS_ > CN_LIST_ROWS_
+#error "the lists of a unit's rows have no room"
+#endif
 
 typedef struct cn_lists_ {
   cn_spike_ spikes[CN_LIST_ROWS_][CN_LIST_DEPTH_ + CN_LIST_SLACK_];
@@ -2010,7 +2016,7 @@ static int cn_flat_sparse_input_(const cn_geometry_ *g, const float *dy, const f
     for (row = 0; row < rows; row++)
       lists->counts[row] = k->list(dy + (ptrdiff_t)row * g->filters + first, lists->offsets,
                                    cn_min_(CN_LIST_DEPTH_, g->filters - first), lists->spikes[row]);
-    for (column = 0; column + step <= g->channels; column += step)
+    for (column = 0; g->channels - column >= step; column += step)
       for (row = 0; row < rows; row++)
         k->sparse_row(lists->spikes[row], lists->counts[row],
                       packed + (ptrdiff_t)column * g->filters + (ptrdiff_t)first * panel,
@@ -2037,7 +2043,7 @@ static void cn_flat_unit_(const cn_geometry_ *g, cn_pass pass, const float *a, c
   c += begin * columns;
   done = forward ? 0 : cn_flat_sparse_input_(g, product.a, packed, product.rows, c, workspace);
   product.columns = columns - done, product.packed = packed + (ptrdiff_t)done * product.depth;
-  product.bias = bias, product.relu = relu;
+  product.bias = bias, product.relu = relu; /* forward only, where nothing is done */
   product.c = c + done, product.c_stride = columns;
   if (done < columns) cn_current_()->product(&product);
 }
@@ -2674,6 +2680,11 @@ typedef struct cn_weight_split_ {
 #define CN_BLOCK_VECTORS_ 8 /* of channels of a sparse block: each lists the gradients anew */
 #define CN_FLAT_PIXELS_ (2 * CN_LIST_DEPTH_) /* per pass over the weights' gradient */
 
+/* Whether a flat product's gradient has rows enough for blocks that pay for their lists. */
+static int cn_has_listed_rows_(const cn_geometry_ *g) {
+  return g->depth >= 2 * CN_LISTED_STEPS_ * cn_current_()->sparse_columns;
+}
+
 static cn_weight_split_ cn_weight_split_of_(const cn_conv2d *conv, const cn_geometry_ *g) {
   const cn_algorithm_ algorithm = cn_algorithm_of_(conv, g, CN_BACKWARD_WEIGHTS);
   const size_t weights = (size_t)g->depth * (size_t)g->filters;
@@ -2690,7 +2701,7 @@ static cn_weight_split_ cn_weight_split_of_(const cn_conv2d *conv, const cn_geom
   } else if (algorithm == CN_FLAT_) {
     const cn_kernels_ *k = cn_current_();
     const int64_t pixels = (int64_t)g->count * g->in_h * g->in_w;
-    const int least_rows = g->depth >= 4 * k->sparse_columns ? k->sparse_columns : 14;
+    const int least_rows = cn_has_listed_rows_(g) ? CN_LISTED_STEPS_ * k->sparse_columns : 14;
     split.filter_blocks = cn_max_(1, cn_min_(4, g->filters / (k->lanes * k->tile_vectors)));
     split.blocks = cn_max_(1, cn_min_(2 * CN_PARTS_ / split.filter_blocks, g->depth / least_rows));
     split.blocks *= split.filter_blocks;
@@ -2808,7 +2819,7 @@ static void cn_weights_sparse_(const cn_geometry_ *g, const cn_weight_split_ *sp
             begin = cn_share_(vectors, block, split->blocks),
             end = cn_share_(vectors, block + 1, split->blocks);
   const size_t pixels = (size_t)g->padded_h * (size_t)g->padded_w,
-               windows = (size_t)g->y_h * (size_t)g->y_w, places = windows + CN_LIST_SLACK_,
+               windows = (size_t)g->y_h * (size_t)g->y_w,
                image_floats = (size_t)g->in_h * (size_t)g->in_w * (size_t)g->channels;
   float *padded = cn_take_(&workspace, pixels * (size_t)g->channels);
   float *vector_pixels = cn_take_(&workspace, pixels * (size_t)k->lanes);
@@ -2817,6 +2828,7 @@ static void cn_weights_sparse_(const cn_geometry_ *g, const cn_weight_split_ *sp
   int image, vector, filter;
   cn_pooled_ pooled;
   pooled.height = g->y_h, pooled.width = g->y_w, pooled.filters = g->filters;
+  pooled.places = (ptrdiff_t)windows + CN_LIST_SLACK_;
   pooled.step_x = (uint32_t)(w->stride_x * k->lanes);
   pooled.step_y = (uint32_t)(w->stride_y * k->lanes) * (uint32_t)g->padded_w;
   dw += (size_t)(begin * g->filters) * split->row_floats;
@@ -2839,7 +2851,7 @@ static void cn_weights_sparse_(const cn_geometry_ *g, const cn_weight_split_ *sp
         from = vector_pixels;
       }
       for (filter = 0; filter < g->filters; filter++, sum += split->row_floats)
-        k->sparse(spikes + (size_t)filter * places, counts[filter], from,
+        k->sparse(spikes + filter * pooled.places, counts[filter], from,
                   (ptrdiff_t)w->dilation_y * g->padded_w * k->lanes, w->height, w->width, sum);
     }
   }
@@ -2871,21 +2883,23 @@ typedef struct cn_flat_block_ {
   int row, row_end, filter, filter_end;
 } cn_flat_block_;
 
-/* Whole panels of filters; whole rows of `sparse_row` where there are as many. */
+/* Share i of n in whole steps; the last takes what is left over. */
+static int cn_share_in_steps_(int n, int step, int i, int shares) {
+  return i == shares ? n : cn_share_(n / step, i, shares) * step;
+}
+
 static cn_flat_block_ cn_flat_block_of_(const cn_geometry_ *g, const cn_weight_split_ *split,
                                         int number) {
   const cn_kernels_ *k = cn_current_();
-  const int blocks = split->blocks / split->filter_blocks, i = number / split->filter_blocks,
+  const int row_blocks = split->blocks / split->filter_blocks, i = number / split->filter_blocks,
             j = number % split->filter_blocks;
-  const int rows = g->depth / blocks >= k->sparse_columns ? k->sparse_columns : 1,
-            panel = k->lanes * k->tile_vectors;
+  const int rows = cn_has_listed_rows_(g) ? k->sparse_columns : 1;
+  const int panel = k->lanes * k->tile_vectors;
   cn_flat_block_ block;
-  block.row = cn_share_(g->depth, i, blocks) / rows * rows;
-  block.row_end = i + 1 == blocks ? g->depth : cn_share_(g->depth, i + 1, blocks) / rows * rows;
-  block.filter = cn_share_(g->filters, j, split->filter_blocks) / panel * panel;
-  block.filter_end = j + 1 == split->filter_blocks
-                         ? g->filters
-                         : cn_share_(g->filters, j + 1, split->filter_blocks) / panel * panel;
+  block.row = cn_share_in_steps_(g->depth, rows, i, row_blocks);
+  block.row_end = cn_share_in_steps_(g->depth, rows, i + 1, row_blocks);
+  block.filter = cn_share_in_steps_(g->filters, panel, j, split->filter_blocks);
+  block.filter_end = cn_share_in_steps_(g->filters, panel, j + 1, split->filter_blocks);
   return block;
 }
 
@@ -2899,7 +2913,7 @@ static int cn_flat_sparse_weights_(const cn_geometry_ *g, const cn_flat_block_ *
   const int runs = cn_ceil_div_(pixels, CN_LIST_DEPTH_);
   cn_lists_ *lists;
   int row = block->row, filter, run, i;
-  if (block->row_end - row < 2 * step || g->channels > INT32_MAX / CN_LIST_DEPTH_ ||
+  if (block->row_end - row < CN_LISTED_STEPS_ * step || g->channels > INT32_MAX / CN_LIST_DEPTH_ ||
       !cn_mostly_zero_(dy + block->filter, g->filters, pixels, block->filter_end - block->filter))
     return row;
   lists = cn_new_lists_(workspace, g->channels);
@@ -6674,13 +6688,13 @@ static void cn_sum_task_(void *context, int unit, char *workspace) {
 static cn_parts_ cn_gradient_parts_(const cn_trainer *trainer, const cn_step_ *step,
                                     const cn_conv2d *conv) {
   const cn_tensor_ *tensors = trainer->plan.net->tensors;
-  const cn_geometry_ g = cn_geometry_of_(conv);
-  const cn_weight_split_ split = cn_weight_split_of_(conv, &g);
   cn_parts_ parts;
   if (step->partial < 0) {
     parts.weights = trainer->gradients + tensors[step->weight].offset, parts.floats = 0;
     if (step->bias >= 0) parts.bias = trainer->gradients + tensors[step->bias].offset;
   } else {
+    const cn_geometry_ g = cn_geometry_of_(conv);
+    const cn_weight_split_ split = cn_weight_split_of_(conv, &g);
     parts = cn_parts_in_(&g, &split, cn_floats_(&trainer->plan, step->partial));
   }
   if (step->bias < 0) parts.bias = NULL;
@@ -6708,6 +6722,7 @@ static void cn_conv_backward_(const cn_backward_ *b, const cn_step_ *step, cn_ru
     run->pass = CN_BACKWARD_WEIGHTS;
     run->parts = cn_gradient_parts_(b->trainer, step, &run->conv);
     if (run->alone) {
+      CN_ASSERT(step->partial >= 0); /* parts must not share their place */
       cn_weights_of_slice_(&run->conv, run->x, run->dy, run->argmax, b->part, b->accumulate,
                            &run->parts, run->alone);
     } else {
@@ -8173,6 +8188,9 @@ static inline void CN_NAME_(cn_transpose_square_)(const float *from, ptrdiff_t f
 #endif
 
 #define CN_PANEL_ (CN_LANES_ * CN_TILE_VECTORS_)
+#if CN_SPARSE_VECTORS_ * CN_LANES_ > CN_LIST_COLUMNS_ || CN_SPARSE_VECTORS_ % CN_TILE_VECTORS_
+#error "sparse_row computes whole panels, of at most CN_LIST_COLUMNS_"
+#endif
 
 /* Lanes in use of vector v when `columns` columns are left, between 0 and CN_LANES_. */
 static inline int CN_NAME_(cn_lanes_left_)(int columns, int v) {
@@ -8355,21 +8373,24 @@ static void CN_NAME_(cn_transpose_)(const float *from, ptrdiff_t from_pitch, int
 static void CN_NAME_(cn_pack_matrix_)(const float *source, ptrdiff_t row_stride,
                                       ptrdiff_t column_stride, int depth, int columns,
                                       float *packed) {
-  int column, k, j;
+  int column, j;
+  ptrdiff_t k;
+  CN_ASSERT(row_stride == 1 || column_stride == 1);
   for (column = 0; column < columns; column += CN_PANEL_, source += CN_PANEL_ * column_stride) {
     const int width = CN_NAME_(cn_vectors_of_)(columns - column) * CN_LANES_;
     const int left = cn_min_(columns - column, width);
-    if (column_stride != 1) CN_NAME_(cn_transpose_)
-    (source, column_stride, left, depth, packed, width);
-    for (k = 0; k < depth; k++, packed += width) {
-      if (column_stride == 1)
+    if (column_stride == 1) {
+      for (k = 0; k < depth; k++)
         for (j = 0; j < width; j += CN_LANES_)
-          cn_vstore_(packed + j,
+          cn_vstore_(packed + k * width + j,
                      cn_vload_first_(source + k * row_stride + j,
                                      cn_vfirst_(CN_NAME_(cn_lanes_left_)(left - j, 0))));
-      else
-        for (j = left; j < width; j++) packed[j] = 0.0f;
+    } else {
+      CN_NAME_(cn_transpose_)(source, column_stride, left, depth, packed, width);
+      for (k = 0; k < depth; k++)
+        for (j = left; j < width; j++) packed[k * width + j] = 0.0f;
     }
+    packed += (ptrdiff_t)depth * width;
   }
 }
 
@@ -8420,7 +8441,7 @@ static void CN_NAME_(cn_unpool_row_)(const float *dy, const uint8_t *argmax, int
 
 /* ---- gradients of which most are zero ---- */
 
-/* How many of values[rows][columns] are zero. Beyond 2^24 a lane no longer counts: too few, then. */
+/* How many of values[rows][columns] are zero: fewer than 2^24 a lane, which floats count exactly. */
 static size_t CN_NAME_(cn_zeros_)(const float *values, ptrdiff_t pitch, int rows, int columns) {
   cn_vf_ zeros = cn_vzero_();
   float lanes[CN_LANES_];
@@ -8462,7 +8483,7 @@ static int CN_NAME_(cn_list_)(const float *values, const uint32_t *offsets, int 
     uint32_t bits;
     memcpy(&bits, values + i, sizeof bits);
     spikes[count].offset = offsets[i], spikes[count].gradient = values[i];
-    count += (bits & 0x7FFFFFFFu) != 0; /* not -0 either */
+    count += (bits & 0x7FFFFFFFu) != 0; /* faster than comparing with 0.0f, which sees NaN */
   }
 #endif
   return count;
@@ -8501,14 +8522,13 @@ static void CN_NAME_(cn_sparse_row_)(const cn_spike_ *spikes, int count, const f
 /* ---- weight gradients behind 2x2 max pooling: only one position in four has a gradient ---- */
 
 /* For each filter the list of its gradients that are not zero and where their windows begin in a
-   block of channels; height * width + CN_LIST_SLACK_ places from list to list. */
+   block of channels. */
 static void CN_NAME_(cn_find_spikes_)(const cn_pooled_ *p, cn_spike_ *spikes, int *counts) {
-  const int windows = p->height * p->width;
-  const ptrdiff_t places = windows + CN_LIST_SLACK_;
   int filter, row, column;
   memset(counts, 0, (size_t)p->filters * sizeof *counts);
 #if CN_PASS_ == 3
   {
+    const int windows = p->height * p->width;
     enum { most = 64 }; /* windows at a time, of 16 filters */
     const __m512i corners =
         _mm512_setr_epi32(0, (int)p->step_x, (int)p->step_y, (int)(p->step_y + p->step_x), 0, 0, 0,
@@ -8535,7 +8555,7 @@ static void CN_NAME_(cn_find_spikes_)(const cn_pooled_ *p, cn_spike_ *spikes, in
         for (i = 0; i < filters; i++)
           counts[filter + i] += CN_NAME_(cn_list_)(
               turned_dy + i * most, (const uint32_t *)(const void *)(turned_offsets + i * most), n,
-              spikes + (filter + i) * places + counts[filter + i]);
+              spikes + (filter + i) * p->places + counts[filter + i]);
       }
     }
   }
@@ -8548,7 +8568,7 @@ static void CN_NAME_(cn_find_spikes_)(const cn_pooled_ *p, cn_spike_ *spikes, in
       for (column = 0; column < p->width; column++, dy += p->filters, argmax += p->filters) {
         const uint32_t at = 2 * (uint32_t)row * p->step_y + 2 * (uint32_t)column * p->step_x;
         for (filter = 0; filter < p->filters; filter++) {
-          cn_spike_ *spike = spikes + filter * places + counts[filter];
+          cn_spike_ *spike = spikes + filter * p->places + counts[filter];
           spike->offset = at + corner[argmax[filter]], spike->gradient = dy[filter];
           counts[filter] += dy[filter] != 0.0f;
         }

@@ -1018,16 +1018,15 @@ static void test_dense(void **state) {
   end_test();
 }
 
-/* Small whole numbers make sums exact, so equal values are equal on every path but FAST: the
-   argmax has to be that of the first, and all values have to match to the last bit. */
 /* Gradients behind ReLU and dropout, of which kernels may skip the zeros. */
 static void test_dense_zeros(void **state) {
   static const struct {
     int rows, inputs, outputs;
     double zeros;
-  } cases[] = {{1, 64, 128, .7},    {1, 1000, 1, 1},    {2, 65, 300, .75},   {15, 131, 128, .9},
-               {50, 1568, 128, .8}, {129, 64, 31, .65}, {130, 300, 150, .7}, {257, 200, 70, .7},
-               {300, 320, 33, .62}, {600, 130, 65, .8}, {40, 1100, 260, 1},  {7, 9, 17, .7}};
+  } cases[] = {{1, 64, 128, .7},    {1, 1000, 1, 1},     {2, 65, 300, .75},   {15, 131, 128, .9},
+               {50, 1568, 128, .8}, {129, 64, 31, .65},  {130, 300, 150, .7}, {257, 200, 70, .7},
+               {300, 320, 33, .62}, {600, 130, 65, .8},  {40, 1100, 260, 1},  {7, 9, 17, .7},
+               {129, 512, 129, .9}, {257, 513, 128, .9}, {700, 640, 191, .8}};
   begin_test(state, 92);
   for (size_t i = 0; i < LENGTH(cases); i++) {
     const cn_conv2d conv = cn_dense(cases[i].rows, cases[i].inputs, cases[i].outputs, 0);
@@ -1044,6 +1043,8 @@ static void test_dense_zeros(void **state) {
   end_test();
 }
 
+/* Small whole numbers make sums exact, so equal values are equal on every path but FAST: the
+   argmax has to be that of the first, and all values have to match to the last bit. */
 static void check_conv_ties(const cn_conv2d *shape, cn_math math) {
   const int mark = live_count;
   conv_case c;
