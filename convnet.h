@@ -2677,7 +2677,8 @@ typedef struct cn_weight_split_ {
 } cn_weight_split_;
 
 #define CN_PARTS_FLOATS_ ((size_t)4 << 20) /* keeps the parts of large layers in bounds */
-#define CN_BLOCK_VECTORS_ 8 /* of channels of a sparse block: each lists the gradients anew */
+#define CN_BLOCK_VECTORS_ 8      /* of channels of a sparse block: each lists the gradients anew */
+#define CN_FLAT_FILTER_BLOCKS_ 4 /* at most: blocks of other filters list other gradients */
 #define CN_FLAT_PIXELS_ (2 * CN_LIST_DEPTH_) /* per pass over the weights' gradient */
 
 /* Whether a flat product's gradient has rows enough for blocks that pay for their lists. */
@@ -2702,7 +2703,8 @@ static cn_weight_split_ cn_weight_split_of_(const cn_conv2d *conv, const cn_geom
     const cn_kernels_ *k = cn_current_();
     const int64_t pixels = (int64_t)g->count * g->in_h * g->in_w;
     const int least_rows = cn_has_listed_rows_(g) ? CN_LISTED_STEPS_ * k->sparse_columns : 14;
-    split.filter_blocks = cn_max_(1, cn_min_(4, g->filters / (k->lanes * k->tile_vectors)));
+    split.filter_blocks =
+        cn_max_(1, cn_min_(CN_FLAT_FILTER_BLOCKS_, g->filters / (k->lanes * k->tile_vectors)));
     split.blocks = cn_max_(1, cn_min_(2 * CN_PARTS_ / split.filter_blocks, g->depth / least_rows));
     split.blocks *= split.filter_blocks;
     split.parts =
@@ -2735,6 +2737,13 @@ static cn_parts_ cn_parts_in_(const cn_geometry_ *g, const cn_weight_split_ *spl
   parts.weights = partial, parts.floats = split->part_floats;
   parts.bias = partial + split->part_floats - cn_align_floats_((size_t)g->filters);
   return parts;
+}
+
+static cn_parts_ cn_part_(const cn_parts_ *parts, int number) {
+  cn_parts_ part = *parts;
+  part.weights += (size_t)number * parts->floats;
+  if (part.bias) part.bias += (size_t)number * parts->floats;
+  return part;
 }
 
 /* Whether there is only one, in the order of weights: it may be written where the gradient goes. */
@@ -2893,11 +2902,11 @@ static cn_flat_block_ cn_flat_block_of_(const cn_geometry_ *g, const cn_weight_s
   const cn_kernels_ *k = cn_current_();
   const int row_blocks = split->blocks / split->filter_blocks, i = number / split->filter_blocks,
             j = number % split->filter_blocks;
-  const int rows = cn_has_listed_rows_(g) ? k->sparse_columns : 1;
+  const int row_step = cn_has_listed_rows_(g) ? k->sparse_columns : 1;
   const int panel = k->lanes * k->tile_vectors;
   cn_flat_block_ block;
-  block.row = cn_share_in_steps_(g->depth, rows, i, row_blocks);
-  block.row_end = cn_share_in_steps_(g->depth, rows, i + 1, row_blocks);
+  block.row = cn_share_in_steps_(g->depth, row_step, i, row_blocks);
+  block.row_end = cn_share_in_steps_(g->depth, row_step, i + 1, row_blocks);
   block.filter = cn_share_in_steps_(g->filters, panel, j, split->filter_blocks);
   block.filter_end = cn_share_in_steps_(g->filters, panel, j + 1, split->filter_blocks);
   return block;
@@ -3104,22 +3113,23 @@ static void cn_backward_weights_unit_(const cn_conv2d *conv, const cn_geometry_ 
             end = cn_share_(g->depth, block + 1, split.blocks);
   const int first = cn_share_(g->count, part, split.parts),
             last = cn_share_(g->count, part + 1, split.parts);
-  float *dw = parts->weights + (size_t)part * parts->floats;
-  if (block == 0 && parts->bias) {
+  const cn_parts_ sums = cn_part_(parts, part);
+  if (block == 0 && sums.bias) {
     const int64_t items = g->flat ? (int64_t)g->count * g->in_h * g->in_w : g->count;
     cn_bias_items_(g, dy, items * part / split.parts, items * (part + 1) / split.parts, 0,
-                   parts->bias + (size_t)part * parts->floats);
+                   sums.bias);
   }
   if (algorithm == CN_FLAT_) {
-    cn_weights_flat_(g, &split, x, dy, part, block, dw, workspace);
+    cn_weights_flat_(g, &split, x, dy, part, block, sums.weights, workspace);
   } else if (algorithm == CN_SPARSE_) {
-    cn_weights_sparse_(g, &split, x, dy, argmax, first, last, block, 0, dw, workspace);
+    cn_weights_sparse_(g, &split, x, dy, argmax, first, last, block, 0, sums.weights, workspace);
   } else if (algorithm == CN_WINOGRAD2_ || algorithm == CN_WINOGRAD4_) {
     cn_winograd_ w = cn_winograd_setup_(conv, g, CN_BACKWARD_WEIGHTS, NULL);
     w.source = x;
-    cn_weights_winograd_(&w, &split, dy, part, block, dw, workspace);
+    cn_weights_winograd_(&w, &split, dy, part, block, sums.weights, workspace);
   } else {
-    cn_weights_by_image_(conv, g, x, dy, argmax, first, last, begin, end, 0, dw, workspace);
+    cn_weights_by_image_(conv, g, x, dy, argmax, first, last, begin, end, 0, sums.weights,
+                         workspace);
   }
 }
 
@@ -3137,14 +3147,14 @@ static void cn_weights_of_slice_(const cn_conv2d *conv, const float *x, const fl
                                  const cn_parts_ *parts, char *workspace) {
   const cn_geometry_ g = cn_geometry_of_(conv);
   cn_weight_split_ split = cn_weight_split_of_(conv, &g);
-  float *dw = parts->weights + (size_t)part * parts->floats;
+  const cn_parts_ sums = cn_part_(parts, part);
   split.blocks = 1;
-  if (parts->bias)
-    cn_bias_items_(&g, dy, 0, g.count, accumulate, parts->bias + (size_t)part * parts->floats);
+  if (sums.bias) cn_bias_items_(&g, dy, 0, g.count, accumulate, sums.bias);
   if (cn_algorithm_of_(conv, &g, CN_BACKWARD_WEIGHTS) == CN_SPARSE_)
-    cn_weights_sparse_(&g, &split, x, dy, argmax, 0, g.count, 0, accumulate, dw, workspace);
+    cn_weights_sparse_(&g, &split, x, dy, argmax, 0, g.count, 0, accumulate, sums.weights,
+                       workspace);
   else
-    cn_weights_by_image_(conv, &g, x, dy, argmax, 0, g.count, 0, g.depth, accumulate, dw,
+    cn_weights_by_image_(conv, &g, x, dy, argmax, 0, g.count, 0, g.depth, accumulate, sums.weights,
                          workspace);
 }
 
@@ -8146,7 +8156,8 @@ static inline float CN_NAME_(cn_min_)(float a, float b) {
 /* to[column][row] = from[row][column] of a square whose side is CN_SQUARE_. */
 #if CN_PASS_ >= 2
 #define CN_SQUARE_ 8
-/* Rows i and i + 4 side by side: what is left are squares of 4 in the halves of a vector. */
+/* Rows i and i + 4 side by side: what is left are squares of 4 in the halves of a vector. In these,
+   0x44 takes the first two of both operands, 0xEE the last two. */
 #define CN_HALVES_(i, at)                                                                          \
   _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps((at) + (i)*from_pitch)),                \
                        _mm_loadu_ps((at) + ((i) + 4) * from_pitch), 1)
