@@ -978,6 +978,12 @@ typedef struct cn_few_ { /* weight gradients behind a pooling, few input channel
   int grey;                   /* the taps are the 3x3 neighbours of one channel */
 } cn_few_;
 
+typedef struct cn_patch_ { /* pixels that a tile is computed from, at most 6x6 */
+  const float *rows[6];    /* from column `first` on; a row outside the image is one of zeros */
+  ptrdiff_t column_stride;
+  int first, end; /* columns inside the image: the others are zero */
+} cn_patch_;
+
 typedef struct cn_winograd_out_ { /* where a tile's results go */
   float *y;
   uint8_t *argmax;
@@ -1016,9 +1022,9 @@ typedef struct cn_kernels_ {
   void (*grey_row)(const float *, int, float *, ptrdiff_t);
   void (*grey)(const cn_grey_ *);
   void (*winograd_weights)(int, int, const float *const *, int, float *, ptrdiff_t);
-  void (*winograd_input)(int, int, const float *, ptrdiff_t, ptrdiff_t, int, float *, ptrdiff_t);
+  void (*winograd_input)(int, int, const cn_patch_ *, int, float *, ptrdiff_t);
   void (*winograd_output)(const cn_winograd_out_ *, const float *, ptrdiff_t);
-  void (*winograd_gradient)(int, const float *, ptrdiff_t, ptrdiff_t, int, float *, ptrdiff_t);
+  void (*winograd_gradient)(int, const cn_patch_ *, int, float *, ptrdiff_t);
   void (*winograd_weights_gradient)(int, const float *, ptrdiff_t, int, float *const *);
   void (*depthwise_row)(const float *, ptrdiff_t, const cn_segment_ *, int, const float *,
                         const float *, int, int, int, float *);
@@ -1803,21 +1809,23 @@ static void cn_pad_rows_(const cn_geometry_ *g, const float *image, int first, i
   for (i = 0; i < rows; i++, to += row_floats) {
     const int row = cn_source_of_(first + i, g->window.pad_top, g->in_h, g->window.padding);
     const float *from = image + (size_t)cn_max_(row, 0) * (size_t)g->in_w * channels;
+    float *right = to + (size_t)(left + inside) * channels;
     if (row < 0) {
       memset(to, 0, row_floats * sizeof(float));
       continue;
     }
     memcpy(to + (size_t)left * channels, from, (size_t)inside * channels * sizeof(float));
+    if (g->window.padding == CN_PADDING_ZERO) {
+      for (x = 0; x < left * g->channels; x++) to[x] = 0.0f;
+      for (x = 0; x < (g->padded_w - left - inside) * g->channels; x++) right[x] = 0.0f;
+      continue;
+    }
     for (x = 0; x < g->padded_w; x++) {
       int column;
       if (x == left && inside > 0) x += inside;
       if (x >= g->padded_w) break;
       column = cn_source_of_(x, g->window.pad_left, g->in_w, g->window.padding);
-      if (column < 0)
-        memset(to + (size_t)x * channels, 0, channels * sizeof(float));
-      else
-        memcpy(to + (size_t)x * channels, from + (size_t)column * channels,
-               channels * sizeof(float));
+      memcpy(to + (size_t)x * channels, from + (size_t)column * channels, channels * sizeof(float));
     }
   }
 }
@@ -2078,27 +2086,21 @@ typedef struct cn_winograd_ {
   int sizes; /* of tiles */
   int share_images, share_tile_rows, row_blocks;
   int filter_blocks, block_filters, channel_blocks, block_channels;
-  int padded_h, padded_w; /* 0: images are read where they lie */
-  int v_pitch, m_pitch;   /* floats between tiles: a block's channels and filters, rounded up */
+  int v_pitch, m_pitch; /* floats between tiles: a block's channels and filters, rounded up */
   ptrdiff_t v_floats, m_floats; /* of a share */
+  size_t spread_floats;         /* of an image of pooled gradients, spread out */
 } cn_winograd_;
 
 /* What patches are cut from: a block of an image's channels, and how far its first patch begins
    outside it. */
 typedef struct cn_winograd_source_ {
   const float *pixels;
-  ptrdiff_t pitch; /* floats from pixel to pixel */
-  int height, width, top, left, channels;
+  const float *zeros; /* a patch's row */
+  ptrdiff_t pitch;    /* floats from pixel to pixel */
+  int height, width, top, left;
 } cn_winograd_source_;
 
-/* Pixels for a transform: floats from row to row and from column to column. */
-typedef struct cn_patch_ {
-  const float *from;
-  ptrdiff_t row_stride, column_stride;
-} cn_patch_;
-
-#define CN_SMALL_IMAGE_FLOATS_ 16384
-#define CN_PATCH_ 36                   /* pixels of the largest tile's patch */
+#define CN_PATCH_ 6                    /* rows and columns of the largest tile's patch */
 #define CN_WINOGRAD_TILES_ 112         /* tiles that share a read of the transformed weights */
 #define CN_WINOGRAD_LEAST_TILES_ 28    /* fewer leave the matrix tiles short of rows */
 #define CN_WINOGRAD_UNITS_ 4           /* wanted where more would be small */
@@ -2201,24 +2203,6 @@ static int cn_winograd_fours_(int size) {
   return size / 4 + (size % 4 == 3);
 }
 
-static size_t cn_winograd_padded_floats_(const cn_winograd_ *w) {
-  return (size_t)w->padded_h * (size_t)w->padded_w * (size_t)w->channels;
-}
-
-/* Whether images are copied between zeros: those that must be spread out in any case, and small
-   ones, of which most patches would reach outside. */
-static void cn_winograd_pad_(cn_winograd_ *w, int always) {
-  int i;
-  w->padded_h = w->in_h + w->pad_top, w->padded_w = w->in_w + w->pad_left;
-  for (i = 0; i < w->sizes; i++) {
-    const cn_tiles_ *tiles = &w->tiles[i];
-    w->padded_h = cn_max_(w->padded_h, tiles->row + tiles->rows * tiles->height + 2);
-    w->padded_w = cn_max_(w->padded_w, tiles->column + tiles->columns * tiles->width + 2);
-  }
-  if (!always && cn_winograd_padded_floats_(w) > CN_SMALL_IMAGE_FLOATS_)
-    w->padded_h = w->padded_w = 0;
-}
-
 static cn_winograd_ cn_winograd_setup_(const cn_conv2d *conv, const cn_geometry_ *g, cn_pass pass,
                                        const float *packed) {
   const cn_algorithm_ algorithm = cn_winograd_of_(conv);
@@ -2231,6 +2215,8 @@ static cn_winograd_ cn_winograd_setup_(const cn_conv2d *conv, const cn_geometry_
     w.in_h = g->out_h, w.in_w = g->out_w, w.channels = g->filters, w.filters = g->channels;
     w.out_h = g->in_h, w.out_w = g->in_w;
     w.pad_top = 2 - g->window.pad_top, w.pad_left = 2 - g->window.pad_left;
+    if (conv->pool)
+      w.spread_floats = cn_product3_((size_t)w.in_h, (size_t)w.in_w, (size_t)w.channels);
   } else {
     w.in_h = g->in_h, w.in_w = g->in_w, w.channels = g->channels, w.filters = g->filters;
     w.out_h = g->out_h, w.out_w = g->out_w, w.pad_top = g->window.pad_top,
@@ -2260,7 +2246,6 @@ static cn_winograd_ cn_winograd_setup_(const cn_conv2d *conv, const cn_geometry_
       if (packed) packed += (size_t)cn_winograd_positions_(set) * cn_winograd_plane_(w.k, g, pass);
     }
   }
-  cn_winograd_pad_(&w, pass == CN_BACKWARD_INPUT && conv->pool);
   return w;
 }
 
@@ -2273,9 +2258,12 @@ static ptrdiff_t cn_winograd_sum_pitch_(const cn_winograd_ *w) {
   return (ptrdiff_t)w->tiles[0].positions * w->m_pitch;
 }
 
+static size_t cn_winograd_zeros_(const cn_winograd_ *w) { /* floats of a row outside an image */
+  return CN_PATCH_ * (size_t)cn_max_(w->channels, w->filters);
+}
+
 static size_t cn_winograd_floats_(const cn_winograd_ *w, cn_pass pass) { /* of a unit */
-  return (size_t)(w->v_floats + w->m_floats) + cn_winograd_padded_floats_(w) +
-         CN_PATCH_ * (size_t)cn_max_(w->block_channels, w->block_filters) +
+  return (size_t)(w->v_floats + w->m_floats) + w->spread_floats + cn_winograd_zeros_(w) +
          (pass == CN_BACKWARD_WEIGHTS ? (size_t)(w->block_channels * cn_winograd_sum_pitch_(w))
                                       : 0);
 }
@@ -2307,58 +2295,27 @@ static void cn_unpool_image_(const cn_kernels_ *k, const float *dy, const uint8_
   }
 }
 
-/* Copies [height][width] pixels at (row, column), zeros outside the image. */
-static void cn_winograd_copy_(const cn_winograd_source_ *source, int row, int column, int height,
-                              int width, float *patch) {
-  const int left = cn_min_(cn_max_(-column, 0), width);
-  const int right = cn_max_(cn_min_(source->width - column, width), left);
-  const size_t pixel = (size_t)source->channels;
-  const int run = source->pitch == source->channels ? right - left : 1; /* pixels side by side */
-  int i, j;
-  for (i = row; i < row + height; i++, patch += (size_t)width * pixel) {
-    memset(patch, 0, (size_t)width * pixel * sizeof *patch);
-    if (i < 0 || i >= source->height) continue;
-    for (j = left; j < right; j += run)
-      memcpy(patch + (size_t)j * pixel,
-             source->pixels + ((ptrdiff_t)i * source->width + column + j) * source->pitch,
-             (size_t)run * pixel * sizeof *patch);
+/* The first pixels of a patch's rows at `row`; NULL for rows outside the image. */
+static void cn_winograd_rows_(const cn_winograd_source_ *source, int row, int height,
+                              const float **rows) {
+  const ptrdiff_t row_floats = source->width * source->pitch;
+  int i;
+  for (i = 0; i < height; i++) {
+    const int y = row - source->top + i;
+    rows[i] = y >= 0 && y < source->height ? source->pixels + y * row_floats : NULL;
   }
 }
 
-/* The [height][width] pixels at (row, column): where they lie, or copied to `space` if some of them
-   are outside the image. */
-static cn_patch_ cn_winograd_patch_(const cn_winograd_source_ *source, int row, int column,
-                                    int height, int width, float *space) {
-  const int y = row - source->top, x = column - source->left;
-  cn_patch_ patch;
-  if (y >= 0 && x >= 0 && y + height <= source->height && x + width <= source->width) {
-    patch.from = source->pixels + ((ptrdiff_t)y * source->width + x) * source->pitch;
-    patch.row_stride = source->width * source->pitch, patch.column_stride = source->pitch;
-  } else {
-    cn_winograd_copy_(source, y, x, height, width, space);
-    patch.from = space, patch.column_stride = source->channels;
-    patch.row_stride = (ptrdiff_t)width * source->channels;
-  }
-  return patch;
-}
-
-static void cn_winograd_scatter_(const cn_winograd_ *w, const cn_tiles_ *tiles, int image, int row,
-                                 int column, int filter, int filters, const float *m) {
-  const int y_h = w->pool ? w->out_h / 2 : w->out_h, y_w = w->pool ? w->out_w / 2 : w->out_w;
-  const int y_row = w->pool ? row / 2 : row, y_column = w->pool ? column / 2 : column;
-  const size_t at =
-      (((size_t)image * (size_t)y_h + (size_t)y_row) * (size_t)y_w + (size_t)y_column) *
-          (size_t)w->filters +
-      (size_t)filter;
-  cn_winograd_out_ out;
-  out.y = w->y + at, out.argmax = w->argmax ? w->argmax + at : NULL;
-  out.bias = w->bias ? w->bias + filter : NULL;
-  out.height = tiles->height, out.width = tiles->width;
-  out.relu = w->relu, out.pool = w->pool, out.channels = filters;
-  out.rows = cn_min_(tiles->height, w->out_h - row),
-  out.columns = cn_min_(tiles->width, w->out_w - column);
-  out.row_stride = (ptrdiff_t)y_w * w->filters, out.column_stride = w->filters;
-  w->k->winograd_output(&out, m, tiles->m_plane);
+/* The pixels of these rows at `column`. */
+static void cn_winograd_patch_(const cn_winograd_source_ *source, const float *const *rows,
+                               int column, int height, int width, cn_patch_ *patch) {
+  const int x = column - source->left;
+  const ptrdiff_t at = cn_min_(cn_max_(x, 0), source->width - 1) * source->pitch;
+  int i;
+  patch->column_stride = source->pitch;
+  patch->first = cn_min_(cn_max_(-x, 0), width);
+  patch->end = cn_max_(cn_min_(source->width - x, width), patch->first);
+  for (i = 0; i < height; i++) patch->rows[i] = rows[i] ? rows[i] + at : source->zeros;
 }
 
 /* What is worked on at a time. */
@@ -2366,82 +2323,49 @@ typedef struct cn_winograd_share_ {
   int first, last;        /* images */
   int row_begin, row_end; /* rows of tiles */
   int channel, channels, filter, filters;
-  float *v, *m, *space, *padded;
+  float *v, *m, *zeros, *image;
 } cn_winograd_share_;
 
-/* Rows of a padded image that a share reads: [*begin, *end). */
-static void cn_winograd_rows_(const cn_winograd_ *w, const cn_winograd_share_ *share, int *begin,
-                              int *end) {
-  const int height = w->tiles[0].height;
-  *begin = share->row_begin * height;
-  *end = cn_min_(w->padded_h, share->row_end * height + 2);
-}
-
-/* The source of one image's patches. A small image is copied between zeros that hold for all images
-   of the share, so that no patch reaches outside; pooled gradients are spread out in the same
-   place. */
+/* The source of one image's patches. Pooled gradients are spread out first, in the rows that the
+   share reads. */
 static cn_winograd_source_ cn_winograd_source_of_(const cn_winograd_ *w,
                                                   const cn_winograd_share_ *share, int image) {
-  const size_t row_floats = (size_t)w->in_w * (size_t)w->channels,
-               at = (size_t)image * (size_t)w->in_h * row_floats;
-  const ptrdiff_t pitch = (ptrdiff_t)w->padded_w * w->channels;
+  const ptrdiff_t row_floats = (ptrdiff_t)w->in_w * w->channels;
+  const size_t at = (size_t)image * (size_t)w->in_h * (size_t)row_floats;
   cn_winograd_source_ source;
-  float *inner;
-  int row, begin, end;
-  source.pixels = w->source + at, source.height = w->in_h, source.width = w->in_w;
+  source.pixels = w->source + at + share->channel, source.zeros = share->zeros;
+  source.pitch = w->channels, source.height = w->in_h, source.width = w->in_w;
   source.top = w->pad_top, source.left = w->pad_left;
-  source.pitch = w->channels, source.channels = share->channels;
-  if (w->padded_h == 0) {
-    source.pixels += share->channel;
-    return source;
-  }
-  inner = share->padded + w->pad_top * pitch + (ptrdiff_t)w->pad_left * w->channels;
-  cn_winograd_rows_(w, share, &begin, &end);
-  begin = cn_max_(begin - w->pad_top, 0), end = cn_min_(end - w->pad_top, w->in_h);
-  if (w->spread)
+  if (w->spread) {
+    const int height = w->tiles[0].height,
+              begin = cn_max_(share->row_begin * height - w->pad_top, 0),
+              end = cn_min_(share->row_end * height + 2 - w->pad_top, w->in_h);
     cn_unpool_image_(w->k, w->source + at / 4, w->spread + at / 4, begin / 2, cn_ceil_div_(end, 2),
-                     w->in_w / 2, w->channels, inner + begin / 2 * 2 * pitch, pitch);
-  else
-    for (row = begin; row < end; row++)
-      memcpy(inner + row * pitch, source.pixels + (size_t)row * row_floats,
-             row_floats * sizeof(float));
-  source.pixels = share->padded + share->channel, source.height = w->padded_h,
-  source.width = w->padded_w;
-  source.top = source.left = 0;
-  return source;
-}
-
-static void cn_winograd_zero_borders_(const cn_winograd_ *w, const cn_winograd_share_ *share) {
-  const size_t pixel = (size_t)w->channels * sizeof(float);
-  const ptrdiff_t pitch = (ptrdiff_t)w->padded_w * w->channels;
-  const int right = w->pad_left + w->in_w;
-  int row, end;
-  for (cn_winograd_rows_(w, share, &row, &end); row < end; row++) {
-    float *at = share->padded + row * pitch;
-    const int inside = row >= w->pad_top && row < w->pad_top + w->in_h;
-    memset(at, 0, (size_t)(inside ? w->pad_left : w->padded_w) * pixel);
-    if (inside)
-      memset(at + (ptrdiff_t)right * w->channels, 0, (size_t)(w->padded_w - right) * pixel);
+                     w->in_w / 2, w->channels, share->image + begin / 2 * 2 * row_floats,
+                     row_floats);
+    source.pixels = share->image;
   }
+  return source;
 }
 
 static void cn_winograd_patches_(const cn_winograd_ *w, const cn_winograd_share_ *share) {
   int done[4] = {0, 0, 0, 0}, image, row, column, i;
-  cn_winograd_zero_borders_(w, share);
   for (image = share->first; image < share->last; image++) {
     const cn_winograd_source_ source = cn_winograd_source_of_(w, share, image);
     for (i = 0; i < w->sizes; i++) {
       const cn_tiles_ *tiles = &w->tiles[i];
-      for (row = share->row_begin; row < cn_min_(share->row_end, tiles->rows); row++)
-        for (column = 0; column < tiles->columns; column++, done[i]++) {
-          const cn_patch_ patch = cn_winograd_patch_(
-              &source, tiles->row + row * tiles->height, tiles->column + column * tiles->width,
-              tiles->height + 2, tiles->width + 2, share->space);
-          w->k->winograd_input(tiles->height, tiles->width, patch.from, patch.row_stride,
-                               patch.column_stride, share->channels,
-                               share->v + tiles->v + (ptrdiff_t)done[i] * w->v_pitch,
-                               tiles->v_plane);
+      const int height = tiles->height, width = tiles->width;
+      float *v = share->v + tiles->v + (ptrdiff_t)done[i] * w->v_pitch;
+      for (row = share->row_begin; row < cn_min_(share->row_end, tiles->rows); row++) {
+        const float *rows[CN_PATCH_];
+        cn_winograd_rows_(&source, tiles->row + row * height, height + 2, rows);
+        for (column = 0; column < tiles->columns; column++, done[i]++, v += w->v_pitch) {
+          cn_patch_ patch;
+          cn_winograd_patch_(&source, rows, tiles->column + column * width, height + 2, width + 2,
+                             &patch);
+          w->k->winograd_input(height, width, &patch, share->channels, v, tiles->v_plane);
         }
+      }
     }
   }
 }
@@ -2471,7 +2395,7 @@ static void cn_winograd_products_(const cn_winograd_ *w, const cn_winograd_share
 static cn_winograd_share_ cn_winograd_share_of_(const cn_winograd_ *w, int number,
                                                 int channel_block, int filter_block,
                                                 char *workspace) {
-  const size_t pixel = (size_t)cn_max_(w->block_channels, w->block_filters);
+  const size_t zeros = cn_winograd_zeros_(w);
   cn_winograd_share_ share;
   share.first = number / w->row_blocks * w->share_images;
   share.last = cn_min_(share.first + w->share_images, w->count);
@@ -2483,28 +2407,54 @@ static cn_winograd_share_ cn_winograd_share_of_(const cn_winograd_ *w, int numbe
   share.filters = cn_min_(w->block_filters, w->filters - share.filter);
   share.v = cn_take_(&workspace, (size_t)w->v_floats + CN_SLACK_);
   share.m = cn_take_(&workspace, (size_t)w->m_floats + CN_SLACK_);
-  share.space = cn_take_(&workspace, CN_PATCH_ * pixel + CN_SLACK_);
-  share.padded = cn_take_(&workspace, 0);
+  share.zeros = cn_take_(&workspace, zeros + CN_SLACK_);
+  share.image = cn_take_(&workspace, 0);
+  memset(share.zeros, 0, zeros * sizeof(float));
   return share;
+}
+
+/* The results of a share's tiles of one size, from their products. */
+static void cn_winograd_results_(const cn_winograd_ *w, const cn_winograd_share_ *share,
+                                 const cn_tiles_ *tiles) {
+  const int cell = w->pool ? 2 : 1; /* results to a side of what is written */
+  const int y_h = w->out_h / cell, y_w = w->out_w / cell;
+  const float *m = share->m;
+  int image, row, column;
+  cn_winograd_out_ out;
+  out.bias = w->bias ? w->bias + share->filter : NULL;
+  out.height = tiles->height, out.width = tiles->width;
+  out.relu = w->relu, out.pool = w->pool, out.channels = share->filters;
+  out.row_stride = (ptrdiff_t)y_w * w->filters, out.column_stride = w->filters;
+  for (image = share->first; image < share->last; image++) {
+    for (row = share->row_begin; row < cn_min_(share->row_end, tiles->rows); row++) {
+      const int y = tiles->row + row * tiles->height;
+      size_t at = (((size_t)image * (size_t)y_h + (size_t)(y / cell)) * (size_t)y_w +
+                   (size_t)(tiles->column / cell)) *
+                      (size_t)w->filters +
+                  (size_t)share->filter;
+      out.rows = cn_min_(tiles->height, w->out_h - y);
+      for (column = 0; column < tiles->columns; column++, m += w->m_pitch) {
+        out.columns = cn_min_(tiles->width, w->out_w - (tiles->column + column * tiles->width));
+        out.y = w->y + at, out.argmax = w->argmax ? w->argmax + at : NULL;
+        w->k->winograd_output(&out, m, tiles->m_plane);
+        at += (size_t)(tiles->width / cell) * (size_t)w->filters;
+      }
+    }
+  }
 }
 
 static void cn_winograd_unit_(const cn_winograd_ *w, int unit, char *workspace) {
   const cn_winograd_share_ share =
       cn_winograd_share_of_(w, unit / w->filter_blocks, 0, unit % w->filter_blocks, workspace);
-  int image, row, column, i;
+  int i;
   cn_winograd_patches_(w, &share);
   for (i = 0; i < w->sizes; i++) {
     const cn_tiles_ *tiles = &w->tiles[i];
-    const int row_end = cn_min_(share.row_end, tiles->rows);
-    const int rows = (share.last - share.first) * (row_end - share.row_begin) * tiles->columns;
-    const float *m = share.m;
-    cn_winograd_products_(w, &share, tiles, rows);
-    for (image = share.first; image < share.last; image++)
-      for (row = share.row_begin; row < row_end; row++)
-        for (column = 0; column < tiles->columns; column++, m += w->m_pitch)
-          cn_winograd_scatter_(w, tiles, image, tiles->row + row * tiles->height,
-                               tiles->column + column * tiles->width, share.filter, share.filters,
-                               m);
+    cn_winograd_products_(w, &share, tiles,
+                          (share.last - share.first) *
+                              (cn_min_(share.row_end, tiles->rows) - share.row_begin) *
+                              tiles->columns);
+    cn_winograd_results_(w, &share, tiles);
   }
 }
 
@@ -2816,6 +2766,8 @@ static void cn_prefetch_(const float *image, size_t floats) {
 #endif
 }
 
+#define CN_SMALL_IMAGE_FLOATS_ 16384 /* fetched ahead as a whole */
+
 /* Behind a pooling: windows where a gradient is not zero are added up, scaled by it, for a vector of
    channels at a time, so that the image's part of them stays in the cache. dw is
    [channels / lanes][filters][taps][lanes]; the unit's share of the first is a block. */
@@ -2993,16 +2945,17 @@ static void cn_winograd_gradients_(const cn_winograd_ *w, const cn_winograd_shar
   int image, row, column;
   cn_winograd_source_ source;
   source.height = w->out_h, source.width = w->out_w, source.top = source.left = 0;
-  source.pitch = w->filters, source.channels = share->filters;
+  source.pitch = w->filters, source.zeros = share->zeros;
   for (image = share->first; image < share->last; image++) {
     source.pixels = dy + (size_t)image * image_floats + share->filter;
     for (row = share->row_begin; row < cn_min_(share->row_end, tiles->rows); row++) {
+      const float *rows[CN_PATCH_];
+      cn_winograd_rows_(&source, row * tiles->height, tiles->height, rows);
       for (column = 0; column < tiles->columns; column++, d += w->m_pitch) {
-        const cn_patch_ patch =
-            cn_winograd_patch_(&source, row * tiles->height, column * tiles->width, tiles->height,
-                               tiles->width, share->space);
-        w->k->winograd_gradient(tiles->height, patch.from, patch.row_stride, patch.column_stride,
-                                share->filters, d, tiles->m_plane);
+        cn_patch_ patch;
+        cn_winograd_patch_(&source, rows, column * tiles->width, tiles->height, tiles->width,
+                           &patch);
+        w->k->winograd_gradient(tiles->height, &patch, share->filters, d, tiles->m_plane);
       }
     }
   }
@@ -8721,8 +8674,7 @@ static void CN_NAME_(cn_few_)(const cn_few_ *few, const ptrdiff_t *some_taps, in
 }
 
 /* ---- Winograd: Y = A^T [(G g G^T) . (B^T d B)] A on tiles (Lavin & Gray 2015) ----
-   A patch is from[height + 2][width + 2][channels], row_stride floats from row to row, column_stride
-   from pixel to pixel; v[p * plane] receives position p of it, transformed, for all channels. */
+   v[p * plane] receives position p of a patch, transformed, for all channels. */
 
 /* B^T of F(2, 3) with points 0, 1, -1, infinity. */
 #define CN_INPUT2_(d0, d1, d2, d3, r0, r1, r2, r3)                                                 \
@@ -8787,24 +8739,25 @@ static void CN_NAME_(cn_winograd_weights_)(int height, int width, const float *c
 
 /* Written once for all sizes; compiled for each, so that the loops' lengths are known, and apart from
    the loop over channels, or a compiler keeps all addresses during that loop. */
+#define CN_PATCH_AT_(k) cn_vload_first_(patch->rows[k] + at, mask)
 #define CN_INPUT_COLUMN_(i)                                                                        \
   if ((i) < columns) {                                                                             \
-    const cn_vf_ d1 = cn_vload_first_(at + row_stride, mask),                                      \
-                 d2 = cn_vload_first_(at + 2 * row_stride, mask),                                  \
-                 d3 = cn_vload_first_(at + 3 * row_stride, mask);                                  \
-    if (height == 2) {                                                                             \
-      const cn_vf_ d0 = cn_vload_first_(at, mask);                                                 \
-      CN_INPUT2_(d0, d1, d2, d3, t[0][i], t[1][i], t[2][i], t[3][i]);                              \
-    } else if (first == 0) {                                                                       \
-      const cn_vf_ d0 = cn_vload_first_(at, mask),                                                 \
-                   d4 = cn_vload_first_(at + 4 * row_stride, mask);                                \
-      CN_INPUT4_FIRST_(d0, d1, d2, d3, d4, t[0][i], t[1][i], t[2][i]);                             \
+    if ((i) < patch->first || (i) >= patch->end) {                                                 \
+      t[0][i] = t[1][i] = t[2][i] = t[3][i] = cn_vzero_();                                         \
     } else {                                                                                       \
-      const cn_vf_ d4 = cn_vload_first_(at + 4 * row_stride, mask),                                \
-                   d5 = cn_vload_first_(at + 5 * row_stride, mask);                                \
-      CN_INPUT4_LAST_(d1, d2, d3, d4, d5, t[0][i], t[1][i], t[2][i]);                              \
+      const cn_vf_ d1 = CN_PATCH_AT_(1), d2 = CN_PATCH_AT_(2), d3 = CN_PATCH_AT_(3);               \
+      if (height == 2) {                                                                           \
+        const cn_vf_ d0 = CN_PATCH_AT_(0);                                                         \
+        CN_INPUT2_(d0, d1, d2, d3, t[0][i], t[1][i], t[2][i], t[3][i]);                            \
+      } else if (first == 0) {                                                                     \
+        const cn_vf_ d0 = CN_PATCH_AT_(0), d4 = CN_PATCH_AT_(4);                                   \
+        CN_INPUT4_FIRST_(d0, d1, d2, d3, d4, t[0][i], t[1][i], t[2][i]);                           \
+      } else {                                                                                     \
+        const cn_vf_ d4 = CN_PATCH_AT_(4), d5 = CN_PATCH_AT_(5);                                   \
+        CN_INPUT4_LAST_(d1, d2, d3, d4, d5, t[0][i], t[1][i], t[2][i]);                            \
+      }                                                                                            \
+      at += patch->column_stride;                                                                  \
     }                                                                                              \
-    at += column_stride;                                                                           \
   }
 /* Stores a row of a transformed patch's positions for tiles of `size` results a side. */
 #define CN_STORE_POSITIONS_(size, to)                                                              \
@@ -8828,28 +8781,26 @@ static void CN_NAME_(cn_winograd_weights_)(int height, int width, const float *c
 /* Rows of a transformed patch from `first` on, of one vector of channels: all four, or three of six,
    as more would not find room in the registers. */
 static CN_ALWAYS_INLINE_ void CN_NAME_(cn_input_rows_)(int height, int width, int first,
-                                                       const float *at, ptrdiff_t row_stride,
-                                                       ptrdiff_t column_stride, cn_vm_ mask,
-                                                       float *to, ptrdiff_t plane) {
+                                                       const cn_patch_ *patch, ptrdiff_t at,
+                                                       cn_vm_ mask, float *to, ptrdiff_t plane) {
   const int columns = width + 2, rows = height == 2 ? 4 : 3;
   cn_vf_ t[4][6];
   CN_EACH_ROW_6_(CN_INPUT_COLUMN_)
   CN_EACH_ROW_4_(CN_INPUT_ROW_)
 }
-static CN_ALWAYS_INLINE_ void CN_NAME_(cn_input_of_)(int height, int width, const float *at,
-                                                     ptrdiff_t row_stride, ptrdiff_t column_stride,
-                                                     cn_vm_ mask, float *to, ptrdiff_t plane) {
-  CN_NAME_(cn_input_rows_)(height, width, 0, at, row_stride, column_stride, mask, to, plane);
+static CN_ALWAYS_INLINE_ void CN_NAME_(cn_input_of_)(int height, int width, const cn_patch_ *patch,
+                                                     int c, cn_vm_ mask, float *to,
+                                                     ptrdiff_t plane) {
+  CN_NAME_(cn_input_rows_)(height, width, 0, patch, c, mask, to, plane);
   if (height == 4) {
     to += 3 * (width + 2) * plane;
-    CN_NAME_(cn_input_rows_)(height, width, 3, at, row_stride, column_stride, mask, to, plane);
+    CN_NAME_(cn_input_rows_)(height, width, 3, patch, c, mask, to, plane);
   }
 }
 #define CN_INPUT_OF_(height, width)                                                                \
   static CN_NOINLINE_ void CN_NAME_(cn_input_##height##x##width##_)(                               \
-      const float *at, ptrdiff_t row_stride, ptrdiff_t column_stride, cn_vm_ mask, float *to,      \
-      ptrdiff_t plane) {                                                                           \
-    CN_NAME_(cn_input_of_)(height, width, at, row_stride, column_stride, mask, to, plane);         \
+      const cn_patch_ *patch, int c, cn_vm_ mask, float *to, ptrdiff_t plane) {                    \
+    CN_NAME_(cn_input_of_)(height, width, patch, c, mask, to, plane);                              \
   }
 CN_INPUT_OF_(4, 4)
 CN_INPUT_OF_(4, 2)
@@ -8857,20 +8808,19 @@ CN_INPUT_OF_(2, 4)
 CN_INPUT_OF_(2, 2)
 
 /* height, width: results of a tile, 2 or 4. Writes whole vectors. */
-static void CN_NAME_(cn_winograd_input_)(int height, int width, const float *from,
-                                         ptrdiff_t row_stride, ptrdiff_t column_stride,
+static void CN_NAME_(cn_winograd_input_)(int height, int width, const cn_patch_ *patch,
                                          int channels, float *v, ptrdiff_t plane) {
   int c;
   for (c = 0; c < channels; c += CN_LANES_) {
     const cn_vm_ mask = cn_vfirst_(CN_NAME_(cn_lanes_left_)(channels - c, 0));
     if (height == 4 && width == 4)
-      CN_NAME_(cn_input_4x4_)(from + c, row_stride, column_stride, mask, v + c, plane);
+      CN_NAME_(cn_input_4x4_)(patch, c, mask, v + c, plane);
     else if (height == 4)
-      CN_NAME_(cn_input_4x2_)(from + c, row_stride, column_stride, mask, v + c, plane);
+      CN_NAME_(cn_input_4x2_)(patch, c, mask, v + c, plane);
     else if (width == 4)
-      CN_NAME_(cn_input_2x4_)(from + c, row_stride, column_stride, mask, v + c, plane);
+      CN_NAME_(cn_input_2x4_)(patch, c, mask, v + c, plane);
     else
-      CN_NAME_(cn_input_2x2_)(from + c, row_stride, column_stride, mask, v + c, plane);
+      CN_NAME_(cn_input_2x2_)(patch, c, mask, v + c, plane);
   }
 }
 
@@ -9013,15 +8963,18 @@ static void CN_NAME_(cn_winograd_output_)(const cn_winograd_out_ *o, const float
   } while (0)
 #define CN_GRADIENT_COLUMN_(i)                                                                     \
   if ((i) < size) {                                                                                \
-    const cn_vf_ y0 = cn_vload_first_(at, mask), y1 = cn_vload_first_(at + row_stride, mask);      \
-    if (size == 2) {                                                                               \
-      CN_GRADIENT2_(y0, y1, t[0][i], t[1][i], t[2][i], t[3][i]);                                   \
+    if ((i) < patch->first || (i) >= patch->end) {                                                 \
+      t[0][i] = t[1][i] = t[2][i] = t[3][i] = t[4][i] = t[5][i] = cn_vzero_();                     \
     } else {                                                                                       \
-      const cn_vf_ y2 = cn_vload_first_(at + 2 * row_stride, mask),                                \
-                   y3 = cn_vload_first_(at + 3 * row_stride, mask);                                \
-      CN_GRADIENT4_(y0, y1, y2, y3, t[0][i], t[1][i], t[2][i], t[3][i], t[4][i], t[5][i]);         \
+      const cn_vf_ y0 = CN_PATCH_AT_(0), y1 = CN_PATCH_AT_(1);                                     \
+      if (size == 2) {                                                                             \
+        CN_GRADIENT2_(y0, y1, t[0][i], t[1][i], t[2][i], t[3][i]);                                 \
+      } else {                                                                                     \
+        const cn_vf_ y2 = CN_PATCH_AT_(2), y3 = CN_PATCH_AT_(3);                                   \
+        CN_GRADIENT4_(y0, y1, y2, y3, t[0][i], t[1][i], t[2][i], t[3][i], t[4][i], t[5][i]);       \
+      }                                                                                            \
+      at += patch->column_stride;                                                                  \
     }                                                                                              \
-    at += column_stride;                                                                           \
   }
 #define CN_GRADIENT_ROW_(i)                                                                        \
   if ((i) < size + 2) {                                                                            \
@@ -9033,37 +8986,33 @@ static void CN_NAME_(cn_winograd_output_)(const cn_winograd_out_ *o, const float
     CN_STORE_POSITIONS_(size, to);                                                                 \
   }
 
-static CN_ALWAYS_INLINE_ void CN_NAME_(cn_gradient_of_)(int size, const float *at,
-                                                        ptrdiff_t row_stride,
-                                                        ptrdiff_t column_stride, cn_vm_ mask,
-                                                        float *to, ptrdiff_t plane) {
+static CN_ALWAYS_INLINE_ void CN_NAME_(cn_gradient_of_)(int size, const cn_patch_ *patch,
+                                                        ptrdiff_t at, cn_vm_ mask, float *to,
+                                                        ptrdiff_t plane) {
   cn_vf_ t[6][4];
   CN_EACH_ROW_4_(CN_GRADIENT_COLUMN_)
   CN_EACH_ROW_6_(CN_GRADIENT_ROW_)
 }
-static CN_NOINLINE_ void CN_NAME_(cn_gradient_4x4_)(const float *at, ptrdiff_t row_stride,
-                                                    ptrdiff_t column_stride, cn_vm_ mask, float *to,
-                                                    ptrdiff_t plane) {
-  CN_NAME_(cn_gradient_of_)(4, at, row_stride, column_stride, mask, to, plane);
+static CN_NOINLINE_ void CN_NAME_(cn_gradient_4x4_)(const cn_patch_ *patch, int c, cn_vm_ mask,
+                                                    float *to, ptrdiff_t plane) {
+  CN_NAME_(cn_gradient_of_)(4, patch, c, mask, to, plane);
 }
-static CN_NOINLINE_ void CN_NAME_(cn_gradient_2x2_)(const float *at, ptrdiff_t row_stride,
-                                                    ptrdiff_t column_stride, cn_vm_ mask, float *to,
-                                                    ptrdiff_t plane) {
-  CN_NAME_(cn_gradient_of_)(2, at, row_stride, column_stride, mask, to, plane);
+static CN_NOINLINE_ void CN_NAME_(cn_gradient_2x2_)(const cn_patch_ *patch, int c, cn_vm_ mask,
+                                                    float *to, ptrdiff_t plane) {
+  CN_NAME_(cn_gradient_of_)(2, patch, c, mask, to, plane);
 }
 
-/* A dY A^T of a tile's gradients from[size][size][channels], size 2 or 4; position p goes
-   to d + p * plane. Writes whole vectors. */
-static void CN_NAME_(cn_winograd_gradient_)(int size, const float *from, ptrdiff_t row_stride,
-                                            ptrdiff_t column_stride, int channels, float *d,
-                                            ptrdiff_t plane) {
+/* A dY A^T of a tile's gradients, size 2 or 4 a side; position p goes to d + p * plane. Writes whole
+   vectors. */
+static void CN_NAME_(cn_winograd_gradient_)(int size, const cn_patch_ *patch, int channels,
+                                            float *d, ptrdiff_t plane) {
   int c;
   for (c = 0; c < channels; c += CN_LANES_) {
     const cn_vm_ mask = cn_vfirst_(CN_NAME_(cn_lanes_left_)(channels - c, 0));
     if (size == 4)
-      CN_NAME_(cn_gradient_4x4_)(from + c, row_stride, column_stride, mask, d + c, plane);
+      CN_NAME_(cn_gradient_4x4_)(patch, c, mask, d + c, plane);
     else
-      CN_NAME_(cn_gradient_2x2_)(from + c, row_stride, column_stride, mask, d + c, plane);
+      CN_NAME_(cn_gradient_2x2_)(patch, c, mask, d + c, plane);
   }
 }
 
