@@ -928,7 +928,6 @@ typedef struct cn_product_ { /* c[rows][columns] = a * packed + bias */
   int relu;
   float *c;
   ptrdiff_t c_stride;
-  int last_lanes; /* of a tile's last vector that are columns; set for each tile */
 } cn_product_;
 
 typedef struct
@@ -939,7 +938,6 @@ typedef struct
   int accumulate;
   float *c;
   ptrdiff_t c_stride;
-  int last_lanes; /* as in cn_product_ */
 } cn_outer_;
 
 typedef struct cn_spike_ { /* one gradient that is not zero */
@@ -1055,7 +1053,9 @@ typedef struct cn_kernels_ {
 
 /* ---- matrix tiles ----
    A tile keeps rows x vectors accumulators in registers, as named variables: compilers move arrays
-   of them to memory. CN_EACH_ROW_n_(X) expands X(0) ... X(n-1). */
+   of them to memory. CN_EACH_ROW_n_(X) expands X(0) ... X(n-1). What differs from tile to tile are
+   arguments: a copy of the whole product for each would be read while it is still being written.
+   last_lanes: how many lanes of the last vector are columns. */
 #define CN_EACH_ROW_1_(X) X(0)
 #define CN_EACH_ROW_2_(X) CN_EACH_ROW_1_(X) X(1)
 #define CN_EACH_ROW_3_(X) CN_EACH_ROW_2_(X) X(2)
@@ -1088,7 +1088,7 @@ typedef struct cn_kernels_ {
   c##i##_##j = cn_vadd_(c##i##_##j, CN_LOAD_COLUMN_(j, c + (i)*c_stride + (j)*CN_LANES_));
 
 #define CN_BIAS_(i, j)                                                                             \
-  const cn_vf_ bias##j = t->bias ? CN_LOAD_COLUMN_(j, t->bias + (j)*CN_LANES_) : cn_vzero_();
+  const cn_vf_ bias##j = bias ? CN_LOAD_COLUMN_(j, bias + (j)*CN_LANES_) : cn_vzero_();
 #define CN_LOAD_PACKED_(i, j) const cn_vf_ b##j = cn_vload_(b + (j)*CN_LANES_);
 #define CN_LOAD_ROW_(i, j) const cn_vf_ b##j = CN_LOAD_COLUMN_(j, b + (j)*CN_LANES_);
 #define CN_ZERO_BIAS_(i, j) const cn_vf_ bias##j = cn_vzero_();
@@ -1142,9 +1142,10 @@ typedef struct cn_kernels_ {
 
 #define CN_PRODUCT_TILE_(R, V)                                                                     \
   static void CN_NAME_(cn_product_tile_##R##x##V##_)(const cn_product_ *t, const float *a,         \
-                                                     const float *packed, float *c) {              \
+                                                     const float *packed, const float *bias,       \
+                                                     float *c, int last_lanes) {                   \
     const ptrdiff_t s = t->a_stride * (ptrdiff_t)sizeof(float), c_stride = t->c_stride;            \
-    const cn_vm_ last = cn_vfirst_(t->last_lanes);                                                 \
+    const cn_vm_ last = cn_vfirst_(last_lanes);                                                    \
     enum { vectors = V };                                                                          \
     int segment;                                                                                   \
     CN_EACH_COLUMN_##V##_(CN_BIAS_, 0) CN_EACH_ROW_##R##_(                                         \
@@ -1174,8 +1175,7 @@ typedef struct cn_kernels_ {
   ((i) == panels - 1 && (j) == CN_TILE_VECTORS_ - 1                                                \
        ? cn_vload_first_((p) + (i)*CN_PANEL_ + (j)*CN_LANES_, last)                                \
        : cn_vload_((p) + (i)*CN_PANEL_ + (j)*CN_LANES_))
-#define CN_WIDE_DECLARE_(i, j)                                                                     \
-  cn_vf_ c##i##_##j = t->bias ? CN_WIDE_LOAD_(i, j, t->bias) : cn_vzero_();
+#define CN_WIDE_DECLARE_(i, j) cn_vf_ c##i##_##j = bias ? CN_WIDE_LOAD_(i, j, bias) : cn_vzero_();
 #define CN_WIDE_MULTIPLY_(i, j)                                                                    \
   c##i##_##j = cn_vfma_(x, cn_vload_(b + (i)*panel_floats + (j)*CN_LANES_), c##i##_##j);
 #define CN_WIDE_STORE_(i, j)                                                                       \
@@ -1190,9 +1190,10 @@ typedef struct cn_kernels_ {
 
 #define CN_PRODUCT_WIDE_(P)                                                                        \
   static void CN_NAME_(cn_product_wide_##P##_)(const cn_product_ *t, const float *a,               \
-                                               const float *packed, float *c) {                    \
+                                               const float *packed, const float *bias, float *c,   \
+                                               int last_lanes) {                                   \
     const ptrdiff_t panel_floats = (ptrdiff_t)t->packed_depth * CN_PANEL_;                         \
-    const cn_vm_ last = cn_vfirst_(t->last_lanes);                                                 \
+    const cn_vm_ last = cn_vfirst_(last_lanes);                                                    \
     enum { panels = P };                                                                           \
     int segment, k;                                                                                \
     CN_EACH_ROW_##P##_(CN_WIDE_DECLARE_PANEL_) for (segment = 0; segment < t->segment_count;       \
@@ -1228,10 +1229,10 @@ typedef struct cn_kernels_ {
     CN_EACH_COLUMN_3_(CN_MULTIPLY_, i)                                                             \
   }
 #define CN_OUTER_TILE_(R, V)                                                                       \
-  static void CN_NAME_(cn_outer_tile_##R##x##V##_)(const cn_outer_ *t, const float *first_a,       \
-                                                   const float *first_b, float *c) {               \
+  static void CN_NAME_(cn_outer_tile_##R##x##V##_)(                                                \
+      const cn_outer_ *t, const float *first_a, const float *first_b, float *c, int last_lanes) {  \
     const ptrdiff_t c_stride = t->c_stride;                                                        \
-    const cn_vm_ last = cn_vfirst_(t->last_lanes);                                                 \
+    const cn_vm_ last = cn_vfirst_(last_lanes);                                                    \
     enum { vectors = V };                                                                          \
     int segment, k;                                                                                \
     CN_EACH_COLUMN_##V##_(CN_ZERO_BIAS_, 0) CN_EACH_ROW_##R##_(                                    \
@@ -8249,7 +8250,7 @@ CN_PRODUCT_WIDE_(4)
 CN_PRODUCT_WIDE_(5)
 
 typedef void (*CN_NAME_(cn_product_function_))(const cn_product_ *, const float *, const float *,
-                                               float *);
+                                               const float *, float *, int);
 
 /* Few rows over the panels from `column` on. Returns the panels done, 0 when a tile is as good. */
 static int CN_NAME_(cn_product_few_rows_)(const cn_product_ *product, int column,
@@ -8259,15 +8260,14 @@ static int CN_NAME_(cn_product_few_rows_)(const cn_product_ *product, int column
                                    CN_NAME_(cn_product_wide_4_), CN_NAME_(cn_product_wide_5_)};
   const int left = product->columns - column, vectors = (left + CN_LANES_ - 1) / CN_LANES_;
   int panels = vectors / CN_TILE_VECTORS_, row; /* whole ones */
-  cn_product_ tile;
   if (panels > CN_WIDE_PANELS_) panels = CN_WIDE_PANELS_;
   if (product->rows > CN_WIDE_ROWS_ || panels < 2) return 0;
-  tile = *product;
-  tile.bias = product->bias ? product->bias + column : NULL;
-  tile.last_lanes = CN_NAME_(cn_lanes_left_)(left - (panels - 1) * CN_PANEL_, CN_TILE_VECTORS_ - 1);
   for (row = 0; row < product->rows; row++)
-    wide[panels - 2](&tile, product->a + row * product->a_stride, packed,
-                     product->c + row * product->c_stride + column);
+    wide[panels - 2](
+        product, product->a + row * product->a_stride, packed,
+        product->bias ? product->bias + column : NULL,
+        product->c + row * product->c_stride + column,
+        CN_NAME_(cn_lanes_left_)(left - (panels - 1) * CN_PANEL_, CN_TILE_VECTORS_ - 1));
   return panels;
 }
 
@@ -8275,19 +8275,18 @@ static int CN_NAME_(cn_product_few_rows_)(const cn_product_ *product, int column
 static void CN_NAME_(cn_product_)(const cn_product_ *product) {
   static const CN_NAME_(cn_product_function_)
       tiles[CN_TILE_ROWS_][3] = {CN_TILE_TABLE_14_(product)};
-  cn_product_ tile = *product;
   const float *packed = product->packed;
   int column = 0;
   while (column < product->columns) {
     const int vectors = CN_NAME_(cn_vectors_of_)(product->columns - column);
     const int panels = CN_NAME_(cn_product_few_rows_)(product, column, packed);
+    const int last_lanes = CN_NAME_(cn_lanes_left_)(product->columns - column, vectors - 1);
+    const float *bias = product->bias ? product->bias + column : NULL;
     int row = 0;
-    tile.last_lanes = CN_NAME_(cn_lanes_left_)(product->columns - column, vectors - 1);
-    tile.bias = product->bias ? product->bias + column : NULL;
     while (row < product->rows && panels == 0) {
       const int rows = CN_NAME_(cn_next_rows_)(product->rows - row);
-      tiles[rows - 1][vectors - 1](&tile, product->a + row * product->a_stride, packed,
-                                   product->c + row * product->c_stride + column);
+      tiles[rows - 1][vectors - 1](product, product->a + row * product->a_stride, packed, bias,
+                                   product->c + row * product->c_stride + column, last_lanes);
       row += rows;
     }
     packed +=
@@ -8297,18 +8296,17 @@ static void CN_NAME_(cn_product_)(const cn_product_ *product) {
 }
 
 static void CN_NAME_(cn_outer_)(const cn_outer_ *outer) {
-  typedef void (*tile_function)(const cn_outer_ *, const float *, const float *, float *);
+  typedef void (*tile_function)(const cn_outer_ *, const float *, const float *, float *, int);
   static const tile_function tiles[CN_TILE_ROWS_][3] = {CN_TILE_TABLE_14_(outer)};
-  cn_outer_ tile = *outer;
   int column;
   for (column = 0; column < outer->columns; column += CN_PANEL_) {
     const int vectors = CN_NAME_(cn_vectors_of_)(outer->columns - column);
+    const int last_lanes = CN_NAME_(cn_lanes_left_)(outer->columns - column, vectors - 1);
     int row = 0;
-    tile.last_lanes = CN_NAME_(cn_lanes_left_)(outer->columns - column, vectors - 1);
     while (row < outer->rows) {
       int rows = CN_NAME_(cn_next_rows_)(outer->rows - row);
-      tiles[rows - 1][vectors - 1](&tile, outer->a + row, outer->b + column,
-                                   outer->c + row * outer->c_stride + column);
+      tiles[rows - 1][vectors - 1](outer, outer->a + row, outer->b + column,
+                                   outer->c + row * outer->c_stride + column, last_lanes);
       row += rows;
     }
   }
