@@ -11,5 +11,5 @@ if [ ! -f "$venv/ready" ]; then
   "$venv/bin/pip" install --quiet torch==2.13.0 numpy pillow safetensors onnx onnxruntime
   touch "$venv/ready"
 fi
-${CC:-cc} -O2 -fopenmp -I. bench/peers/ours.c -o build/peers/ours -lm
+make --no-print-directory build/peers/ours
 exec "$venv/bin/python" bench/peers/peers.py build/peers/ours "$@"

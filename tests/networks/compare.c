@@ -151,8 +151,7 @@ static void compare_logits(const comparison *c, cn_trainer *trainer, cn_math mat
   if (strcmp(c->mode, "training") == 0) {
     const cn_plan_ *plan = &trainer->plan;
     cn_copy_figures_(trainer, 0);
-    for (int i = 0; i < plan->step_count; i++)
-      cn_step_forward_(plan, &plan->steps[i], c->inputs, IMAGES, 0);
+    cn_forward_(plan, c->inputs, IMAGES, 0);
     cn_copy_figures_(trainer, 1);
     e->logits = logits_error(c, cn_floats_(plan, plan->steps[plan->output].value));
     return;
