@@ -108,6 +108,8 @@
      Bounds that the tests assert against a double-precision reference, for inputs of unit scale;
      |got - true| <= bound * (sum of |terms| + 1e-30), see tests/test_kernels.c:
        convolution, dense, all passes   direct 2e-6,  CN_MATH_EXACT 4e-6,  CN_MATH_FAST 2e-5
+         (where padding covers all or most of a window, EXACT and FAST err by a share of its
+         neighbours' terms instead)
        pooling max/min, ReLU, add, concat   exact;   mean and mixed pooling 1e-6
        exp (in softmax, sigmoid, tanh)  2e-7 relative on each;  losses 1e-6
        batch normalisation 1e-5;   optimisers 1e-6 per step
@@ -976,8 +978,10 @@ typedef struct cn_few_ { /* weight gradients behind a pooling, few input channel
   int grey;                   /* the taps are the 3x3 neighbours of one channel */
 } cn_few_;
 
-typedef struct cn_patch_ { /* pixels that a tile is computed from, at most 6x6 */
-  const float *rows[6];    /* from column `first` on; a row outside the image is one of zeros */
+#define CN_PATCH_SIDE_ 6 /* of the largest */
+
+typedef struct cn_patch_ {           /* pixels that a tile is computed from */
+  const float *rows[CN_PATCH_SIDE_]; /* from column `first` on; those outside the image: zeros */
   ptrdiff_t column_stride;
   int first, end; /* columns inside the image: the others are zero */
 } cn_patch_;
@@ -1054,8 +1058,8 @@ typedef struct cn_kernels_ {
 /* ---- matrix tiles ----
    A tile keeps rows x vectors accumulators in registers, as named variables: compilers move arrays
    of them to memory. CN_EACH_ROW_n_(X) expands X(0) ... X(n-1). What differs from tile to tile are
-   arguments: a copy of the whole product for each would be read while it is still being written.
-   last_lanes: how many lanes of the last vector are columns. */
+   arguments: a call that copied the product first would wait for its own stores. last_lanes: lanes
+   of the last vector that are columns. */
 #define CN_EACH_ROW_1_(X) X(0)
 #define CN_EACH_ROW_2_(X) CN_EACH_ROW_1_(X) X(1)
 #define CN_EACH_ROW_3_(X) CN_EACH_ROW_2_(X) X(2)
@@ -1810,15 +1814,15 @@ static void cn_pad_rows_(const cn_geometry_ *g, const float *image, int first, i
   for (i = 0; i < rows; i++, to += row_floats) {
     const int row = cn_source_of_(first + i, g->window.pad_top, g->in_h, g->window.padding);
     const float *from = image + (size_t)cn_max_(row, 0) * (size_t)g->in_w * channels;
-    float *right = to + (size_t)(left + inside) * channels;
     if (row < 0) {
       memset(to, 0, row_floats * sizeof(float));
       continue;
     }
     memcpy(to + (size_t)left * channels, from, (size_t)inside * channels * sizeof(float));
     if (g->window.padding == CN_PADDING_ZERO) {
-      for (x = 0; x < left * g->channels; x++) to[x] = 0.0f;
-      for (x = 0; x < (g->padded_w - left - inside) * g->channels; x++) right[x] = 0.0f;
+      memset(to, 0, (size_t)left * channels * sizeof(float));
+      memset(to + (size_t)(left + inside) * channels, 0,
+             (size_t)(g->padded_w - left - inside) * channels * sizeof(float));
       continue;
     }
     for (x = 0; x < g->padded_w; x++) {
@@ -2101,7 +2105,6 @@ typedef struct cn_winograd_source_ {
   int height, width, top, left;
 } cn_winograd_source_;
 
-#define CN_PATCH_ 6                    /* rows and columns of the largest tile's patch */
 #define CN_WINOGRAD_TILES_ 112         /* tiles that share a read of the transformed weights */
 #define CN_WINOGRAD_LEAST_TILES_ 28    /* fewer leave the matrix tiles short of rows */
 #define CN_WINOGRAD_UNITS_ 4           /* wanted where more would be small */
@@ -2233,7 +2236,8 @@ static cn_winograd_ cn_winograd_setup_(const cn_conv2d *conv, const cn_geometry_
   else
     cn_winograd_split_(&w, rows, columns);
   w.v_pitch = cn_pitch_(w.block_channels), w.m_pitch = cn_pitch_(w.block_filters);
-  if (pass == CN_BACKWARD_WEIGHTS || set + 1 == sets ||
+  /* Mixed sizes take whole images: their rows of tiles do not begin and end together. */
+  if (pass == CN_BACKWARD_WEIGHTS || set + 1 == sets || w.row_blocks > 1 ||
       (w.share_images < CN_WINOGRAD_MIX_IMAGES_ && !conv->alone)) {
     cn_winograd_add_tiles_(&w, set, 0, 0, rows, columns, packed);
   } else {
@@ -2260,7 +2264,7 @@ static ptrdiff_t cn_winograd_sum_pitch_(const cn_winograd_ *w) {
 }
 
 static size_t cn_winograd_zeros_(const cn_winograd_ *w) { /* floats of a row outside an image */
-  return CN_PATCH_ * (size_t)cn_max_(w->channels, w->filters);
+  return CN_PATCH_SIDE_ * (size_t)cn_max_(w->channels, w->filters);
 }
 
 static size_t cn_winograd_floats_(const cn_winograd_ *w, cn_pass pass) { /* of a unit */
@@ -2334,37 +2338,39 @@ static cn_winograd_source_ cn_winograd_source_of_(const cn_winograd_ *w,
   const ptrdiff_t row_floats = (ptrdiff_t)w->in_w * w->channels;
   const size_t at = (size_t)image * (size_t)w->in_h * (size_t)row_floats;
   cn_winograd_source_ source;
-  source.pixels = w->source + at + share->channel, source.zeros = share->zeros;
+  source.zeros = share->zeros;
   source.pitch = w->channels, source.height = w->in_h, source.width = w->in_w;
   source.top = w->pad_top, source.left = w->pad_left;
   if (w->spread) {
-    const int height = w->tiles[0].height,
-              begin = cn_max_(share->row_begin * height - w->pad_top, 0),
+    const int height = w->tiles[0].height;
+    const int begin = cn_max_(share->row_begin * height - w->pad_top, 0) & ~1,
               end = cn_min_(share->row_end * height + 2 - w->pad_top, w->in_h);
     cn_unpool_image_(w->k, w->source + at / 4, w->spread + at / 4, begin / 2, cn_ceil_div_(end, 2),
-                     w->in_w / 2, w->channels, share->image + begin / 2 * 2 * row_floats,
-                     row_floats);
+                     w->in_w / 2, w->channels, share->image + begin * row_floats, row_floats);
     source.pixels = share->image;
+  } else {
+    source.pixels = w->source + at + share->channel;
   }
   return source;
 }
 
 static void cn_winograd_patches_(const cn_winograd_ *w, const cn_winograd_share_ *share) {
-  int done[4] = {0, 0, 0, 0}, image, row, column, i;
+  float *v[4];
+  int image, row, column, i;
+  for (i = 0; i < w->sizes; i++) v[i] = share->v + w->tiles[i].v;
   for (image = share->first; image < share->last; image++) {
     const cn_winograd_source_ source = cn_winograd_source_of_(w, share, image);
     for (i = 0; i < w->sizes; i++) {
       const cn_tiles_ *tiles = &w->tiles[i];
       const int height = tiles->height, width = tiles->width;
-      float *v = share->v + tiles->v + (ptrdiff_t)done[i] * w->v_pitch;
       for (row = share->row_begin; row < cn_min_(share->row_end, tiles->rows); row++) {
-        const float *rows[CN_PATCH_];
+        const float *rows[CN_PATCH_SIDE_];
         cn_winograd_rows_(&source, tiles->row + row * height, height + 2, rows);
-        for (column = 0; column < tiles->columns; column++, done[i]++, v += w->v_pitch) {
+        for (column = 0; column < tiles->columns; column++, v[i] += w->v_pitch) {
           cn_patch_ patch;
           cn_winograd_patch_(&source, rows, tiles->column + column * width, height + 2, width + 2,
                              &patch);
-          w->k->winograd_input(height, width, &patch, share->channels, v, tiles->v_plane);
+          w->k->winograd_input(height, width, &patch, share->channels, v[i], tiles->v_plane);
         }
       }
     }
@@ -2392,7 +2398,8 @@ static void cn_winograd_products_(const cn_winograd_ *w, const cn_winograd_share
   }
 }
 
-/* Share `number` of the images' tiles, with a block of the channels and of the filters. */
+/* Share `number` of the images' tiles, with a block of the channels and of the filters, and cleared
+   zeros. */
 static cn_winograd_share_ cn_winograd_share_of_(const cn_winograd_ *w, int number,
                                                 int channel_block, int filter_block,
                                                 char *workspace) {
@@ -2428,12 +2435,12 @@ static void cn_winograd_results_(const cn_winograd_ *w, const cn_winograd_share_
   out.row_stride = (ptrdiff_t)y_w * w->filters, out.column_stride = w->filters;
   for (image = share->first; image < share->last; image++) {
     for (row = share->row_begin; row < cn_min_(share->row_end, tiles->rows); row++) {
-      const int y = tiles->row + row * tiles->height;
-      size_t at = (((size_t)image * (size_t)y_h + (size_t)(y / cell)) * (size_t)y_w +
+      const int top = tiles->row + row * tiles->height;
+      size_t at = (((size_t)image * (size_t)y_h + (size_t)(top / cell)) * (size_t)y_w +
                    (size_t)(tiles->column / cell)) *
                       (size_t)w->filters +
                   (size_t)share->filter;
-      out.rows = cn_min_(tiles->height, w->out_h - y);
+      out.rows = cn_min_(tiles->height, w->out_h - top);
       for (column = 0; column < tiles->columns; column++, m += w->m_pitch) {
         out.columns = cn_min_(tiles->width, w->out_w - (tiles->column + column * tiles->width));
         out.y = w->y + at, out.argmax = w->argmax ? w->argmax + at : NULL;
@@ -2950,7 +2957,7 @@ static void cn_winograd_gradients_(const cn_winograd_ *w, const cn_winograd_shar
   for (image = share->first; image < share->last; image++) {
     source.pixels = dy + (size_t)image * image_floats + share->filter;
     for (row = share->row_begin; row < cn_min_(share->row_end, tiles->rows); row++) {
-      const float *rows[CN_PATCH_];
+      const float *rows[CN_PATCH_SIDE_];
       cn_winograd_rows_(&source, row * tiles->height, tiles->height, rows);
       for (column = 0; column < tiles->columns; column++, d += w->m_pitch) {
         cn_patch_ patch;

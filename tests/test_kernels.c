@@ -896,6 +896,26 @@ static void test_conv_images(void **state) {
       conv.window.padding = (cn_padding)(test_random_int(0, 5) / 2 % 3);
       conv.relu = test_random_int(0, 1);
       conv.pool = height > 1 && width > 1 && (height + width) % 2;
+      conv.alone = test_random_int(0, 1);
+      check_conv(&conv);
+    }
+  }
+  end_test();
+}
+
+/* Images whose rows of tiles are worked on in several shares, by all threads and by one alone. */
+static void test_conv_tall_images(void **state) {
+  begin_test(state, 4);
+  for (int height = 42; height <= 51; height++) {
+    for (int pool = 0; pool <= 1; pool++) {
+      if (!within_budget()) continue;
+      const int channels = test_random_int(8, 17), filters = test_random_int(8, 17);
+      cn_conv2d conv =
+          plain_conv(test_random_int(1, 2), height, test_random_int(42, 51), channels, filters, 3);
+      conv.window.pad_top = test_random_int(0, 2), conv.window.pad_left = test_random_int(0, 2);
+      conv.pool = pool, conv.alone = 1;
+      check_conv(&conv);
+      conv.alone = 0;
       check_conv(&conv);
     }
   }
@@ -974,6 +994,7 @@ static int random_conv(cn_conv2d *conv) {
   row.relu = test_random_int(0, 1);
   row.pool = test_random_int(0, 2) == 0;
   *conv = conv_of_row(&row);
+  conv->alone = test_random_int(0, 1);
   if (row.padding == W) { /* wrapping more than once round is not asked for */
     if (row.top > row.height || row.bottom > row.height) return 0;
     if (row.left > row.width || row.right > row.width) return 0;
@@ -3255,6 +3276,7 @@ int main(void) {
       cmocka_unit_test(test_conv_channels),
       cmocka_unit_test(test_conv_groups),
       cmocka_unit_test(test_conv_images),
+      cmocka_unit_test(test_conv_tall_images),
       cmocka_unit_test(test_conv_fewer_images),
       cmocka_unit_test(test_conv_grey),
       cmocka_unit_test(test_conv_random),
