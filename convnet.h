@@ -2328,8 +2328,19 @@ typedef struct cn_winograd_share_ {
   int first, last;        /* images */
   int row_begin, row_end; /* rows of tiles */
   int channel, channels, filter, filters;
-  float *v, *m, *zeros, *image;
+  const float *zeros;
+  float *v, *m, *image;
 } cn_winograd_share_;
+
+/* Where a share's rows of tiles of one size end, and how many tiles its images have of it. */
+static int cn_winograd_row_end_(const cn_winograd_share_ *share, const cn_tiles_ *tiles) {
+  return cn_min_(share->row_end, tiles->rows);
+}
+
+static int cn_winograd_tile_count_(const cn_winograd_share_ *share, const cn_tiles_ *tiles) {
+  return (share->last - share->first) * (cn_winograd_row_end_(share, tiles) - share->row_begin) *
+         tiles->columns;
+}
 
 /* The source of one image's patches. Pooled gradients are spread out first, in the rows that the
    share reads. */
@@ -2363,7 +2374,7 @@ static void cn_winograd_patches_(const cn_winograd_ *w, const cn_winograd_share_
     for (i = 0; i < w->sizes; i++) {
       const cn_tiles_ *tiles = &w->tiles[i];
       const int height = tiles->height, width = tiles->width;
-      for (row = share->row_begin; row < cn_min_(share->row_end, tiles->rows); row++) {
+      for (row = share->row_begin; row < cn_winograd_row_end_(share, tiles); row++) {
         const float *rows[CN_PATCH_SIDE_];
         cn_winograd_rows_(&source, tiles->row + row * height, height + 2, rows);
         for (column = 0; column < tiles->columns; column++, v[i] += w->v_pitch) {
@@ -2378,13 +2389,13 @@ static void cn_winograd_patches_(const cn_winograd_ *w, const cn_winograd_share_
 }
 
 static void cn_winograd_products_(const cn_winograd_ *w, const cn_winograd_share_ *share,
-                                  const cn_tiles_ *tiles, int rows) {
+                                  const cn_tiles_ *tiles) {
   const size_t plane = cn_packed_floats_(w->k, w->channels, w->filters);
   const cn_segment_ segment = {0, 0};
   cn_product_ product;
   int position;
   memset(&product, 0, sizeof product);
-  product.rows = rows, product.columns = share->filters;
+  product.rows = cn_winograd_tile_count_(share, tiles), product.columns = share->filters;
   product.depth = product.packed_depth = w->channels;
   product.segment_count = 1, product.segments = &segment;
   product.a_stride = w->v_pitch;
@@ -2398,12 +2409,18 @@ static void cn_winograd_products_(const cn_winograd_ *w, const cn_winograd_share
   }
 }
 
-/* Share `number` of the images' tiles, with a block of the channels and of the filters, and cleared
-   zeros. */
+/* A cleared row outside all images, from the workspace of a unit. */
+static const float *cn_winograd_take_zeros_(const cn_winograd_ *w, char **workspace) {
+  const size_t count = cn_winograd_zeros_(w);
+  float *zeros = cn_take_(workspace, count + CN_SLACK_);
+  memset(zeros, 0, count * sizeof *zeros);
+  return zeros;
+}
+
+/* Share `number` of the images' tiles, with a block of the channels and of the filters. */
 static cn_winograd_share_ cn_winograd_share_of_(const cn_winograd_ *w, int number,
                                                 int channel_block, int filter_block,
-                                                char *workspace) {
-  const size_t zeros = cn_winograd_zeros_(w);
+                                                const float *zeros, char *workspace) {
   cn_winograd_share_ share;
   share.first = number / w->row_blocks * w->share_images;
   share.last = cn_min_(share.first + w->share_images, w->count);
@@ -2413,11 +2430,10 @@ static cn_winograd_share_ cn_winograd_share_of_(const cn_winograd_ *w, int numbe
   share.channels = cn_min_(w->block_channels, w->channels - share.channel);
   share.filter = filter_block * w->block_filters;
   share.filters = cn_min_(w->block_filters, w->filters - share.filter);
+  share.zeros = zeros;
   share.v = cn_take_(&workspace, (size_t)w->v_floats + CN_SLACK_);
   share.m = cn_take_(&workspace, (size_t)w->m_floats + CN_SLACK_);
-  share.zeros = cn_take_(&workspace, zeros + CN_SLACK_);
   share.image = cn_take_(&workspace, 0);
-  memset(share.zeros, 0, zeros * sizeof(float));
   return share;
 }
 
@@ -2434,7 +2450,7 @@ static void cn_winograd_results_(const cn_winograd_ *w, const cn_winograd_share_
   out.relu = w->relu, out.pool = w->pool, out.channels = share->filters;
   out.row_stride = (ptrdiff_t)y_w * w->filters, out.column_stride = w->filters;
   for (image = share->first; image < share->last; image++) {
-    for (row = share->row_begin; row < cn_min_(share->row_end, tiles->rows); row++) {
+    for (row = share->row_begin; row < cn_winograd_row_end_(share, tiles); row++) {
       const int top = tiles->row + row * tiles->height;
       size_t at = (((size_t)image * (size_t)y_h + (size_t)(top / cell)) * (size_t)y_w +
                    (size_t)(tiles->column / cell)) *
@@ -2452,16 +2468,14 @@ static void cn_winograd_results_(const cn_winograd_ *w, const cn_winograd_share_
 }
 
 static void cn_winograd_unit_(const cn_winograd_ *w, int unit, char *workspace) {
-  const cn_winograd_share_ share =
-      cn_winograd_share_of_(w, unit / w->filter_blocks, 0, unit % w->filter_blocks, workspace);
+  const float *zeros = cn_winograd_take_zeros_(w, &workspace);
+  const cn_winograd_share_ share = cn_winograd_share_of_(w, unit / w->filter_blocks, 0,
+                                                         unit % w->filter_blocks, zeros, workspace);
   int i;
   cn_winograd_patches_(w, &share);
   for (i = 0; i < w->sizes; i++) {
     const cn_tiles_ *tiles = &w->tiles[i];
-    cn_winograd_products_(w, &share, tiles,
-                          (share.last - share.first) *
-                              (cn_min_(share.row_end, tiles->rows) - share.row_begin) *
-                              tiles->columns);
+    cn_winograd_products_(w, &share, tiles);
     cn_winograd_results_(w, &share, tiles);
   }
 }
@@ -2956,7 +2970,7 @@ static void cn_winograd_gradients_(const cn_winograd_ *w, const cn_winograd_shar
   source.pitch = w->filters, source.zeros = share->zeros;
   for (image = share->first; image < share->last; image++) {
     source.pixels = dy + (size_t)image * image_floats + share->filter;
-    for (row = share->row_begin; row < cn_min_(share->row_end, tiles->rows); row++) {
+    for (row = share->row_begin; row < cn_winograd_row_end_(share, tiles); row++) {
       const float *rows[CN_PATCH_SIDE_];
       cn_winograd_rows_(&source, row * tiles->height, tiles->height, rows);
       for (column = 0; column < tiles->columns; column++, d += w->m_pitch) {
@@ -2992,6 +3006,7 @@ static void cn_weights_winograd_(const cn_winograd_ *w, const cn_weight_split_ *
   const int last = cn_share_(shares, part + 1, split->parts);
   const ptrdiff_t sum_pitch = cn_winograd_sum_pitch_(w);
   float *sums = cn_take_(&workspace, (size_t)(w->block_channels * sum_pitch) + CN_SLACK_);
+  const float *zeros = cn_winograd_take_zeros_(w, &workspace);
   cn_winograd_share_ share;
   int number = cn_share_(shares, part, split->parts), position;
   cn_outer_ outer;
@@ -3000,12 +3015,11 @@ static void cn_weights_winograd_(const cn_winograd_ *w, const cn_weight_split_ *
   outer.c_stride = sum_pitch;
   do {
     share = cn_winograd_share_of_(w, number, block / w->filter_blocks, block % w->filter_blocks,
-                                  workspace);
+                                  zeros, workspace);
     cn_winograd_patches_(w, &share);
     cn_winograd_gradients_(w, &share, dy);
     outer.rows = share.channels, outer.columns = share.filters;
-    outer.depth = (share.last - share.first) *
-                  (cn_min_(share.row_end, tiles->rows) - share.row_begin) * tiles->columns;
+    outer.depth = cn_winograd_tile_count_(&share, tiles);
     for (position = 0; position < tiles->positions; position++) {
       outer.a = share.v + position * tiles->v_plane, outer.b = share.m + position * tiles->m_plane;
       outer.c = sums + (ptrdiff_t)position * w->m_pitch;
