@@ -820,12 +820,19 @@ static size_t cn_align_floats_(size_t n) {
   return (n + CN_ALIGN_FLOATS_ - 1) / CN_ALIGN_FLOATS_ * CN_ALIGN_FLOATS_;
 }
 
+/* Sizes come from texts and files that may be hostile: every product and sum of them stops at
+   SIZE_MAX, which no memory has, in the place of wrapping around. */
+static size_t cn_times_(size_t a, size_t b) {
+  return b && a > SIZE_MAX / b ? SIZE_MAX : a * b;
+}
+static size_t cn_plus_(size_t a, size_t b) {
+  return a > SIZE_MAX - b ? SIZE_MAX : a + b;
+}
+
 /* a * b * c, or SIZE_MAX where it would pass SIZE_MAX / 8 (so that bytes of floats still fit). */
 static size_t cn_product3_(size_t a, size_t b, size_t c) {
-  const size_t limit = SIZE_MAX / 8;
-  if (a == 0 || b == 0 || c == 0) return 0;
-  if (a > limit / b || a * b > limit / c) return SIZE_MAX;
-  return a * b * c;
+  const size_t product = cn_times_(cn_times_(a, b), c);
+  return product > SIZE_MAX / 8 ? SIZE_MAX : product;
 }
 
 /* Aligned, zeroed memory; NULL when there is none. The first bytes before it keep malloc's
@@ -3990,7 +3997,7 @@ static int cn_add_tensor_(cn_network *net, int node, const char *suffix, cn_role
   tensor->rate = 1.0f, tensor->count = 1;
   for (i = 0; i < rank; i++) tensor->dims[i] = dims[i], tensor->count *= (size_t)dims[i];
   tensor->offset = net->value_count;
-  net->value_count += cn_align_floats_(tensor->count);
+  net->value_count = cn_plus_(net->value_count, cn_align_floats_(tensor->count));
   net->tensor_count++;
   return 1;
 }
@@ -4025,7 +4032,7 @@ static int cn_add_tensors_(cn_network *net, int index) {
 static cn_status cn_grow_values_(cn_network *net, size_t old_count, cn_error *error) {
   float *values;
   if (net->value_count == old_count) return CN_OK;
-  values = (float *)cn_allocate_(net->value_count * sizeof(float));
+  values = (float *)cn_allocate_(cn_times_(net->value_count, sizeof(float)));
   if (!values)
     return cn_fail_(error, CN_ERROR_MEMORY, "no memory for the network's %zu values",
                     net->value_count);
