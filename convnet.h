@@ -48,7 +48,7 @@
      4. Files      cn_save, cn_load, cn_load_weights, and safetensors below them.
 
    NETWORKS AS TEXT: one node a line, # starts a comment, names in front, options behind
-       input 28x28x1                rows x columns x channels; must come first
+       input 28x28x1                rows x columns x channels; must come first, others may follow
        conv 16 3x3 pad=1            filters, window. stride=1 dilation=1 pad=0 groups=1 padding=zero
                                     bias=yes; sizes are N or RxC; pad is also same or T,L,B,R;
                                     padding is zero, replicate or wrap; init=glorot, he,
@@ -69,8 +69,12 @@
        softmax                      the last node decides the loss: softmax: cross-entropy of
                                     labels; sigmoid: binary cross-entropy of targets; else
                                     squared error
-       softmax loss=0.3 from=x      an auxiliary head: in training its loss is added, times 0.3;
-                                    in inference what only it needs is left out. loss=1
+       softmax loss=0.3 from=x      an auxiliary head: in training its loss is added, times 0.3, for
+                                    the last node's labels; in inference what only it needs is left
+                                    out. loss=1
+       age: dense 1 from=x output=2 an output beside the last node, with a loss by its own labels or
+                                    targets, which counts twice; its kind decides the loss as the
+                                    last node's does
 
    NETWORKS BY NAME: cn_arch_network("resnet18", NULL, &error), or cn_arch_text for their text
        base revised lenet mlp mlp-dropout logistic             28x28x1, 10 classes
@@ -454,7 +458,8 @@ typedef enum cn_op {
 /* A node of the graph. Start from cn_node_defaults(op) and set what the op needs (see NETWORKS AS
    TEXT): CONV filters, window, groups, bias, init; DENSE filters (= outputs), bias, init; pools
    window, mix, count_padding; ADAPTIVEMEAN window (rows and columns of its output); INPUT shape;
-   SCALE factor; BATCHNORM eps, momentum; DROPOUT rate; SOFTMAX loss_weight. */
+   SCALE factor; BATCHNORM eps, momentum; DROPOUT rate; SOFTMAX loss_weight; an output beside the last
+   node output_weight. */
 typedef struct cn_node {
   cn_op op;
   char name[CN_MAX_NAME];    /* "" asks for a default; letters, digits, _ . - */
@@ -462,7 +467,7 @@ typedef struct cn_node {
   int input_count;           /* 0 asks for the node added last */
   int filters, groups, bias;
   cn_window window;
-  float mix, eps, momentum, rate, factor, loss_weight;
+  float mix, eps, momentum, rate, factor, loss_weight, output_weight;
   int count_padding;
   cn_init_kind init;
   float init_value;
@@ -473,18 +478,31 @@ typedef struct cn_network cn_network; /* a graph, its parameters and its notes *
 
 CN_API cn_node cn_node_defaults(cn_op op);
 
-/* An empty network, or NULL (out of memory). Freed with cn_network_free. Parameters start at 0
-   until cn_network_init or a load. */
+/* Where the memory of a network comes from, and that of the predictors and trainers made for it;
+   reading a file takes what it needs for itself by CN_MALLOC. Both functions, or none for CN_MALLOC
+   and CN_FREE. */
+typedef struct cn_allocator {
+  void *(*allocate)(size_t bytes, void *user); /* aligned as malloc aligns; NULL: there is none */
+  void (*release)(void *memory, void *user);   /* never called with NULL */
+  void *user;
+} cn_allocator;
+
+/* An empty network, or NULL (out of memory). Freed with cn_network_free. The allocator is copied;
+   what it points to must outlive the network. */
 CN_API cn_network *cn_network_create(cn_error *error);
+CN_API cn_network *cn_network_create_with(const cn_allocator *allocator, cn_error *error);
 CN_API void cn_network_free(cn_network *net); /* NULL is allowed */
 
-/* Adds a copy of the node, checks it and infers its shape. Returns its index, or -1 with an error
-   that names the node. The network then is as it was before. Not while a predictor or trainer
-   exists. */
+/* Adds a copy of the node, checks it and infers its shape; its parameters are initialised from seed 1
+   (cn_network_init takes another one). Returns its index, or -1 with an error that names the node.
+   The network then is as it was before. Not while a predictor or trainer exists. */
 CN_API int cn_network_add(cn_network *net, const cn_node *node, cn_error *error);
 
-/* A network from text (grammar above) with parameters initialised from seed 1, or NULL with an
-   error that has line and column. */
+/* Adds the nodes of a text (grammar above) in the same way. An error has line and column, and the
+   network is as it was before. */
+CN_API cn_status cn_network_add_text(cn_network *net, const char *text, cn_error *error);
+
+/* A network from text, or NULL with an error. */
 CN_API cn_network *cn_network_parse(const char *text, cn_error *error);
 
 /* Built-in networks, by the names that torchvision and timm give them (see NETWORKS BY NAME).
@@ -514,6 +532,11 @@ CN_API int cn_network_node_count(const cn_network *net);
 CN_API const cn_node *cn_network_node(const cn_network *net,
                                       int index);                    /* NULL outside the range */
 CN_API int cn_network_find(const cn_network *net, const char *name); /* index or -1 */
+
+/* Index of the node that is input or output number `number` (from 0, in the order of the nodes; the
+   last node is the last output), -1 behind the last. Their shapes are the nodes'. */
+CN_API int cn_network_input(const cn_network *net, int number);
+CN_API int cn_network_output(const cn_network *net, int number);
 
 /* Fills all parameters: weights by their node's init, biases 0, batch-norm scale 1, shift 0,
    running mean 0, running variance 1. The same seed gives the same values. */
@@ -561,6 +584,12 @@ CN_API const char *cn_network_note(const cn_network *net, const char *key);
 typedef struct cn_predict_options {
   int threads; /* 0: as many as OpenMP offers; 1 without OpenMP */
   cn_math math;
+  int logits;      /* 1: outputs are what goes into a last softmax or sigmoid */
+  int gradients;   /* 1: cn_input_gradient may be called; takes more memory */
+  const int *keep; /* [keep_count] nodes whose feature maps can be read afterwards */
+  int keep_count;
+  void *memory; /* the plan lies here, in cn_predictor_size bytes; NULL: of the network's allocator */
+  size_t memory_bytes;
 } cn_predict_options;
 typedef struct cn_predictor cn_predictor;
 
@@ -569,18 +598,36 @@ typedef struct cn_predictor cn_predictor;
    changed. */
 CN_API cn_predictor *cn_predictor_create(cn_network *net, int max_count,
                                          const cn_predict_options *options, cn_error *error);
-CN_API void cn_predictor_free(cn_predictor *predictor);
+/* Bytes that such a plan needs in memory of the caller's; 0 with an error. */
+CN_API size_t cn_predictor_size(cn_network *net, int max_count, const cn_predict_options *options,
+                                cn_error *error);
+CN_API void cn_predictor_free(cn_predictor *predictor); /* not the caller's memory */
 
 /* Runs count images (any number; done max_count at a time), inputs [count][h][w][c], and writes the
    last node's output [count][values], with softmax or sigmoid applied where the network ends in
-   one. */
+   one. A network of several inputs takes cn_predict_all; here its output would be NaN. */
 CN_API void cn_predict(cn_predictor *predictor, const float *inputs, int count, float *outputs);
-CN_API int cn_predictor_outputs(const cn_predictor *predictor);  /* values per image */
+
+/* The same for all inputs and outputs, an array each, in the order of cn_network_input and
+   cn_network_output. An output that is NULL is not written. */
+CN_API void cn_predict_all(cn_predictor *predictor, const float *const *inputs, int count,
+                           float *const *outputs);
+
+/* Gradient of a number that depends on the outputs with respect to the inputs, in inference mode
+   (running figures, no dropout): output_gradients[i] [count][values] is the number's derivative by
+   output i as cn_predict_all writes it, NULL for zeros; input_gradients[i] [count][h][w][c] is
+   overwritten, NULL where it is not wanted. outputs as in cn_predict_all, or NULL. For the gradient of
+   one output value let its derivative be 1 and all others 0. CN_ERROR_ARGUMENT if the predictor was
+   made without the option. */
+CN_API cn_status cn_input_gradient(cn_predictor *predictor, const float *const *inputs, int count,
+                                   const float *const *output_gradients, float *const *outputs,
+                                   float *const *input_gradients, cn_error *error);
+
+CN_API int cn_predictor_outputs(const cn_predictor *predictor);  /* values per image, last node */
 CN_API size_t cn_predictor_bytes(const cn_predictor *predictor); /* memory it holds */
 
-/* A node's feature maps for the last images of the last cn_predict call ([count][h][w][c], owned by
-   the predictor), or NULL where the plan fused it away, reused its memory or keeps it of some images
-   only. Pass the node's index. */
+/* A kept node's feature maps for the last images of the last call (at most max_count of them, [h][w][c]
+   each, owned by the predictor); NULL for other nodes. */
 CN_API const float *cn_predictor_feature_map(const cn_predictor *predictor, int node);
 
 /* ---- layer 3: training ----------------------------------------------------------------------- */
@@ -607,29 +654,39 @@ typedef struct cn_training_options {
   int64_t warmup_steps; /* learning rate rises linearly over this many steps */
   int64_t decay_steps;  /* STEP: steps between multiplications by gamma; COSINE: steps to reach 0 */
   float gamma;          /* STEP; default 0.1 */
-  const float *class_weights; /* [classes], copied; NULL: all 1 */
+  const float *class_weights; /* [classes] of the last node's softmax, copied; NULL: all 1 */
   uint64_t seed;              /* of dropout; default 1 */
   int threads;                /* 0: as many as OpenMP offers */
   cn_math math;
   cn_gradient_hook gradient_hook;
   void *hook_user;
+  void *memory; /* as in cn_predict_options, of cn_trainer_size bytes */
+  size_t memory_bytes;
 } cn_training_options;
 CN_API cn_training_options cn_training_defaults(void);
 
 /* Learning rate of a step counted from 1, by warm-up and schedule. */
 CN_API float cn_learning_rate(const cn_training_options *options, int64_t step);
 
+/* What one output is to learn. */
+typedef struct cn_truth {
+  const int *labels;    /* softmax: [count], 0 .. classes - 1 */
+  const float *targets; /* sigmoid and squared error: [count][values] */
+} cn_truth;
+
 typedef struct cn_batch {
   int count;            /* 1 .. max_count of the trainer */
   const float *inputs;  /* [count][h][w][c] */
-  const int *labels;    /* softmax: [count], 0 .. classes - 1 */
-  const float *targets; /* sigmoid and squared error: [count][values] */
+  const int *labels;    /* the last node's truth: one of these two */
+  const float *targets;
+  const float *const *all_inputs; /* of a network with several inputs: one each, instead of inputs */
+  const cn_truth *truths;         /* of one with several outputs: one each, instead of the two */
 } cn_batch;
 
 typedef struct cn_metrics {
   double loss; /* mean over the batch, without penalties; of all heads, each by its weight */
-  int correct; /* rows whose largest output is the label (softmax), or whose outputs all lie on
-                  their target's side of 0.5 (sigmoid); 0 for squared error */
+  int correct; /* at the last node: rows whose largest output is the label (softmax), or whose outputs
+                  all lie on their target's side of 0.5 (sigmoid); 0 for squared error */
 } cn_metrics;
 
 typedef struct cn_trainer cn_trainer;
@@ -638,7 +695,9 @@ typedef struct cn_trainer cn_trainer;
    outlive it. All memory is taken here; steps allocate nothing. */
 CN_API cn_trainer *cn_trainer_create(cn_network *net, int max_count,
                                      const cn_training_options *options, cn_error *error);
-CN_API void cn_trainer_free(cn_trainer *trainer);
+CN_API size_t cn_trainer_size(cn_network *net, int max_count, const cn_training_options *options,
+                              cn_error *error);
+CN_API void cn_trainer_free(cn_trainer *trainer); /* not the caller's memory */
 
 /* One step: forward, backward, update. CN_ERROR_ARGUMENT for a bad batch (label out of range,
    count), CN_ERROR_NUMERIC for a loss or a running figure that is not finite (the message has step
@@ -653,6 +712,9 @@ CN_API cn_status cn_train_gradients(cn_trainer *trainer, const cn_batch *batch, 
 /* Gradient of parameter tensor number `parameter` (count values, its layout) from the last step;
    NULL if it is not trained. */
 CN_API const float *cn_trainer_gradient(const cn_trainer *trainer, int parameter);
+
+/* Loss (not weighted) and correct rows of output number `output` in the last step. */
+CN_API cn_metrics cn_trainer_metrics(const cn_trainer *trainer, int output);
 
 CN_API int64_t cn_trainer_steps(const cn_trainer *trainer); /* steps done, checkpoints included */
 CN_API size_t cn_trainer_bytes(const cn_trainer *trainer);  /* memory it holds */
@@ -816,6 +878,13 @@ static int cn_round_up_(int a, int b) {
 static int cn_share_(int n, int i, int shares) {
   return (int)((int64_t)n * i / shares);
 }
+static size_t cn_min_size_(size_t a, size_t b) {
+  return a < b ? a : b;
+}
+static size_t cn_align_bytes_(size_t n) {
+  return n > SIZE_MAX - CN_ALIGNMENT_ ? SIZE_MAX
+                                      : (n + CN_ALIGNMENT_ - 1) / CN_ALIGNMENT_ * CN_ALIGNMENT_;
+}
 static size_t cn_align_floats_(size_t n) {
   return (n + CN_ALIGN_FLOATS_ - 1) / CN_ALIGN_FLOATS_ * CN_ALIGN_FLOATS_;
 }
@@ -835,12 +904,25 @@ static size_t cn_product3_(size_t a, size_t b, size_t c) {
   return product > SIZE_MAX / 8 ? SIZE_MAX : product;
 }
 
+/* Memory of an allocator; of CN_MALLOC where it is NULL or empty. */
+static void *cn_malloc_(const cn_allocator *allocator, size_t bytes) {
+  return allocator && allocator->allocate ? allocator->allocate(bytes, allocator->user)
+                                          : CN_MALLOC(bytes);
+}
+static void cn_free_(const cn_allocator *allocator, void *memory) {
+  if (!memory) return;
+  if (allocator && allocator->allocate)
+    allocator->release(memory, allocator->user);
+  else
+    CN_FREE(memory);
+}
+
 /* Aligned, zeroed memory; NULL when there is none. The first bytes before it keep malloc's
    pointer. */
-static void *cn_allocate_(size_t bytes) {
+static void *cn_allocate_(const cn_allocator *allocator, size_t bytes) {
   char *raw, *aligned;
   if (bytes > SIZE_MAX / 4) return NULL;
-  raw = (char *)CN_MALLOC(bytes + CN_ALIGNMENT_ + sizeof(void *));
+  raw = (char *)cn_malloc_(allocator, bytes + CN_ALIGNMENT_ + sizeof(void *));
   if (!raw) return NULL;
   aligned = raw + sizeof(void *);
   aligned += (CN_ALIGNMENT_ - (uintptr_t)aligned % CN_ALIGNMENT_) % CN_ALIGNMENT_;
@@ -849,11 +931,11 @@ static void *cn_allocate_(size_t bytes) {
   return aligned;
 }
 
-static void cn_release_(void *aligned) {
+static void cn_release_(const cn_allocator *allocator, void *aligned) {
   void *raw;
   if (!aligned) return;
   memcpy(&raw, (char *)aligned - sizeof(void *), sizeof raw);
-  CN_FREE(raw);
+  cn_free_(allocator, raw);
 }
 
 /* splitmix64's output function of a counter. */
@@ -3660,9 +3742,11 @@ typedef struct cn_text_ { /* a growing text; failed: memory ran out */
   char *data;
   size_t length, capacity;
   int failed;
+  const cn_allocator *allocator;
 } cn_text_;
 
 struct cn_network {
+  cn_allocator allocator;
   cn_node *nodes;
   int node_count, node_capacity;
   cn_tensor_ *tensors;
@@ -3688,13 +3772,13 @@ static void cn_text_add_(cn_text_ *text, const char *format, ...) {
   if (text->failed) return;
   if (text->length + (size_t)more + 1 > text->capacity) {
     const size_t capacity = 2 * (text->length + (size_t)more + 1);
-    char *data = (char *)CN_MALLOC(capacity);
+    char *data = (char *)cn_malloc_(text->allocator, capacity);
     if (!data) {
       text->failed = 1;
       return;
     }
     if (text->length) memcpy(data, text->data, text->length);
-    CN_FREE(text->data);
+    cn_free_(text->allocator, text->data);
     text->data = data, text->capacity = capacity;
   }
   va_start(arguments, format);
@@ -3703,12 +3787,63 @@ static void cn_text_add_(cn_text_ *text, const char *format, ...) {
   text->length += (size_t)more;
 }
 
-static char *cn_copy_text_(const char *text, size_t length) {
-  char *copy = (char *)CN_MALLOC(length + 1);
+static char *cn_copy_text_(const cn_allocator *allocator, const char *text, size_t length) {
+  char *copy = (char *)cn_malloc_(allocator, length + 1);
   if (!copy) return NULL;
   memcpy(copy, text, length);
   copy[length] = 0;
   return copy;
+}
+
+/* ---- what somebody may have meant ---- */
+
+/* A word that is no name, and the name nearest to it so far. */
+typedef struct cn_nearest_ {
+  const char *word;
+  int length, distance;
+  const char *name; /* NULL: none is near */
+} cn_nearest_;
+
+#define CN_LONGEST_GUESS_ 40
+
+static int cn_same_letter_(char a, char b) { /* but for capitals */
+  return (a >= 'A' && a <= 'Z' ? a + 32 : a) == (b >= 'A' && b <= 'Z' ? b + 32 : b);
+}
+
+/* Changed, missing and additional letters (Levenshtein 1966). */
+static int cn_distance_(const char *a, int a_length, const char *b, int b_length) {
+  int row[CN_LONGEST_GUESS_ + 1], i, j;
+  for (j = 0; j <= b_length; j++) row[j] = j;
+  for (i = 1; i <= a_length; i++) {
+    int before = row[0]; /* of the row above, a column to the left */
+    row[0] = i;
+    for (j = 1; j <= b_length; j++) {
+      const int changed = before + !cn_same_letter_(a[i - 1], b[j - 1]);
+      before = row[j];
+      row[j] = cn_min_(changed, cn_min_(row[j], row[j - 1]) + 1);
+    }
+  }
+  return row[b_length];
+}
+
+static cn_nearest_ cn_nearest_to_(const char *word, int length) {
+  cn_nearest_ nearest;
+  nearest.word = word, nearest.length = length, nearest.name = NULL;
+  nearest.distance = 1 + cn_max_(1, (length + 1) / 3); /* what is this far away is something else */
+  return nearest;
+}
+
+/* A name that begins as the word does is as near as one with a letter wrong. */
+static void cn_try_name_(cn_nearest_ *nearest, const char *name) {
+  const int length = (int)strlen(name);
+  int distance;
+  if (nearest->length < 1 || nearest->length > CN_LONGEST_GUESS_ || length > CN_LONGEST_GUESS_)
+    return;
+  distance = cn_distance_(nearest->word, nearest->length, name, length);
+  if (nearest->length >= 3 && length > nearest->length &&
+      cn_distance_(nearest->word, nearest->length, name, nearest->length) == 0)
+    distance = cn_min_(distance, 1);
+  if (distance < nearest->distance) nearest->distance = distance, nearest->name = name;
 }
 
 /* What each kind of node is called in text, and the options it takes. */
@@ -3751,6 +3886,19 @@ static const cn_op_info_ cn_ops_[] = {
     {"softmax", CN_TAKES_LOSS_, 1}};
 #define CN_OP_COUNT_ ((int)(sizeof cn_ops_ / sizeof cn_ops_[0]))
 
+/* Options by name, and what a kind of node must take to have them; 0: all have. */
+static const struct {
+  const char *name;
+  int takes;
+} cn_options_[] = {{"stride", CN_TAKES_WINDOW_},  {"dilation", CN_TAKES_WINDOW_},
+                   {"pad", CN_TAKES_WINDOW_},     {"padding", CN_TAKES_WINDOW_},
+                   {"ceil", CN_TAKES_WINDOW_},    {"groups", CN_TAKES_GROUPS_},
+                   {"bias", CN_TAKES_WEIGHTS_},   {"init", CN_TAKES_WEIGHTS_},
+                   {"mix", CN_TAKES_MIX_},        {"count", CN_TAKES_COUNT_},
+                   {"eps", CN_TAKES_NORM_},       {"momentum", CN_TAKES_NORM_},
+                   {"loss", CN_TAKES_LOSS_},      {"from", 0},
+                   {"output", 0}};
+
 static const char *const cn_padding_names_[] = {"zero", "replicate", "wrap"};
 static const char *const cn_init_names_[] = {"glorot", "he", "gaussian", "constant"};
 
@@ -3767,28 +3915,41 @@ CN_API cn_node cn_node_defaults(cn_op op) {
   return node;
 }
 
-CN_API cn_network *cn_network_create(cn_error *error) {
-  cn_network *net = (cn_network *)CN_MALLOC(sizeof *net);
+CN_API cn_network *cn_network_create_with(const cn_allocator *allocator, cn_error *error) {
+  cn_network *net;
+  if (allocator && !allocator->allocate != !allocator->release) {
+    cn_fail_(error, CN_ERROR_ARGUMENT, "an allocator needs both functions, or none");
+    return NULL;
+  }
+  net = (cn_network *)cn_malloc_(allocator, sizeof *net);
   if (!net) {
     cn_fail_(error, CN_ERROR_MEMORY, "no memory for a network");
     return NULL;
   }
   memset(net, 0, sizeof *net);
+  if (allocator) net->allocator = *allocator;
+  net->text.allocator = &net->allocator;
   net->version = 1;
   return net;
 }
 
+CN_API cn_network *cn_network_create(cn_error *error) {
+  return cn_network_create_with(NULL, error);
+}
+
 CN_API void cn_network_free(cn_network *net) {
+  cn_allocator allocator;
   int i;
   if (!net) return;
-  CN_ASSERT(net->users == 0);
-  for (i = 0; i < 2 * net->note_count; i++) CN_FREE(net->notes[i]);
-  CN_FREE(net->notes);
-  CN_FREE(net->nodes);
-  CN_FREE(net->tensors);
-  CN_FREE(net->text.data);
-  cn_release_(net->values);
-  CN_FREE(net);
+  CN_ASSERT(net->users == 0 && "free predictors and trainers before their network");
+  allocator = net->allocator;
+  for (i = 0; i < 2 * net->note_count; i++) cn_free_(&allocator, net->notes[i]);
+  cn_free_(&allocator, net->notes);
+  cn_free_(&allocator, net->nodes);
+  cn_free_(&allocator, net->tensors);
+  cn_free_(&allocator, net->text.data);
+  cn_release_(&allocator, net->values);
+  cn_free_(&allocator, net);
 }
 
 CN_API int cn_network_node_count(const cn_network *net) {
@@ -3807,14 +3968,15 @@ CN_API int cn_network_find(const cn_network *net, const char *name) {
 }
 
 /* Doubles an array when it is full. */
-static int cn_grow_(void **items, int count, int *capacity, size_t item_bytes) {
+static int cn_grow_(const cn_allocator *allocator, void **items, int count, int *capacity,
+                    size_t item_bytes) {
   void *larger;
   if (count < *capacity) return 1;
   if (*capacity > INT_MAX / 4) return 0;
-  larger = CN_MALLOC((size_t)(2 * *capacity + 16) * item_bytes);
+  larger = cn_malloc_(allocator, (size_t)(2 * *capacity + 16) * item_bytes);
   if (!larger) return 0;
   if (count) memcpy(larger, *items, (size_t)count * item_bytes);
-  CN_FREE(*items);
+  cn_free_(allocator, *items);
   *items = larger, *capacity = 2 * *capacity + 16;
   return 1;
 }
@@ -3934,7 +4096,7 @@ static int cn_name_is_valid_(const char *name) {
 static void cn_default_name_(const cn_node *nodes, int count, cn_op op, char *name) {
   int i, number = 1;
   for (i = 0; i < count; i++) number += nodes[i].op == op;
-  if (op == CN_OP_INPUT)
+  if (op == CN_OP_INPUT && number == 1)
     snprintf(name, CN_MAX_NAME, "input");
   else
     snprintf(name, CN_MAX_NAME, "%s%d", cn_ops_[op].name, number);
@@ -3955,11 +4117,12 @@ static cn_status cn_check_node_(cn_network *net, cn_node *node, cn_error *error)
                     node->name, CN_MAX_NAME);
   if (cn_network_find(net, node->name) >= 0)
     return cn_fail_(error, CN_ERROR_ARGUMENT, "there already is a node %s", node->name);
-  if ((node->op == CN_OP_INPUT) != (net->node_count == 0))
-    return cn_fail_(error, CN_ERROR_ARGUMENT,
-                    net->node_count ? "%s: only the first node can be an input"
-                                    : "%s: the first node must be an input",
-                    node->name);
+  if (node->op != CN_OP_INPUT && net->node_count == 0)
+    return cn_fail_(error, CN_ERROR_ARGUMENT, "%s: the first node must be an input", node->name);
+  if (!(node->output_weight >= 0.0f && node->output_weight <= 1000.0f) ||
+      (node->op == CN_OP_INPUT && node->output_weight > 0.0f))
+    return cn_fail_(error, CN_ERROR_ARGUMENT, "%s: output %g is outside [0, 1000], or an input's",
+                    node->name, (double)node->output_weight);
   if (node->input_count == 0 && node->op != CN_OP_INPUT)
     node->input_count = 1, node->inputs[0] = net->node_count - 1;
   if (node->input_count < 0 || node->input_count > cn_ops_[node->op].most_inputs)
@@ -3975,6 +4138,11 @@ static cn_status cn_check_node_(cn_network *net, cn_node *node, cn_error *error)
     if (net->nodes[node->inputs[i]].op == CN_OP_SOFTMAX)
       return cn_fail_(error, CN_ERROR_ARGUMENT, "%s cannot follow softmax, which ends a branch",
                       node->name);
+    if (net->nodes[node->inputs[i]].op == CN_OP_SIGMOID &&
+        net->nodes[node->inputs[i]].output_weight > 0.0f)
+      return cn_fail_(error, CN_ERROR_ARGUMENT,
+                      "%s cannot follow the output %s, whose sigmoid belongs to its loss", node->name,
+                      net->nodes[node->inputs[i]].name);
   }
   for (i = 0; node->op == CN_OP_SOFTMAX && i < net->node_count; i++)
     if (net->nodes[i].op == CN_OP_SOFTMAX && net->nodes[i].inputs[0] == node->inputs[0])
@@ -3987,7 +4155,7 @@ static int cn_add_tensor_(cn_network *net, int node, const char *suffix, cn_role
                           int rank, const int *dims) {
   cn_tensor_ *tensor;
   int i;
-  if (!cn_grow_((void **)&net->tensors, net->tensor_count, &net->tensor_capacity,
+  if (!cn_grow_(&net->allocator, (void **)&net->tensors, net->tensor_count, &net->tensor_capacity,
                 sizeof *net->tensors))
     return 0;
   tensor = &net->tensors[net->tensor_count];
@@ -4032,47 +4200,95 @@ static int cn_add_tensors_(cn_network *net, int index) {
 static cn_status cn_grow_values_(cn_network *net, size_t old_count, cn_error *error) {
   float *values;
   if (net->value_count == old_count) return CN_OK;
-  values = (float *)cn_allocate_(cn_times_(net->value_count, sizeof(float)));
+  values = (float *)cn_allocate_(&net->allocator, cn_times_(net->value_count, sizeof(float)));
   if (!values)
     return cn_fail_(error, CN_ERROR_MEMORY, "no memory for the network's %zu values",
                     net->value_count);
   if (old_count) memcpy(values, net->values, old_count * sizeof(float));
-  cn_release_(net->values);
+  cn_release_(&net->allocator, net->values);
   net->values = values;
   return CN_OK;
 }
 
+/* What grows with each node, to go back to when one of them cannot be added. */
+typedef struct cn_sizes_ {
+  int node_count, tensor_count;
+  size_t value_count;
+} cn_sizes_;
+
+static cn_sizes_ cn_sizes_of_(const cn_network *net) {
+  cn_sizes_ sizes;
+  sizes.node_count = net->node_count, sizes.tensor_count = net->tensor_count;
+  sizes.value_count = net->value_count;
+  return sizes;
+}
+
+static void cn_restore_sizes_(cn_network *net, cn_sizes_ sizes) {
+  net->node_count = sizes.node_count, net->tensor_count = sizes.tensor_count;
+  net->value_count = sizes.value_count;
+}
+
 /* cn_network_add without room for the values: cn_grow_values_ must follow, once for many nodes. */
 static int cn_append_node_(cn_network *net, const cn_node *source, cn_error *error) {
-  const int tensor_count = net->tensor_count;
-  const size_t value_count = net->value_count;
+  const cn_sizes_ before = cn_sizes_of_(net);
   cn_node node = *source;
   cn_error inner;
   memset(&inner, 0, sizeof inner);
   if (cn_check_node_(net, &node, error)) return -1;
   if (cn_infer_shape_(net, &node, &inner)) {
-    cn_fail_(error, inner.status, "%.90s: %.220s", node.name, inner.message);
+    const cn_shape in = net->node_count ? net->nodes[0].shape : node.shape;
+    cn_fail_(error, inner.status, "%.90s: %.180s%s", node.name, inner.message,
+             in.height < in.channels && in.height <= 4
+                 ? "; shapes are rows x columns x channels"
+                 : "");
     return -1;
   }
-  if (cn_grow_((void **)&net->nodes, net->node_count, &net->node_capacity, sizeof *net->nodes)) {
+  if (cn_grow_(&net->allocator, (void **)&net->nodes, net->node_count, &net->node_capacity,
+               sizeof *net->nodes)) {
     net->nodes[net->node_count++] = node;
     if (cn_add_tensors_(net, net->node_count - 1)) {
       net->version++;
       net->text.length = 0;
       return net->node_count - 1;
     }
-    net->node_count--, net->tensor_count = tensor_count, net->value_count = value_count;
+    cn_restore_sizes_(net, before);
   }
   cn_fail_(error, CN_ERROR_MEMORY, "%s: no memory for the node", node.name);
   return -1;
 }
 
+/* Fills parameter tensors from number `first` on. */
+static void cn_init_tensors_(cn_network *net, int first, uint64_t seed);
+
 CN_API int cn_network_add(cn_network *net, const cn_node *node, cn_error *error) {
-  const int tensor_count = net->tensor_count;
-  const size_t value_count = net->value_count;
+  const cn_sizes_ before = cn_sizes_of_(net);
   const int index = cn_append_node_(net, node, error);
-  if (index < 0 || cn_grow_values_(net, value_count, error) == CN_OK) return index;
-  net->node_count--, net->tensor_count = tensor_count, net->value_count = value_count;
+  if (index < 0) return -1;
+  if (cn_grow_values_(net, before.value_count, error)) {
+    cn_restore_sizes_(net, before);
+    return -1;
+  }
+  cn_init_tensors_(net, before.tensor_count, 1);
+  return index;
+}
+
+/* ---- inputs and outputs ---- */
+
+static int cn_is_output_(const cn_network *net, int node) {
+  return node == net->node_count - 1 || net->nodes[node].output_weight > 0.0f;
+}
+
+CN_API int cn_network_input(const cn_network *net, int number) {
+  int i;
+  for (i = 0; i < net->node_count; i++)
+    if (net->nodes[i].op == CN_OP_INPUT && number-- == 0) return i;
+  return -1;
+}
+
+CN_API int cn_network_output(const cn_network *net, int number) {
+  int i;
+  for (i = 0; i < net->node_count; i++)
+    if (cn_is_output_(net, i) && number-- == 0) return i;
   return -1;
 }
 
@@ -4136,6 +4352,8 @@ static void cn_write_node_(cn_text_ *text, const cn_network *net, int index) {
     cn_text_add_(text, " momentum=%.9g", (double)node->momentum);
   if ((takes & CN_TAKES_LOSS_) && node->loss_weight != 1.0f)
     cn_text_add_(text, " loss=%.9g", (double)node->loss_weight);
+  if (node->output_weight > 0.0f)
+    cn_text_add_(text, " output=%.9g", (double)node->output_weight);
   if (node->input_count > 1 || (node->input_count == 1 && node->inputs[0] != index - 1))
     for (i = 0; i < node->input_count; i++)
       cn_text_add_(text, "%s%s", i ? "," : " from=", net->nodes[node->inputs[i]].name);
@@ -4156,6 +4374,11 @@ typedef struct cn_word_ { /* a piece of the line between blanks */
   const char *start;
   int length, column;
 } cn_word_;
+
+/* Three texts for the end of a message. */
+#define CN_DID_YOU_MEAN_(nearest)                                                                  \
+  (nearest).name ? "; did you mean " : "", (nearest).name ? (nearest).name : "",                   \
+      (nearest).name ? "?" : ""
 
 typedef struct cn_parser_ {
   cn_network *net;
@@ -4282,8 +4505,13 @@ static int cn_parse_inputs_(const cn_parser_ *p, const char *text, int length, i
     memcpy(name, text + start, (size_t)(end - start));
     name[end - start] = 0;
     node->inputs[node->input_count] = cn_network_find(p->net, name);
-    if (node->inputs[node->input_count++] < 0)
-      return cn_parse_error_(p, column + start, "there is no node %s above this line", name);
+    if (node->inputs[node->input_count++] < 0) {
+      cn_nearest_ nearest = cn_nearest_to_(name, end - start);
+      int i;
+      for (i = 0; i < p->net->node_count; i++) cn_try_name_(&nearest, p->net->nodes[i].name);
+      return cn_parse_error_(p, column + start, "there is no node %s above this line%s%s%s", name,
+                             CN_DID_YOU_MEAN_(nearest));
+    }
   }
   return 1;
 }
@@ -4333,6 +4561,8 @@ static int cn_parse_option_(const cn_parser_ *p, const cn_word_ *word, cn_node *
   int choice = 0, good = -1;
   if (cn_word_is_(&key, "from") && node->op != CN_OP_INPUT)
     return cn_parse_inputs_(p, value, length, column, node);
+  if (cn_word_is_(&key, "output") && node->op != CN_OP_INPUT)
+    good = cn_parse_float_(value, length, &node->output_weight) && node->output_weight > 0.0f;
   if (takes & CN_TAKES_WINDOW_) {
     if (cn_word_is_(&key, "stride")) {
       good = cn_parse_size_(value, length, &node->window.stride_y, &node->window.stride_x) &&
@@ -4368,9 +4598,15 @@ static int cn_parse_option_(const cn_parser_ *p, const cn_word_ *word, cn_node *
     good = cn_parse_choice_(value, length, names, 2, &node->count_padding);
   }
   if (length == 0) return cn_parse_error_(p, column, "%.*s has no value", key.length, key.start);
-  if (good < 0)
-    return cn_parse_error_(p, word->column, "%s has no option %.*s", cn_ops_[node->op].name,
-                           key.length, key.start);
+  if (good < 0) {
+    cn_nearest_ nearest = cn_nearest_to_(key.start, key.length);
+    size_t i;
+    for (i = 0; i < sizeof cn_options_ / sizeof cn_options_[0]; i++)
+      if ((takes & cn_options_[i].takes) == cn_options_[i].takes)
+        cn_try_name_(&nearest, cn_options_[i].name);
+    return cn_parse_error_(p, word->column, "%s has no option %.*s%s%s%s", cn_ops_[node->op].name,
+                           key.length, key.start, CN_DID_YOU_MEAN_(nearest));
+  }
   if (!good)
     return cn_parse_error_(p, column, "%.*s is not a value for %.*s", length, value, key.length,
                            key.start);
@@ -4459,9 +4695,12 @@ static int cn_parse_line_(const cn_parser_ *p, const char *line, int length) {
                            "a kind of node is expected after the name");
   for (op = 0; op < CN_OP_COUNT_ && !cn_word_is_(&words[at], cn_ops_[op].name); op++) {
   }
-  if (op == CN_OP_COUNT_)
-    return cn_parse_error_(p, words[at].column, "there is no kind of node called %.*s",
-                           words[at].length, words[at].start);
+  if (op == CN_OP_COUNT_) {
+    cn_nearest_ nearest = cn_nearest_to_(words[at].start, words[at].length);
+    for (op = 0; op < CN_OP_COUNT_; op++) cn_try_name_(&nearest, cn_ops_[op].name);
+    return cn_parse_error_(p, words[at].column, "there is no kind of node called %.*s%s%s%s",
+                           words[at].length, words[at].start, CN_DID_YOU_MEAN_(nearest));
+  }
   node = cn_node_defaults((cn_op)op);
   memcpy(node.name, name, sizeof name);
   used = cn_parse_arguments_(p, &words[at], words + at + 1, count - at - 1, &node);
@@ -4488,32 +4727,45 @@ static int cn_parse_line_(const cn_parser_ *p, const char *line, int length) {
   return cn_append_node_(p->net, &node, p->error) >= 0 || cn_place_error_(p, words[at].column);
 }
 
+/* Appends a text's nodes without room for their values. */
+static int cn_parse_lines_(cn_parser_ *p, const char *text) {
+  if (!text) {
+    cn_fail_(p->error, CN_ERROR_ARGUMENT, "there is no text");
+    return 0;
+  }
+  for (p->line = 1; *text; p->line++) {
+    const size_t length = strcspn(text, "\n");
+    if (length >= 65536) return cn_parse_error_(p, 1, "the line is longer than 65535 bytes");
+    if (!cn_parse_line_(p, text, (int)length)) return 0;
+    text += length + (text[length] == '\n');
+  }
+  if (p->net->node_count >= 2 && p->net->nodes[p->net->node_count - 1].op != CN_OP_INPUT) return 1;
+  return cn_parse_error_(p, 1, "the network needs an input and at least one more node behind it");
+}
+
+CN_API cn_status cn_network_add_text(cn_network *net, const char *text, cn_error *error) {
+  const cn_sizes_ before = cn_sizes_of_(net);
+  cn_error local;
+  cn_parser_ parser;
+  parser.net = net, parser.line = 1, parser.error = error ? error : &local;
+  if (cn_parse_lines_(&parser, text) &&
+      cn_grow_values_(net, before.value_count, parser.error) == CN_OK) {
+    cn_init_tensors_(net, before.tensor_count, 1);
+    return CN_OK;
+  }
+  cn_restore_sizes_(net, before);
+  return parser.error->status;
+}
+
 /* cn_network_parse with all parameters 0. */
 static cn_network *cn_parse_(const char *text, cn_error *error) {
   cn_parser_ parser;
-  if (!text) {
-    cn_fail_(error, CN_ERROR_ARGUMENT, "there is no text");
-    return NULL;
-  }
-  parser.net = cn_network_create(error), parser.line = 1, parser.error = error;
-  if (!parser.net) return NULL;
-  for (; *text; parser.line++) {
-    const size_t length = strcspn(text, "\n");
-    const int readable = length < 65536;
-    if (!readable) cn_parse_error_(&parser, 1, "the line is longer than 65535 bytes");
-    if (!readable || !cn_parse_line_(&parser, text, (int)length)) {
-      cn_network_free(parser.net);
-      return NULL;
-    }
-    text += length + (text[length] == '\n');
-  }
-  if (parser.net->node_count < 2)
-    cn_parse_error_(&parser, 1, "the network needs an input and at least one more node");
-  if (parser.net->node_count < 2 || cn_grow_values_(parser.net, 0, error)) {
-    cn_network_free(parser.net);
-    return NULL;
-  }
-  return parser.net;
+  parser.net = cn_network_create(error), parser.error = error;
+  if (parser.net && cn_parse_lines_(&parser, text) &&
+      cn_grow_values_(parser.net, 0, error) == CN_OK)
+    return parser.net;
+  cn_network_free(parser.net);
+  return NULL;
 }
 
 CN_API cn_network *cn_network_parse(const char *text, cn_error *error) {
@@ -5116,7 +5368,11 @@ static const cn_arch_ *cn_arch_choose_(const char *name, cn_arch_options *o, cn_
   for (i = 0; i < CN_ARCH_COUNT_ && !arch; i++)
     if (strcmp(cn_archs_[i].name, name) == 0) arch = &cn_archs_[i];
   if (!arch) {
-    cn_fail_(error, CN_ERROR_ARGUMENT, "there is no built-in network called %.80s", name);
+    cn_nearest_ nearest = cn_nearest_to_(name, (int)strlen(name));
+    for (i = 0; i < CN_ARCH_COUNT_; i++) cn_try_name_(&nearest, cn_archs_[i].name);
+    if (!nearest.name) nearest.name = "base, revised, lenet, resnet18 or another of cn_arch_name";
+    cn_fail_(error, CN_ERROR_ARGUMENT, "there is no built-in network called %.80s%s%s%s", name,
+             CN_DID_YOU_MEAN_(nearest));
     return NULL;
   }
   if (o->height == 0) o->height = arch->size;
@@ -5147,7 +5403,7 @@ static char *cn_arch_write_(const char *name, const cn_arch_options *options, si
   const cn_arch_options standard = {0, 0, 0, 0, 0};
   cn_arch_options chosen = options ? *options : standard;
   const cn_arch_ *arch = cn_arch_choose_(name, &chosen, error);
-  cn_text_ text = {NULL, 0, 0, 0};
+  cn_text_ text = {NULL, 0, 0, 0, NULL};
   if (!arch) return NULL;
   cn_text_add_(&text, "input %dx%dx%d\n", chosen.height, chosen.width, chosen.channels);
   arch->write(&text, arch, &chosen);
@@ -5184,9 +5440,9 @@ CN_API cn_network *cn_arch_network(const char *name, const cn_arch_options *opti
 
 /* ---- parameters ---- */
 
-CN_API void cn_network_init(cn_network *net, uint64_t seed) {
+static void cn_init_tensors_(cn_network *net, int first, uint64_t seed) {
   int i;
-  for (i = 0; i < net->tensor_count; i++) {
+  for (i = first; i < net->tensor_count; i++) {
     const cn_tensor_ *t = &net->tensors[i];
     const cn_node *node = &net->nodes[t->node];
     float *values = net->values + t->offset;
@@ -5205,6 +5461,10 @@ CN_API void cn_network_init(cn_network *net, uint64_t seed) {
     }
   }
   net->version++;
+}
+
+CN_API void cn_network_init(cn_network *net, uint64_t seed) {
+  cn_init_tensors_(net, 0, seed);
 }
 
 CN_API int cn_network_parameter_count(const cn_network *net) {
@@ -5302,25 +5562,26 @@ CN_API cn_status cn_network_set_note(cn_network *net, const char *key, const cha
     return cn_fail_(error, CN_ERROR_ARGUMENT, "%.80s is not a key for a note", key);
   if (!value) {
     if (!found) return CN_OK;
-    CN_FREE(net->notes[2 * i]);
-    CN_FREE(net->notes[2 * i + 1]);
+    cn_free_(&net->allocator, net->notes[2 * i]);
+    cn_free_(&net->allocator, net->notes[2 * i + 1]);
     memmove(net->notes + 2 * i, net->notes + 2 * (i + 1),
             (size_t)(2 * (net->note_count - i - 1)) * sizeof *net->notes);
     net->note_count--;
     return CN_OK;
   }
-  copy = cn_copy_text_(value, strlen(value));
+  copy = cn_copy_text_(&net->allocator, value, strlen(value));
   if (copy && found) {
-    CN_FREE(net->notes[2 * i + 1]);
+    cn_free_(&net->allocator, net->notes[2 * i + 1]);
     net->notes[2 * i + 1] = copy;
     return CN_OK;
   }
-  name = cn_copy_text_(key, strlen(key));
-  notes = (char **)CN_MALLOC((size_t)(2 * (net->note_count + 1)) * sizeof *notes);
+  name = cn_copy_text_(&net->allocator, key, strlen(key));
+  notes = (char **)cn_malloc_(&net->allocator,
+                              (size_t)(2 * (net->note_count + 1)) * sizeof *notes);
   if (!copy || !name || !notes) {
-    CN_FREE(copy);
-    CN_FREE(name);
-    CN_FREE(notes);
+    cn_free_(&net->allocator, copy);
+    cn_free_(&net->allocator, name);
+    cn_free_(&net->allocator, notes);
     return cn_fail_(error, CN_ERROR_MEMORY, "no memory for the note %s", key);
   }
   if (i) memcpy(notes, net->notes, (size_t)(2 * i) * sizeof *notes);
@@ -5328,7 +5589,7 @@ CN_API cn_status cn_network_set_note(cn_network *net, const char *key, const cha
   if (net->note_count > i)
     memcpy(notes + 2 * (i + 1), net->notes + 2 * i,
            (size_t)(2 * (net->note_count - i)) * sizeof *notes);
-  CN_FREE(net->notes);
+  cn_free_(&net->allocator, net->notes);
   net->notes = notes, net->note_count++;
   return CN_OK;
 }
@@ -5350,10 +5611,11 @@ typedef struct cn_buffer_ {
 } cn_buffer_;
 
 typedef struct cn_step_ {
-  cn_op op; /* CN_OP_DENSE runs as CN_OP_CONV */
+  cn_op op; /* CN_OP_DENSE runs as CN_OP_CONV; CN_OP_INPUT is the caller's array, there is nothing to do */
   int node; /* the last node of the chain: the step's output is its output */
+  int source; /* CN_OP_INPUT: number of the input */
   int input_count;
-  int *inputs;       /* steps; -1 is the network's input */
+  int *inputs;       /* steps */
   int *writes_first; /* per input: backward it is the first to write that gradient */
   cn_shape in, out;  /* of one image; in: of the first input */
   cn_conv2d conv;    /* count is set when it runs */
@@ -5361,29 +5623,60 @@ typedef struct cn_step_ {
   int dense, relu;
   float rate; /* of dropout behind ReLU, or of a dropout step */
   float eps, momentum, factor;
-  float loss_weight;  /* of the loss that takes this step's output as logits; 0: none does */
+  int ends;           /* a head reads its output */
+  int kept;           /* its output can be read afterwards */
   int weight, bias;   /* tensors or -1 */
   int norm;           /* first of a batch norm's four tensors or -1 */
   int trains;         /* has trained tensors */
-  int wants_gradient; /* it or something below it trains */
+  int wants_gradient; /* it or something below it trains, or is an input whose gradient is wanted */
   int value, gradient, argmax, packed, packed_backward, partial, folded, saved, sums,
       spill; /* buffers or -1 */
 } cn_step_;
 
+/* Where the graph ends: at an output or, in training, at an auxiliary head. In the order of the nodes,
+   so that the last one is the last node's. */
+typedef struct cn_head_ {
+  int node, step; /* the step delivers the values, or the logits of a softmax or sigmoid */
+  cn_op op;       /* CN_OP_SOFTMAX, CN_OP_SIGMOID or anything else: decides output and loss */
+  int auxiliary;
+  int output;   /* its number; an auxiliary head learns the last one's labels */
+  float weight; /* of its loss */
+} cn_head_;
+
+/* What a predictor or trainer asks of its plan. */
+typedef struct cn_request_ {
+  int max_count, threads;
+  cn_math math;
+  int training, gradients; /* gradients: of inputs */
+  const int *keep;
+  int keep_count;
+  void *memory; /* of the caller's, or NULL */
+  size_t memory_bytes;
+} cn_request_;
+
 typedef struct cn_plan_ {
   cn_network *net;
   int max_count, threads, training;
+  int backward; /* it runs backward too: in training, or for gradients of inputs */
+  int gradients;
   cn_math math;
   cn_step_ *steps;
   int step_count;
   int slice_steps, slice_images; /* the first steps, or 0; images of a slice, or max_count */
   int *lists;                    /* inputs and writes_first of all steps */
+  int *used, *reader, *step_of;  /* of nodes, see cn_find_readers_; the step that has a node's value */
   cn_buffer_ *buffers;
+  int *order; /* of buffers */
   int buffer_count;
-  cn_op last_op; /* CN_OP_SOFTMAX, CN_OP_SIGMOID or anything else: decides output and loss */
-  int output;    /* step that delivers the logits */
+  cn_head_ *heads;
+  int head_count, output_count, input_count;
+  const float **inputs; /* the caller's arrays while it runs */
   size_t workspace_bytes, arena_bytes;
   char *arena, *workspaces;
+  char *tables, *block; /* what it lies in: tables first, then all else; the caller's or allocated */
+  size_t tables_bytes, block_bytes;
+  char *callers; /* what is left of the caller's memory, or NULL */
+  size_t callers_bytes;
   uint64_t packed_version;
 } cn_plan_;
 
@@ -5391,9 +5684,8 @@ typedef struct cn_plan_ {
 
 /* Images that steps run for, and who runs them. */
 typedef struct cn_slice_ {
-  const float *inputs; /* of the whole batch */
-  int first, count;    /* images */
-  char *workspace;     /* of the thread that does it alone; NULL: all threads do */
+  int first, count; /* images of the batch */
+  char *workspace;  /* of the thread that does it alone; NULL: all threads do */
 } cn_slice_;
 
 /* ---- threads ---- */
@@ -5458,11 +5750,11 @@ static int cn_thread_count_(int asked) {
 #endif
 }
 
-/* ---- building a plan ---- */
+/* ---- steps and buffers of a plan ---- */
 
 static int cn_new_buffer_(cn_plan_ *plan, size_t bytes, int first, int last) {
   cn_buffer_ *buffer = &plan->buffers[plan->buffer_count];
-  buffer->bytes = (bytes + CN_ALIGNMENT_ - 1) / CN_ALIGNMENT_ * CN_ALIGNMENT_;
+  buffer->bytes = cn_align_bytes_(bytes);
   buffer->first = first, buffer->last = last;
   return plan->buffer_count++;
 }
@@ -5485,14 +5777,23 @@ static float *cn_slice_floats_(const cn_plan_ *plan, const cn_slice_ *slice, int
   return (float *)cn_slice_bytes_(plan, slice, buffer, cn_values_(image) * sizeof(float));
 }
 
-/* Nodes that the last one depends on, in training also those that another softmax does, and for
-   each its only reader (-1: none or several). */
-static void cn_find_readers_(const cn_network *net, int training, int *used, int *reader) {
-  int i, j;
+/* Whether a softmax or sigmoid only ends the graph: its loss or its output does what it says. */
+static int cn_is_end_(const cn_network *net, int node) {
+  return net->nodes[node].op == CN_OP_SOFTMAX ||
+         (net->nodes[node].op == CN_OP_SIGMOID && cn_is_output_(net, node));
+}
+
+/* plan->used: nodes that outputs and kept nodes depend on, in training also those that an auxiliary
+   head does. plan->reader: of each its only reader, -1 if there is none or several or if somebody
+   outside wants its value. */
+static void cn_find_readers_(cn_plan_ *plan, const cn_request_ *request) {
+  const cn_network *net = plan->net;
+  int *used = plan->used, *reader = plan->reader, i, j;
   for (i = 0; i < net->node_count; i++) {
-    used[i] = i == net->node_count - 1 || (training && net->nodes[i].op == CN_OP_SOFTMAX);
+    used[i] = cn_is_output_(net, i) || (plan->training && net->nodes[i].op == CN_OP_SOFTMAX);
     reader[i] = -1;
   }
+  for (i = 0; i < request->keep_count; i++) used[request->keep[i]] = 1;
   for (i = net->node_count - 1; i >= 0; i--) {
     for (j = 0; used[i] && j < net->nodes[i].input_count; j++) {
       const int input = net->nodes[i].inputs[j];
@@ -5500,6 +5801,7 @@ static void cn_find_readers_(const cn_network *net, int training, int *used, int
       used[input] = 1;
     }
   }
+  for (i = 0; i < request->keep_count; i++) reader[request->keep[i]] = -1;
 }
 
 static int cn_find_tensor_(const cn_network *net, int node, cn_role_ role) {
@@ -5520,15 +5822,13 @@ static int cn_pool_can_fuse_(const cn_node *node, cn_shape in) {
 }
 
 /* Takes the nodes behind a step's first one into it, as far as they fit. */
-static void cn_fuse_(const cn_plan_ *plan, const int *reader, cn_step_ *step) {
+static void cn_fuse_(const cn_plan_ *plan, cn_step_ *step) {
   const cn_network *net = plan->net;
-  const int last_node = net->node_count - 1;
   const cn_op first_op = step->op;
-  const int can_normalise = first_op == CN_OP_CONV && !plan->training;
-  while (step->rate == 0.0f && reader[step->node] >= 0) {
-    const int next = reader[step->node];
+  const int can_normalise = first_op == CN_OP_CONV && !plan->backward;
+  while (step->rate == 0.0f && plan->reader[step->node] >= 0) {
+    const int next = plan->reader[step->node];
     const cn_node *node = &net->nodes[next];
-    if (next == last_node && node->op == CN_OP_SIGMOID) return;
     if (node->op == CN_OP_RELU && !step->relu &&
         (first_op == CN_OP_CONV || first_op == CN_OP_BATCHNORM)) {
       step->relu = 1;
@@ -5553,83 +5853,99 @@ static void cn_fuse_(const cn_plan_ *plan, const int *reader, cn_step_ *step) {
 static cn_math cn_step_math_(const cn_plan_ *plan, cn_shape in, cn_shape out) {
   const int64_t places = (int64_t)plan->max_count * out.height * out.width,
                 filters = (int64_t)in.channels * out.channels;
-  if (plan->training || plan->math == CN_MATH_DIRECT || places > 256 || filters < 65536)
+  if (plan->backward || plan->math == CN_MATH_DIRECT || places > 256 || filters < 65536)
     return plan->math;
   return CN_MATH_EXACT;
 }
 
-static void cn_build_step_(const cn_plan_ *plan, int index, const int *reader, const int *step_of,
-                           cn_step_ *step) {
+static void cn_build_step_(cn_plan_ *plan, int index, cn_step_ *step) {
   const cn_network *net = plan->net;
   const cn_node *node = &net->nodes[index];
   int i, j;
   step->op = node->op == CN_OP_DENSE ? CN_OP_CONV : node->op, step->dense = node->op == CN_OP_DENSE;
   step->node = index, step->input_count = node->input_count;
-  step->in = net->nodes[node->inputs[0]].shape;
   step->weight = cn_find_tensor_(net, index, CN_WEIGHT_), step->bias = -1, step->norm = -1;
   if (step->weight >= 0) step->bias = cn_find_tensor_(net, index, CN_BIAS_ROLE_);
   if (node->op == CN_OP_BATCHNORM) step->norm = cn_find_tensor_(net, index, CN_BIAS_ROLE_);
   step->eps = node->eps, step->momentum = node->momentum, step->factor = node->factor;
   step->rate = node->op == CN_OP_DROPOUT ? node->rate : 0.0f;
+  if (node->op == CN_OP_INPUT) {
+    step->in = node->shape, step->source = plan->input_count++;
+    step->wants_gradient = plan->gradients;
+  } else {
+    step->in = net->nodes[node->inputs[0]].shape;
+  }
   if (step->op == CN_OP_CONV) step->conv = cn_node_conv_(node, step->in);
-  step->conv.math = cn_step_math_(plan, step->in, net->nodes[index].shape);
+  step->conv.math = cn_step_math_(plan, step->in, node->shape);
   if (cn_is_pool_(node->op) || node->op == CN_OP_GLOBALMEAN || node->op == CN_OP_ADAPTIVEMEAN)
     step->pool = cn_node_pool_(node, step->in);
-  for (i = 0; i < node->input_count; i++) step->inputs[i] = step_of[node->inputs[i]];
-  if (node->op != CN_OP_DROPOUT) cn_fuse_(plan, reader, step);
+  for (i = 0; i < node->input_count; i++) step->inputs[i] = plan->step_of[node->inputs[i]];
+  if (node->op != CN_OP_DROPOUT && node->op != CN_OP_INPUT) cn_fuse_(plan, step);
   step->conv.relu = step->relu;
   step->out = net->nodes[step->node].shape;
-  for (i = 0; i < net->tensor_count; i++)
+  for (i = 0; plan->training && i < net->tensor_count; i++)
     step->trains |= net->tensors[i].node == index && cn_is_trained_(&net->tensors[i]);
   for (j = 0; j < step->input_count; j++)
-    step->wants_gradient |= step->inputs[j] >= 0 && plan->steps[step->inputs[j]].wants_gradient;
+    step->wants_gradient |= plan->steps[step->inputs[j]].wants_gradient;
   step->wants_gradient |= step->trains;
   step->value = step->gradient = step->argmax = step->packed = step->packed_backward =
       step->partial = -1;
   step->folded = step->saved = step->sums = step->spill = -1;
 }
 
-static cn_status cn_build_steps_(cn_plan_ *plan, cn_error *error) {
+/* A head where node `index` ends the graph. */
+static cn_status cn_add_head_(cn_plan_ *plan, int index, cn_error *error) {
   const cn_network *net = plan->net;
-  const int n = net->node_count, last = n - 1;
-  int *used, *reader, *step_of, *list, i, total_inputs = 0;
-  for (i = 0; i < n; i++) total_inputs += net->nodes[i].input_count;
-  plan->steps = (cn_step_ *)cn_allocate_((size_t)n * sizeof *plan->steps);
-  plan->buffers =
-      (cn_buffer_ *)cn_allocate_((size_t)n * CN_BUFFERS_PER_STEP_ * sizeof *plan->buffers);
-  plan->lists = (int *)cn_allocate_((size_t)(2 * total_inputs + 3 * n) * sizeof *plan->lists);
-  if (!plan->steps || !plan->buffers || !plan->lists)
-    return cn_fail_(error, CN_ERROR_MEMORY, "no memory for a plan of %d nodes", n);
-  used = plan->lists + 2 * total_inputs, reader = used + n, step_of = reader + n;
-  list = plan->lists;
-  cn_find_readers_(net, plan->training, used, reader);
-  for (i = 0; i < n; i++) step_of[i] = -2;
-  plan->last_op = net->nodes[last].op;
+  const cn_node *node = &net->nodes[index];
+  cn_head_ *head = &plan->heads[plan->head_count];
+  int i;
+  head->node = index, head->step = plan->step_of[index], head->op = node->op;
+  head->auxiliary = !cn_is_output_(net, index);
+  head->output = head->auxiliary ? -1 : plan->output_count++;
+  head->weight = node->output_weight > 0.0f     ? node->output_weight
+                 : node->op == CN_OP_SOFTMAX ? node->loss_weight
+                                                : 1.0f;
+  if (plan->steps[head->step].op == CN_OP_INPUT)
+    return cn_fail_(error, CN_ERROR_SHAPE, "%s: the network has nothing to compute", node->name);
+  for (i = 0; plan->backward && i < plan->head_count; i++)
+    if (plan->heads[i].step == head->step)
+      return cn_fail_(error, CN_ERROR_SHAPE,
+                      "%.90s and %.90s end the graph at the same values, which can have one loss only",
+                      net->nodes[plan->heads[i].node].name, node->name);
+  plan->steps[head->step].ends = 1;
+  plan->head_count++;
+  return CN_OK;
+}
+
+static cn_status cn_build_steps_(cn_plan_ *plan, const cn_request_ *request, cn_error *error) {
+  const cn_network *net = plan->net;
+  const int n = net->node_count;
+  int *list = plan->lists, *step_of = plan->step_of, i;
+  cn_find_readers_(plan, request);
+  for (i = 0; i < n; i++) step_of[i] = -1;
   for (i = 0; i < n; i++) {
     const cn_node *node = &net->nodes[i];
-    if (!used[i] || step_of[i] != -2) continue;
-    if (node->op == CN_OP_INPUT) {
-      step_of[i] = -1;
-    } else if (node->op == CN_OP_SOFTMAX || (i == last && node->op == CN_OP_SIGMOID) ||
-               (node->op == CN_OP_DROPOUT && !plan->training)) {
-      step_of[i] = step_of[node->inputs[0]]; /* nothing to run: the loss or the output does it */
-      if (step_of[i] >= 0 && node->op == CN_OP_SOFTMAX)
-        plan->steps[step_of[i]].loss_weight = node->loss_weight;
-    } else {
+    if (!plan->used[i]) {
+      plan->input_count += node->op == CN_OP_INPUT;
+      continue;
+    }
+    if (step_of[i] < 0 && (cn_is_end_(net, i) || (node->op == CN_OP_DROPOUT && !plan->training))) {
+      step_of[i] = step_of[node->inputs[0]]; /* nothing to run */
+    } else if (step_of[i] < 0) {
       cn_step_ *step = &plan->steps[plan->step_count];
       int fused = i;
       step->inputs = list, step->writes_first = list + node->input_count,
       list += 2 * node->input_count;
-      cn_build_step_(plan, i, reader, step_of, step);
-      for (; fused != step->node; fused = reader[fused]) step_of[fused] = plan->step_count;
+      cn_build_step_(plan, i, step);
+      for (; fused != step->node; fused = plan->reader[fused]) step_of[fused] = plan->step_count;
       step_of[fused] = plan->step_count++;
     }
+    if ((cn_is_output_(net, i) || node->op == CN_OP_SOFTMAX) && cn_add_head_(plan, i, error))
+      return CN_ERROR_SHAPE;
   }
-  plan->output = step_of[last];
-  if (plan->output < 0)
-    return cn_fail_(error, CN_ERROR_SHAPE, "%s: the network has nothing to compute",
-                    net->nodes[last].name);
-  if (plan->last_op != CN_OP_SOFTMAX) plan->steps[plan->output].loss_weight = 1.0f;
+  for (i = 0; i < plan->head_count; i++)
+    if (plan->heads[i].auxiliary) plan->heads[i].output = plan->output_count - 1;
+  for (i = 0; i < request->keep_count; i++) plan->steps[step_of[request->keep[i]]].kept = 1;
   return CN_OK;
 }
 
@@ -5643,7 +5959,7 @@ static cn_conv2d cn_step_conv_(const cn_step_ *step, int count) {
 }
 
 static void cn_need_bytes_(cn_plan_ *plan, size_t bytes) {
-  bytes = (bytes + CN_ALIGNMENT_ - 1) / CN_ALIGNMENT_ * CN_ALIGNMENT_;
+  bytes = cn_align_bytes_(bytes);
   if (bytes > plan->workspace_bytes) plan->workspace_bytes = bytes;
 }
 
@@ -5666,6 +5982,7 @@ static void cn_need_workspace_(cn_plan_ *plan, const cn_step_ *step, cn_pass pas
 /* Whether a step may take its images in slices: what it does with one depends on no other, and
    little is read that does not belong to it. Dropout numbers the values of a whole batch. */
 static int cn_step_slices_(const cn_plan_ *plan, const cn_step_ *step) {
+  if (step->op == CN_OP_INPUT) return 1;
   if (step->dense || step->op == CN_OP_BATCHNORM || step->rate > 0.0f) return 0;
   if (cn_values_(step->in) + cn_values_(step->out) > CN_SLICE_MAP_FLOATS_) return 0;
   if (step->op != CN_OP_CONV) return 1;
@@ -5673,38 +5990,42 @@ static int cn_step_slices_(const cn_plan_ *plan, const cn_step_ *step) {
   return !plan->training || !step->trains || cn_weights_in_slices_(&step->conv);
 }
 
-/* How many steps take slices. The output is read as a whole. */
+/* How many steps take slices. What a head reads is read as a whole, and so are inputs' gradients. */
 static void cn_plan_slices_(cn_plan_ *plan) {
   int steps = 0;
-  while (steps < plan->output && cn_step_slices_(plan, &plan->steps[steps])) steps++;
+  while (!plan->steps[steps].ends && cn_step_slices_(plan, &plan->steps[steps])) steps++;
   plan->slice_steps = 0, plan->slice_images = plan->max_count;
-  if (steps < 2 || plan->max_count < CN_LEAST_SLICES_ * CN_SLICE_IMAGES_) return;
+  if (steps < 3 || plan->gradients || plan->max_count < CN_LEAST_SLICES_ * CN_SLICE_IMAGES_) return;
   plan->slice_steps = steps, plan->slice_images = CN_SLICE_IMAGES_;
 }
 
 /* Lengthens the life of a step's output to the moment that reads it. */
 static void cn_keep_value_(cn_plan_ *plan, int step, int moment) {
-  cn_buffer_ *buffer;
-  if (step < 0) return;
-  buffer = &plan->buffers[plan->steps[step].value];
-  if (moment > buffer->last) buffer->last = moment;
+  cn_buffer_ *buffer = plan->buffers + cn_max_(plan->steps[step].value, 0);
+  if (plan->steps[step].op != CN_OP_INPUT && moment > buffer->last) buffer->last = moment;
 }
 
-/* Bytes of so many images' values. */
+/* Bytes of so many images' values; too many where their number of units would pass an int. */
 static size_t cn_value_bytes_(cn_shape shape, int images) {
-  return (cn_values_(shape) * (size_t)images + CN_SLACK_) * sizeof(float);
+  const size_t values = cn_times_(cn_values_(shape), (size_t)images);
+  return values / CN_STATISTICS_ROWS >= INT_MAX
+             ? SIZE_MAX
+             : cn_times_(cn_plus_(values, CN_SLACK_), sizeof(float));
 }
 
 static void cn_plan_forward_(cn_plan_ *plan, int index) {
   cn_step_ *step = &plan->steps[index];
   const int end = 2 * plan->step_count + 1;
   int i;
+  if (step->op == CN_OP_INPUT) return;
   step->value = cn_new_buffer_(plan, cn_value_bytes_(step->out, plan->max_count), index,
-                               step->loss_weight > 0.0f ? plan->step_count : index);
+                               step->kept   ? end
+                               : step->ends ? plan->step_count
+                                            : index);
   for (i = 0; i < step->input_count; i++) cn_keep_value_(plan, step->inputs[i], index);
   if (step->op == CN_OP_CONV) {
     step->packed = cn_new_buffer_(
-        plan, cn_conv2d_packed_count(&step->conv, CN_FORWARD) * sizeof(float), 0, end);
+        plan, cn_times_(cn_conv2d_packed_count(&step->conv, CN_FORWARD), sizeof(float)), 0, end);
     if (step->norm >= 0)
       step->folded = cn_new_buffer_(plan, (size_t)step->conv.filters * sizeof(float), 0, end);
     cn_need_workspace_(plan, step, CN_FORWARD);
@@ -5715,23 +6036,26 @@ static void cn_plan_forward_(cn_plan_ *plan, int index) {
     step->saved = cn_new_buffer_(
         plan, 2 * (size_t)step->out.channels * sizeof(float) + CN_ALIGNMENT_, index, end);
     step->sums = cn_new_buffer_(
-        plan, (size_t)cn_batchnorm_parts(rows) * 2 * (size_t)step->out.channels * sizeof(double), 0,
-        end);
+        plan,
+        cn_times_((size_t)cn_batchnorm_parts(rows),
+                  2 * (size_t)step->out.channels * sizeof(double)),
+        0, end);
   }
 }
 
 static int cn_input_wants_gradient_(const cn_plan_ *plan, const cn_step_ *step, int i) {
-  return step->inputs[i] >= 0 && plan->steps[step->inputs[i]].wants_gradient;
+  return plan->steps[step->inputs[i]].wants_gradient;
 }
 
-/* The gradients of logits: their first writer is the loss. */
+/* The gradients at heads: their first writer is the loss, which needs room for them also where
+   nothing below it trains. */
 static void cn_plan_losses_(cn_plan_ *plan) {
   int i;
-  for (i = 0; i < plan->step_count; i++) {
-    cn_step_ *step = &plan->steps[i];
-    if (step->loss_weight > 0.0f && step->wants_gradient)
-      step->gradient = cn_new_buffer_(plan, cn_value_bytes_(step->out, plan->max_count),
-                                      plan->step_count, 2 * plan->step_count - i);
+  for (i = 0; i < plan->head_count; i++) {
+    cn_step_ *step = &plan->steps[plan->heads[i].step];
+    step->gradient = cn_new_buffer_(
+        plan, cn_value_bytes_(step->out, plan->max_count), plan->step_count,
+        step->wants_gradient ? 2 * plan->step_count - plan->heads[i].step : plan->step_count);
   }
 }
 
@@ -5750,34 +6074,37 @@ static void cn_plan_backward_(cn_plan_ *plan, int index) {
   const int moment = 2 * plan->step_count - index, end = 2 * plan->step_count + 1;
   cn_shape spilled = {0, 0, 0, 0}; /* the largest: inputs take turns */
   int i;
-  if (!step->wants_gradient) return;
+  if (!step->wants_gradient || step->op == CN_OP_INPUT) return;
   if (step->relu || step->op == CN_OP_RELU || step->op == CN_OP_SIGMOID || step->op == CN_OP_TANH)
     cn_keep_value_(plan, index, moment);
   if (step->conv.pool)
-    step->argmax = cn_new_buffer_(plan, cn_values_(step->out) * (size_t)plan->max_count + CN_SLACK_,
-                                  index, moment);
+    step->argmax = cn_new_buffer_(
+        plan, cn_plus_(cn_times_(cn_values_(step->out), (size_t)plan->max_count), CN_SLACK_), index,
+        moment);
   if (step->op == CN_OP_CONV && step->trains) {
     const cn_conv2d conv = cn_step_conv_(step, plan->max_count);
     if (!cn_one_part_(&conv))
-      step->partial =
-          cn_new_buffer_(plan, cn_conv2d_partial_count(&conv) * sizeof(float), moment, moment);
+      step->partial = cn_new_buffer_(
+          plan, cn_times_(cn_conv2d_partial_count(&conv), sizeof(float)), moment, moment);
     cn_need_workspace_(plan, step, CN_BACKWARD_WEIGHTS);
   }
   if (step->op == CN_OP_CONV && cn_input_wants_gradient_(plan, step, 0)) {
     step->packed_backward = cn_new_buffer_(
-        plan, cn_conv2d_packed_count(&step->conv, CN_BACKWARD_INPUT) * sizeof(float), 0, end);
+        plan, cn_times_(cn_conv2d_packed_count(&step->conv, CN_BACKWARD_INPUT), sizeof(float)), 0,
+        end);
     cn_need_workspace_(plan, step, CN_BACKWARD_INPUT);
   }
   if ((step->op == CN_OP_CONV && step->trains) || step->op == CN_OP_BATCHNORM ||
       cn_is_pool_(step->op))
     cn_keep_value_(plan, step->inputs[0], moment);
   for (i = 0; i < step->input_count; i++) {
-    cn_step_ *input = step->inputs[i] < 0 ? NULL : &plan->steps[step->inputs[i]];
-    if (!input || !input->wants_gradient) continue;
+    cn_step_ *input = &plan->steps[step->inputs[i]];
+    if (!input->wants_gradient) continue;
     step->writes_first[i] = input->gradient < 0;
-    if (input->gradient < 0)
-      input->gradient =
-          cn_new_gradient_(plan, index, input->out, 2 * plan->step_count - step->inputs[i]);
+    if (input->gradient < 0) /* an input's is read in the end */
+      input->gradient = cn_new_gradient_(
+          plan, index, input->out,
+          input->op == CN_OP_INPUT ? end : 2 * plan->step_count - step->inputs[i]);
     else if (cn_values_(input->out) > cn_values_(spilled))
       spilled = input->out;
   }
@@ -5789,8 +6116,8 @@ static void cn_slice_values_(cn_plan_ *plan) {
   int i;
   for (i = 0; i < plan->slice_steps; i++) {
     const cn_step_ *step = &plan->steps[i];
-    cn_buffer_ *value = &plan->buffers[step->value];
-    if (value->last >= plan->slice_steps) continue;
+    cn_buffer_ *value = plan->buffers + cn_max_(step->value, 0);
+    if (step->op == CN_OP_INPUT || value->last >= plan->slice_steps) continue;
     value->sliced = 1;
     value->bytes = cn_value_bytes_(step->out, plan->slice_images);
   }
@@ -5805,7 +6132,7 @@ static void cn_place_slices_(cn_plan_ *plan) {
     cn_buffer_ *buffer = &plan->buffers[i];
     if (buffer->sliced) {
       buffer->offset = plan->workspace_bytes;
-      cn_need_bytes_(plan, plan->workspace_bytes + buffer->bytes);
+      cn_need_bytes_(plan, cn_plus_(plan->workspace_bytes, buffer->bytes));
     }
     if (buffer->first <= last) buffer->first = 0;
     if (buffer->last < last) buffer->last = last;
@@ -5819,8 +6146,8 @@ static int cn_lives_meet_(const cn_buffer_ *a, const cn_buffer_ *b) {
 }
 
 /* Largest first, each at the lowest place that is free during its life. */
-static void cn_place_buffers_(cn_plan_ *plan, int *order) {
-  int i, j, n = 0;
+static void cn_place_buffers_(cn_plan_ *plan) {
+  int *order = plan->order, i, j, n = 0;
   for (i = 0; i < plan->buffer_count; i++)
     if (!plan->buffers[i].sliced) order[n++] = i;
   for (i = 1; i < n; i++) { /* insertion sort, stable */
@@ -5843,48 +6170,152 @@ static void cn_place_buffers_(cn_plan_ *plan, int *order) {
   }
 }
 
-static void cn_plan_free_(cn_plan_ *plan) {
-  cn_release_(plan->steps);
-  cn_release_(plan->buffers);
-  cn_release_(plan->lists);
-  cn_release_(plan->arena);
-  cn_release_(plan->workspaces);
+/* ---- memory of a plan ----
+   It lies in two blocks: the tables, with the predictor or trainer that begins with it, and, once these
+   say how large it is, all else. The caller's memory holds one behind the other. */
+
+/* A block in aligned pieces; with base NULL they are only counted. */
+typedef struct cn_block_ {
+  char *base;
+  size_t used;
+} cn_block_;
+
+static void *cn_carve_(cn_block_ *block, size_t count, size_t item_bytes) {
+  void *piece = block->base ? block->base + block->used : NULL;
+  block->used = cn_align_bytes_(cn_plus_(block->used, cn_times_(count, item_bytes)));
+  return piece;
 }
 
-static cn_status cn_plan_build_(cn_plan_ *plan, cn_network *net, int max_count, int threads,
-                                cn_math math, int training, cn_error *error) {
-  int i, *order;
-  memset(plan, 0, sizeof *plan);
-  plan->net = net, plan->max_count = max_count, plan->threads = cn_thread_count_(threads);
-  plan->math = math, plan->training = training;
-  if (max_count < 1 || max_count > CN_MAX_DIMENSION)
-    return cn_fail_(error, CN_ERROR_ARGUMENT, "a batch of %d images is outside 1 .. %d", max_count,
-                    CN_MAX_DIMENSION);
-  if (net->node_count < 2)
-    return cn_fail_(error, CN_ERROR_SHAPE, "the network needs an input and at least one more node");
-  if (cn_build_steps_(plan, error)) return error ? error->status : CN_ERROR_SHAPE;
-  cn_plan_slices_(plan);
-  for (i = 0; i < plan->step_count; i++) cn_plan_forward_(plan, i);
-  if (training)
-    cn_plan_losses_(plan);
-  else
-    cn_slice_values_(plan);
-  for (i = plan->step_count - 1; training && i >= 0; i--) cn_plan_backward_(plan, i);
-  cn_place_slices_(plan);
-  order = (int *)cn_allocate_((size_t)plan->buffer_count * sizeof *order);
-  if (order) cn_place_buffers_(plan, order);
-  cn_release_(order);
-  plan->arena = order ? (char *)cn_allocate_(plan->arena_bytes) : NULL;
-  plan->workspaces =
-      (char *)cn_allocate_(plan->workspace_bytes * (size_t)plan->threads + CN_ALIGNMENT_);
-  if (!plan->arena || !plan->workspaces)
-    return cn_fail_(error, CN_ERROR_MEMORY, "no memory for a plan of %zu bytes",
-                    plan->arena_bytes + plan->workspace_bytes * (size_t)plan->threads);
-  return CN_OK;
+static void cn_lay_out_tables_(cn_plan_ *plan, const cn_network *net, cn_block_ *block) {
+  const size_t n = (size_t)net->node_count;
+  size_t inputs = 0, i;
+  for (i = 0; i < n; i++) inputs += (size_t)net->nodes[i].input_count;
+  plan->steps = (cn_step_ *)cn_carve_(block, n, sizeof *plan->steps);
+  plan->buffers = (cn_buffer_ *)cn_carve_(block, n * CN_BUFFERS_PER_STEP_, sizeof *plan->buffers);
+  plan->order = (int *)cn_carve_(block, n * CN_BUFFERS_PER_STEP_, sizeof *plan->order);
+  plan->heads = (cn_head_ *)cn_carve_(block, n, sizeof *plan->heads);
+  plan->inputs = (const float **)cn_carve_(block, n, sizeof *plan->inputs);
+  plan->lists = (int *)cn_carve_(block, 2 * inputs, sizeof *plan->lists);
+  plan->used = (int *)cn_carve_(block, n, sizeof *plan->used);
+  plan->reader = (int *)cn_carve_(block, n, sizeof *plan->reader);
+  plan->step_of = (int *)cn_carve_(block, n, sizeof *plan->step_of);
+}
+
+static void cn_lay_out_arena_(cn_plan_ *plan, cn_block_ *block) {
+  plan->arena = (char *)cn_carve_(block, 1, plan->arena_bytes);
+  plan->workspaces = (char *)cn_carve_(block, (size_t)plan->threads, plan->workspace_bytes);
+}
+
+/* Zeroed, aligned memory for a block. NULL with an error. */
+static char *cn_plan_memory_(cn_plan_ *plan, size_t bytes, cn_error *error) {
+  char *memory = plan->callers;
+  if (!memory) {
+    memory = (char *)cn_allocate_(&plan->net->allocator, bytes);
+    if (!memory) cn_fail_(error, CN_ERROR_MEMORY, "no memory for a plan of %zu bytes", bytes);
+    return memory;
+  }
+  if (bytes > plan->callers_bytes) {
+    cn_fail_(error, CN_ERROR_MEMORY, "the plan needs %zu bytes more than the memory it was given",
+             bytes - plan->callers_bytes);
+    return NULL;
+  }
+  memset(memory, 0, bytes);
+  plan->callers += bytes, plan->callers_bytes -= bytes;
+  return memory;
+}
+
+/* The second block; its size must be known. */
+static cn_status cn_plan_take_block_(cn_plan_ *plan, size_t bytes, cn_error *error) {
+  plan->block = cn_plan_memory_(plan, bytes, error);
+  plan->block_bytes = bytes;
+  return plan->block ? CN_OK : CN_ERROR_MEMORY;
 }
 
 static size_t cn_plan_bytes_(const cn_plan_ *plan) {
-  return plan->arena_bytes + plan->workspace_bytes * (size_t)plan->threads;
+  return cn_plus_(plan->tables_bytes, plan->block_bytes);
+}
+
+/* Takes the tables along, and so what begins with the plan. */
+static void cn_plan_free_(cn_plan_ *plan) {
+  const cn_allocator *allocator = &plan->net->allocator;
+  if (plan->callers) return;
+  cn_release_(allocator, plan->block);
+  cn_release_(allocator, plan->tables);
+}
+
+/* ---- building a plan ---- */
+
+static cn_status cn_check_request_(const cn_network *net, const cn_request_ *request,
+                                   cn_error *error) {
+  int i;
+  if (request->max_count < 1 || request->max_count > CN_MAX_DIMENSION)
+    return cn_fail_(error, CN_ERROR_ARGUMENT, "a batch of %d images is outside 1 .. %d",
+                    request->max_count, CN_MAX_DIMENSION);
+  if (net->node_count < 2)
+    return cn_fail_(error, CN_ERROR_SHAPE, "the network needs an input and at least one more node");
+  for (i = 0; i < request->keep_count; i++) {
+    const int node = request->keep[i];
+    if (node < 0 || node >= net->node_count)
+      return cn_fail_(error, CN_ERROR_ARGUMENT, "node %d, which is to be kept, does not exist", node);
+    if (net->nodes[node].op == CN_OP_INPUT || cn_is_end_(net, node))
+      return cn_fail_(error, CN_ERROR_ARGUMENT, "%.90s cannot be kept: it is an %s", 
+                      net->nodes[node].name,
+                      net->nodes[node].op == CN_OP_INPUT ? "input" : "output, or an auxiliary head");
+  }
+  return CN_OK;
+}
+
+/* Fills the tables. */
+static cn_status cn_plan_build_(cn_plan_ *plan, const cn_request_ *request, cn_error *error) {
+  size_t total = 0;
+  int i;
+  plan->max_count = request->max_count, plan->threads = cn_thread_count_(request->threads);
+  plan->math = request->math, plan->training = request->training;
+  plan->gradients = request->gradients, plan->backward = request->training || request->gradients;
+  if (cn_build_steps_(plan, request, error)) return CN_ERROR_SHAPE;
+  cn_plan_slices_(plan);
+  for (i = 0; i < plan->step_count; i++) cn_plan_forward_(plan, i);
+  if (plan->backward)
+    cn_plan_losses_(plan);
+  else
+    cn_slice_values_(plan);
+  for (i = plan->step_count - 1; plan->backward && i >= 0; i--) cn_plan_backward_(plan, i);
+  cn_place_slices_(plan);
+  for (i = 0; i < plan->buffer_count; i++) total = cn_plus_(total, plan->buffers[i].bytes);
+  if (total > SIZE_MAX / 2 || plan->workspace_bytes > SIZE_MAX / 2)
+    return cn_fail_(error, CN_ERROR_MEMORY, "a plan for %d images passes what memory can be",
+                    plan->max_count);
+  cn_place_buffers_(plan);
+  return CN_OK;
+}
+
+/* A predictor or trainer of so many bytes, which begins with its plan: zeroes, tables built, without
+   the second block. NULL with an error. */
+static cn_plan_ *cn_plan_open_(cn_network *net, size_t object_bytes, const cn_request_ *request,
+                               cn_error *error) {
+  cn_plan_ start, *plan;
+  cn_block_ block = {NULL, 0};
+  if (cn_check_request_(net, request, error)) return NULL;
+  memset(&start, 0, sizeof start);
+  start.net = net;
+  if (request->memory) {
+    const size_t skipped =
+        (CN_ALIGNMENT_ - (uintptr_t)request->memory % CN_ALIGNMENT_) % CN_ALIGNMENT_;
+    start.callers = (char *)request->memory + skipped;
+    start.callers_bytes = request->memory_bytes - cn_min_size_(skipped, request->memory_bytes);
+  }
+  cn_carve_(&block, 1, object_bytes);
+  cn_lay_out_tables_(&start, net, &block);
+  start.tables_bytes = block.used;
+  start.tables = cn_plan_memory_(&start, block.used, error);
+  if (!start.tables) return NULL;
+  block.base = start.tables, block.used = 0;
+  plan = (cn_plan_ *)cn_carve_(&block, 1, object_bytes);
+  cn_lay_out_tables_(&start, net, &block);
+  *plan = start;
+  if (cn_plan_build_(plan, request, error) == CN_OK) return plan;
+  cn_plan_free_(plan);
+  return NULL;
 }
 
 /* ---- running steps ---- */
@@ -6112,9 +6543,9 @@ static void cn_norm_forward_(const cn_plan_ *plan, const cn_step_ *step, cn_run_
 
 static const float *cn_step_input_(const cn_plan_ *plan, const cn_step_ *step, int i,
                                    const cn_slice_ *slice) {
-  const cn_step_ *input = plan->steps + cn_max_(step->inputs[i], 0);
-  if (step->inputs[i] < 0)
-    return slice->inputs + (size_t)slice->first * cn_values_(plan->net->nodes[0].shape);
+  const cn_step_ *input = &plan->steps[step->inputs[i]];
+  if (input->op == CN_OP_INPUT)
+    return plan->inputs[input->source] + (size_t)slice->first * cn_values_(input->out);
   return cn_slice_floats_(plan, slice, input->value, input->out);
 }
 
@@ -6128,8 +6559,7 @@ static void cn_copy_channels_task_(void *context, int unit, char *workspace) {
 }
 
 static int cn_input_channels_(const cn_plan_ *plan, const cn_step_ *step, int i) {
-  return step->inputs[i] < 0 ? plan->net->nodes[0].shape.channels
-                             : plan->steps[step->inputs[i]].out.channels;
+  return plan->steps[step->inputs[i]].out.channels;
 }
 
 static void cn_concat_(const cn_plan_ *plan, const cn_step_ *step, cn_run_ *run,
@@ -6163,13 +6593,15 @@ static cn_run_ cn_run_of_(const cn_plan_ *plan, const cn_step_ *step, cn_pass pa
 
 /* Dropout differs from batch to batch and from step to step. */
 static uint64_t cn_dropout_seed_(const cn_plan_ *plan, const cn_step_ *step, uint64_t batch_seed) {
-  return cn_mix_(batch_seed, (uint64_t)(step - plan->steps));
+  return cn_mix_(batch_seed, (uint64_t)(step - plan->steps - 1)); /* the first is an input */
 }
 
 static void cn_step_forward_(const cn_plan_ *plan, const cn_step_ *step, const cn_slice_ *slice,
                              uint64_t batch_seed) {
-  cn_run_ run = cn_run_of_(plan, step, CN_FORWARD, slice);
+  cn_run_ run;
   int i;
+  if (step->op == CN_OP_INPUT) return;
+  run = cn_run_of_(plan, step, CN_FORWARD, slice);
   run.to = cn_slice_floats_(plan, slice, step->value, step->out);
   run.seed = cn_dropout_seed_(plan, step, batch_seed);
   switch (step->op) {
@@ -6215,7 +6647,7 @@ static void cn_step_forward_(const cn_plan_ *plan, const cn_step_ *step, const c
 /* What a task needs that takes slices of a batch through the first steps. */
 typedef struct cn_slices_run_ {
   const cn_plan_ *plan;
-  const struct cn_trainer *trainer; /* backward */
+  float *gradients; /* backward, of the weights */
   cn_slice_ batch;
   int slices;
   uint64_t batch_seed;
@@ -6239,12 +6671,10 @@ static void cn_forward_slice_(void *context, int unit, char *workspace) {
 }
 
 /* Fewer images than foreseen go in smaller slices, so that threads have something to share. */
-static cn_slices_run_ cn_slices_run_of_(const cn_plan_ *plan, const float *inputs, int count,
-                                        uint64_t batch_seed) {
+static cn_slices_run_ cn_slices_run_of_(const cn_plan_ *plan, int count, uint64_t batch_seed) {
   cn_slices_run_ run;
   memset(&run, 0, sizeof run);
-  run.plan = plan, run.batch_seed = batch_seed;
-  run.batch.inputs = inputs, run.batch.count = count;
+  run.plan = plan, run.batch_seed = batch_seed, run.batch.count = count;
   run.slices = cn_ceil_div_(count, plan->slice_images);
   if (run.slices > 1)
     run.slices = cn_max_(run.slices, cn_min_(CN_LEAST_SLICES_, cn_ceil_div_(count, 2)));
@@ -6252,8 +6682,8 @@ static cn_slices_run_ cn_slices_run_of_(const cn_plan_ *plan, const float *input
 }
 
 /* Up to max_count images through all steps. A batch of one slice is shared by all threads. */
-static void cn_forward_(const cn_plan_ *plan, const float *inputs, int count, uint64_t batch_seed) {
-  cn_slices_run_ run = cn_slices_run_of_(plan, inputs, count, batch_seed);
+static void cn_forward_(const cn_plan_ *plan, int count, uint64_t batch_seed) {
+  cn_slices_run_ run = cn_slices_run_of_(plan, count, batch_seed);
   int i = 0;
   if (run.slices > 1) {
     cn_parallel_(plan, NULL, run.slices, cn_forward_slice_, &run);
@@ -6262,85 +6692,427 @@ static void cn_forward_(const cn_plan_ *plan, const float *inputs, int count, ui
   for (; i < plan->step_count; i++) cn_step_forward_(plan, &plan->steps[i], &run.batch, batch_seed);
 }
 
+/* ---- running steps backward ---- */
+
+/* A step's gradients for a slice of the batch. A part of the weights' gradient is summed slice by
+   slice, of which `accumulate` says whether it is not the first. */
+typedef struct cn_backward_ {
+  const cn_plan_ *plan;
+  float *gradients; /* of the network's values, as they lie; NULL where only inputs want gradients */
+  cn_slice_ slice;
+  int part, accumulate;
+  uint64_t batch_seed;
+} cn_backward_;
+
+/* Where step writes the gradient of its input i: its place, or a spill to be added to it
+   afterwards. */
+static float *cn_input_gradient_(const cn_plan_ *plan, const cn_step_ *step, int i,
+                                 const cn_slice_ *slice) {
+  const cn_step_ *input = &plan->steps[step->inputs[i]];
+  return cn_slice_floats_(plan, slice, step->writes_first[i] ? input->gradient : step->spill,
+                          input->out);
+}
+
+static void cn_add_spill_(const cn_plan_ *plan, const cn_step_ *step, int i,
+                          const cn_slice_ *slice) {
+  const cn_step_ *input = &plan->steps[step->inputs[i]];
+  cn_run_ run;
+  if (step->writes_first[i]) return;
+  memset(&run, 0, sizeof run);
+  run.to = cn_slice_floats_(plan, slice, input->gradient, input->out), run.x = run.to;
+  run.y = cn_slice_floats_(plan, slice, step->spill, input->out);
+  run.n = cn_values_(input->out) * (size_t)slice->count;
+  cn_parallel_(plan, slice->workspace, cn_chunks_(run.n), cn_add_task_, &run);
+}
+
+#define CN_SUM_UNITS_ 16
+
+static void cn_sum_task_(void *context, int unit, char *workspace) {
+  const cn_run_ *r = (const cn_run_ *)context;
+  (void)workspace;
+  cn_sum_parts_(&r->conv, r->parts.weights, r->to, unit, CN_SUM_UNITS_);
+}
+
+/* Where a step's weights' gradient is summed: in parts, or in its place. */
+static cn_parts_ cn_gradient_parts_(const cn_backward_ *b, const cn_step_ *step,
+                                    const cn_conv2d *conv) {
+  const cn_tensor_ *tensors = b->plan->net->tensors;
+  cn_parts_ parts;
+  if (step->partial < 0) {
+    parts.weights = b->gradients + tensors[step->weight].offset, parts.floats = 0;
+    if (step->bias >= 0) parts.bias = b->gradients + tensors[step->bias].offset;
+  } else {
+    const cn_geometry_ g = cn_geometry_of_(conv);
+    const cn_weight_split_ split = cn_weight_split_of_(conv, &g);
+    parts = cn_parts_in_(&g, &split, cn_floats_(b->plan, step->partial));
+  }
+  if (step->bias < 0) parts.bias = NULL;
+  return parts;
+}
+
+/* The parts of a whole batch become the gradient. */
+static void cn_sum_gradient_(const cn_backward_ *b, const cn_step_ *step) {
+  const cn_plan_ *plan = b->plan;
+  const cn_tensor_ *tensors = plan->net->tensors;
+  cn_run_ run;
+  if (step->partial < 0) return;
+  memset(&run, 0, sizeof run);
+  run.conv = cn_step_conv_(step, b->slice.count);
+  run.parts.weights = cn_floats_(plan, step->partial);
+  run.to = b->gradients + tensors[step->weight].offset;
+  cn_parallel_(plan, NULL, CN_SUM_UNITS_, cn_sum_task_, &run);
+  if (step->bias >= 0)
+    cn_sum_bias_(&run.conv, run.parts.weights, b->gradients + tensors[step->bias].offset);
+}
+
+static void cn_conv_backward_(const cn_backward_ *b, const cn_step_ *step, cn_run_ *run) {
+  const cn_plan_ *plan = run->plan;
+  if (step->trains) {
+    run->pass = CN_BACKWARD_WEIGHTS;
+    run->parts = cn_gradient_parts_(b, step, &run->conv);
+    if (run->alone) {
+      CN_ASSERT(step->partial >= 0); /* parts must not share their place */
+      cn_weights_of_slice_(&run->conv, run->x, run->dy, run->argmax, b->part, b->accumulate,
+                           &run->parts, run->alone);
+    } else {
+      cn_parallel_(plan, NULL, cn_conv2d_units(&run->conv, CN_BACKWARD_WEIGHTS), cn_conv_task_,
+                   run);
+      cn_sum_gradient_(b, step);
+    }
+  }
+  if (step->packed_backward >= 0) {
+    run->pass = CN_BACKWARD_INPUT, run->packed = cn_floats_(plan, step->packed_backward);
+    run->to = cn_input_gradient_(plan, step, 0, &b->slice);
+    cn_parallel_(plan, run->alone, cn_conv2d_units(&run->conv, CN_BACKWARD_INPUT), cn_conv_task_,
+                 run);
+  }
+}
+
+static void cn_norm_backward_(const cn_backward_ *b, const cn_step_ *step, cn_run_ *run) {
+  const cn_plan_ *plan = run->plan;
+  const cn_network *net = plan->net;
+  const int channels = step->out.channels;
+  float *dscale, *dshift;
+  run->rows = (size_t)b->slice.count * (size_t)step->out.height * (size_t)step->out.width,
+  run->channels = channels;
+  run->mean = cn_floats_(plan, step->saved), run->inverse_deviation = run->mean + channels;
+  run->scale = run->bias = run->shift = cn_tensor_values_(net, step->norm);
+  run->sums = (double *)(void *)cn_floats_(plan, step->sums), run->frozen = !step->trains;
+  if (step->trains) {
+    dscale = b->gradients + net->tensors[step->norm].offset;
+    dshift = b->gradients + net->tensors[step->norm + 1].offset;
+    run->bias = dscale, run->shift = dshift; /* frozen ones are read, but do not count */
+    cn_parallel_(plan, NULL, cn_batchnorm_parts(run->rows), cn_norm_statistics_task_, run);
+    cn_batchnorm_backward_finish(run->sums, run->rows, channels, dscale, dshift);
+  }
+  if (!cn_input_wants_gradient_(plan, step, 0)) return;
+  run->to = cn_input_gradient_(plan, step, 0, &b->slice);
+  cn_parallel_(plan, NULL, cn_batchnorm_parts(run->rows), cn_norm_rows_task_, run);
+}
+
+static void cn_join_backward_(const cn_step_ *step, cn_run_ *run, const cn_slice_ *slice) {
+  const cn_plan_ *plan = run->plan;
+  int i;
+  run->rows = (size_t)step->out.height * (size_t)step->out.width;
+  run->x = run->dy, run->x_pitch = (size_t)step->out.channels;
+  for (i = 0; i < step->input_count; i++) {
+    run->channels = cn_input_channels_(plan, step, i), run->to_pitch = (size_t)run->channels;
+    if (cn_input_wants_gradient_(plan, step, i)) {
+      run->to = cn_input_gradient_(plan, step, i, slice);
+      cn_parallel_(plan, run->alone, slice->count, cn_copy_channels_task_, run);
+      cn_add_spill_(plan, step, i, slice);
+    }
+    if (step->op == CN_OP_CONCAT) run->x += run->channels;
+  }
+}
+
+static void cn_step_backward_(const cn_backward_ *b, const cn_step_ *step) {
+  const cn_plan_ *plan = b->plan;
+  cn_run_ run;
+  if (!step->wants_gradient || step->op == CN_OP_INPUT) return;
+  run = cn_run_of_(plan, step, CN_BACKWARD_INPUT, &b->slice);
+  run.seed = cn_dropout_seed_(plan, step, b->batch_seed);
+  if (step->relu ||
+      step->op == CN_OP_RELU) { /* dropout behind ReLU left zeros too, so y > 0 says it all */
+    run.to = cn_slice_floats_(plan, &b->slice, step->gradient, step->out);
+    cn_parallel_(plan, run.alone, cn_chunks_(run.n), cn_relu_mask_task_, &run);
+  }
+  if (step->op == CN_OP_ADD || step->op == CN_OP_CONCAT) {
+    cn_join_backward_(step, &run, &b->slice);
+    return;
+  }
+  if (step->op == CN_OP_CONV) {
+    cn_conv_backward_(b, step, &run);
+  } else if (step->op == CN_OP_BATCHNORM) {
+    cn_norm_backward_(b, step, &run);
+  } else if (cn_input_wants_gradient_(plan, step, 0)) {
+    run.to = cn_input_gradient_(plan, step, 0, &b->slice);
+    if (step->op == CN_OP_DROPOUT) {
+      run.x = run.dy;
+      cn_parallel_(plan, run.alone, cn_chunks_(run.n), cn_dropout_task_, &run);
+    } else if (step->op == CN_OP_RELU || step->op == CN_OP_SIGMOID || step->op == CN_OP_TANH) {
+      cn_parallel_(plan, run.alone, cn_chunks_(run.n), cn_activation_task_, &run);
+    } else if (step->op == CN_OP_SCALE) {
+      run.x = run.dy;
+      cn_parallel_(plan, run.alone, cn_chunks_(run.n), cn_scale_task_, &run);
+    } else {
+      cn_parallel_(plan, run.alone, b->slice.count, cn_pool_task_, &run);
+    }
+  }
+  if (cn_input_wants_gradient_(plan, step, 0)) cn_add_spill_(plan, step, 0, &b->slice);
+}
+
+/* Unit: a part of the weights' gradients. */
+static void cn_backward_part_(void *context, int part, char *workspace) {
+  const cn_slices_run_ *r = (const cn_slices_run_ *)context;
+  const cn_slice_ images =
+      cn_slice_of_(&r->batch, part, cn_min_(r->batch.count, CN_PARTS_), workspace);
+  const int slices = cn_ceil_div_(images.count, r->plan->slice_images);
+  cn_backward_ backward;
+  int slice, i;
+  backward.plan = r->plan, backward.gradients = r->gradients;
+  backward.batch_seed = r->batch_seed, backward.part = part;
+  for (slice = 0; slice < slices; slice++) {
+    backward.slice = cn_slice_of_(&images, slice, slices, workspace);
+    backward.accumulate = slice > 0;
+    for (i = r->plan->slice_steps - 1; i >= 0; i--)
+      cn_step_backward_(&backward, &r->plan->steps[i]);
+  }
+}
+
+/* From the gradients at the heads to all others. */
+static void cn_run_backward_(const cn_plan_ *plan, float *gradients, int count,
+                             uint64_t batch_seed) {
+  cn_slices_run_ run = cn_slices_run_of_(plan, count, batch_seed);
+  const int sliced = run.slices > 1 ? plan->slice_steps : 0;
+  cn_backward_ backward;
+  int i;
+  memset(&backward, 0, sizeof backward);
+  backward.plan = plan, backward.slice = run.batch, backward.batch_seed = batch_seed;
+  backward.gradients = run.gradients = gradients;
+  for (i = plan->step_count - 1; i >= sliced; i--) cn_step_backward_(&backward, &plan->steps[i]);
+  if (sliced == 0) return;
+  cn_parallel_(plan, NULL, cn_min_(count, CN_PARTS_), cn_backward_part_, &run);
+  for (i = sliced - 1; i >= 0; i--)
+    if (plan->steps[i].op == CN_OP_CONV && plan->steps[i].trains)
+      cn_sum_gradient_(&backward, &plan->steps[i]);
+}
+
 /* ---- inference ---- */
 
 struct cn_predictor {
   cn_plan_ plan;
+  int logits;
 };
+
+static cn_predictor *cn_predictor_open_(cn_network *net, int max_count,
+                                        const cn_predict_options *options, cn_error *error) {
+  cn_request_ request;
+  cn_predictor *predictor;
+  memset(&request, 0, sizeof request);
+  request.max_count = max_count;
+  if (options) {
+    request.threads = options->threads, request.math = options->math;
+    request.gradients = options->gradients;
+    request.keep = options->keep, request.keep_count = options->keep_count;
+    request.memory = options->memory, request.memory_bytes = options->memory_bytes;
+  }
+  predictor =
+      (cn_predictor *)(void *)cn_plan_open_(net, sizeof *predictor, &request, error);
+  if (predictor) predictor->logits = options && options->logits;
+  return predictor;
+}
+
+/* Hands the second block out; returns its size. With base NULL only that. */
+static size_t cn_predictor_lay_out_(cn_predictor *predictor, char *base) {
+  cn_block_ block;
+  block.base = base, block.used = 0;
+  cn_lay_out_arena_(&predictor->plan, &block);
+  return block.used;
+}
 
 CN_API cn_predictor *cn_predictor_create(cn_network *net, int max_count,
                                          const cn_predict_options *options, cn_error *error) {
-  cn_predict_options chosen;
-  cn_predictor *predictor = (cn_predictor *)CN_MALLOC(sizeof *predictor);
-  memset(&chosen, 0, sizeof chosen);
-  if (options) chosen = *options;
-  if (!predictor) {
-    cn_fail_(error, CN_ERROR_MEMORY, "no memory for a predictor");
-    return NULL;
-  }
-  if (cn_plan_build_(&predictor->plan, net, max_count, chosen.threads, chosen.math, 0, error)) {
+  cn_predictor *predictor = cn_predictor_open_(net, max_count, options, error);
+  if (!predictor) return NULL;
+  if (cn_plan_take_block_(&predictor->plan, cn_predictor_lay_out_(predictor, NULL), error)) {
     cn_plan_free_(&predictor->plan);
-    CN_FREE(predictor);
     return NULL;
   }
+  cn_predictor_lay_out_(predictor, predictor->plan.block);
   net->users++;
   return predictor;
+}
+
+CN_API size_t cn_predictor_size(cn_network *net, int max_count, const cn_predict_options *options,
+                                cn_error *error) {
+  cn_predict_options chosen;
+  cn_predictor *predictor;
+  size_t bytes;
+  memset(&chosen, 0, sizeof chosen);
+  if (options) chosen = *options;
+  chosen.memory = NULL;
+  predictor = cn_predictor_open_(net, max_count, &chosen, error);
+  if (!predictor) return 0;
+  bytes = predictor->plan.tables_bytes + CN_ALIGNMENT_ + cn_predictor_lay_out_(predictor, NULL);
+  cn_plan_free_(&predictor->plan);
+  return bytes;
 }
 
 CN_API void cn_predictor_free(cn_predictor *predictor) {
   if (!predictor) return;
   predictor->plan.net->users--;
   cn_plan_free_(&predictor->plan);
-  CN_FREE(predictor);
+}
+
+static const cn_head_ *cn_last_head_(const cn_plan_ *plan) {
+  return &plan->heads[plan->head_count - 1];
 }
 
 CN_API int cn_predictor_outputs(const cn_predictor *predictor) {
-  return (int)cn_values_(predictor->plan.steps[predictor->plan.output].out);
+  const cn_plan_ *plan = &predictor->plan;
+  return (int)cn_values_(plan->steps[cn_last_head_(plan)->step].out);
 }
 
 CN_API size_t cn_predictor_bytes(const cn_predictor *predictor) {
   return cn_plan_bytes_(&predictor->plan);
 }
 
+/* What a head says of count images, into to. */
+static void cn_write_output_(const cn_predictor *predictor, const cn_head_ *head, int count,
+                             float *to) {
+  const cn_plan_ *plan = &predictor->plan;
+  const cn_step_ *step = &plan->steps[head->step];
+  const size_t values = (size_t)count * cn_values_(step->out), channels = (size_t)step->out.channels;
+  const float *from = cn_floats_(plan, step->value);
+  if (head->op == CN_OP_SOFTMAX && !predictor->logits)
+    cn_softmax(from, to, values / channels, step->out.channels);
+  else if (head->op == CN_OP_SIGMOID && !predictor->logits)
+    cn_sigmoid_forward(from, to, values);
+  else
+    memcpy(to, from, values * sizeof(float));
+}
+
+/* Images [first, first + count) of the caller's arrays through the network. */
+static void cn_predict_some_(cn_predictor *predictor, const float *const *inputs, int first,
+                             int count, float *const *outputs) {
+  cn_plan_ *plan = &predictor->plan;
+  int i;
+  for (i = 0; i < plan->step_count; i++)
+    if (plan->steps[i].op == CN_OP_INPUT)
+      plan->inputs[plan->steps[i].source] =
+          inputs[plan->steps[i].source] + (size_t)first * cn_values_(plan->steps[i].out);
+  cn_forward_(plan, count, 0);
+  for (i = 0; outputs && i < plan->head_count; i++) {
+    const cn_head_ *head = &plan->heads[i];
+    const size_t values = cn_values_(plan->steps[head->step].out);
+    if (outputs[head->output])
+      cn_write_output_(predictor, head, count, outputs[head->output] + (size_t)first * values);
+  }
+}
+
+CN_API void cn_predict_all(cn_predictor *predictor, const float *const *inputs, int count,
+                           float *const *outputs) {
+  cn_plan_ *plan = &predictor->plan;
+  const unsigned mode = cn_flush_subnormals_();
+  int first;
+  cn_pack_if_changed_(plan);
+  for (first = 0; first < count; first += plan->max_count)
+    cn_predict_some_(predictor, inputs, first, cn_min_(plan->max_count, count - first), outputs);
+  cn_restore_subnormals_(mode);
+}
+
 CN_API void cn_predict(cn_predictor *predictor, const float *inputs, int count, float *outputs) {
   cn_plan_ *plan = &predictor->plan;
-  const size_t in_values = cn_values_(plan->net->nodes[0].shape),
-               out_values = cn_values_(plan->steps[plan->output].out);
-  const int channels = plan->steps[plan->output].out.channels;
+  const size_t values = (size_t)count * (size_t)cn_predictor_outputs(predictor);
   const unsigned mode = cn_flush_subnormals_();
-  const float *logits = cn_floats_(plan, plan->steps[plan->output].value);
   int first;
+  size_t i;
+  CN_ASSERT(plan->input_count == 1 && "a network of several inputs takes cn_predict_all");
+  for (i = 0; plan->input_count > 1 && i < values; i++) outputs[i] = NAN;
+  if (plan->input_count > 1) count = 0;
   cn_pack_if_changed_(plan);
   for (first = 0; first < count; first += plan->max_count) {
     const int n = cn_min_(plan->max_count, count - first);
-    const size_t values = (size_t)n * out_values;
-    cn_forward_(plan, inputs + (size_t)first * in_values, n, 0);
-    if (plan->last_op == CN_OP_SOFTMAX)
-      cn_softmax(logits, outputs + (size_t)first * out_values, values / (size_t)channels, channels);
-    else if (plan->last_op == CN_OP_SIGMOID)
-      cn_sigmoid_forward(logits, outputs + (size_t)first * out_values, values);
-    else
-      memcpy(outputs + (size_t)first * out_values, logits, values * sizeof(float));
+    cn_predict_some_(predictor, &inputs, first, n, NULL);
+    cn_write_output_(predictor, cn_last_head_(plan), n,
+                     outputs + (size_t)first * (size_t)cn_predictor_outputs(predictor));
   }
   cn_restore_subnormals_(mode);
 }
 
 CN_API const float *cn_predictor_feature_map(const cn_predictor *predictor, int node) {
   const cn_plan_ *plan = &predictor->plan;
-  int i, j;
-  for (i = 0; i < plan->step_count; i++) {
-    const cn_buffer_ *mine = &plan->buffers[plan->steps[i].value];
-    if (plan->steps[i].node != node) continue;
-    if (mine->sliced) return NULL;
-    for (j = 0; j < plan->buffer_count; j++) {
-      const cn_buffer_ *other = &plan->buffers[j];
-      if (other->first > mine->last && !other->sliced &&
-          other->offset < mine->offset + mine->bytes && mine->offset < other->offset + other->bytes)
-        return NULL;
+  const cn_network *net = plan->net;
+  const int step = node < 0 || node >= net->node_count || cn_is_end_(net, node)
+                       ? -1
+                       : plan->step_of[node];
+  if (step < 0 || !plan->steps[step].kept) return NULL;
+  /* another node's of the same step, but for dropout, which only passes on */
+  if (plan->steps[step].node != node && net->nodes[node].op != CN_OP_DROPOUT) return NULL;
+  return cn_floats_(plan, plan->steps[step].value);
+}
+
+/* ---- gradients of inputs ---- */
+
+/* The derivative by a head's values, from that by its output: of one softmax p it is
+   p (g - sum of g p), of a sigmoid s it is g s (1 - s). */
+static void cn_start_gradient_(const cn_predictor *predictor, const cn_head_ *head, int count,
+                               const float *by_output) {
+  const cn_plan_ *plan = &predictor->plan;
+  const cn_step_ *step = &plan->steps[head->step];
+  const size_t values = (size_t)count * cn_values_(step->out), channels = (size_t)step->out.channels;
+  float *gradient = cn_floats_(plan, step->gradient);
+  size_t row, i;
+  if (!by_output) {
+    memset(gradient, 0, values * sizeof *gradient);
+  } else if (predictor->logits || (head->op != CN_OP_SOFTMAX && head->op != CN_OP_SIGMOID)) {
+    memcpy(gradient, by_output, values * sizeof *gradient);
+  } else if (head->op == CN_OP_SIGMOID) {
+    cn_write_output_(predictor, head, count, gradient);
+    cn_sigmoid_backward(gradient, by_output, gradient, values);
+  } else {
+    cn_write_output_(predictor, head, count, gradient);
+    for (row = 0; row < values; row += channels) {
+      double mean = 0.0;
+      for (i = row; i < row + channels; i++) mean += (double)gradient[i] * (double)by_output[i];
+      for (i = row; i < row + channels; i++) gradient[i] *= by_output[i] - (float)mean;
     }
-    return cn_floats_(plan, plan->steps[i].value);
   }
-  return NULL;
+}
+
+CN_API cn_status cn_input_gradient(cn_predictor *predictor, const float *const *inputs, int count,
+                                   const float *const *output_gradients, float *const *outputs,
+                                   float *const *input_gradients, cn_error *error) {
+  cn_plan_ *plan = &predictor->plan;
+  unsigned mode;
+  int first, i;
+  if (!plan->gradients)
+    return cn_fail_(error, CN_ERROR_ARGUMENT,
+                    "the predictor was made without gradients = 1 in its options");
+  mode = cn_flush_subnormals_();
+  cn_pack_if_changed_(plan);
+  for (first = 0; first < count; first += plan->max_count) {
+    const int n = cn_min_(plan->max_count, count - first);
+    cn_predict_some_(predictor, inputs, first, n, outputs);
+    for (i = 0; i < plan->head_count; i++) {
+      const cn_head_ *head = &plan->heads[i];
+      const float *by_output = output_gradients[head->output];
+      if (by_output) by_output += (size_t)first * cn_values_(plan->steps[head->step].out);
+      cn_start_gradient_(predictor, head, n, by_output);
+    }
+    cn_run_backward_(plan, NULL, n, 0);
+    for (i = 0; i < plan->step_count; i++) {
+      const cn_step_ *step = &plan->steps[i];
+      const size_t values = cn_values_(step->out);
+      float *to = step->op == CN_OP_INPUT ? input_gradients[step->source] : NULL;
+      if (to)
+        memcpy(to + (size_t)first * values, cn_floats_(plan, step->gradient),
+               (size_t)n * values * sizeof *to);
+    }
+  }
+  cn_restore_subnormals_(mode);
+  return CN_OK;
 }
 
 /* ==== layer 3: training ======================================================================= */
@@ -6362,6 +7134,8 @@ struct cn_trainer {
   int piece_count;
   double *sums; /* one per unit of loss or piece, added in order */
   int *corrects;
+  cn_truth *truths;    /* of the batch, one per output */
+  cn_metrics *metrics; /* one per output */
   int64_t step;
 };
 
@@ -6444,53 +7218,44 @@ static void cn_copy_figures_(const cn_trainer *trainer, int back) {
   }
 }
 
-static cn_status cn_trainer_allocate_(cn_trainer *t, cn_error *error) {
-  const cn_network *net = t->plan.net;
-  const size_t values = net->value_count * sizeof(float);
-  const int classes = t->plan.steps[t->plan.output].out.channels;
-  int units = t->plan.max_count;
-  t->piece_count = cn_cut_pieces_(net, NULL);
-  if (t->piece_count > units) units = t->piece_count;
-  t->gradients = (float *)cn_allocate_(values), t->first = (float *)cn_allocate_(values);
-  t->second = (float *)cn_allocate_(values);
-  t->saved_figures = (float *)cn_allocate_((cn_figure_count_(net) + 1) * sizeof(float));
-  t->pieces = (cn_piece_ *)cn_allocate_((size_t)(t->piece_count + 1) * sizeof *t->pieces);
-  t->sums = (double *)cn_allocate_((size_t)units * sizeof *t->sums);
-  t->corrects = (int *)cn_allocate_((size_t)units * sizeof *t->corrects);
+/* Hands the second block out; returns its size. With base NULL only that. */
+static size_t cn_trainer_lay_out_(cn_trainer *t, char *base) {
+  cn_plan_ *plan = &t->plan;
+  const cn_network *net = plan->net;
+  const size_t values = net->value_count, pieces = (size_t)cn_cut_pieces_(net, NULL);
+  const size_t units = pieces > (size_t)plan->max_count ? pieces : (size_t)plan->max_count;
+  cn_block_ block;
+  block.base = base, block.used = 0;
+  cn_lay_out_arena_(plan, &block);
+  t->gradients = (float *)cn_carve_(&block, values, sizeof *t->gradients);
+  t->first = (float *)cn_carve_(&block, values, sizeof *t->first);
+  t->second = (float *)cn_carve_(&block, values, sizeof *t->second);
+  t->saved_figures = (float *)cn_carve_(&block, cn_figure_count_(net), sizeof(float));
+  t->pieces = (cn_piece_ *)cn_carve_(&block, pieces, sizeof *t->pieces);
+  t->sums = (double *)cn_carve_(&block, units, sizeof *t->sums);
+  t->corrects = (int *)cn_carve_(&block, units, sizeof *t->corrects);
+  t->truths = (cn_truth *)cn_carve_(&block, (size_t)plan->output_count, sizeof *t->truths);
+  t->metrics = (cn_metrics *)cn_carve_(&block, (size_t)plan->output_count, sizeof *t->metrics);
   if (t->options.class_weights)
-    t->class_weights = (float *)cn_allocate_((size_t)classes * sizeof(float));
-  if (!t->gradients || !t->first || !t->second || !t->saved_figures || !t->pieces || !t->sums ||
-      !t->corrects || (t->options.class_weights && !t->class_weights))
-    return cn_fail_(error, CN_ERROR_MEMORY, "no memory for the training of %zu values",
-                    net->value_count);
-  if (t->class_weights)
-    memcpy(t->class_weights, t->options.class_weights, (size_t)classes * sizeof(float));
-  t->options.class_weights = t->class_weights;
-  cn_cut_pieces_(net, t->pieces);
-  return CN_OK;
+    t->class_weights = (float *)cn_carve_(
+        &block, (size_t)plan->steps[cn_last_head_(plan)->step].out.channels, sizeof(float));
+  return block.used;
 }
 
-static void cn_trainer_release_(cn_trainer *t) {
-  cn_release_(t->gradients);
-  cn_release_(t->first);
-  cn_release_(t->second);
-  cn_release_(t->saved_figures);
-  cn_release_(t->pieces);
-  cn_release_(t->sums);
-  cn_release_(t->corrects);
-  cn_release_(t->class_weights);
-  cn_plan_free_(&t->plan);
-  CN_FREE(t);
-}
-
-/* Auxiliary heads learn the same labels as the output. */
+/* What the labels of a softmax are counted in; and auxiliary heads learn the last output's. */
 static cn_status cn_check_heads_(const cn_plan_ *plan, cn_error *error) {
-  const cn_step_ *output = &plan->steps[plan->output];
+  const cn_head_ *last = cn_last_head_(plan);
+  const cn_shape out = plan->steps[last->step].out;
   int i;
-  for (i = 0; i < plan->step_count; i++) {
-    const cn_step_ *step = &plan->steps[i];
-    if (step->loss_weight == 0.0f || i == plan->output) continue;
-    if (plan->last_op != CN_OP_SOFTMAX || cn_values_(step->out) != cn_values_(output->out))
+  for (i = 0; i < plan->head_count; i++) {
+    const cn_head_ *head = &plan->heads[i];
+    const cn_step_ *step = &plan->steps[head->step];
+    if (head->op == CN_OP_SOFTMAX && (step->out.height != 1 || step->out.width != 1))
+      return cn_fail_(error, CN_ERROR_SHAPE,
+                      "%.90s: softmax for training needs one vector per image, not %dx%d",
+                      plan->net->nodes[head->node].name, step->out.height, step->out.width);
+    if (head->auxiliary &&
+        (last->op != CN_OP_SOFTMAX || cn_values_(step->out) != cn_values_(out)))
       return cn_fail_(
           error, CN_ERROR_SHAPE,
           "the auxiliary softmax behind %.90s needs a softmax of as many classes at the "
@@ -6500,32 +7265,64 @@ static cn_status cn_check_heads_(const cn_plan_ *plan, cn_error *error) {
   return CN_OK;
 }
 
+static cn_trainer *cn_trainer_open_(cn_network *net, int max_count,
+                                    const cn_training_options *options, cn_error *error) {
+  cn_request_ request;
+  cn_trainer *trainer;
+  if (cn_check_options_(options, error)) return NULL;
+  memset(&request, 0, sizeof request);
+  request.max_count = max_count, request.threads = options->threads;
+  request.math = options->math, request.training = 1;
+  request.memory = options->memory, request.memory_bytes = options->memory_bytes;
+  trainer = (cn_trainer *)(void *)cn_plan_open_(net, sizeof *trainer, &request, error);
+  if (!trainer) return NULL;
+  trainer->options = *options;
+  if (cn_cut_pieces_(net, NULL) == 0)
+    cn_fail_(error, CN_ERROR_ARGUMENT,
+             "there is nothing to train: the network has no parameters that are not frozen");
+  else if (cn_check_heads_(&trainer->plan, error) == CN_OK)
+    return trainer;
+  cn_plan_free_(&trainer->plan);
+  return NULL;
+}
+
 CN_API cn_trainer *cn_trainer_create(cn_network *net, int max_count,
                                      const cn_training_options *options, cn_error *error) {
-  cn_trainer *trainer;
-  cn_training_options chosen = cn_training_defaults();
-  if (options) chosen = *options;
-  if (cn_check_options_(&chosen, error)) return NULL;
-  trainer = (cn_trainer *)CN_MALLOC(sizeof *trainer);
-  if (!trainer) {
-    cn_fail_(error, CN_ERROR_MEMORY, "no memory for a trainer");
+  const cn_training_options standard = cn_training_defaults();
+  cn_trainer *trainer = cn_trainer_open_(net, max_count, options ? options : &standard, error);
+  if (!trainer) return NULL;
+  if (cn_plan_take_block_(&trainer->plan, cn_trainer_lay_out_(trainer, NULL), error)) {
+    cn_plan_free_(&trainer->plan);
     return NULL;
   }
-  memset(trainer, 0, sizeof *trainer);
-  trainer->options = chosen;
-  if (cn_plan_build_(&trainer->plan, net, max_count, chosen.threads, chosen.math, 1, error) ||
-      cn_check_heads_(&trainer->plan, error) || cn_trainer_allocate_(trainer, error)) {
-    cn_trainer_release_(trainer);
-    return NULL;
-  }
+  cn_trainer_lay_out_(trainer, trainer->plan.block);
+  trainer->piece_count = cn_cut_pieces_(net, trainer->pieces);
+  if (trainer->class_weights)
+    memcpy(trainer->class_weights, trainer->options.class_weights,
+           (size_t)trainer->plan.steps[cn_last_head_(&trainer->plan)->step].out.channels *
+               sizeof(float));
+  trainer->options.class_weights = trainer->class_weights;
   net->users++;
   return trainer;
+}
+
+CN_API size_t cn_trainer_size(cn_network *net, int max_count, const cn_training_options *options,
+                              cn_error *error) {
+  cn_training_options chosen = options ? *options : cn_training_defaults();
+  cn_trainer *trainer;
+  size_t bytes;
+  chosen.memory = NULL;
+  trainer = cn_trainer_open_(net, max_count, &chosen, error);
+  if (!trainer) return 0;
+  bytes = trainer->plan.tables_bytes + CN_ALIGNMENT_ + cn_trainer_lay_out_(trainer, NULL);
+  cn_plan_free_(&trainer->plan);
+  return bytes;
 }
 
 CN_API void cn_trainer_free(cn_trainer *trainer) {
   if (!trainer) return;
   trainer->plan.net->users--;
-  cn_trainer_release_(trainer);
+  cn_plan_free_(&trainer->plan);
 }
 
 CN_API int64_t cn_trainer_steps(const cn_trainer *trainer) {
@@ -6535,7 +7332,7 @@ CN_API void cn_trainer_set_learning_rate(cn_trainer *trainer, float rate) {
   trainer->options.learning_rate = rate;
 }
 CN_API size_t cn_trainer_bytes(const cn_trainer *trainer) {
-  return cn_plan_bytes_(&trainer->plan) + 3 * trainer->plan.net->value_count * sizeof(float);
+  return cn_plan_bytes_(&trainer->plan);
 }
 
 CN_API const float *cn_trainer_gradient(const cn_trainer *trainer, int parameter) {
@@ -6545,48 +7342,80 @@ CN_API const float *cn_trainer_gradient(const cn_trainer *trainer, int parameter
   return trainer->gradients + net->tensors[parameter].offset;
 }
 
-static cn_status cn_check_batch_(const cn_trainer *trainer, const cn_batch *batch,
-                                 cn_error *error) {
-  const cn_plan_ *plan = &trainer->plan;
-  const cn_shape out = plan->steps[plan->output].out;
+static cn_status cn_check_truth_(const cn_plan_ *plan, const cn_head_ *head, const cn_truth *truth,
+                                 int count, cn_error *error) {
+  const char *name = plan->net->nodes[head->node].name;
+  const int classes = plan->steps[head->step].out.channels;
+  int i;
+  if (head->op != CN_OP_SOFTMAX) {
+    if (truth->targets) return CN_OK;
+    return cn_fail_(error, CN_ERROR_ARGUMENT, "the batch lacks targets for %.90s%s", name,
+                    truth->labels ? ", which is no softmax: labels mean nothing to it" : "");
+  }
+  if (!truth->labels)
+    return cn_fail_(error, CN_ERROR_ARGUMENT, "the batch lacks labels for %.90s%s", name,
+                    truth->targets ? ", a softmax: targets mean nothing to it" : "");
+  for (i = 0; i < count; i++)
+    if (truth->labels[i] < 0 || truth->labels[i] >= classes)
+      return cn_fail_(error, CN_ERROR_ARGUMENT, "label %d of image %d is outside 0 .. %d",
+                      truth->labels[i], i, classes - 1);
+  return CN_OK;
+}
+
+/* Takes over what the batch points to and checks it. */
+static cn_status cn_take_batch_(cn_trainer *trainer, const cn_batch *batch, cn_error *error) {
+  cn_plan_ *plan = &trainer->plan;
   int i;
   if (batch->count < 1 || batch->count > plan->max_count)
     return cn_fail_(error, CN_ERROR_ARGUMENT, "a batch of %d images is outside 1 .. %d",
                     batch->count, plan->max_count);
-  if (!batch->inputs || (plan->last_op == CN_OP_SOFTMAX ? !batch->labels : !batch->targets))
-    return cn_fail_(error, CN_ERROR_ARGUMENT, "the batch lacks inputs or %s",
-                    plan->last_op == CN_OP_SOFTMAX ? "labels" : "targets");
-  if (plan->last_op != CN_OP_SOFTMAX) return CN_OK;
-  if (out.height != 1 || out.width != 1)
-    return cn_fail_(error, CN_ERROR_SHAPE,
-                    "softmax for training needs one vector per image, not %dx%d", out.height,
-                    out.width);
-  for (i = 0; i < batch->count; i++)
-    if (batch->labels[i] < 0 || batch->labels[i] >= out.channels)
-      return cn_fail_(error, CN_ERROR_ARGUMENT, "label %d of image %d is outside 0 .. %d",
-                      batch->labels[i], i, out.channels - 1);
+  if (plan->input_count > 1 && !batch->all_inputs)
+    return cn_fail_(error, CN_ERROR_ARGUMENT,
+                    "the network has %d inputs: give them as the batch's all_inputs",
+                    plan->input_count);
+  if (plan->output_count > 1 && !batch->truths)
+    return cn_fail_(error, CN_ERROR_ARGUMENT,
+                    "the network has %d outputs: give what they learn as the batch's truths",
+                    plan->output_count);
+  for (i = 0; i < plan->input_count; i++) {
+    plan->inputs[i] = batch->all_inputs ? batch->all_inputs[i] : batch->inputs;
+    if (!plan->inputs[i])
+      return cn_fail_(error, CN_ERROR_ARGUMENT, "the batch lacks inputs for %.90s",
+                      plan->net->nodes[cn_network_input(plan->net, i)].name);
+  }
+  if (batch->truths)
+    memcpy(trainer->truths, batch->truths, (size_t)plan->output_count * sizeof *trainer->truths);
+  else
+    trainer->truths->labels = batch->labels, trainer->truths->targets = batch->targets;
+  for (i = 0; i < plan->head_count; i++) {
+    const cn_head_ *head = &plan->heads[i];
+    const cn_truth *truth = &trainer->truths[head->output];
+    if (cn_check_truth_(plan, head, truth, batch->count, error)) return CN_ERROR_ARGUMENT;
+  }
   return CN_OK;
 }
 
 typedef struct cn_loss_run_ {
   const cn_trainer *trainer;
-  const cn_batch *batch;
-  const float *logits;
+  const cn_head_ *head;
+  cn_truth truth;
+  int count;
+  const float *logits, *class_weights;
   float *gradient;
   int values; /* per image */
   float scale;
 } cn_loss_run_;
 
-static int cn_count_correct_(const cn_loss_run_ *r, cn_op last_op, int begin, int end) {
+static int cn_count_correct_(const cn_loss_run_ *r, int begin, int end) {
   int row, i, correct = 0;
   for (row = begin; row < end; row++) {
     const float *y = r->logits + (size_t)row * (size_t)r->values;
-    if (last_op == CN_OP_SOFTMAX) {
+    if (r->head->op == CN_OP_SOFTMAX) {
       int best = 0;
       for (i = 1; i < r->values; i++) best = y[i] > y[best] ? i : best;
-      correct += best == r->batch->labels[row];
-    } else if (last_op == CN_OP_SIGMOID) {
-      const float *t = r->batch->targets + (size_t)row * (size_t)r->values;
+      correct += best == r->truth.labels[row];
+    } else if (r->head->op == CN_OP_SIGMOID) {
+      const float *t = r->truth.targets + (size_t)row * (size_t)r->values;
       for (i = 0; i < r->values && (y[i] > 0.0f) == (t[i] > 0.5f); i++) {
       }
       correct += i == r->values;
@@ -6597,244 +7426,51 @@ static int cn_count_correct_(const cn_loss_run_ *r, cn_op last_op, int begin, in
 
 static void cn_loss_task_(void *context, int unit, char *workspace) {
   const cn_loss_run_ *r = (const cn_loss_run_ *)context;
-  const cn_trainer *t = r->trainer;
-  const int begin = unit * CN_LOSS_ROWS_, end = cn_min_(begin + CN_LOSS_ROWS_, r->batch->count);
+  const int begin = unit * CN_LOSS_ROWS_, end = cn_min_(begin + CN_LOSS_ROWS_, r->count);
+  double *sum = &r->trainer->sums[unit];
   (void)workspace;
-  t->corrects[unit] = cn_count_correct_(r, t->plan.last_op, begin, end);
-  if (t->plan.last_op == CN_OP_SOFTMAX)
-    t->sums[unit] = cn_softmax_loss(r->logits, r->batch->labels, t->class_weights, r->values,
-                                    r->scale, NULL, r->gradient, (size_t)begin, (size_t)end);
-  else if (t->plan.last_op == CN_OP_SIGMOID)
-    t->sums[unit] = cn_sigmoid_loss(r->logits, r->batch->targets, r->values, r->scale, NULL,
-                                    r->gradient, (size_t)begin, (size_t)end);
+  r->trainer->corrects[unit] = cn_count_correct_(r, begin, end);
+  if (r->head->op == CN_OP_SOFTMAX)
+    *sum = cn_softmax_loss(r->logits, r->truth.labels, r->class_weights, r->values, r->scale, NULL,
+                           r->gradient, (size_t)begin, (size_t)end);
+  else if (r->head->op == CN_OP_SIGMOID)
+    *sum = cn_sigmoid_loss(r->logits, r->truth.targets, r->values, r->scale, NULL, r->gradient,
+                           (size_t)begin, (size_t)end);
   else
-    t->sums[unit] = cn_squared_loss(r->logits, r->batch->targets, r->values, r->scale, r->gradient,
-                                    (size_t)begin, (size_t)end);
+    *sum = cn_squared_loss(r->logits, r->truth.targets, r->values, r->scale, r->gradient,
+                           (size_t)begin, (size_t)end);
 }
 
-/* The losses of all heads by their weights; what is right is counted at the output. */
-static cn_metrics cn_loss_(cn_trainer *trainer, const cn_batch *batch) {
+/* The losses of all heads by their weights; what is right is counted at the last one. */
+static cn_metrics cn_loss_(cn_trainer *trainer, int count) {
   const cn_plan_ *plan = &trainer->plan;
-  const int units = cn_ceil_div_(batch->count, CN_LOSS_ROWS_);
+  const int units = cn_ceil_div_(count, CN_LOSS_ROWS_);
   cn_metrics metrics = {0.0, 0};
   cn_loss_run_ run;
-  int i, head;
-  run.trainer = trainer, run.batch = batch;
-  for (head = 0; head < plan->step_count; head++) {
-    const cn_step_ *step = &plan->steps[head];
-    if (step->loss_weight == 0.0f) continue;
-    run.logits = cn_floats_(plan, step->value);
-    run.gradient = cn_floats_(plan, step->gradient >= 0 ? step->gradient : step->value);
-    run.values = (int)cn_values_(step->out), run.scale = step->loss_weight / (float)batch->count;
+  int i, j;
+  run.trainer = trainer, run.count = count;
+  for (i = 0; i < plan->head_count; i++) {
+    const cn_head_ *head = run.head = &plan->heads[i];
+    const cn_step_ *step = &plan->steps[head->step];
+    cn_metrics own = {0.0, 0};
+    run.truth = trainer->truths[head->output];
+    run.class_weights = head->output == plan->output_count - 1 ? trainer->class_weights : NULL;
+    run.logits = cn_floats_(plan, step->value), run.gradient = cn_floats_(plan, step->gradient);
+    run.values = (int)cn_values_(step->out), run.scale = head->weight / (float)count;
     cn_parallel_(plan, NULL, units, cn_loss_task_, &run);
-    for (i = 0; i < units; i++) {
-      metrics.loss += (double)step->loss_weight * trainer->sums[i];
-      if (head == plan->output) metrics.correct += trainer->corrects[i];
-    }
+    for (j = 0; j < units; j++) own.loss += trainer->sums[j], own.correct += trainer->corrects[j];
+    metrics.loss += (double)head->weight * own.loss;
+    metrics.correct = own.correct;
+    own.loss /= (double)count;
+    if (!head->auxiliary) trainer->metrics[head->output] = own;
   }
-  metrics.loss /= (double)batch->count;
+  metrics.loss /= (double)count;
   return metrics;
 }
 
-/* ---- backward ---- */
-
-/* A step's gradients for a slice of the batch. A part of the weights' gradient is summed slice by
-   slice, of which `accumulate` says whether it is not the first. */
-typedef struct cn_backward_ {
-  const cn_trainer *trainer;
-  cn_slice_ slice;
-  int part, accumulate;
-  uint64_t batch_seed;
-} cn_backward_;
-
-/* Where step writes the gradient of its input i: its place, or a spill to be added to it
-   afterwards. */
-static float *cn_input_gradient_(const cn_plan_ *plan, const cn_step_ *step, int i,
-                                 const cn_slice_ *slice) {
-  const cn_step_ *input = &plan->steps[step->inputs[i]];
-  return cn_slice_floats_(plan, slice, step->writes_first[i] ? input->gradient : step->spill,
-                          input->out);
-}
-
-static void cn_add_spill_(const cn_plan_ *plan, const cn_step_ *step, int i,
-                          const cn_slice_ *slice) {
-  const cn_step_ *input = &plan->steps[step->inputs[i]];
-  cn_run_ run;
-  if (step->writes_first[i]) return;
-  memset(&run, 0, sizeof run);
-  run.to = cn_slice_floats_(plan, slice, input->gradient, input->out), run.x = run.to;
-  run.y = cn_slice_floats_(plan, slice, step->spill, input->out);
-  run.n = cn_values_(input->out) * (size_t)slice->count;
-  cn_parallel_(plan, slice->workspace, cn_chunks_(run.n), cn_add_task_, &run);
-}
-
-#define CN_SUM_UNITS_ 16
-
-static void cn_sum_task_(void *context, int unit, char *workspace) {
-  const cn_run_ *r = (const cn_run_ *)context;
-  (void)workspace;
-  cn_sum_parts_(&r->conv, r->parts.weights, r->to, unit, CN_SUM_UNITS_);
-}
-
-/* Where a step's weights' gradient is summed: in parts, or in its place. */
-static cn_parts_ cn_gradient_parts_(const cn_trainer *trainer, const cn_step_ *step,
-                                    const cn_conv2d *conv) {
-  const cn_tensor_ *tensors = trainer->plan.net->tensors;
-  cn_parts_ parts;
-  if (step->partial < 0) {
-    parts.weights = trainer->gradients + tensors[step->weight].offset, parts.floats = 0;
-    if (step->bias >= 0) parts.bias = trainer->gradients + tensors[step->bias].offset;
-  } else {
-    const cn_geometry_ g = cn_geometry_of_(conv);
-    const cn_weight_split_ split = cn_weight_split_of_(conv, &g);
-    parts = cn_parts_in_(&g, &split, cn_floats_(&trainer->plan, step->partial));
-  }
-  if (step->bias < 0) parts.bias = NULL;
-  return parts;
-}
-
-/* The parts of a whole batch become the gradient. */
-static void cn_sum_gradient_(const cn_trainer *trainer, const cn_step_ *step, int count) {
-  const cn_plan_ *plan = &trainer->plan;
-  const cn_tensor_ *tensors = plan->net->tensors;
-  cn_run_ run;
-  if (step->partial < 0) return;
-  memset(&run, 0, sizeof run);
-  run.conv = cn_step_conv_(step, count);
-  run.parts.weights = cn_floats_(plan, step->partial);
-  run.to = trainer->gradients + tensors[step->weight].offset;
-  cn_parallel_(plan, NULL, CN_SUM_UNITS_, cn_sum_task_, &run);
-  if (step->bias >= 0)
-    cn_sum_bias_(&run.conv, run.parts.weights, trainer->gradients + tensors[step->bias].offset);
-}
-
-static void cn_conv_backward_(const cn_backward_ *b, const cn_step_ *step, cn_run_ *run) {
-  const cn_plan_ *plan = run->plan;
-  if (step->trains) {
-    run->pass = CN_BACKWARD_WEIGHTS;
-    run->parts = cn_gradient_parts_(b->trainer, step, &run->conv);
-    if (run->alone) {
-      CN_ASSERT(step->partial >= 0); /* parts must not share their place */
-      cn_weights_of_slice_(&run->conv, run->x, run->dy, run->argmax, b->part, b->accumulate,
-                           &run->parts, run->alone);
-    } else {
-      cn_parallel_(plan, NULL, cn_conv2d_units(&run->conv, CN_BACKWARD_WEIGHTS), cn_conv_task_,
-                   run);
-      cn_sum_gradient_(b->trainer, step, b->slice.count);
-    }
-  }
-  if (step->packed_backward >= 0) {
-    run->pass = CN_BACKWARD_INPUT, run->packed = cn_floats_(plan, step->packed_backward);
-    run->to = cn_input_gradient_(plan, step, 0, &b->slice);
-    cn_parallel_(plan, run->alone, cn_conv2d_units(&run->conv, CN_BACKWARD_INPUT), cn_conv_task_,
-                 run);
-  }
-}
-
-static void cn_norm_backward_(const cn_backward_ *b, const cn_step_ *step, cn_run_ *run) {
-  const cn_plan_ *plan = run->plan;
-  const cn_network *net = plan->net;
-  const int channels = step->out.channels;
-  float *dscale = b->trainer->gradients + net->tensors[step->norm].offset;
-  float *dshift = b->trainer->gradients + net->tensors[step->norm + 1].offset;
-  run->rows = (size_t)b->slice.count * (size_t)step->out.height * (size_t)step->out.width,
-  run->channels = channels;
-  run->mean = cn_floats_(plan, step->saved), run->inverse_deviation = run->mean + channels;
-  run->scale = cn_tensor_values_(net, step->norm), run->bias = dscale, run->shift = dshift;
-  run->sums = (double *)(void *)cn_floats_(plan, step->sums), run->frozen = !step->trains;
-  if (step->trains) {
-    cn_parallel_(plan, NULL, cn_batchnorm_parts(run->rows), cn_norm_statistics_task_, run);
-    cn_batchnorm_backward_finish(run->sums, run->rows, channels, dscale, dshift);
-  }
-  if (!cn_input_wants_gradient_(plan, step, 0)) return;
-  run->to = cn_input_gradient_(plan, step, 0, &b->slice);
-  cn_parallel_(plan, NULL, cn_batchnorm_parts(run->rows), cn_norm_rows_task_, run);
-}
-
-static void cn_join_backward_(const cn_step_ *step, cn_run_ *run, const cn_slice_ *slice) {
-  const cn_plan_ *plan = run->plan;
-  int i;
-  run->rows = (size_t)step->out.height * (size_t)step->out.width;
-  run->x = run->dy, run->x_pitch = (size_t)step->out.channels;
-  for (i = 0; i < step->input_count; i++) {
-    run->channels = cn_input_channels_(plan, step, i), run->to_pitch = (size_t)run->channels;
-    if (cn_input_wants_gradient_(plan, step, i)) {
-      run->to = cn_input_gradient_(plan, step, i, slice);
-      cn_parallel_(plan, run->alone, slice->count, cn_copy_channels_task_, run);
-      cn_add_spill_(plan, step, i, slice);
-    }
-    if (step->op == CN_OP_CONCAT) run->x += run->channels;
-  }
-}
-
-static void cn_step_backward_(const cn_backward_ *b, const cn_step_ *step) {
-  const cn_plan_ *plan = &b->trainer->plan;
-  cn_run_ run = cn_run_of_(plan, step, CN_BACKWARD_INPUT, &b->slice);
-  if (!step->wants_gradient) return;
-  run.seed = cn_dropout_seed_(plan, step, b->batch_seed);
-  if (step->relu ||
-      step->op == CN_OP_RELU) { /* dropout behind ReLU left zeros too, so y > 0 says it all */
-    run.to = cn_slice_floats_(plan, &b->slice, step->gradient, step->out);
-    cn_parallel_(plan, run.alone, cn_chunks_(run.n), cn_relu_mask_task_, &run);
-  }
-  if (step->op == CN_OP_ADD || step->op == CN_OP_CONCAT) {
-    cn_join_backward_(step, &run, &b->slice);
-    return;
-  }
-  if (step->op == CN_OP_CONV) {
-    cn_conv_backward_(b, step, &run);
-  } else if (step->op == CN_OP_BATCHNORM) {
-    cn_norm_backward_(b, step, &run);
-  } else if (cn_input_wants_gradient_(plan, step, 0)) {
-    run.to = cn_input_gradient_(plan, step, 0, &b->slice);
-    if (step->op == CN_OP_DROPOUT) {
-      run.x = run.dy;
-      cn_parallel_(plan, run.alone, cn_chunks_(run.n), cn_dropout_task_, &run);
-    } else if (step->op == CN_OP_RELU || step->op == CN_OP_SIGMOID || step->op == CN_OP_TANH) {
-      cn_parallel_(plan, run.alone, cn_chunks_(run.n), cn_activation_task_, &run);
-    } else if (step->op == CN_OP_SCALE) {
-      run.x = run.dy;
-      cn_parallel_(plan, run.alone, cn_chunks_(run.n), cn_scale_task_, &run);
-    } else {
-      cn_parallel_(plan, run.alone, b->slice.count, cn_pool_task_, &run);
-    }
-  }
-  if (cn_input_wants_gradient_(plan, step, 0)) cn_add_spill_(plan, step, 0, &b->slice);
-}
-
-/* Unit: a part of the weights' gradients. */
-static void cn_backward_part_(void *context, int part, char *workspace) {
-  const cn_slices_run_ *r = (const cn_slices_run_ *)context;
-  const cn_slice_ images =
-      cn_slice_of_(&r->batch, part, cn_min_(r->batch.count, CN_PARTS_), workspace);
-  const int slices = cn_ceil_div_(images.count, r->plan->slice_images);
-  cn_backward_ backward;
-  int slice, i;
-  backward.trainer = r->trainer, backward.batch_seed = r->batch_seed, backward.part = part;
-  for (slice = 0; slice < slices; slice++) {
-    backward.slice = cn_slice_of_(&images, slice, slices, workspace);
-    backward.accumulate = slice > 0;
-    for (i = r->plan->slice_steps - 1; i >= 0; i--)
-      cn_step_backward_(&backward, &r->plan->steps[i]);
-  }
-}
-
-static void cn_run_backward_(const cn_trainer *trainer, const cn_batch *batch,
-                             uint64_t batch_seed) {
-  const cn_plan_ *plan = &trainer->plan;
-  cn_slices_run_ run = cn_slices_run_of_(plan, batch->inputs, batch->count, batch_seed);
-  const int sliced = run.slices > 1 ? plan->slice_steps : 0;
-  cn_backward_ backward;
-  int i;
-  memset(&backward, 0, sizeof backward);
-  backward.trainer = run.trainer = trainer, backward.slice = run.batch;
-  backward.batch_seed = batch_seed;
-  for (i = plan->step_count - 1; i >= sliced; i--) cn_step_backward_(&backward, &plan->steps[i]);
-  if (sliced == 0) return;
-  cn_parallel_(plan, NULL, cn_min_(batch->count, CN_PARTS_), cn_backward_part_, &run);
-  for (i = sliced - 1; i >= 0; i--)
-    if (plan->steps[i].op == CN_OP_CONV && plan->steps[i].trains)
-      cn_sum_gradient_(trainer, &plan->steps[i], batch->count);
+CN_API cn_metrics cn_trainer_metrics(const cn_trainer *trainer, int output) {
+  const cn_metrics none = {0.0, 0};
+  return output < 0 || output >= trainer->plan.output_count ? none : trainer->metrics[output];
 }
 
 /* A loss or running figure that is not finite would spoil the network for good. */
@@ -6861,20 +7497,20 @@ static cn_status cn_compute_gradients_(cn_trainer *trainer, const cn_batch *batc
   const uint64_t batch_seed = cn_mix_(trainer->options.seed, (uint64_t)trainer->step);
   const unsigned mode = cn_flush_subnormals_();
   cn_metrics result;
-  if (cn_check_batch_(trainer, batch, error)) {
+  if (cn_take_batch_(trainer, batch, error)) {
     cn_restore_subnormals_(mode);
     return error ? error->status : CN_ERROR_ARGUMENT;
   }
   cn_pack_if_changed_(plan);
   cn_copy_figures_(trainer, 0);
-  cn_forward_(plan, batch->inputs, batch->count, batch_seed);
-  result = cn_loss_(trainer, batch);
+  cn_forward_(plan, batch->count, batch_seed);
+  result = cn_loss_(trainer, batch->count);
   if (cn_check_finite_(trainer, result.loss, error)) {
     cn_copy_figures_(trainer, 1);
     cn_restore_subnormals_(mode);
     return CN_ERROR_NUMERIC;
   }
-  cn_run_backward_(trainer, batch, batch_seed);
+  cn_run_backward_(plan, trainer->gradients, batch->count, batch_seed);
   cn_restore_subnormals_(mode);
   if (metrics) *metrics = result;
   return CN_OK;
@@ -7121,7 +7757,7 @@ static int cn_name_is_free_(const cn_tensor *tensors, int index) {
 
 CN_API cn_status cn_safetensors_write(const char *path, const cn_tensor *tensors, int tensor_count,
                                       const cn_note *notes, int note_count, cn_error *error) {
-  cn_text_ header = {NULL, 0, 0, 0};
+  cn_text_ header = {NULL, 0, 0, 0, NULL};
   cn_writer_ writer;
   cn_status status;
   unsigned char length[8];
@@ -7402,7 +8038,7 @@ static int cn_json_metadata_(cn_json_ *j, cn_opened_ *opened) {
   if (cn_json_take_(j, '}')) return 1;
   do {
     cn_note *note;
-    if (!cn_grow_((void **)&file->notes, file->note_count, &opened->note_capacity,
+    if (!cn_grow_(NULL, (void **)&file->notes, file->note_count, &opened->note_capacity,
                   sizeof *file->notes))
       return cn_fail_(j->error, CN_ERROR_MEMORY, "%.160s: no memory for its header", j->path), 0;
     note = &file->notes[file->note_count];
@@ -7435,7 +8071,7 @@ static int cn_json_header_(cn_json_ *j, cn_opened_ *opened) {
       if (!cn_json_need_(j, ':') || !cn_json_metadata_(j, opened)) return 0;
       continue;
     }
-    if (!cn_grow_((void **)&file->tensors, file->tensor_count, &opened->tensor_capacity,
+    if (!cn_grow_(NULL, (void **)&file->tensors, file->tensor_count, &opened->tensor_capacity,
                   sizeof *file->tensors)) {
       CN_FREE(name);
       return cn_fail_(j->error, CN_ERROR_MEMORY, "%.160s: no memory for its header", j->path), 0;
@@ -7638,6 +8274,7 @@ static size_t cn_place_of_(const cn_network *net, const cn_tensor_ *t, size_t in
 
 /* The file's form of `count` tensors whose values stand in `values`, named prefix + name. */
 typedef struct cn_export_ {
+  const cn_allocator *allocator;
   cn_tensor *tensors;
   cn_note *notes;
   char *names;
@@ -7648,19 +8285,22 @@ typedef struct cn_export_ {
 #define CN_PREFIX_BYTES_ 24
 
 static void cn_export_free_(cn_export_ *e) {
-  CN_FREE(e->tensors);
-  CN_FREE(e->notes);
-  CN_FREE(e->names);
-  CN_FREE(e->data);
+  cn_free_(e->allocator, e->tensors);
+  cn_free_(e->allocator, e->notes);
+  cn_free_(e->allocator, e->names);
+  cn_free_(e->allocator, e->data);
 }
 
 static int cn_export_begin_(cn_export_ *e, const cn_network *net, int sets, int notes) {
   const size_t tensors = (size_t)(sets * net->tensor_count) + 1;
   memset(e, 0, sizeof *e);
-  e->tensors = (cn_tensor *)CN_MALLOC(tensors * sizeof *e->tensors);
-  e->notes = (cn_note *)CN_MALLOC((size_t)(notes + 4) * sizeof *e->notes);
-  e->names = (char *)CN_MALLOC(tensors * (sizeof net->tensors[0].name + CN_PREFIX_BYTES_));
-  e->data = (float *)CN_MALLOC(((size_t)sets * net->value_count + 1) * sizeof *e->data);
+  e->allocator = &net->allocator;
+  e->tensors = (cn_tensor *)cn_malloc_(e->allocator, tensors * sizeof *e->tensors);
+  e->notes = (cn_note *)cn_malloc_(e->allocator, (size_t)(notes + 4) * sizeof *e->notes);
+  e->names = (char *)cn_malloc_(e->allocator,
+                                tensors * (sizeof net->tensors[0].name + CN_PREFIX_BYTES_));
+  e->data = (float *)cn_malloc_(e->allocator,
+                                ((size_t)sets * net->value_count + 1) * sizeof *e->data);
   return e->tensors && e->notes && e->names && e->data;
 }
 
@@ -7722,7 +8362,7 @@ static int cn_tensor_fits_(const cn_tensor_ *t, const cn_tensor *found) {
 
 static void cn_describe_mismatch_(const cn_tensor_ *t, const cn_tensor *found, char *text,
                                   size_t bytes) {
-  cn_text_ d = {NULL, 0, 0, 0};
+  cn_text_ d = {NULL, 0, 0, 0, NULL};
   int i;
   if (!found) {
     snprintf(text, bytes, "is missing");
@@ -7886,7 +8526,7 @@ CN_API cn_status cn_trainer_load(cn_trainer *trainer, const char *path, cn_error
   const size_t bytes = net->value_count * sizeof(float);
   cn_error local;
   cn_safetensors *file = cn_safetensors_read(path, error ? error : &local);
-  float *values = file ? (float *)cn_allocate_(3 * bytes) : NULL;
+  float *values = file ? (float *)cn_allocate_(&net->allocator, 3 * bytes) : NULL;
   cn_status status = file ? CN_OK : (error ? error : &local)->status;
   if (file && !values)
     status = cn_fail_(error, CN_ERROR_MEMORY, "%.200s: no memory to load it", path);
@@ -7905,7 +8545,7 @@ CN_API cn_status cn_trainer_load(cn_trainer *trainer, const char *path, cn_error
     trainer->step = (int64_t)strtoll(cn_safetensors_note(file, "optimizer.step"), NULL, 10);
     net->version++;
   }
-  cn_release_(values);
+  cn_release_(&net->allocator, values);
   cn_safetensors_free(file);
   return status;
 }

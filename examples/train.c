@@ -74,7 +74,7 @@ int main(int argc, char **argv) {
     int correct = 0, steps = count / BATCH;
     cn_random_shuffle(&random, order, count);
     for (int step = 0; step < steps; step++) {
-      cn_batch batch = {BATCH, batch_images, batch_labels, NULL};
+      cn_batch batch = {.count = BATCH, .inputs = batch_images, .labels = batch_labels};
       cn_metrics metrics;
       fill_batch(images, labels, order + step * BATCH, batch_images, batch_labels);
       if (cn_train_step(trainer, &batch, &metrics, &error) != CN_OK) {

@@ -51,7 +51,8 @@ void learn_sine() {
     x.push_back(point(i));
     y.push_back(std::sin(point(i)));
   }
-  cn_batch batch = {kPoints, x.data(), nullptr, y.data()};
+  cn_batch batch = {};
+  batch.count = kPoints, batch.inputs = x.data(), batch.targets = y.data();
   cn_metrics metrics = {0, 0};
   for (int step = 0; step < 500; step++)
     if (cn_train_step(trainer.get(), &batch, &metrics, &error) != CN_OK)

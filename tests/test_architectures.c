@@ -117,13 +117,12 @@ static void close_network(opened *o) {
 }
 
 static void check_logits(const opened *o) {
-  cn_predictor *predictor = must_predict(o->net, IMAGES, NULL);
-  float outputs[IMAGES * CLASSES];
+  const cn_predict_options options = {.logits = 1};
+  cn_predictor *predictor = must_predict(o->net, IMAGES, &options);
+  float logits[IMAGES * CLASSES];
   double want[IMAGES * CLASSES];
-  cn_predict(predictor, o->inputs, IMAGES, outputs);
-  const float *logits = cn_predictor_feature_map(predictor, cn_network_node_count(o->net) - 2);
+  cn_predict(predictor, o->inputs, IMAGES, logits);
   const float *golden = golden_values(o, "logits", IMAGES * CLASSES);
-  assert_non_null(logits);
   for (int i = 0; i < IMAGES * CLASSES; i++) want[i] = (double)golden[i];
   assert_close("logits", logits, want, IMAGES * CLASSES, LOGITS_BOUND, 0);
   cn_predictor_free(predictor);
@@ -151,7 +150,7 @@ static void check_gradient(const opened *o, int index, const float *gradient, do
 static void check_training(const opened *o) {
   static const int labels[IMAGES] = {3, 8, 0, 5};
   cn_trainer *trainer = must_train(o->net, IMAGES, NULL);
-  cn_batch batch = {IMAGES, o->inputs, labels, NULL};
+  cn_batch batch = {.count = IMAGES, .inputs = o->inputs, .labels = labels};
   cn_metrics metrics;
   cn_error error;
   if (cn_train_gradients(trainer, &batch, &metrics, &error)) fail_msg("%s", error.message);
@@ -234,7 +233,7 @@ static void inference_memory(void **state) {
   cn_network *net = cn_parse_(text, &error); /* without initialisation: only its plan matters */
   free(text);
   if (!net) fail_msg("%s", error.message);
-  cn_predict_options options = {1, CN_MATH_DEFAULT};
+  cn_predict_options options = {.threads = 1, .math = CN_MATH_DEFAULT};
   cn_predictor *predictor = must_predict(net, 1, &options);
   double maps = (double)cn_predictor_bytes(predictor) - (double)weights_and_workspace(net);
   double allowed = 1.05 * (double)largest_live_maps(net) + 1e6;

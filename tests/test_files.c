@@ -743,7 +743,7 @@ enum { IMAGES = 6, VALUES = 6 * 5 * 4 };
 static cn_batch batch_number(int step, float *inputs, int *labels) {
   fill_random(inputs, IMAGES * VALUES, 100 + (uint64_t)step);
   fill_labels(labels, IMAGES, 3, 200 + (uint64_t)step);
-  cn_batch batch = {IMAGES, inputs, labels, NULL};
+  cn_batch batch = {.count = IMAGES, .inputs = inputs, .labels = labels};
   return batch;
 }
 

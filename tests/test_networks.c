@@ -305,7 +305,7 @@ static void smallest_inputs(void **state) {
     for (int auxiliary = 0; auxiliary <= (arch->least_auxiliary > 0); auxiliary++) {
       int least = auxiliary ? arch->least_auxiliary : arch->least;
       cn_arch_options o = {least, least + 3, 2, 3, auxiliary};
-      cn_text_ text = {NULL, 0, 0, 0};
+      cn_text_ text = {NULL, 0, 0, 0, NULL};
       char *smallest = architecture_text(arch->name, &o);
       cn_network_free(must_parse_quickly(smallest));
       free(smallest);
@@ -373,7 +373,12 @@ static const struct text_error {
     {"input -3x28x1\n", CN_ERROR_SYNTAX, 1, 7, ""},
     {"input 28x28x70000\n", CN_ERROR_ARGUMENT, 1, 1, "70000"},
     {"input 28x28x99999999999999999999\n", CN_ERROR_SYNTAX, 1, 7, ""},
-    {"input 28x28x1\ninput 28x28x1\n", CN_ERROR_ARGUMENT, 2, 1, "input"},
+    {"input 28x28x1\ninput 28x28x1\n", CN_ERROR_SYNTAX, 3, 1, "input"},
+    {"input 28x28x1\nrelu\nsecond: input 28x28x1\n", CN_ERROR_SYNTAX, 4, 1, "input"},
+    {"input 28x28x1 output=1\nrelu\n", CN_ERROR_SYNTAX, 1, 15, "output"},
+    {"input 28x28x1\nrelu output=0\n", CN_ERROR_SYNTAX, 2, 13, "0"},
+    {"input 28x28x1\nrelu output=2000\n", CN_ERROR_ARGUMENT, 2, 1, "2000"},
+    {"input 28x28x1\nsigmoid output=1\nrelu\n", CN_ERROR_ARGUMENT, 3, 1, "sigmoid1"},
     {"input 28x28x1\ninput 28x28x1 from=x\n", CN_ERROR_SYNTAX, 2, 15, "from"},
     {"input 28x28x1\nconvolution 3 3x3\n", CN_ERROR_SYNTAX, 2, 1, "convolution"},
     {"input 28x28x1\n  Relu\n", CN_ERROR_SYNTAX, 2, 3, "Relu"},
@@ -577,13 +582,17 @@ static void calls_equal_text(void **state) {
   cn_network_free(by_text);
 }
 
-static void parameters_start_at_zero(void **state) {
+/* Nodes that are added one by one get what a text's nodes get: seed 1. */
+static void parameters_start_initialised(void **state) {
   (void)state;
   cn_network *net = network_by_calls();
-  for (int i = 0; i < cn_network_parameter_count(net); i++) {
-    cn_parameter parameter = cn_network_parameter(net, i);
-    for (size_t k = 0; k < parameter.count; k++) assert_true(parameter.values[k] == 0);
-  }
+  size_t count;
+  float *values = copy_parameters(net, &count), *again;
+  cn_network_init(net, 1);
+  again = copy_parameters(net, &count);
+  assert_memory_equal(values, again, count * sizeof(float));
+  free(values);
+  free(again);
   cn_network_free(net);
 }
 
@@ -1043,7 +1052,7 @@ static void dropout_masks(void **state) {
   cn_network *net = must_parse("input 1x1x2000\ndropout 0.3\ndense 1 bias=no");
   float inputs[VALUES], first[VALUES], second[VALUES], target = 100;
   for (int i = 0; i < VALUES; i++) inputs[i] = 1;
-  cn_batch batch = {1, inputs, NULL, &target};
+  cn_batch batch = {.count = 1, .inputs = inputs, .targets = &target};
   cn_training_options options = cn_training_defaults();
   cn_trainer *trainer = must_train(net, 1, &options);
   read_mask(trainer, &batch, first, VALUES);
@@ -1076,7 +1085,7 @@ static void dropout_masks_differ(void **state) {
       "d: dense 1 bias=no from=b\nadd from=c,d");
   float inputs[2 * VALUES], both[VALUES], single[VALUES], targets[2] = {100, 100};
   for (int i = 0; i < 2 * VALUES; i++) inputs[i] = 1;
-  cn_batch batch = {1, inputs, NULL, targets};
+  cn_batch batch = {.count = 1, .inputs = inputs, .targets = targets};
   cn_training_options options = cn_training_defaults();
   cn_trainer *trainer = must_train(net, 2, &options);
   read_mask(trainer, &batch, single, VALUES);
@@ -1127,7 +1136,7 @@ static void outputs_of(void **state) {
 
 static void outputs_by_math(void **state) {
   (void)state;
-  cn_predict_options options = {1, CN_MATH_DIRECT};
+  cn_predict_options options = {.threads = 1, .math = CN_MATH_DIRECT};
   for (int math = CN_MATH_DIRECT; math <= CN_MATH_FAST; math++) {
     options.math = (cn_math)math;
     check_outputs(gradient_cases[1].text, &options, 2e-6);
@@ -1140,20 +1149,44 @@ static void feature_maps(void **state) {
   bench b = bench_open(must_parse(every_kind), 3);
   b.truth.training = 0;
   reference_run(&b.truth, b.inputs);
-  cn_predictor *predictor = must_predict(b.net, 3, NULL);
-  int last = cn_network_node_count(b.net) - 1;
-  float outputs[3 * 5];
+  int last = cn_network_node_count(b.net) - 1, keep[CN_MAX_INPUTS];
+  float outputs[3 * 5], alone[3 * 5];
+  cn_error error;
+  assert_true(last < CN_MAX_INPUTS);
+  for (int i = 1; i < last; i++) keep[i - 1] = i;
+  cn_predict_options options = {.keep = keep, .keep_count = last - 1};
+  cn_predictor *predictor = must_predict(b.net, 3, &options);
   cn_predict(predictor, b.inputs, 3, outputs);
-  for (int i = 0; i <= last; i++) {
+  for (int i = 1; i < last; i++) {
     const cn_node *node = cn_network_node(b.net, i);
     const float *map = cn_predictor_feature_map(predictor, i);
-    if (map)
-      assert_close(node->name, map, b.truth.maps[i], 3 * reference_values(&node->shape), 2e-6,
-                   0.01);
+    if (!map) fail_msg("%s was not kept", node->name);
+    assert_close(node->name, map, b.truth.maps[i], 3 * reference_values(&node->shape), 2e-6, 0.01);
   }
   assert_null(cn_predictor_feature_map(predictor, -1));
+  assert_null(cn_predictor_feature_map(predictor, last));
   assert_null(cn_predictor_feature_map(predictor, last + 1));
   cn_predictor_free(predictor);
+
+  /* one of them, in the middle of what runs as one step otherwise; the others are not there */
+  for (int i = 1; i < last; i++) {
+    options.keep = &i, options.keep_count = 1;
+    predictor = must_predict(b.net, 3, &options);
+    cn_predict(predictor, b.inputs, 3, alone);
+    const cn_node *node = cn_network_node(b.net, i);
+    assert_close(node->name, cn_predictor_feature_map(predictor, i), b.truth.maps[i],
+                 3 * reference_values(&node->shape), 2e-6, 0.01);
+    if (node->op != CN_OP_DROPOUT) /* which passes on the map before it */
+      assert_null(cn_predictor_feature_map(predictor, i > 1 ? i - 1 : i + 1));
+    for (int j = 0; j < 3 * 5; j++) assert_near("output", (double)alone[j], (double)outputs[j], 1e-4);
+    cn_predictor_free(predictor);
+  }
+  for (int wrong = -1; wrong <= last + 1; wrong += wrong == 0 ? last : 1) { /* -1, 0, last, last + 1 */
+    options.keep = &wrong, options.keep_count = 1;
+    assert_null(cn_predictor_create(b.net, 3, &options, &error));
+    assert_int_equal(error.status, CN_ERROR_ARGUMENT);
+    assert_contains(error.message, "kept");
+  }
   bench_close(&b);
 }
 
@@ -1178,7 +1211,7 @@ static void predictor_sees_new_weights(void **state) {
   cn_training_options options = cn_training_defaults();
   cn_trainer *trainer = must_train(net, 1, &options);
   int label = 2;
-  cn_batch batch = {1, inputs, &label, NULL};
+  cn_batch batch = {.count = 1, .inputs = inputs, .labels = &label};
   must_step(trainer, &batch);
   cn_predict(predictor, inputs, 1, after);
   assert_memory_not_equal(again, after, sizeof after);
@@ -1277,7 +1310,7 @@ static void threads_do_not_matter_in_inference(void **state) {
   (void)state;
   bench b = bench_open(cn_arch_network("revised", NULL, NULL), 13);
   float one[13 * 10], two[13 * 10];
-  cn_predict_options options = {1, CN_MATH_DEFAULT};
+  cn_predict_options options = {.threads = 1, .math = CN_MATH_DEFAULT};
   static const int max_counts[] = {1, 5, 13, SLICED};
   for (int i = 0; i < LENGTH(max_counts); i++) {
     const int max_count = max_counts[i];
@@ -1362,11 +1395,10 @@ static void slices_of(void **state) {
 static void slices_save_memory(void **state) {
   (void)state;
   cn_network *net = cn_arch_network("revised", NULL, NULL);
-  const cn_predict_options options = {1, CN_MATH_DEFAULT};
+  const cn_predict_options options = {.threads = 1, .math = CN_MATH_DEFAULT};
   cn_predictor *whole = must_predict(net, SLICED - 1, &options),
                *sliced = must_predict(net, SLICED, &options);
   assert_true(cn_predictor_bytes(sliced) < cn_predictor_bytes(whole));
-  assert_null(cn_predictor_feature_map(sliced, 1));
   cn_predictor_free(whole);
   cn_predictor_free(sliced);
   cn_network_free(net);
@@ -1904,7 +1936,7 @@ int main(void) {
       cmocka_unit_test(long_names),
       cmocka_unit_test(many_inputs),
       cmocka_unit_test(calls_equal_text),
-      cmocka_unit_test(parameters_start_at_zero),
+      cmocka_unit_test(parameters_start_initialised),
       cmocka_unit_test(add_refuses),
       cmocka_unit_test(notes),
       cmocka_unit_test(init_depends_on_seed),

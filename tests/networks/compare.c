@@ -151,19 +151,18 @@ static void compare_logits(const comparison *c, cn_trainer *trainer, cn_math mat
   if (strcmp(c->mode, "training") == 0) {
     const cn_plan_ *plan = &trainer->plan;
     cn_copy_figures_(trainer, 0);
-    cn_forward_(plan, c->inputs, IMAGES, 0);
+    plan->inputs[0] = c->inputs;
+    cn_forward_(plan, IMAGES, 0);
     cn_copy_figures_(trainer, 1);
-    e->logits = logits_error(c, cn_floats_(plan, plan->steps[plan->output].value));
+    e->logits = logits_error(c, cn_floats_(plan, plan->steps[cn_last_head_(plan)->step].value));
     return;
   }
-  cn_predict_options options = {0, math};
+  cn_predict_options options = {.math = math, .logits = 1};
   float outputs[IMAGES * CLASSES];
   cn_predictor *predictor = cn_predictor_create(c->net, IMAGES, &options, &error);
   if (!predictor) stop(c->network, error.message);
   cn_predict(predictor, c->inputs, IMAGES, outputs);
-  const float *logits = cn_predictor_feature_map(predictor, cn_network_node_count(c->net) - 2);
-  if (!logits) stop(c->network, "no logits");
-  e->logits = logits_error(c, logits);
+  e->logits = logits_error(c, outputs);
   cn_predictor_free(predictor);
 }
 
@@ -173,7 +172,7 @@ static errors compare(const comparison *c, cn_math math) {
   cn_training_options options = cn_training_defaults();
   options.math = math;
   cn_trainer *trainer = cn_trainer_create(c->net, IMAGES, &options, &error);
-  cn_batch batch = {IMAGES, c->inputs, c->labels, NULL};
+  cn_batch batch = {.count = IMAGES, .inputs = c->inputs, .labels = c->labels};
   if (!trainer) stop(c->network, error.message);
   if (cn_train_gradients(trainer, &batch, NULL, &error)) stop(c->network, error.message);
   for (int i = 0; i < cn_network_parameter_count(c->net); i++) {
@@ -206,7 +205,7 @@ static void save_trained(const comparison *c) {
   cn_error error;
   float outputs[IMAGES * CLASSES];
   cn_trainer *trainer = cn_trainer_create(c->net, IMAGES, NULL, &error);
-  cn_batch batch = {IMAGES, c->inputs, c->labels, NULL};
+  cn_batch batch = {.count = IMAGES, .inputs = c->inputs, .labels = c->labels};
   if (!trainer || cn_train_step(trainer, &batch, NULL, &error)) stop(c->network, error.message);
   cn_trainer_free(trainer);
   cn_predictor *predictor = cn_predictor_create(c->net, IMAGES, NULL, &error);
