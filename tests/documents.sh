@@ -83,6 +83,9 @@ for example in examples/*.c examples/*.cpp; do
   check "$example builds by its own line" example_builds "$example"
 done
 check "examples/user.cpp learns" user_example
+for example in multilabel saliency maps allocator; do
+  check "examples/$example.c runs" "$folder/$example.c.out"
+done
 check "examples refuse bad arguments" examples_refuse
 if [ -e data/t10k-images-idx3-ubyte ]; then
   check "examples/train.c and predict.c read a digit" digit_examples
