@@ -137,7 +137,7 @@ typedef struct conv_case {
 } conv_case;
 
 static void *take(size_t bytes) {
-  void *memory = cn_allocate_(bytes);
+  void *memory = cn_allocate_(NULL, bytes);
   if (!memory) {
     fprintf(stderr, "bench: no memory for %zu bytes\n", bytes);
     exit(1);
@@ -209,8 +209,8 @@ static conv_case make_case(const shape_case *s, cn_pass pass, cn_math math, int 
 }
 
 static void free_case(conv_case *c) {
-  cn_release_(c->x), cn_release_(c->dx), cn_release_(c->y), cn_release_(c->argmax), cn_release_(c->weights);
-  cn_release_(c->dweights), cn_release_(c->bias), cn_release_(c->packed), cn_release_(c->partial), cn_release_(c->workspaces);
+  cn_release_(NULL, c->x), cn_release_(NULL, c->dx), cn_release_(NULL, c->y), cn_release_(NULL, c->argmax), cn_release_(NULL, c->weights);
+  cn_release_(NULL, c->dweights), cn_release_(NULL, c->bias), cn_release_(NULL, c->packed), cn_release_(NULL, c->partial), cn_release_(NULL, c->workspaces);
 }
 
 /* Relative distance of two results in the Euclidean norm. */
