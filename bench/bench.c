@@ -351,7 +351,7 @@ static void bench_network(const char *name, int count, int training, const optio
            count / t.median, count / t.high, count / t.low);
   fflush(stdout);
   cn_trainer_free(c.trainer), cn_predictor_free(c.predictor), cn_network_free(net);
-  cn_release_(c.outputs), cn_release_(inputs), cn_release_(labels);
+  cn_release_(NULL, c.outputs), cn_release_(NULL, inputs), cn_release_(NULL, labels);
 }
 
 /* ---- command line ---- */

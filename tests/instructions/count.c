@@ -45,7 +45,7 @@ typedef struct count_run {
 } count_run;
 
 static void *take(size_t bytes) {
-  void *memory = cn_allocate_(bytes + 64);
+  void *memory = cn_allocate_(NULL, bytes + 64);
   if (!memory) exit(1);
   return memory;
 }
