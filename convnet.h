@@ -351,38 +351,41 @@ CN_API void cn_dropout(const float *x, float *y, size_t begin, size_t end, float
 CN_API void cn_copy_channels(const float *x, size_t x_pitch, float *y, size_t y_pitch, size_t rows,
                              size_t channels);
 
-/* Batch normalisation of x [rows][channels], rows = count * height * width (Ioffe & Szegedy 2015):
+/* Batch normalisation of x [rows][channels] (Ioffe & Szegedy 2015):
      y = (x - mean) / sqrt(variance + eps) * scale + shift
-   Training uses the batch's own mean and (biased) variance, writes them to mean and
-   inverse_deviation [channels] for the backward pass, and moves the running figures: running = (1 -
-   momentum) * running + momentum * batch, the variance there unbiased, as PyTorch does. Sums are
-   taken in parts of CN_STATISTICS_ROWS rows in float, and the parts in double. relu: y = max(y, 0).
-   The three calls of a training pass, each for [begin, end): statistics per part (sums holds 2 *
-   channels doubles a part), cn_batchnorm_finish once, then rows. */
+   Training uses the batch's own mean and (biased) variance, and moves the running figures: running = (1 -
+   momentum) * running + momentum * batch, the variance there unbiased, as PyTorch does. */
+typedef struct cn_batchnorm {
+  size_t rows; /* count * height * width */
+  int channels;
+  const float *scale, *shift;             /* [channels], as all that follow */
+  float *mean, *inverse_deviation;        /* 1 / sqrt(variance + eps); cn_batchnorm_finish writes both */
+  float *running_mean, *running_variance; /* cn_batchnorm_finish moves them; NULL: there are none */
+  float eps, momentum;
+  int relu;   /* y = max(y, 0) */
+  int frozen; /* mean and deviation are fixed, as in inference: backward dx = dy * scale *
+                 inverse_deviation */
+} cn_batchnorm;
+
+/* The calls of a training pass, each for [begin, end): statistics per part of CN_STATISTICS_ROWS rows,
+   summed in float and the parts in double (sums holds 2 * channels doubles a part); finish once; then
+   rows. y may be x. */
 #define CN_STATISTICS_ROWS 512
 CN_API int cn_batchnorm_parts(size_t rows);
-CN_API void cn_batchnorm_statistics(const float *x, size_t rows, int channels, double *sums,
-                                    int begin, int end);
-CN_API void cn_batchnorm_finish(const double *sums, size_t rows, int channels, float eps,
-                                float momentum, float *mean, float *inverse_deviation,
-                                float *running_mean, float *running_variance);
-/* y = x * factor + offset per channel with factor = scale * inverse_deviation; y may be x. */
-CN_API void cn_batchnorm_forward(const float *x, int channels, const float *mean,
-                                 const float *inverse_deviation, const float *scale,
-                                 const float *shift, int relu, float *y, size_t begin_row,
-                                 size_t end_row);
+CN_API void cn_batchnorm_statistics(const cn_batchnorm *norm, const float *x, double *sums, int begin,
+                                    int end);
+CN_API void cn_batchnorm_finish(const cn_batchnorm *norm, const double *sums);
+CN_API void cn_batchnorm_forward(const cn_batchnorm *norm, const float *x, float *y,
+                                 size_t begin_row, size_t end_row);
 /* Backward in the same three calls: per part the sums of dy and of dy * normalised x; then dscale
-   and dshift (= those sums); then dx for rows, dx may be dy. With `frozen` (fixed mean and
-   variance, as in inference) dx = dy * scale * inverse_deviation. */
-CN_API void cn_batchnorm_backward_sums(const float *x, const float *dy, size_t rows, int channels,
-                                       const float *mean, const float *inverse_deviation,
+   and dshift [channels] (= those sums); then dx for rows, dx may be dy. */
+CN_API void cn_batchnorm_backward_sums(const cn_batchnorm *norm, const float *x, const float *dy,
                                        double *sums, int begin, int end);
-CN_API void cn_batchnorm_backward_finish(const double *sums, size_t rows, int channels,
-                                         float *dscale, float *dshift);
-CN_API void cn_batchnorm_backward(const float *x, const float *dy, size_t rows, int channels,
-                                  const float *mean, const float *inverse_deviation,
-                                  const float *scale, const float *dscale, const float *dshift,
-                                  int frozen, float *dx, size_t begin_row, size_t end_row);
+CN_API void cn_batchnorm_backward_finish(const cn_batchnorm *norm, const double *sums, float *dscale,
+                                         float *dshift);
+CN_API void cn_batchnorm_backward(const cn_batchnorm *norm, const float *x, const float *dy,
+                                  const float *dscale, const float *dshift, float *dx,
+                                  size_t begin_row, size_t end_row);
 
 /* softmax of each row: p = exp(x - max) / sum; p may be x. */
 CN_API void cn_softmax(const float *x, float *p, size_t rows, int classes);
@@ -1133,11 +1136,9 @@ typedef struct cn_kernels_ {
   float (*exp_shifted)(const float *, float, float *, size_t);
   void (*part_sums)(const float *, const float *, size_t, int, const float *, const float *,
                     double *);
-  void (*normalise)(const float *, const float *, const float *, const float *, const float *, int,
-                    int, float *, size_t);
-  void (*normalise_backward)(const float *, const float *, const float *, const float *,
-                             const float *, const float *, const float *, float, int, float *,
-                             size_t);
+  void (*normalise)(const cn_batchnorm *, const float *, float *, size_t);
+  void (*normalise_backward)(const cn_batchnorm *, const float *, const float *, const float *,
+                             const float *, float *, size_t);
   void (*update)(const cn_update *, float *, const float *, float *, float *, size_t);
 } cn_kernels_;
 
@@ -3562,13 +3563,14 @@ static size_t cn_part_rows_(size_t rows, int part) {
 
 /* Sums about the part's first row keep digits where the mean is far from 0; then they are moved to
    0. */
-CN_API void cn_batchnorm_statistics(const float *x, size_t rows, int channels, double *sums,
-                                    int begin, int end) {
+CN_API void cn_batchnorm_statistics(const cn_batchnorm *norm, const float *x, double *sums, int begin,
+                                    int end) {
+  const int channels = norm->channels;
   int part, c;
   for (part = begin; part < end; part++) {
     const float *from = x + (size_t)part * CN_STATISTICS_ROWS * (size_t)channels;
     double *sum = sums + (size_t)part * 2 * (size_t)channels;
-    const double n = (double)cn_part_rows_(rows, part);
+    const double n = (double)cn_part_rows_(norm->rows, part);
     cn_current_()->part_sums(from, from, (size_t)n, channels, NULL, NULL, sum);
     for (c = 0; c < channels; c++) {
       const double centre = (double)from[c];
@@ -3578,70 +3580,69 @@ CN_API void cn_batchnorm_statistics(const float *x, size_t rows, int channels, d
   }
 }
 
-CN_API void cn_batchnorm_finish(const double *sums, size_t rows, int channels, float eps,
-                                float momentum, float *mean, float *inverse_deviation,
-                                float *running_mean, float *running_variance) {
-  const int parts = cn_batchnorm_parts(rows);
-  const double n = (double)rows;
-  int c, part;
-  for (c = 0; c < channels; c++) {
-    double sum = 0.0, squares = 0.0, average, variance;
-    for (part = 0; part < parts; part++) {
-      sum += sums[(size_t)(2 * part) * (size_t)channels + (size_t)c];
-      squares += sums[(size_t)(2 * part + 1) * (size_t)channels + (size_t)c];
-    }
+/* The parts of one channel, in order: of first and of second sums. */
+static void cn_sum_statistics_(const cn_batchnorm *norm, const double *sums, int channel,
+                               double *first, double *second) {
+  const int parts = cn_batchnorm_parts(norm->rows);
+  int part;
+  *first = *second = 0.0;
+  for (part = 0; part < parts; part++, sums += 2 * (size_t)norm->channels)
+    *first += sums[channel], *second += sums[norm->channels + channel];
+}
+
+CN_API void cn_batchnorm_finish(const cn_batchnorm *norm, const double *sums) {
+  const double n = (double)norm->rows;
+  int c;
+  for (c = 0; c < norm->channels; c++) {
+    double sum, squares, average, variance;
+    cn_sum_statistics_(norm, sums, c, &sum, &squares);
     average = sum / n, variance = squares / n - average * average;
     if (variance < 0.0) variance = 0.0;
-    mean[c] = (float)average, inverse_deviation[c] = (float)(1.0 / sqrt(variance + (double)eps));
-    if (running_mean) {
-      const double unbiased = rows > 1 ? variance * n / (n - 1.0) : variance;
-      running_mean[c] = (1.0f - momentum) * running_mean[c] + momentum * (float)average;
-      running_variance[c] = (1.0f - momentum) * running_variance[c] + momentum * (float)unbiased;
+    norm->mean[c] = (float)average;
+    norm->inverse_deviation[c] = (float)(1.0 / sqrt(variance + (double)norm->eps));
+    if (norm->running_mean) {
+      const double unbiased = norm->rows > 1 ? variance * n / (n - 1.0) : variance;
+      const float keep = 1.0f - norm->momentum;
+      norm->running_mean[c] = keep * norm->running_mean[c] + norm->momentum * (float)average;
+      norm->running_variance[c] =
+          keep * norm->running_variance[c] + norm->momentum * (float)unbiased;
     }
   }
 }
 
-CN_API void cn_batchnorm_forward(const float *x, int channels, const float *mean,
-                                 const float *inverse_deviation, const float *scale,
-                                 const float *shift, int relu, float *y, size_t begin_row,
-                                 size_t end_row) {
-  cn_current_()->normalise(x + begin_row * (size_t)channels, mean, inverse_deviation, scale, shift,
-                           relu, channels, y + begin_row * (size_t)channels, end_row - begin_row);
+CN_API void cn_batchnorm_forward(const cn_batchnorm *norm, const float *x, float *y,
+                                 size_t begin_row, size_t end_row) {
+  const size_t at = begin_row * (size_t)norm->channels;
+  cn_current_()->normalise(norm, x + at, y + at, end_row - begin_row);
 }
 
-CN_API void cn_batchnorm_backward_sums(const float *x, const float *dy, size_t rows, int channels,
-                                       const float *mean, const float *inverse_deviation,
+CN_API void cn_batchnorm_backward_sums(const cn_batchnorm *norm, const float *x, const float *dy,
                                        double *sums, int begin, int end) {
   int part;
   for (part = begin; part < end; part++) {
-    const size_t at = (size_t)part * CN_STATISTICS_ROWS * (size_t)channels;
-    cn_current_()->part_sums(dy + at, x + at, cn_part_rows_(rows, part), channels, mean,
-                             inverse_deviation, sums + (size_t)part * 2 * (size_t)channels);
+    const size_t at = (size_t)part * CN_STATISTICS_ROWS * (size_t)norm->channels;
+    cn_current_()->part_sums(dy + at, x + at, cn_part_rows_(norm->rows, part), norm->channels,
+                             norm->mean, norm->inverse_deviation,
+                             sums + (size_t)part * 2 * (size_t)norm->channels);
   }
 }
 
-CN_API void cn_batchnorm_backward_finish(const double *sums, size_t rows, int channels,
-                                         float *dscale, float *dshift) {
-  const int parts = cn_batchnorm_parts(rows);
-  int c, part;
-  for (c = 0; c < channels; c++) {
-    double sum = 0.0, product = 0.0;
-    for (part = 0; part < parts; part++) {
-      sum += sums[(size_t)(2 * part) * (size_t)channels + (size_t)c];
-      product += sums[(size_t)(2 * part + 1) * (size_t)channels + (size_t)c];
-    }
+CN_API void cn_batchnorm_backward_finish(const cn_batchnorm *norm, const double *sums, float *dscale,
+                                         float *dshift) {
+  int c;
+  for (c = 0; c < norm->channels; c++) {
+    double sum, product;
+    cn_sum_statistics_(norm, sums, c, &sum, &product);
     dshift[c] = (float)sum, dscale[c] = (float)product;
   }
 }
 
 /* dx = scale * inverse_deviation * (dy - dshift / n - normalised x * dscale / n) */
-CN_API void cn_batchnorm_backward(const float *x, const float *dy, size_t rows, int channels,
-                                  const float *mean, const float *inverse_deviation,
-                                  const float *scale, const float *dscale, const float *dshift,
-                                  int frozen, float *dx, size_t begin_row, size_t end_row) {
-  const size_t at = begin_row * (size_t)channels;
-  cn_current_()->normalise_backward(x + at, dy + at, mean, inverse_deviation, scale, dscale, dshift,
-                                    frozen ? 0.0f : 1.0f / (float)rows, channels, dx + at,
+CN_API void cn_batchnorm_backward(const cn_batchnorm *norm, const float *x, const float *dy,
+                                  const float *dscale, const float *dshift, float *dx,
+                                  size_t begin_row, size_t end_row) {
+  const size_t at = begin_row * (size_t)norm->channels;
+  cn_current_()->normalise_backward(norm, x + at, dy + at, dscale, dshift, dx + at,
                                     end_row - begin_row);
 }
 
@@ -6327,16 +6328,18 @@ typedef struct cn_run_ { /* what a task needs; each uses its share */
   cn_conv2d conv;
   cn_pool2d pool;
   cn_pass pass;
-  const float *x, *y, *dy, *packed, *bias, *mean, *inverse_deviation, *scale, *shift;
+  const float *x, *y, *dy, *packed, *bias;
   float *to;
+  cn_batchnorm norm;
+  float *dscale, *dshift; /* of norm */
   cn_parts_ parts;
   double *sums;
   uint8_t *argmax;
-  size_t n, rows;           /* values; rows of a batch norm, or of one image */
+  size_t n, rows;           /* values; rows of one image */
   size_t x_pitch, to_pitch; /* values per row of x and to, where channels are copied */
   float factor, rate;
   uint64_t seed;
-  int channels, frozen;
+  int channels;
 } cn_run_;
 
 #define CN_CHUNK_ 16384 /* values per unit of element-wise work; a multiple of 4 */
@@ -6489,56 +6492,55 @@ static void cn_norm_statistics_task_(void *context, int unit, char *workspace) {
   const cn_run_ *r = (const cn_run_ *)context;
   (void)workspace;
   if (r->pass == CN_FORWARD)
-    cn_batchnorm_statistics(r->x, r->rows, r->channels, r->sums, unit, unit + 1);
+    cn_batchnorm_statistics(&r->norm, r->x, r->sums, unit, unit + 1);
   else
-    cn_batchnorm_backward_sums(r->x, r->dy, r->rows, r->channels, r->mean, r->inverse_deviation,
-                               r->sums, unit, unit + 1);
+    cn_batchnorm_backward_sums(&r->norm, r->x, r->dy, r->sums, unit, unit + 1);
 }
 
 static void cn_norm_rows_task_(void *context, int unit, char *workspace) {
   const cn_run_ *r = (const cn_run_ *)context;
   const size_t first = (size_t)unit * CN_STATISTICS_ROWS,
-               last = first + cn_part_rows_(r->rows, unit);
+               last = first + cn_part_rows_(r->norm.rows, unit);
   (void)workspace;
   if (r->pass == CN_FORWARD)
-    cn_batchnorm_forward(r->x, r->channels, r->mean, r->inverse_deviation, r->scale, r->shift,
-                         r->step->relu, r->to, first, last);
+    cn_batchnorm_forward(&r->norm, r->x, r->to, first, last);
   else
-    cn_batchnorm_backward(r->x, r->dy, r->rows, r->channels, r->mean, r->inverse_deviation,
-                          r->scale, r->bias, r->shift, r->frozen, r->to, first, last);
+    cn_batchnorm_backward(&r->norm, r->x, r->dy, r->dscale, r->dshift, r->to, first, last);
 }
 
-/* Normalises with the running figures: in inference, and in training when the node is frozen. */
-static void cn_running_figures_(const cn_network *net, const cn_step_ *step, float *mean,
-                                float *inverse_deviation) {
-  const float *running_mean = cn_tensor_values_(net, step->norm + 2),
-              *variance = cn_tensor_values_(net, step->norm + 3);
-  int c;
-  for (c = 0; c < step->out.channels; c++) {
-    mean[c] = running_mean[c];
-    inverse_deviation[c] = (float)(1.0 / sqrt((double)variance[c] + (double)step->eps));
-  }
+/* What a step's batch norm is for so many images. Its own mean and deviation stand in `saved`. */
+static cn_batchnorm cn_step_norm_(const cn_plan_ *plan, const cn_step_ *step, int count) {
+  const cn_network *net = plan->net;
+  cn_batchnorm norm;
+  norm.rows = (size_t)count * (size_t)step->out.height * (size_t)step->out.width;
+  norm.channels = step->out.channels;
+  norm.scale = cn_tensor_values_(net, step->norm);
+  norm.shift = cn_tensor_values_(net, step->norm + 1);
+  norm.mean = cn_floats_(plan, step->saved), norm.inverse_deviation = norm.mean + norm.channels;
+  norm.running_mean = cn_tensor_values_(net, step->norm + 2);
+  norm.running_variance = cn_tensor_values_(net, step->norm + 3);
+  norm.eps = step->eps, norm.momentum = step->momentum;
+  norm.relu = step->relu;
+  norm.frozen = !step->trains; /* in inference, and in training when the node is frozen */
+  return norm;
 }
 
 static void cn_norm_forward_(const cn_plan_ *plan, const cn_step_ *step, cn_run_ *run, int count) {
-  const cn_network *net = plan->net;
-  const size_t rows = (size_t)count * (size_t)step->out.height * (size_t)step->out.width;
-  const int channels = step->out.channels, batch_figures = plan->training && step->trains;
-  float *mean = cn_floats_(plan, step->saved), *inverse = mean + channels;
-  run->rows = rows, run->channels = channels;
-  run->scale = cn_tensor_values_(net, step->norm),
-  run->shift = cn_tensor_values_(net, step->norm + 1);
-  if (batch_figures) {
-    run->sums = (double *)(void *)cn_floats_(plan, step->sums);
-    cn_parallel_(plan, NULL, cn_batchnorm_parts(rows), cn_norm_statistics_task_, run);
-    cn_batchnorm_finish(run->sums, rows, channels, step->eps, step->momentum, mean, inverse,
-                        cn_tensor_values_(net, step->norm + 2),
-                        cn_tensor_values_(net, step->norm + 3));
+  const cn_batchnorm norm = run->norm = cn_step_norm_(plan, step, count);
+  const int parts = cn_batchnorm_parts(norm.rows);
+  int c;
+  if (norm.frozen) {
+    for (c = 0; c < norm.channels; c++) {
+      norm.mean[c] = norm.running_mean[c];
+      norm.inverse_deviation[c] =
+          (float)(1.0 / sqrt((double)norm.running_variance[c] + (double)norm.eps));
+    }
   } else {
-    cn_running_figures_(net, step, mean, inverse);
+    run->sums = (double *)(void *)cn_floats_(plan, step->sums);
+    cn_parallel_(plan, NULL, parts, cn_norm_statistics_task_, run);
+    cn_batchnorm_finish(&norm, run->sums);
   }
-  run->mean = mean, run->inverse_deviation = inverse;
-  cn_parallel_(plan, NULL, cn_batchnorm_parts(rows), cn_norm_rows_task_, run);
+  cn_parallel_(plan, NULL, parts, cn_norm_rows_task_, run);
 }
 
 static const float *cn_step_input_(const cn_plan_ *plan, const cn_step_ *step, int i,
@@ -6790,24 +6792,20 @@ static void cn_conv_backward_(const cn_backward_ *b, const cn_step_ *step, cn_ru
 
 static void cn_norm_backward_(const cn_backward_ *b, const cn_step_ *step, cn_run_ *run) {
   const cn_plan_ *plan = run->plan;
-  const cn_network *net = plan->net;
-  const int channels = step->out.channels;
-  float *dscale, *dshift;
-  run->rows = (size_t)b->slice.count * (size_t)step->out.height * (size_t)step->out.width,
-  run->channels = channels;
-  run->mean = cn_floats_(plan, step->saved), run->inverse_deviation = run->mean + channels;
-  run->scale = run->bias = run->shift = cn_tensor_values_(net, step->norm);
-  run->sums = (double *)(void *)cn_floats_(plan, step->sums), run->frozen = !step->trains;
-  if (step->trains) {
-    dscale = b->gradients + net->tensors[step->norm].offset;
-    dshift = b->gradients + net->tensors[step->norm + 1].offset;
-    run->bias = dscale, run->shift = dshift; /* frozen ones are read, but do not count */
-    cn_parallel_(plan, NULL, cn_batchnorm_parts(run->rows), cn_norm_statistics_task_, run);
-    cn_batchnorm_backward_finish(run->sums, run->rows, channels, dscale, dshift);
+  const cn_tensor_ *tensors = plan->net->tensors;
+  int parts;
+  run->norm = cn_step_norm_(plan, step, b->slice.count);
+  parts = cn_batchnorm_parts(run->norm.rows);
+  if (!run->norm.frozen) {
+    run->sums = (double *)(void *)cn_floats_(plan, step->sums);
+    run->dscale = b->gradients + tensors[step->norm].offset;
+    run->dshift = b->gradients + tensors[step->norm + 1].offset;
+    cn_parallel_(plan, NULL, parts, cn_norm_statistics_task_, run);
+    cn_batchnorm_backward_finish(&run->norm, run->sums, run->dscale, run->dshift);
   }
   if (!cn_input_wants_gradient_(plan, step, 0)) return;
   run->to = cn_input_gradient_(plan, step, 0, &b->slice);
-  cn_parallel_(plan, NULL, cn_batchnorm_parts(run->rows), cn_norm_rows_task_, run);
+  cn_parallel_(plan, NULL, parts, cn_norm_rows_task_, run);
 }
 
 static void cn_join_backward_(const cn_step_ *step, cn_run_ *run, const cn_slice_ *slice) {
@@ -10080,45 +10078,47 @@ static void CN_NAME_(cn_part_sums_)(const float *a, const float *b, size_t rows,
   }
 }
 
-static void CN_NAME_(cn_normalise_)(const float *x, const float *mean,
-                                    const float *inverse_deviation, const float *scale,
-                                    const float *shift, int relu, int channels, float *y,
+static void CN_NAME_(cn_normalise_)(const cn_batchnorm *norm, const float *x, float *y,
                                     size_t rows) {
+  const int channels = norm->channels, relu = norm->relu;
   int c;
   size_t row;
   for (row = 0; row < rows; row++, x += channels, y += channels) {
     for (c = 0; c < channels; c += CN_LANES_) {
       const cn_vm_ mask = cn_vfirst_(CN_NAME_(cn_lanes_left_)(channels - c, 0));
-      const cn_vf_ factor =
-          cn_vmul_(cn_vload_first_(inverse_deviation + c, mask), cn_vload_first_(scale + c, mask));
+      const cn_vf_ factor = cn_vmul_(cn_vload_first_(norm->inverse_deviation + c, mask),
+                                     cn_vload_first_(norm->scale + c, mask));
       const cn_vf_ from_mean =
-          cn_vsub_(cn_vload_first_(x + c, mask), cn_vload_first_(mean + c, mask));
-      const cn_vf_ v = cn_vfma_(from_mean, factor, cn_vload_first_(shift + c, mask));
+          cn_vsub_(cn_vload_first_(x + c, mask), cn_vload_first_(norm->mean + c, mask));
+      const cn_vf_ v = cn_vfma_(from_mean, factor, cn_vload_first_(norm->shift + c, mask));
       cn_vstore_first_(y + c, relu ? cn_vmax_(v, cn_vzero_()) : v, mask);
     }
   }
 }
 
-/* dx = scale * inverse_deviation * (dy - share * (dshift + (x - mean) * inverse_deviation *
-   dscale)) */
-static void CN_NAME_(cn_normalise_backward_)(const float *x, const float *dy, const float *mean,
-                                             const float *inverse_deviation, const float *scale,
-                                             const float *dscale, const float *dshift, float share,
-                                             int channels, float *dx, size_t rows) {
-  const cn_vf_ part = cn_vset_(share);
+/* dx = scale * inverse_deviation * (dy - share * (dshift + (x - mean) * inverse_deviation * dscale))
+   with share = 1 / rows of the batch; frozen: dx = scale * inverse_deviation * dy. */
+static void CN_NAME_(cn_normalise_backward_)(const cn_batchnorm *norm, const float *x,
+                                             const float *dy, const float *dscale,
+                                             const float *dshift, float *dx, size_t rows) {
+  const cn_vf_ share = cn_vset_(1.0f / (float)norm->rows);
+  const int channels = norm->channels;
   int c;
   size_t row;
   for (row = 0; row < rows; row++, x += channels, dy += channels, dx += channels) {
     for (c = 0; c < channels; c += CN_LANES_) {
       const cn_vm_ mask = cn_vfirst_(CN_NAME_(cn_lanes_left_)(channels - c, 0));
-      const cn_vf_ inverse = cn_vload_first_(inverse_deviation + c, mask);
-      const cn_vf_ from_mean =
-          cn_vsub_(cn_vload_first_(x + c, mask), cn_vload_first_(mean + c, mask));
-      const cn_vf_ both = cn_vfma_(cn_vmul_(from_mean, inverse), cn_vload_first_(dscale + c, mask),
-                                   cn_vload_first_(dshift + c, mask));
-      const cn_vf_ d = share == 0.0f ? cn_vload_first_(dy + c, mask)
-                                     : cn_vfnma_(part, both, cn_vload_first_(dy + c, mask));
-      cn_vstore_first_(dx + c, cn_vmul_(cn_vmul_(cn_vload_first_(scale + c, mask), inverse), d),
+      const cn_vf_ inverse = cn_vload_first_(norm->inverse_deviation + c, mask);
+      cn_vf_ d = cn_vload_first_(dy + c, mask);
+      if (!norm->frozen) {
+        const cn_vf_ from_mean =
+            cn_vsub_(cn_vload_first_(x + c, mask), cn_vload_first_(norm->mean + c, mask));
+        const cn_vf_ both =
+            cn_vfma_(cn_vmul_(from_mean, inverse), cn_vload_first_(dscale + c, mask),
+                     cn_vload_first_(dshift + c, mask));
+        d = cn_vfnma_(share, both, d);
+      }
+      cn_vstore_first_(dx + c, cn_vmul_(cn_vmul_(cn_vload_first_(norm->scale + c, mask), inverse), d),
                        mask);
     }
   }

@@ -2191,22 +2191,33 @@ typedef struct norm_result {
   float *mean, *inverse_deviation, *running_mean, *running_variance;
 } norm_result;
 
+static cn_batchnorm norm_of(const norm_case *c) {
+  cn_batchnorm norm;
+  memset(&norm, 0, sizeof norm);
+  norm.rows = (size_t)c->rows, norm.channels = (int)c->channels;
+  norm.scale = c->scale, norm.shift = c->shift, norm.relu = c->relu;
+  norm.eps = c->eps, norm.momentum = c->momentum;
+  return norm;
+}
+
 /* Statistics and finish, by parts from the last or all at once. */
 static norm_result run_statistics(const norm_case *c, int reversed) {
   norm_result result;
   const int parts = cn_batchnorm_parts((size_t)c->rows), channels = (int)c->channels;
   double *sums = buffer("sums", (size_t)(2 * parts * channels) * sizeof *sums, sizeof *sums);
+  cn_batchnorm norm = norm_of(c);
   EXPECT(parts >= 1, "%d parts", parts);
-  if (!reversed) cn_batchnorm_statistics(c->x, (size_t)c->rows, channels, sums, 0, parts);
+  if (!reversed) cn_batchnorm_statistics(&norm, c->x, sums, 0, parts);
   for (int part = parts - 1; reversed && part >= 0; part--) {
-    cn_batchnorm_statistics(c->x, (size_t)c->rows, channels, sums, part, part + 1);
+    cn_batchnorm_statistics(&norm, c->x, sums, part, part + 1);
   }
   result.mean = floats("mean", channels);
   result.inverse_deviation = floats("inverse deviation", channels);
   result.running_mean = copied_floats("running mean", c->running_mean, channels);
   result.running_variance = copied_floats("running variance", c->running_variance, channels);
-  cn_batchnorm_finish(sums, (size_t)c->rows, channels, c->eps, c->momentum, result.mean,
-                      result.inverse_deviation, result.running_mean, result.running_variance);
+  norm.mean = result.mean, norm.inverse_deviation = result.inverse_deviation;
+  norm.running_mean = result.running_mean, norm.running_variance = result.running_variance;
+  cn_batchnorm_finish(&norm, sums);
   return result;
 }
 
@@ -2235,11 +2246,10 @@ static void check_norm_statistics(const norm_case *c, const norm_result *got) {
   }
 }
 
-static void check_norm_forward(const norm_case *c, const float *mean,
-                               const float *inverse_deviation) {
+static void check_norm_forward(const norm_case *c, float *mean, float *inverse_deviation) {
   const int mark = live_count;
   const ptrdiff_t count = c->rows * c->channels;
-  const int channels = (int)c->channels;
+  cn_batchnorm norm = norm_of(c);
   const size_t rows = (size_t)c->rows;
   double *want = doubles(count), *size = doubles(count);
   float *y = floats("y", count), *in_place = copied_floats("x", c->x, count);
@@ -2250,14 +2260,11 @@ static void check_norm_forward(const norm_case *c, const float *mean,
                         as_doubles(mean, c->channels), as_doubles(inverse_deviation, c->channels),
                         as_doubles(c->scale, c->channels), as_doubles(c->shift, c->channels),
                         c->relu, want, size);
-  cn_batchnorm_forward(c->x, channels, mean, inverse_deviation, c->scale, c->shift, c->relu, y, 0,
-                       rows);
-  cn_batchnorm_forward(in_place, channels, mean, inverse_deviation, c->scale, c->shift, c->relu,
-                       in_place, 0, rows);
-  cn_batchnorm_forward(c->x, channels, mean, inverse_deviation, c->scale, c->shift, c->relu, pieces,
-                       rows / 3, rows);
-  cn_batchnorm_forward(c->x, channels, mean, inverse_deviation, c->scale, c->shift, c->relu, pieces,
-                       0, rows / 3);
+  norm.mean = mean, norm.inverse_deviation = inverse_deviation;
+  cn_batchnorm_forward(&norm, c->x, y, 0, rows);
+  cn_batchnorm_forward(&norm, in_place, in_place, 0, rows);
+  cn_batchnorm_forward(&norm, c->x, pieces, rows / 3, rows);
+  cn_batchnorm_forward(&norm, c->x, pieces, 0, rows / 3);
   expect_close("y", y, want, size, count, bound_mean);
   expect_same_floats("y in place of x", in_place, y, count);
   expect_same_floats("y, split otherwise", pieces, y, count);
@@ -2280,14 +2287,14 @@ static void check_norm_training(const norm_case *c, const norm_result *figures) 
     const ptrdiff_t channel = i % c->channels;
     size[i] += sqrt(c->square_mean[channel]) * inverse[channel] * fabs((double)c->scale[channel]);
   }
-  cn_batchnorm_forward(c->x, (int)c->channels, figures->mean, figures->inverse_deviation, c->scale,
-                       c->shift, c->relu, y, 0, (size_t)c->rows);
+  cn_batchnorm norm = norm_of(c);
+  norm.mean = figures->mean, norm.inverse_deviation = figures->inverse_deviation;
+  cn_batchnorm_forward(&norm, c->x, y, 0, norm.rows);
   expect_close("y", y, want, size, count, bound_batchnorm);
   release(mark);
 }
 
-static void check_norm_backward(const norm_case *c, const float *mean,
-                                const float *inverse_deviation) {
+static void check_norm_backward(const norm_case *c, float *mean, float *inverse_deviation) {
   const int mark = live_count;
   const ptrdiff_t count = c->rows * c->channels;
   const int channels = (int)c->channels, parts = cn_batchnorm_parts((size_t)c->rows);
@@ -2300,14 +2307,15 @@ static void check_norm_backward(const norm_case *c, const float *mean,
   double *sums = buffer("sums", sums_bytes, sizeof *sums);
   double *reversed = buffer("sums", sums_bytes, sizeof *sums);
   float *got_scale = floats("dscale", channels), *got_shift = floats("dshift", channels);
+  cn_batchnorm norm = norm_of(c);
+  norm.mean = mean, norm.inverse_deviation = inverse_deviation;
   describe("batch norm backward of %td rows, %td channels", c->rows, c->channels);
-  cn_batchnorm_backward_sums(c->x, dy, rows, channels, mean, inverse_deviation, sums, 0, parts);
+  cn_batchnorm_backward_sums(&norm, c->x, dy, sums, 0, parts);
   for (int part = parts - 1; part >= 0; part--) {
-    cn_batchnorm_backward_sums(c->x, dy, rows, channels, mean, inverse_deviation, reversed, part,
-                               part + 1);
+    cn_batchnorm_backward_sums(&norm, c->x, dy, reversed, part, part + 1);
   }
   expect_same("sums, split otherwise", reversed, sums, sums_bytes);
-  cn_batchnorm_backward_finish(sums, rows, channels, got_scale, got_shift);
+  cn_batchnorm_backward_finish(&norm, sums, got_scale, got_shift);
   ref_batchnorm_backward_sums(x, g, c->rows, c->channels, m, d, dscale, dscale_size, dshift,
                               dshift_size);
   expect_close("dscale", got_scale, dscale, dscale_size, channels, bound_batchnorm);
@@ -2321,14 +2329,11 @@ static void check_norm_backward(const norm_case *c, const float *mean,
     ref_batchnorm_backward(x, g, c->rows, c->channels, m, d, as_doubles(c->scale, channels),
                            as_doubles(got_scale, channels), as_doubles(got_shift, channels), frozen,
                            want, size);
-    cn_batchnorm_backward(c->x, dy, rows, channels, mean, inverse_deviation, c->scale, got_scale,
-                          got_shift, frozen, dx, 0, rows);
-    cn_batchnorm_backward(c->x, in_place, rows, channels, mean, inverse_deviation, c->scale,
-                          got_scale, got_shift, frozen, in_place, 0, rows);
-    cn_batchnorm_backward(c->x, dy, rows, channels, mean, inverse_deviation, c->scale, got_scale,
-                          got_shift, frozen, pieces, rows / 2, rows);
-    cn_batchnorm_backward(c->x, dy, rows, channels, mean, inverse_deviation, c->scale, got_scale,
-                          got_shift, frozen, pieces, 0, rows / 2);
+    norm.frozen = frozen;
+    cn_batchnorm_backward(&norm, c->x, dy, got_scale, got_shift, dx, 0, rows);
+    cn_batchnorm_backward(&norm, c->x, in_place, got_scale, got_shift, in_place, 0, rows);
+    cn_batchnorm_backward(&norm, c->x, dy, got_scale, got_shift, pieces, rows / 2, rows);
+    cn_batchnorm_backward(&norm, c->x, dy, got_scale, got_shift, pieces, 0, rows / 2);
     expect_close("dx", dx, want, size, count, bound_batchnorm);
     expect_same_floats("dx in place of dy", in_place, dx, count);
     expect_same_floats("dx, split otherwise", pieces, dx, count);
@@ -2389,7 +2394,9 @@ static void test_batchnorm_nan(void **state) {
     cn_isa_limit(isas[i]);
     for (int relu = 0; relu <= 1; relu++) {
       describe("batch norm of a NaN, relu %d", relu);
-      cn_batchnorm_forward(x, CHANNELS, zeros, ones, ones, zeros, relu, y, 0, ROWS);
+      const cn_batchnorm norm = {.rows = ROWS, .channels = CHANNELS, .scale = ones, .shift = zeros,
+                                 .mean = zeros, .inverse_deviation = ones, .relu = relu};
+      cn_batchnorm_forward(&norm, x, y, 0, ROWS);
       for (int j = 0; j < ROWS * CHANNELS; j++) {
         const double want = relu ? (x[j] > 0 ? (double)x[j] : 0) : (double)x[j];
         EXPECT(is_close(y[j], want, 1e-6), "y at %d is %g, expected %g", j, (double)y[j], want);

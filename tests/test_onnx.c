@@ -490,9 +490,11 @@ static void batch_figures(const float *x, ptrdiff_t rows, ptrdiff_t channels, fl
   const int parts = cn_batchnorm_parts((size_t)rows), c = (int)channels;
   double *sums = memory((size_t)(2 * parts * c) * sizeof *sums);
   const float *old = copied(running_variance, channels);
-  cn_batchnorm_statistics(x, (size_t)rows, c, sums, 0, parts);
-  cn_batchnorm_finish(sums, (size_t)rows, c, eps, 1 - keep, mean, inverse, running_mean,
-                      running_variance);
+  const cn_batchnorm norm = {.rows = (size_t)rows, .channels = c, .eps = eps, .momentum = 1 - keep,
+                             .mean = mean, .inverse_deviation = inverse,
+                             .running_mean = running_mean, .running_variance = running_variance};
+  cn_batchnorm_statistics(&norm, x, sums, 0, parts);
+  cn_batchnorm_finish(&norm, sums);
   for (ptrdiff_t i = 0; i < channels; i++) {
     const double kept = (double)keep * (double)old[i], moved = (double)running_variance[i] - kept;
     running_variance[i] = (float)(kept + moved * (double)(rows - 1) / (double)rows);
@@ -520,8 +522,10 @@ static int run_batchnorm(run *r, const onnx_node *node) {
     for (ptrdiff_t c = 0; c < channels; c++) inverse[c] = 1 / sqrtf(variance[c] + eps);
   }
   float *y = floats(x->count);
-  cn_batchnorm_forward(images, (int)channels, used_mean, inverse, in[1]->values, in[2]->values, 0,
-                       y, 0, (size_t)rows);
+  const cn_batchnorm norm = {.rows = (size_t)rows, .channels = (int)channels,
+                             .scale = in[1]->values, .shift = in[2]->values, .mean = used_mean,
+                             .inverse_deviation = inverse};
+  cn_batchnorm_forward(&norm, images, y, 0, norm.rows);
   result(r, node, 0, x, channels_first(y, x->dims, x->rank));
   if (has_output(node, 1)) result(r, node, 1, in[3], mean);
   if (has_output(node, 2)) result(r, node, 2, in[4], variance);
