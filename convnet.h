@@ -2878,25 +2878,40 @@ static void cn_prefetch_(const float *image, size_t floats) {
 #endif
 }
 
+/* Images that a gradient of the weights is taken from, and where it goes. */
+typedef struct cn_weights_of_ {
+  const cn_conv2d *conv;
+  const cn_geometry_ *g;
+  const float *x, *dy; /* of all images */
+  const uint8_t *argmax;
+  int first, last; /* images */
+  int block, blocks; /* of the weight matrix's rows or vectors of channels: which, of how many */
+  int accumulate;  /* onto what stands in dw */
+  float *dw;
+  char *workspace;
+} cn_weights_of_;
+
 #define CN_SMALL_IMAGE_FLOATS_ 16384 /* fetched ahead as a whole */
 
 /* Behind a pooling: windows where a gradient is not zero are added up, scaled by it, for a vector of
    channels at a time, so that the image's part of them stays in the cache. dw is
    [channels / lanes][filters][taps][lanes]; the unit's share of the first is a block. */
-static void cn_weights_sparse_(const cn_geometry_ *g, const cn_weight_split_ *split, const float *x,
-                               const float *dy, const uint8_t *argmax, int first, int last,
-                               int block, int accumulate, float *dw, char *workspace) {
+static void cn_weights_sparse_(const cn_weights_of_ *of) {
   const cn_kernels_ *k = cn_current_();
+  const cn_geometry_ *g = of->g;
   const cn_window *w = &g->window;
   const int vectors = cn_ceil_div_(g->channels, k->lanes),
-            begin = cn_share_(vectors, block, split->blocks),
-            end = cn_share_(vectors, block + 1, split->blocks);
+            begin = cn_share_(vectors, of->block, of->blocks),
+            end = cn_share_(vectors, of->block + 1, of->blocks);
+  const size_t filter_floats = (size_t)w->height * (size_t)w->width * (size_t)k->lanes;
   const size_t pixels = (size_t)g->padded_h * (size_t)g->padded_w,
                windows = (size_t)g->y_h * (size_t)g->y_w,
                image_floats = (size_t)g->in_h * (size_t)g->in_w * (size_t)g->channels;
+  char *workspace = of->workspace;
   float *padded = cn_take_(&workspace, pixels * (size_t)g->channels);
   float *vector_pixels = cn_take_(&workspace, pixels * (size_t)k->lanes);
   int *counts = (int *)(void *)cn_take_(&workspace, (size_t)g->filters);
+  float *dw = of->dw + (size_t)(begin * g->filters) * filter_floats;
   cn_spike_ *spikes = (cn_spike_ *)(void *)workspace;
   int image, vector, filter;
   cn_pooled_ pooled;
@@ -2904,16 +2919,15 @@ static void cn_weights_sparse_(const cn_geometry_ *g, const cn_weight_split_ *sp
   pooled.places = (ptrdiff_t)windows + CN_LIST_SLACK_;
   pooled.step_x = (uint32_t)(w->stride_x * k->lanes);
   pooled.step_y = (uint32_t)(w->stride_y * k->lanes) * (uint32_t)g->padded_w;
-  dw += (size_t)(begin * g->filters) * split->row_floats;
-  if (!accumulate)
-    memset(dw, 0, (size_t)((end - begin) * g->filters) * split->row_floats * sizeof *dw);
-  for (image = first; image < last; image++) {
+  if (!of->accumulate)
+    memset(dw, 0, (size_t)((end - begin) * g->filters) * filter_floats * sizeof *dw);
+  for (image = of->first; image < of->last; image++) {
     const size_t at = (size_t)image * windows * (size_t)g->filters;
     float *sum = dw;
-    cn_pad_rows_(g, x + (size_t)image * image_floats, 0, g->padded_h, padded);
-    if (image + 1 < last && image_floats <= CN_SMALL_IMAGE_FLOATS_)
-      cn_prefetch_(x + (size_t)(image + 1) * image_floats, image_floats);
-    pooled.dy = dy + at, pooled.argmax = argmax + at;
+    cn_pad_rows_(g, of->x + (size_t)image * image_floats, 0, g->padded_h, padded);
+    if (image + 1 < of->last && image_floats <= CN_SMALL_IMAGE_FLOATS_)
+      cn_prefetch_(of->x + (size_t)(image + 1) * image_floats, image_floats);
+    pooled.dy = of->dy + at, pooled.argmax = of->argmax + at;
     k->find_spikes(&pooled, spikes, counts);
     for (vector = begin; vector < end; vector++) {
       const int channel = vector * k->lanes;
@@ -2923,7 +2937,7 @@ static void cn_weights_sparse_(const cn_geometry_ *g, const cn_weight_split_ *sp
                          cn_min_(k->lanes, g->channels - channel), vector_pixels);
         from = vector_pixels;
       }
-      for (filter = 0; filter < g->filters; filter++, sum += split->row_floats)
+      for (filter = 0; filter < g->filters; filter++, sum += filter_floats)
         k->sparse(spikes + filter * pooled.places, counts[filter], from,
                   (ptrdiff_t)w->dilation_y * g->padded_w * k->lanes, w->height, w->width, sum);
     }
@@ -3130,42 +3144,53 @@ static void cn_bias_items_(const cn_geometry_ *g, const float *dy, int64_t first
                              (size_t)(last - first) * rows_per_item, g->filters, sum);
 }
 
-/* The images of a part one after the other, rows [begin, end) of the weight matrix. */
-static void cn_weights_by_image_(const cn_conv2d *conv, const cn_geometry_ *g, const float *x,
-                                 const float *dy, const uint8_t *argmax, int first, int last,
-                                 int begin, int end, int accumulate, float *dw, char *workspace) {
-  const cn_algorithm_ algorithm = cn_algorithm_of_(conv, g, CN_BACKWARD_WEIGHTS);
+/* The images one after the other. */
+static void cn_weights_by_image_(const cn_weights_of_ *of) {
+  const cn_geometry_ *g = of->g;
+  const cn_algorithm_ algorithm = cn_algorithm_of_(of->conv, g, CN_BACKWARD_WEIGHTS);
+  const int begin = cn_share_(g->depth, of->block, of->blocks), /* rows of the weight matrix */
+            end = cn_share_(g->depth, of->block + 1, of->blocks);
   const int pad = cn_needs_padding_(g);
   const ptrdiff_t pitch = (ptrdiff_t)(pad ? g->padded_w : g->in_w) * g->channels;
   const size_t y_floats = (size_t)g->y_h * (size_t)g->y_w * (size_t)g->filters;
   const size_t x_floats = (size_t)g->in_h * (size_t)g->in_w * (size_t)g->channels;
+  char *workspace = of->workspace;
   float *padded = cn_take_(
       &workspace, (size_t)g->padded_h * (size_t)g->padded_w * (size_t)g->channels + CN_SLACK_);
   float *dz = (float *)(void *)workspace;
   int image;
-  if (algorithm != CN_DIRECT_ && !accumulate)
-    memset(dw, 0, (size_t)g->depth * (size_t)g->filters * sizeof *dw);
-  for (image = first; image < last; image++) {
-    const float *source = x + (size_t)image * x_floats, *gradient = dy + (size_t)image * y_floats;
-    const uint8_t *places = argmax ? argmax + (size_t)image * y_floats : NULL;
+  if (algorithm != CN_DIRECT_ && !of->accumulate)
+    memset(of->dw, 0, (size_t)g->depth * (size_t)g->filters * sizeof *of->dw);
+  for (image = of->first; image < of->last; image++) {
+    const float *source = of->x + (size_t)image * x_floats,
+                *gradient = of->dy + (size_t)image * y_floats;
+    const uint8_t *places = of->argmax ? of->argmax + (size_t)image * y_floats : NULL;
     if (pad) {
       cn_pad_rows_(g, source, 0, g->padded_h, padded);
       source = padded;
     }
     if (algorithm == CN_FEW_) {
-      cn_weights_few_(conv, g, source, pitch, gradient, places, dw);
+      cn_weights_few_(of->conv, g, source, pitch, gradient, places, of->dw);
       continue;
     }
-    if (conv->pool) {
+    if (of->conv->pool) {
       cn_unpool_image_(cn_current_(), gradient, places, 0, g->y_h, g->y_w, g->filters, dz,
                        (ptrdiff_t)g->out_w * g->filters);
       gradient = dz;
     }
     if (algorithm == CN_DEPTHWISE_)
-      cn_weights_depthwise_(g, source, pitch, gradient, dw);
+      cn_weights_depthwise_(g, source, pitch, gradient, of->dw);
     else
-      cn_weights_direct_(g, source, pitch, gradient, begin, end, accumulate || image > first, dw);
+      cn_weights_direct_(g, source, pitch, gradient, begin, end,
+                         of->accumulate || image > of->first, of->dw);
   }
+}
+
+static void cn_weights_of_images_(const cn_weights_of_ *of) {
+  if (cn_algorithm_of_(of->conv, of->g, CN_BACKWARD_WEIGHTS) == CN_SPARSE_)
+    cn_weights_sparse_(of);
+  else
+    cn_weights_by_image_(of);
 }
 
 static void cn_backward_weights_unit_(const cn_conv2d *conv, const cn_geometry_ *g, const float *x,
@@ -3174,10 +3199,6 @@ static void cn_backward_weights_unit_(const cn_conv2d *conv, const cn_geometry_ 
   const cn_algorithm_ algorithm = cn_algorithm_of_(conv, g, CN_BACKWARD_WEIGHTS);
   const cn_weight_split_ split = cn_weight_split_of_(conv, g);
   const int part = unit / split.blocks, block = unit % split.blocks;
-  const int begin = cn_share_(g->depth, block, split.blocks),
-            end = cn_share_(g->depth, block + 1, split.blocks);
-  const int first = cn_share_(g->count, part, split.parts),
-            last = cn_share_(g->count, part + 1, split.parts);
   const cn_parts_ sums = cn_part_(parts, part);
   if (block == 0 && sums.bias) {
     const int64_t items = g->flat ? (int64_t)g->count * g->in_h * g->in_w : g->count;
@@ -3186,15 +3207,18 @@ static void cn_backward_weights_unit_(const cn_conv2d *conv, const cn_geometry_ 
   }
   if (algorithm == CN_FLAT_) {
     cn_weights_flat_(g, &split, x, dy, part, block, sums.weights, workspace);
-  } else if (algorithm == CN_SPARSE_) {
-    cn_weights_sparse_(g, &split, x, dy, argmax, first, last, block, 0, sums.weights, workspace);
   } else if (algorithm == CN_WINOGRAD2_ || algorithm == CN_WINOGRAD4_) {
     cn_winograd_ w = cn_winograd_setup_(conv, g, CN_BACKWARD_WEIGHTS, NULL);
     w.source = x;
     cn_weights_winograd_(&w, &split, dy, part, block, sums.weights, workspace);
   } else {
-    cn_weights_by_image_(conv, g, x, dy, argmax, first, last, begin, end, 0, sums.weights,
-                         workspace);
+    cn_weights_of_ of;
+    of.conv = conv, of.g = g, of.x = x, of.dy = dy, of.argmax = argmax;
+    of.first = cn_share_(g->count, part, split.parts);
+    of.last = cn_share_(g->count, part + 1, split.parts);
+    of.block = block, of.blocks = split.blocks;
+    of.accumulate = 0, of.dw = sums.weights, of.workspace = workspace;
+    cn_weights_of_images_(&of);
   }
 }
 
@@ -3211,16 +3235,13 @@ static void cn_weights_of_slice_(const cn_conv2d *conv, const float *x, const fl
                                  const uint8_t *argmax, int part, int accumulate,
                                  const cn_parts_ *parts, char *workspace) {
   const cn_geometry_ g = cn_geometry_of_(conv);
-  cn_weight_split_ split = cn_weight_split_of_(conv, &g);
   const cn_parts_ sums = cn_part_(parts, part);
-  split.blocks = 1;
+  cn_weights_of_ of;
+  of.conv = conv, of.g = &g, of.x = x, of.dy = dy, of.argmax = argmax;
+  of.first = 0, of.last = g.count, of.block = 0, of.blocks = 1;
+  of.accumulate = accumulate, of.dw = sums.weights, of.workspace = workspace;
   if (sums.bias) cn_bias_items_(&g, dy, 0, g.count, accumulate, sums.bias);
-  if (cn_algorithm_of_(conv, &g, CN_BACKWARD_WEIGHTS) == CN_SPARSE_)
-    cn_weights_sparse_(&g, &split, x, dy, argmax, 0, g.count, 0, accumulate, sums.weights,
-                       workspace);
-  else
-    cn_weights_by_image_(conv, &g, x, dy, argmax, 0, g.count, 0, g.depth, accumulate, sums.weights,
-                         workspace);
+  cn_weights_of_images_(&of);
 }
 
 /* ---- convolution: the public calls ---- */
