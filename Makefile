@@ -18,6 +18,7 @@ PREFIX ?= /usr/local
 WARNINGS = -Wall -Wextra -Wpedantic -Wshadow -Wconversion
 
 # What this machine has. OpenMP is optional; tools that read pictures need stb.
+VERSION := $(shell $(CC) --version 2>/dev/null | head -n 1)
 try = $(shell printf '$(1)\n' | $(2) -x c - -o /dev/null 2>/dev/null && echo yes)
 OPENMP := $(if $(call try,int main(void) { return 0; },$(CC) -fopenmp),-fopenmp)
 STB := $(shell pkg-config --cflags stb 2>/dev/null)
@@ -27,58 +28,90 @@ HAVE_CMOCKA := $(call try,#include <cmocka.h>,$(CC) -c -include stdarg.h -includ
 
 COMPILE = $(CC) $(CFLAGS) $(WARNINGS) -Wstrict-prototypes $(OPENMP) -pthread $(STB) -I. -Itools -MMD -MP
 COMPILE_CXX = $(CXX) -std=c++11 $(CXXFLAGS) $(WARNINGS) $(OPENMP) -I. -MMD -MP
+LINK = $(CC) $(CFLAGS) $(OPENMP) -pthread $(LDFLAGS)
+LINK_CXX = $(CXX) $(CXXFLAGS) $(OPENMP) $(LDFLAGS)
 
 TOOLS = $(patsubst tools/%.c,bin/%,$(wildcard tools/*.c))
-EXAMPLES = $(patsubst examples/%.c,bin/examples/%,$(wildcard examples/*.c)) \
-  $(patsubst examples/%.cpp,bin/examples/%,$(wildcard examples/*.cpp))
+EXAMPLES_C = $(patsubst examples/%.c,bin/examples/%,$(wildcard examples/*.c))
+EXAMPLES_CXX = $(patsubst examples/%.cpp,bin/examples/%,$(wildcard examples/*.cpp))
 TESTS = $(patsubst tests/%.c,build/tests/%,$(wildcard tests/test_*.c))
 BENCHES = $(patsubst bench/%.c,bin/bench/%,$(wildcard bench/*.c))
 SCRIPTS = $(filter-out tests/run.sh,$(wildcard tests/*.sh))
 
-all: found $(TOOLS) $(EXAMPLES)
+# convnet.h, tally.h and stb, each compiled once. Of an archive the linker takes what a program does
+# not define itself, so programs may as well include an implementation.
+IMPLEMENTATIONS = build/implementations.a
 
+all: found $(TOOLS)
+
+examples: found $(EXAMPLES_C) $(EXAMPLES_CXX)
+
+# A recipe that is empty when all is well runs nothing, so that make -q tells the truth.
 found:
-	@echo "compiler: $(CC); OpenMP: $(if $(OPENMP),yes,no); stb: $(if $(HAVE_STB),yes,no);" \
-	  "cmocka: $(if $(HAVE_CMOCKA),yes,no)"
+	$(info compiler: $(CC), $(VERSION); OpenMP: $(if $(OPENMP),yes,no); stb: $(if $(HAVE_STB),yes,no); \
+	  cmocka: $(if $(HAVE_CMOCKA),yes,no))
 
-bin/%: tools/%.c Makefile | found stb
-	@mkdir -p bin build
-	$(COMPILE) -MF build/$*.d $< -o $@ $(LDFLAGS) -lm
+# Everything is made anew by another compiler or with other flags: build/flags holds those of what is
+# there, and is missing when they are to be written again.
+FLAGS := $(VERSION) $(COMPILE) $(COMPILE_CXX) $(LINK) $(LINK_CXX)
+QUOTED_FLAGS := '$(subst ','\'',$(FLAGS))'
+$(shell printf '%s\n' $(QUOTED_FLAGS) | cmp -s - build/flags || rm -f build/flags)
 
-bin/examples/%: examples/%.c Makefile | found
-	@mkdir -p bin/examples build/examples
-	$(COMPILE) -MF build/examples/$*.d $< -o $@ $(LDFLAGS) -lm
+build/flags:
+	@mkdir -p build
+	@printf '%s\n' $(QUOTED_FLAGS) >$@
 
-bin/examples/%: examples/%.cpp Makefile | found
-	@mkdir -p bin/examples build/examples
-	$(COMPILE_CXX) -MF build/examples/$*.d $< -o $@ $(LDFLAGS) -lm
+build/%.o: %.c build/flags | found
+	@mkdir -p $(@D)
+	$(COMPILE) -c $< -o $@
 
-bin/bench/%: bench/%.c Makefile | found
-	@mkdir -p bin/bench build/bench
-	$(COMPILE) -MF build/bench/$*.d $< -o $@ $(LDFLAGS) -lm
+build/%.o: %.cpp build/flags | found
+	@mkdir -p $(@D)
+	$(COMPILE_CXX) -c $< -o $@
 
-build/tests/%: tests/%.c Makefile | found cmocka
-	@mkdir -p build/tests
-	$(COMPILE) -MF build/tests/$*.d $< -o $@ $(LDFLAGS) -lcmocka -lm
+$(IMPLEMENTATIONS): $(patsubst %.c,build/%.o,$(wildcard tools/implementations/*.c))
+	@rm -f $@
+	$(AR) rcs $@ $^
+
+$(TOOLS): bin/%: build/tools/%.o $(IMPLEMENTATIONS)
+	@mkdir -p $(@D)
+	$(LINK) $^ -o $@ -lm
+
+$(TESTS): build/tests/%: build/tests/%.o $(IMPLEMENTATIONS)
+	$(LINK) $^ -o $@ -lcmocka -lm
+
+$(EXAMPLES_C): bin/examples/%: build/examples/%.o
+	@mkdir -p $(@D)
+	$(LINK) $^ -o $@ -lm
+
+$(EXAMPLES_CXX): bin/examples/%: build/examples/%.o
+	@mkdir -p $(@D)
+	$(LINK_CXX) $^ -o $@ -lm
+
+$(BENCHES): bin/bench/%: build/bench/%.o
+	@mkdir -p $(@D)
+	$(LINK) $^ -o $@ -lm
 
 # Others run these by hand; make test compiles them, so that they do not fall behind.
 BY_HAND = $(BENCHES) build/networks-compare build/peers/ours
 
-build/networks-compare: tests/networks/compare.c Makefile | found
-	@mkdir -p build
-	$(COMPILE) -MF $@.d $< -o $@ $(LDFLAGS) -lm
+build/networks-compare: build/tests/networks/compare.o
+	$(LINK) $^ -o $@ -lm
 
 # -O2, as most who include the header compile it
-build/peers/ours: bench/peers/ours.c Makefile | found
-	@mkdir -p build/peers
-	$(COMPILE) -O2 -MF $@.d $< -o $@ $(LDFLAGS) -lm
+build/bench/peers/ours.o: override CFLAGS += -O2
+build/peers/ours: build/bench/peers/ours.o
+	@mkdir -p $(@D)
+	$(LINK) $^ -o $@ -lm
 
-# The commands must not stop at a machine without a library before saying what to do about it.
+# What needs a library says so before a compiler does.
+$(patsubst bin/%,build/tools/%.o,$(TOOLS)) build/tools/implementations/stb.o: | stb
+$(addsuffix .o,$(TESTS)): | stb cmocka
+
 stb:
-	@$(if $(HAVE_STB),true,echo "The tools need stb (Debian: libstb-dev); try make deps." >&2; false)
+	$(if $(HAVE_STB),,@echo "The tools need stb (Debian: libstb-dev); try make deps." >&2; false)
 cmocka:
-	@$(if $(HAVE_CMOCKA),true,echo "The tests need cmocka (Debian: libcmocka-dev); try make deps." \
-	  >&2; false)
+	$(if $(HAVE_CMOCKA),,@echo "The tests need cmocka (Debian: libcmocka-dev); try make deps." >&2; false)
 
 # deps may install what was looked for above, so the work itself is a second make.
 TOOL_PACKAGES = gcc libc6-dev libstb-dev pkg-config
@@ -141,5 +174,6 @@ install: $(TOOLS)
 clean:
 	rm -rf bin build
 
--include $(wildcard build/*.d build/*/*.d)
-.PHONY: all found stb cmocka demo learn model paper test run-tests test-networks bench bench-peers data deps install clean
+-include $(wildcard build/*/*.d build/*/*/*.d)
+.DELETE_ON_ERROR:
+.PHONY: all examples found stb cmocka demo learn model paper test run-tests test-networks bench bench-peers data deps install clean

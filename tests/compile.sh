@@ -142,19 +142,34 @@ matrix() {
 
 # ---- the tests again, otherwise -----------------------------------------------------------------
 
-# build_program PROGRAM TO COMMAND...
-build_program() {
-  local program=$1 to=$2
+# build_library TO COMMAND...: an archive, of which the linker takes nothing for a program that includes
+# the implementation itself.
+build_library() {
+  local to=$1
+  shift
+  "$@" -c tools/implementations/convnet.c -o "${to%.a}.o" && rm -f "$to" && ar rcs "$to" "${to%.a}.o"
+}
+
+# run_programs FOLDER WHERE COMMAND...: builds the test programs by that command, and the library once
+# for all of them; runs each of them, in the emulator if there is one.
+emulator=()
+run_programs() {
+  local to=build/$1 where=$2 program result=0
   shift 2
-  "$@" -I. "tests/$program.c" -o "$to" -lcmocka -lm
+  mkdir -p "$to"
+  check "convnet.h builds $where" build_library "$to/convnet.a" "$@" || return 1
+  for program in "${programs[@]}"; do
+    check "$program builds $where" "$@" -I. "tests/$program.c" "$to/convnet.a" -o "$to/$program" \
+      -lcmocka -lm && check "$program runs $where" "${emulator[@]}" "$to/$program" || result=1
+  done
+  return $result
 }
 
 sanitized() {
-  local compiler=$1 program=$2 to=build/$1-$2 options=("${sanitizers[@]}")
+  local compiler=$1 options=("${sanitizers[@]}")
   # clang takes minutes to instrument the AVX-512 kernels; gcc's build has them.
   [ "$compiler" = clang ] && options+=(-DCONVNET_NO_AVX512)
-  check "$program with $compiler's sanitizers" build_program "$program" "$to" "$compiler" \
-    "${options[@]}" && check "$program runs clean under $compiler's sanitizers" "$to"
+  run_programs "$compiler-sanitizers" "with $compiler's sanitizers" "$compiler" "${options[@]}"
 }
 
 capped() {
@@ -168,11 +183,10 @@ under_valgrind() {
 }
 
 neon() {
-  local to=build/neon-$1
   # Without OpenMP: threads of libgomp may wait for ever under qemu.
-  check "$1 for NEON" build_program "$1" "$to" aarch64-linux-gnu-gcc -O2 &&
-    check "$1 on NEON, under qemu" qemu-aarch64-static -L /usr/aarch64-linux-gnu \
-      -E LD_LIBRARY_PATH=/usr/lib/aarch64-linux-gnu:/usr/aarch64-linux-gnu/lib "$to"
+  emulator=(qemu-aarch64-static -L /usr/aarch64-linux-gnu
+    -E LD_LIBRARY_PATH=/usr/lib/aarch64-linux-gnu:/usr/aarch64-linux-gnu/lib)
+  run_programs neon "for NEON, under qemu" aarch64-linux-gnu-gcc -O2
 }
 
 # ---- which jobs --------------------------------------------------------------------------------
@@ -181,12 +195,18 @@ has() { command -v "$1" >/dev/null; }
 
 jobs() {
   local compiler standard configuration program isa
+  # The longest go first, so that at the end no core waits for them.
+  if has aarch64-linux-gnu-gcc && has qemu-aarch64-static && [ -e /usr/lib/aarch64-linux-gnu/libcmocka.so ]; then
+    echo neon
+  else
+    echo "skip tests on NEON: no aarch64-linux-gnu-gcc, qemu-aarch64-static or libcmocka-dev:arm64" >&3
+  fi
   for compiler in gcc clang; do
     if ! has "$compiler"; then
       echo "skip everything with $compiler: not installed" >&3
       continue
     fi
-    for program in "${programs[@]}"; do echo "sanitized $compiler $program"; done
+    echo "sanitized $compiler"
     for standard in c99 c11 c++11; do
       for configuration in plain O0 O3 openmp CONVNET_STATIC CONVNET_NO_SIMD CONVNET_NO_AVX512 \
         CONVNET_NO_FILES both; do
@@ -204,11 +224,6 @@ jobs() {
     echo "under_valgrind avx2 test_golden"
   else
     echo "skip test_golden under valgrind: not installed" >&3
-  fi
-  if has aarch64-linux-gnu-gcc && has qemu-aarch64-static && [ -e /usr/lib/aarch64-linux-gnu/libcmocka.so ]; then
-    for program in "${programs[@]}"; do echo "neon $program"; done
-  else
-    echo "skip tests on NEON: no aarch64-linux-gnu-gcc, qemu-aarch64-static or libcmocka-dev:arm64" >&3
   fi
 }
 

@@ -8,9 +8,10 @@
 static char home[PATH_MAX];       /* the temporary folder */
 static char *out_text, *err_text; /* of the last command */
 
-/* A file of the temporary folder, with a 0 behind it; NULL if there is none. */
+/* A file of the temporary folder, with a 0 behind it; NULL and size 0 if there is none. */
 static inline char *contents(const char *name, size_t *size) {
   char *path = join_path(home, name);
+  *size = 0;
   char *all = is_file(path) ? read_file(path, size) : NULL;
   free(path);
   return all;

@@ -1,7 +1,6 @@
 /* Files: what is saved comes back byte for byte, what other programs write is read, and a damaged or
    hostile file gives an error that names it, changes nothing and crashes nothing. */
 #define _XOPEN_SOURCE 700
-#define CONVNET_IMPLEMENTATION
 #include "convnet.h"
 #include "support.h"
 

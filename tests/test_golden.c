@@ -1,7 +1,6 @@
 /* Compares with values that PyTorch computed in double precision, see golden/make_golden.py:
    outputs, loss, every gradient, batch norm's running figures and the losses of ten steps of each
    optimiser. Also writes build/golden/NAME.safetensors, which golden/check_python.py then reads. */
-#define CONVNET_IMPLEMENTATION
 #include "convnet.h"
 #include "support.h"
 

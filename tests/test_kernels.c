@@ -1,7 +1,7 @@
 /* test_kernels.c - every kernel of convnet.h against reference.h, on every instruction set this
    machine has, around the sizes where vector code goes wrong.
 
-   Build and run:  cc -O2 tests/test_kernels.c -o test_kernels -lcmocka -lm && ./test_kernels
+   Build and run:  make build/tests/test_kernels && build/tests/test_kernels
    TEST_BUDGET=10  keeps about one case in ten (a percentage; for emulators and memory checkers)
    CONVNET_ISA     caps the instruction sets as it does for every user of the library
 
@@ -19,7 +19,6 @@
 #define _GNU_SOURCE /* mmap with MAP_ANONYMOUS under -std=c99 */
 #endif
 
-#define CONVNET_IMPLEMENTATION
 #include "../convnet.h"
 
 #include "reference.h"

@@ -2,7 +2,7 @@
    package libonnx-testdata) on the kernels of convnet.h, as they are: a model and tensors in
    protobuf files, the expected results beside them.
 
-   Build and run:  cc -O2 tests/test_onnx.c -o test_onnx -lcmocka -lm && ./test_onnx
+   Build and run:  make build/tests/test_onnx && build/tests/test_onnx
    ONNX_TESTDATA   another place for the cases; where there are none the test is skipped
    CONVNET_ISA     caps the instruction sets, of which all that the machine has are run
 
@@ -15,7 +15,6 @@
 #define _GNU_SOURCE /* scandir under -std=c99 */
 #endif
 
-#define CONVNET_IMPLEMENTATION
 #include "../convnet.h"
 
 #include "onnx_reader.h"

@@ -1,8 +1,8 @@
 /* test_pictures.c - pictures on their way to a network and back: resizing, random changes, the loader
    that makes batches ahead, fine-tuning on folders, tally-predict and tally-dedup.
 
-   Build:  cc -O2 -fopenmp -I. tests/test_pictures.c -o build/tests/test_pictures -lcmocka -lm
-   Run:    build/tests/test_pictures     in the repository's root, after make; BIN=folder of programs
+   Build:  make all build/tests/test_pictures
+   Run:    build/tests/test_pictures     in the repository's root; BIN=folder of programs
 
    All data are made here, in a temporary folder, but for tests/golden/pictures.safetensors. */
 #define main train_main
@@ -11,9 +11,6 @@
 #include "support.h"
 
 #include "programs.h"
-
-#define STB_IMAGE_WRITE_IMPLEMENTATION
-#include <stb/stb_image_write.h>
 
 static preprocess plain_preprocess(int height, int width, int channels) {
   preprocess pre = {0};

@@ -1,8 +1,8 @@
 /* test_read.c - tally-extract and tally-read from outside, as a user runs them, on forms that
    tally-synth draws and with a small network trained on their cells.
 
-   Build:  cc -O2 -fopenmp -I. -Itools tests/test_read.c -o build/tests/test_read -lcmocka -lm
-   Run:    build/tests/test_read    in the repository's root, after make; BIN=folder of programs
+   Build:  make all build/tests/test_read
+   Run:    build/tests/test_read     in the repository's root; BIN=folder of programs
 
    Everything is made in a temporary folder. The test of real forms takes them from the folder
    TALLY_FORMS and is skipped where there is none. */
@@ -388,6 +388,9 @@ static void write_png_header(const char *name, uint32_t width, uint32_t height) 
   write_home(name, bytes, sizeof bytes);
 }
 
+/* stb_image_write has it and does not declare it. */
+extern uint8_t *stbi_zlib_compress(uint8_t *data, int data_len, int *out_len, int quality);
+
 /* A picture of 40 x 40 whose data unpack to far more than it can hold. */
 static void write_png_bomb(const char *name) {
   size_t plain = (size_t)200 << 20;
@@ -414,6 +417,14 @@ static void write_png_bomb(const char *name) {
   free(zeros);
 }
 
+/* A picture of 1 x 1 in a format that stb_image knows and forms do not come in. */
+static void write_gif(const char *name) {
+  static const uint8_t gif[] = {'G', 'I', 'F',  '8',  '9',  'a', 1, 0, 1, 0, 0x80, 0, 0,
+                                0,   0,   0,    255,  255,  255, ',', 0, 0, 0, 0, 1, 0,
+                                1,   0,   0,    2,    2,    0x44, 1, 0, ';'};
+  write_home(name, gif, sizeof gif);
+}
+
 static void test_bad_pictures(void **state) {
   (void)state;
   static const char *const bad[][2] = {
@@ -421,7 +432,7 @@ static void test_bad_pictures(void **state) {
       {"bad/folder.png", "folder"},       {"bad/huge.png", "pixels"},
       {"bad/text.jpg", ""},               {"bad/blank.png", "anchor"},
       {"bad/bomb.png", ""},               {"bad/gone.jpg", "No such file"},
-      {"bad/one.png", ""}};
+      {"bad/one.png", ""},                {"bad/moving.png", "not a JPEG"}};
   size_t size;
   assert_ran(
       shell("rm -rf bad && mkdir -p bad/folder.png && cp scans/tally-0001.jpg bad/good.jpg"));
@@ -433,10 +444,11 @@ static void test_bad_pictures(void **state) {
   write_picture_file("bad/blank.png", 900, 1200, 250);
   write_picture_file("bad/one.png", 1, 1, 0);
   write_png_bomb("bad/bomb.png");
+  write_gif("bad/moving.png");
   free(good);
   /* The bomb has to be stopped by the reader, not by luck. */
   assert_ran(shell("ulimit -v 1500000; " READ_C1 "--threads 1 --out bad-out bad bad/gone.jpg"));
-  assert_int_equal((int)result("forms"), 10);
+  assert_int_equal((int)result("forms"), 11);
   assert_int_equal((int)result("read"), 1);
   for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
     assert_value("bad-out/tallies.csv", "tally", bad[i][0] + 4, NULL, NULL, "status", "unread");

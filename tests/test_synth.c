@@ -2,8 +2,8 @@
    that agree with each other, votes as in the paper's district, pages that tally.h finds where
    corners.csv says they are, and what it says to bad input.
 
-   Build:  cc -O2 -fopenmp -I. tests/test_synth.c -o build/tests/test_synth -lcmocka -lm
-   Run:    build/tests/test_synth        in the repository's root, after make; BIN=folder of the programs
+   Build:  make all build/tests/test_synth
+   Run:    build/tests/test_synth     in the repository's root; BIN=folder of the programs
 
    Everything is drawn into a temporary folder. */
 #define main synth_main

@@ -1,11 +1,6 @@
 /* Tests of tally.h: images against naive references, templates, registration on drawn pages seen
-   through
-   known homographies, cells, decoding against brute force, totals, and real forms where they are
-   at hand
-   (environment variable TALLY_FORMS: their folder). Run from the repository's top folder.
-
-   Build: cc -std=c99 -O2 -I. tests/test_tally.c -o test_tally -lcmocka -lm */
-#define TALLY_IMPLEMENTATION
+   through known homographies, cells, decoding against brute force, totals, and real forms where they
+   are at hand (environment variable TALLY_FORMS: their folder). Run from the repository's top folder. */
 #include "tally.h"
 
 #include <limits.h>
@@ -19,18 +14,7 @@
 
 #include <cmocka.h>
 
-#define STBI_ONLY_JPEG
-#define STB_IMAGE_IMPLEMENTATION
-#if defined(__GNUC__)
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wconversion"
-#pragma GCC diagnostic ignored "-Wsign-conversion"
-#pragma GCC diagnostic ignored "-Wshadow"
-#endif
 #include <stb/stb_image.h>
-#if defined(__GNUC__)
-#pragma GCC diagnostic pop
-#endif
 
 /* ---- synthetic pages: a form drawn on a flat page, then seen through a known homography ---- */
 

@@ -1,8 +1,8 @@
 /* test_tools.c - tally-train and tally-evaluate from outside, as a user runs them, and the parts
    inside them that pictures pass through.
 
-   Build:  cc -O2 -fopenmp -I. tests/test_tools.c -o build/tests/test_tools -lcmocka -lm
-   Run:    build/tests/test_tools     in the repository's root, after make; BIN=folder of programs
+   Build:  make all build/tests/test_tools
+   Run:    build/tests/test_tools     in the repository's root; BIN=folder of programs
 
    All data are made here, in a temporary folder; the last test needs MNIST in data/. */
 #define main train_main
@@ -11,9 +11,6 @@
 #include "support.h"
 
 #include "programs.h"
-
-#define STB_IMAGE_WRITE_IMPLEMENTATION
-#include <stb/stb_image_write.h>
 
 /* ---- running programs ------------------------------------------------------------------------ */
 

@@ -5,10 +5,13 @@
        #define _POSIX_C_SOURCE 200809L
        #define TOOL_NAME "tally-train"
        #define TOOL_USAGE "--data D --arch NAME --out M.safetensors [options]"
-       #define CONVNET_IMPLEMENTATION
        #include "common.h"
 
-   and is built by cc -O2 -fopenmp tools/NAME.c -o bin/NAME -lm.
+   and is built by make bin/NAME, which compiles the implementations once for all tools; or by hand
+   (stb is Debian's libstb-dev):
+
+       cc -O2 tools/NAME.c tools/implementations/convnet.c tools/implementations/tally.c \
+         tools/implementations/stb.c -o bin/NAME -lm
 
    A tool is a short-lived process with one user, so what goes wrong ends it: fail() prints one line
    and exits 1, misuse() prints the usage too and exits 2. Nothing here is meant for a library. */
@@ -35,11 +38,8 @@
 #include <omp.h>
 #endif
 
-#define STB_IMAGE_IMPLEMENTATION
-#define STBI_FAILURE_USERMSG
-#include <stb/stb_image.h>
-
 #include "../convnet.h"
+#include "implementations/stb.h"
 
 #if defined(__GNUC__)
 #define TOOL_PRINTF(string, first) __attribute__((format(printf, string, first)))

@@ -1,8 +1,7 @@
 /* report.h - what tally-extract and tally-read share: forms as files, their registered pictures,
    and the page that shows them.
 
-   Internal to tools/. Include it in the place of common.h, with CONVNET_IMPLEMENTATION and
-   TALLY_IMPLEMENTATION defined:
+   Internal to tools/. Include it in the place of common.h:
 
    1. Forms: lists of pictures, templates, decoding of pictures that cannot be trusted.
    2. Views: the table of a registered form, cut out and straightened, as JPEG.
@@ -20,33 +19,9 @@
 #include <malloc.h>
 #endif
 
-/* Forms come from anywhere, so only the formats that scanners and phones write are decoded, and no
-   decoder gets more memory than a picture of the size in its header can need. */
-#define STBI_ONLY_JPEG
-#define STBI_ONLY_PNG
-#define STBI_ONLY_BMP
-#define STBI_ONLY_PNM
-#if defined(__ARM_NEON)
-#define STBI_NEON
-#endif
-static __thread size_t decoder_limit; /* bytes per block; 0: none */
-
-static inline void *decoder_allocate(size_t size) {
-  return decoder_limit && size > decoder_limit ? NULL : malloc(size ? size : 1);
-}
-static inline void *decoder_reallocate(void *memory, size_t size) {
-  return decoder_limit && size > decoder_limit ? NULL : realloc(memory, size ? size : 1);
-}
-#define STBI_MALLOC(size) decoder_allocate(size)
-#define STBI_REALLOC(memory, size) decoder_reallocate(memory, size)
-#define STBI_FREE(memory) free(memory)
-
 #include "../tally.h"
 
 #include "common.h"
-
-#define STB_IMAGE_WRITE_IMPLEMENTATION
-#include <stb/stb_image_write.h>
 
 /* ---- 1. forms -------------------------------------------------------------------------------- */
 
@@ -284,9 +259,19 @@ static inline int png_is_huge(const uint8_t *bytes, int size) {
   return (uint64_t)file_number(bytes + 16, 4, 0) * file_number(bytes + 20, 4, 0) > FORM_MAX_PIXELS;
 }
 
+/* JPEG, PNG, BMP and PNM, told by how they start: what scanners and phones write. Forms come from
+   anywhere, so no decoder of another format gets to see them. */
+static inline int is_form_format(const uint8_t *bytes, int size) {
+  if (size < 2) return 0;
+  return (bytes[0] == 0xFF && bytes[1] == 0xD8) || (bytes[0] == 0x89 && bytes[1] == 'P') ||
+         (bytes[0] == 'B' && bytes[1] == 'M') ||
+         (bytes[0] == 'P' && (bytes[1] == '5' || bytes[1] == '6'));
+}
+
 /* Decodes with the memory capped. Twice 16-bit RGBA covers every format's scratch. */
 static inline const char *form_decode(const uint8_t *bytes, int size, tally_image *out) {
   int width, height, channels;
+  if (!is_form_format(bytes, size)) return "not a JPEG, PNG, BMP or PNM picture";
   if (png_is_huge(bytes, size)) return FORM_MAX_MESSAGE;
   if (!stbi_info_from_memory(bytes, size, &width, &height, &channels)) return stbi_failure_reason();
   if ((int64_t)width * height > FORM_MAX_PIXELS) return FORM_MAX_MESSAGE;

@@ -1,7 +1,7 @@
 /* tally-dedup.c - finds exact and near duplicates among pictures, files that are suspiciously small,
    and files that cannot be read. Deletes nothing.
 
-   Build:  cc -O2 -fopenmp tools/tally-dedup.c -o bin/tally-dedup -lm       (stb: Debian libstb-dev)
+   Build:  make bin/tally-dedup     (common.h says how by hand)
    Use:    bin/tally-dedup --out duplicates.csv photos/
 
    How it compares:
@@ -23,7 +23,6 @@
 #define _POSIX_C_SOURCE 200809L
 #define TOOL_NAME "tally-dedup"
 #define TOOL_USAGE "--out F.csv [options] PICTURE|FOLDER|LIST.csv..."
-#define CONVNET_IMPLEMENTATION
 #include "common.h"
 #include "listing.h"
 

@@ -1,7 +1,7 @@
 /* tally-evaluate.c - how well a model reads labelled pictures, or how well given predictions agree
    with the truth: accuracy, precision, recall and F1 per class, confusion matrix, worst mistakes.
 
-   Build:  cc -O2 -fopenmp tools/tally-evaluate.c -o bin/tally-evaluate -lm (stb: Debian libstb-dev)
+   Build:  make bin/tally-evaluate     (common.h says how by hand)
    Use:    bin/tally-evaluate --model base.safetensors --data data:test --out report
 
    The order of this file: options, results and where they come from, figures, tables, the picture
@@ -9,11 +9,7 @@
 #define _POSIX_C_SOURCE 200809L
 #define TOOL_NAME "tally-evaluate"
 #define TOOL_USAGE "(--model M --data D | --predictions F.csv) [--out DIR] [options]"
-#define CONVNET_IMPLEMENTATION
 #include "common.h"
-
-#define STB_IMAGE_WRITE_IMPLEMENTATION
-#include <stb/stb_image_write.h>
 
 /* ---- options --------------------------------------------------------------------------------- */
 

@@ -1,7 +1,7 @@
 /* tally-extract.c - cuts the cells out of scanned or photographed forms, as 28 x 28 pictures to
    train and test networks on; joins them with labels and splits them by tally.
 
-   Build:  cc -O2 -fopenmp tools/tally-extract.c -o bin/tally-extract -lm   (needs stb)
+   Build:  make bin/tally-extract     (common.h says how by hand)
    Use:    bin/tally-extract --template c1-2019 --out cells scans/
 
    The order of this file: options, labels, one form, all forms, tables, labelled data and its
@@ -9,8 +9,6 @@
 #define _POSIX_C_SOURCE 200809L
 #define TOOL_NAME "tally-extract"
 #define TOOL_USAGE "--template T --out DIR [options] IMAGE..."
-#define CONVNET_IMPLEMENTATION
-#define TALLY_IMPLEMENTATION
 #include "report.h"
 
 /* ---- options --------------------------------------------------------------------------------- */

@@ -1,12 +1,11 @@
 /* tally-predict.c - labels pictures with a model: one row of a CSV file each, with the probability of
    every class.
 
-   Build:  cc -O2 -fopenmp tools/tally-predict.c -o bin/tally-predict -lm   (stb: Debian libstb-dev)
+   Build:  make bin/tally-predict     (common.h says how by hand)
    Use:    bin/tally-predict --model protest.safetensors --out labels.csv photos/ */
 #define _POSIX_C_SOURCE 200809L
 #define TOOL_NAME "tally-predict"
 #define TOOL_USAGE "--model M --out F.csv [options] PICTURE|FOLDER|LIST.csv..."
-#define CONVNET_IMPLEMENTATION
 #include "common.h"
 #include "listing.h"
 

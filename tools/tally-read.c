@@ -1,7 +1,7 @@
 /* tally-read.c - reads scanned or photographed vote tallies: every count with its probability, the
    tallies that need a person's eyes, the totals with intervals, and a page to look at and correct.
 
-   Build:  cc -O2 -fopenmp tools/tally-read.c -o bin/tally-read -lm   (needs stb, Debian libstb-dev)
+   Build:  make bin/tally-read     (common.h says how by hand)
    Use:    bin/tally-read --template c1-2019 --out result scans/
 
    What is expensive - decoding, registration, cells, the network - happens once per picture and
@@ -13,8 +13,6 @@
 #define _POSIX_C_SOURCE 200809L
 #define TOOL_NAME "tally-read"
 #define TOOL_USAGE "--template T [--model M] --out DIR [options] IMAGE..."
-#define CONVNET_IMPLEMENTATION
-#define TALLY_IMPLEMENTATION
 #include "report.h"
 
 #include <fcntl.h>

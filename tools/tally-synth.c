@@ -1,6 +1,6 @@
 /* tally-synth.c - draws filled-in tallies as a scanner or a phone would see them, with the truth.
 
-   Build:  cc -O2 -fopenmp tools/tally-synth.c -o bin/tally-synth -lm   (needs stb, Debian libstb-dev)
+   Build:  make bin/tally-synth     (common.h says how by hand)
    Use:    bin/tally-synth --template mexico-2015.form --digits data:test --count 400 --out district
 
    Nothing is resampled: print and handwriting are drawn as shapes straight into the picture,
@@ -16,14 +16,9 @@
 #define TOOL_NAME "tally-synth"
 #define TOOL_USAGE "--template T --count N --out DIR [--digits D] [options]"
 /* tally.h names its parameters as common.h names a type, so it goes first. */
-#define TALLY_IMPLEMENTATION
 #include "../tally.h"
 
-#define CONVNET_IMPLEMENTATION
 #include "common.h"
-
-#define STB_IMAGE_WRITE_IMPLEMENTATION
-#include <stb/stb_image_write.h>
 
 /* ---- options ----------------------------------------------------------------------------------- */
 

@@ -1,6 +1,6 @@
 /* tally-train.c - trains or fine-tunes a convolutional network on labelled pictures, on the CPU.
 
-   Build:  cc -O2 -fopenmp tools/tally-train.c -o bin/tally-train -lm     (stb: Debian libstb-dev)
+   Build:  make bin/tally-train     (common.h says how by hand)
    Use:    bin/tally-train --data data:train --val 0.1 --arch base --out base.safetensors
 
    The order of this file: options, the network and its classes, data and its split, one epoch, the
@@ -13,7 +13,6 @@
 #define _POSIX_C_SOURCE 200809L
 #define TOOL_NAME "tally-train"
 #define TOOL_USAGE "--data D (--arch NAME|FILE | --init M) --out M.safetensors [options]"
-#define CONVNET_IMPLEMENTATION
 #include "common.h"
 #include "augment.h"
 #include "loader.h"

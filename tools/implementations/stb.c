@@ -1,0 +1,26 @@
+/* The implementation of stb.h, compiled once for all tools. */
+#include "stb.h"
+
+#include <stdlib.h>
+
+__thread size_t decoder_limit;
+
+static void *decoder_allocate(size_t size) {
+  return decoder_limit && size > decoder_limit ? NULL : malloc(size ? size : 1);
+}
+static void *decoder_reallocate(void *memory, size_t size) {
+  return decoder_limit && size > decoder_limit ? NULL : realloc(memory, size ? size : 1);
+}
+
+#define STBI_MALLOC(size) decoder_allocate(size)
+#define STBI_REALLOC(memory, size) decoder_reallocate(memory, size)
+#define STBI_FREE(memory) free(memory)
+#define STBI_FAILURE_USERMSG
+#if defined(__ARM_NEON)
+#define STBI_NEON
+#endif
+#define STB_IMAGE_IMPLEMENTATION
+#include <stb/stb_image.h>
+
+#define STB_IMAGE_WRITE_IMPLEMENTATION
+#include <stb/stb_image_write.h>
