@@ -1,9 +1,11 @@
 # The two headers need no building. This builds the programs around them:
-#   make          tools/*.c into bin/, examples/*.c and *.cpp into bin/examples/
+#   make          tools/*.c into bin/
+#   make examples examples/*.c and *.cpp into bin/examples/, each with an implementation of its own
 #   make demo     reads the sample tallies in examples/data/ and writes a report; needs no download
 #   make learn    fetches MNIST, trains the network `base` on it and evaluates it
 #   make model    makes the model in examples/models/ again; make paper replays the paper's experiment
-#   make test     runs every tests/test_*.c and tests/*.sh, ends in "N passed, N failed, N skipped"
+#   make test     fetches MNIST, runs every tests/test_*.c and tests/*.sh, says what they check and how
+#                 long they take, ends in "N passed, N failed, N skipped"
 #   make test-networks  holds every network of the literature against PyTorch; takes half an hour
 #   make bench    runs every bench/*.c; make bench-peers times other systems beside them
 #   make data     puts MNIST's four IDX files into data/
@@ -51,15 +53,14 @@ found:
 	$(info compiler: $(CC), $(VERSION); OpenMP: $(if $(OPENMP),yes,no); stb: $(if $(HAVE_STB),yes,no); \
 	  cmocka: $(if $(HAVE_CMOCKA),yes,no))
 
-# Everything is made anew by another compiler or with other flags: build/flags holds those of what is
-# there, and is missing when they are to be written again.
+# Another compiler or other flags make everything anew: build/flags holds those of what is there, and
+# is out of date when they differ.
 FLAGS := $(VERSION) $(COMPILE) $(COMPILE_CXX) $(LINK) $(LINK_CXX)
-QUOTED_FLAGS := '$(subst ','\'',$(FLAGS))'
-$(shell printf '%s\n' $(QUOTED_FLAGS) | cmp -s - build/flags || rm -f build/flags)
+PRINT_FLAGS := printf '%s\n' '$(subst ','\'',$(FLAGS))'
 
-build/flags:
+build/flags: $(shell $(PRINT_FLAGS) | cmp -s - build/flags || echo other-flags)
 	@mkdir -p build
-	@printf '%s\n' $(QUOTED_FLAGS) >$@
+	@$(PRINT_FLAGS) >$@
 
 build/%.o: %.c build/flags | found
 	@mkdir -p $(@D)
@@ -142,10 +143,13 @@ model paper:
 	@$(MAKE) --no-print-directory data all
 	@$(if $(filter model,$@),examples/models/make-model.sh,examples/paper.sh)
 
+# Whoever has no network goes on without MNIST: what needs it is skipped and says so.
 test: deps
-	@$(MAKE) --no-print-directory -j2 run-tests
+	@.ci/data || true
+	@echo "Compiling the tools and the tests: one to two minutes of one core, later only what changed"
+	@$(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j2) run-tests
 
-run-tests: $(TESTS) $(TOOLS) $(EXAMPLES) $(BY_HAND)
+run-tests: $(TESTS) $(TOOLS) $(BY_HAND)
 	@CC="$(CC)" CXX="$(CXX)" OPENMP="$(OPENMP)" tests/run.sh $(TESTS) $(SCRIPTS)
 
 test-networks: build/networks-compare
@@ -176,4 +180,4 @@ clean:
 
 -include $(wildcard build/*/*.d build/*/*/*.d)
 .DELETE_ON_ERROR:
-.PHONY: all examples found stb cmocka demo learn model paper test run-tests test-networks bench bench-peers data deps install clean
+.PHONY: all examples found other-flags stb cmocka demo learn model paper test run-tests test-networks bench bench-peers data deps install clean

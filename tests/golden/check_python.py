@@ -57,7 +57,8 @@ def main():
 
         readers["with the package safetensors"] = read_with_package
     except ImportError:
-        print("skip python reads our files with the optional package safetensors: not installed")
+        print("skip python reads our files with the package safetensors: not installed, and pip could "
+              "not get it; by hand: build/python/bin/pip install safetensors numpy")
     failed = 0
     paths = sorted(pathlib.Path(sys.argv[1]).glob("*.safetensors"))
     for how, reader in readers.items():
