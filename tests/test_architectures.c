@@ -234,7 +234,7 @@ static void inference_memory(void **state) {
   cn_network *net = cn_parse_(text, &error); /* without initialisation: only its plan matters */
   free(text);
   if (!net) fail_msg("%s", error.message);
-  cn_predict_options options = {1, CN_MATH_DEFAULT};
+  cn_predict_options options = {1, CN_MATH_DEFAULT, {NULL, NULL}};
   cn_predictor *predictor = must_predict(net, 1, &options);
   double maps = (double)cn_predictor_bytes(predictor) - (double)weights_and_workspace(net);
   double allowed = 1.05 * (double)largest_live_maps(net) + 1e6;

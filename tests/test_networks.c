@@ -1127,7 +1127,7 @@ static void outputs_of(void **state) {
 
 static void outputs_by_math(void **state) {
   (void)state;
-  cn_predict_options options = {1, CN_MATH_DIRECT};
+  cn_predict_options options = {1, CN_MATH_DIRECT, {NULL, NULL}};
   for (int math = CN_MATH_DIRECT; math <= CN_MATH_FAST; math++) {
     options.math = (cn_math)math;
     check_outputs(gradient_cases[1].text, &options, 2e-6);
@@ -1277,7 +1277,7 @@ static void threads_do_not_matter_in_inference(void **state) {
   (void)state;
   bench b = bench_open(cn_arch_network("revised", NULL, NULL), 13);
   float one[13 * 10], two[13 * 10];
-  cn_predict_options options = {1, CN_MATH_DEFAULT};
+  cn_predict_options options = {1, CN_MATH_DEFAULT, {NULL, NULL}};
   static const int max_counts[] = {1, 5, 13, SLICED};
   for (int i = 0; i < LENGTH(max_counts); i++) {
     const int max_count = max_counts[i];
@@ -1362,7 +1362,7 @@ static void slices_of(void **state) {
 static void slices_save_memory(void **state) {
   (void)state;
   cn_network *net = cn_arch_network("revised", NULL, NULL);
-  const cn_predict_options options = {1, CN_MATH_DEFAULT};
+  const cn_predict_options options = {1, CN_MATH_DEFAULT, {NULL, NULL}};
   cn_predictor *whole = must_predict(net, SLICED - 1, &options),
                *sliced = must_predict(net, SLICED, &options);
   assert_true(cn_predictor_bytes(sliced) < cn_predictor_bytes(whole));

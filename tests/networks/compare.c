@@ -156,7 +156,7 @@ static void compare_logits(const comparison *c, cn_trainer *trainer, cn_math mat
     e->logits = logits_error(c, cn_floats_(plan, plan->steps[plan->output].value));
     return;
   }
-  cn_predict_options options = {0, math};
+  cn_predict_options options = {0, math, {NULL, NULL}};
   float outputs[IMAGES * CLASSES];
   cn_predictor *predictor = cn_predictor_create(c->net, IMAGES, &options, &error);
   if (!predictor) stop(c->network, error.message);
