@@ -8,8 +8,6 @@
 set -u
 cd "$(dirname "$0")/.." || exit 1
 mkdir -p build/log
-# Threads that have nothing to do sleep rather than spin: small networks on a busy machine would crawl.
-export OMP_WAIT_POLICY=passive
 
 count() { grep -cE "$1" "$out"; }
 

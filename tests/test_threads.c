@@ -223,6 +223,7 @@ static void units_run_once(void **state) {
   cn_parallel_for(NULL, 3, 0, count_unit, NULL);
 }
 
+#ifndef CONVNET_NO_THREADS
 /* Says that it is there and waits for the others. */
 static void meet(void *context, int i, int thread) {
   int *here = (int *)context;
@@ -231,7 +232,6 @@ static void meet(void *context, int i, int thread) {
   for (int tries = 0; cn_atomic_load_(here) < 3 && tries < 2000; tries++) pause_for(0.01);
 }
 
-#ifndef CONVNET_NO_THREADS
 static void threads_work_at_the_same_time(void **state) {
   (void)state;
   int here = 0;
