@@ -3,8 +3,9 @@
    DO THIS
        #define CONVNET_IMPLEMENTATION      in exactly one C or C++ file, before
        #include "convnet.h"
-   and compile with a plain `cc -O2 file.c -lm` (C99 or C++11, gcc or clang). Add -fopenmp to use
-   every core. Everywhere else include the header without the macro.
+   and compile with a plain `cc -O2 file.c -lm` (C99 or C++11, gcc or clang); it uses every core.
+   Everywhere else include the header without the macro. Where the C library keeps threads apart
+   (glibc before 2.34) add -pthread.
 
    A SMALL COMPLETE PROGRAM (tests compile and run it)
 
@@ -118,10 +119,24 @@
        exp (in softmax, sigmoid, tanh)  2e-7 relative on each;  losses 1e-6
        batch normalisation 1e-5;   optimisers 1e-6 per step
 
+   THREADS
+     A predictor or trainer shares its work among `threads` threads, by default as many as there are
+     processors that this process may use; CONVNET_THREADS=n in the environment caps the default.
+     They are the header's own: started when first wanted, shared by all predictors and trainers,
+     asleep when there is nothing to do, and there until the process ends, so do not unload a
+     library that has the implementation in it. A child after fork() starts its own. Programs that
+     have a pool of threads lend it to a predictor or trainer: see cn_parallel.
+     What may be called from several threads at the same time: anything, on different objects. On
+     one network: creating and freeing predictors and trainers, cn_predict by different predictors,
+     and the functions that take a const cn_network. Keep apart what changes a network (training,
+     loading, initialising, cn_network_touch), or saves it, and all other use of it; and calls
+     with the same predictor or trainer.
+
    CONFIGURATION, defined before the implementation
      CONVNET_STATIC           all functions static (one translation unit, private copy)
      CONVNET_NO_SIMD          scalar kernels only
      CONVNET_NO_AVX512        no AVX-512 kernels (older assemblers)
+     CONVNET_NO_THREADS       starts no threads; all else is the same (so it is on WebAssembly)
      CONVNET_NO_FILES         leaves layer 4 out (no stdio)
      CONVNET_FILE             what this file is called, if not "convnet.h": it includes itself
      CN_MALLOC(n) CN_FREE(p)  both or none; default malloc and free
@@ -199,6 +214,27 @@ CN_API float cn_random_uniform(cn_random *random);              /* [0, 1), multi
 CN_API float cn_random_normal(cn_random *random); /* mean 0, deviation 1 (Box-Muller) */
 /* Fisher-Yates, in place. */
 CN_API void cn_random_shuffle(cn_random *random, int *values, int count);
+
+/* A caller's pool of threads. run calls task(context, i) once for each i in 0 .. count - 1, on any
+   threads, at the same time as far as it can, and returns when all calls have; user is passed
+   through. run NULL means the header's own threads. Results are the same either way, even if the
+   calls come one after another. */
+typedef struct cn_parallel {
+  void (*run)(void (*task)(void *context, int i), void *context, int count, void *user);
+  void *user;
+} cn_parallel;
+
+/* How many threads are used where 0 is asked for: processors that this process may use, at most
+   CONVNET_THREADS of the environment; 1 where the header has no threads. */
+CN_API int cn_thread_count(void);
+
+/* Calls unit(context, i, thread) once for each i in 0 .. units - 1 and returns when all calls have.
+   At most so many threads (0: cn_thread_count()), the calling one among them, each take the next
+   unit until there is none left; `thread`, below their number, tells them apart. parallel NULL: the
+   header's own threads, which have a stack of 2 MiB. A unit may call this again, and predict and
+   train. units is at most 2^30. */
+CN_API void cn_parallel_for(const cn_parallel *parallel, int threads, int units,
+                            void (*unit)(void *context, int i, int thread), void *context);
 
 /* ---- layer 1: kernels ------------------------------------------------------------------------ */
 
@@ -585,8 +621,9 @@ CN_API const char *cn_network_note(const cn_network *net, const char *key);
 
 /* Inference. Options: zero means default. */
 typedef struct cn_predict_options {
-  int threads; /* 0: as many as OpenMP offers; 1 without OpenMP */
+  int threads; /* 0: cn_thread_count() */
   cn_math math;
+  cn_parallel parallel;
   int logits;      /* 1: outputs are what goes into a last softmax or sigmoid */
   int gradients;   /* 1: cn_input_gradient may be called; takes more memory */
   const int *keep; /* [keep_count] nodes whose feature maps can be read afterwards */
@@ -597,8 +634,8 @@ typedef struct cn_predict_options {
 typedef struct cn_predictor cn_predictor;
 
 /* A plan for up to max_count images at a time; NULL with an error. It refers to the network, which
-   must outlive it and may be shared by several predictors; it repacks weights when they have
-   changed. */
+   must outlive it and may be shared by several predictors, in several threads; it repacks weights
+   when they have changed. */
 CN_API cn_predictor *cn_predictor_create(cn_network *net, int max_count,
                                          const cn_predict_options *options, cn_error *error);
 /* Bytes that such a plan needs in memory of the caller's; 0 with an error. */
@@ -659,10 +696,11 @@ typedef struct cn_training_options {
   float gamma;          /* STEP; default 0.1 */
   const float *class_weights; /* [classes] of the last node's softmax, copied; NULL: all 1 */
   uint64_t seed;              /* of dropout; default 1 */
-  int threads;                /* 0: as many as OpenMP offers */
+  int threads;                /* 0: cn_thread_count() */
   cn_math math;
   cn_gradient_hook gradient_hook;
   void *hook_user;
+  cn_parallel parallel;
   void *memory; /* as in cn_predict_options, of cn_trainer_size bytes */
   size_t memory_bytes;
 } cn_training_options;
@@ -810,9 +848,6 @@ CN_API const char *cn_safetensors_note(const cn_safetensors *file, const char *k
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#ifdef _OPENMP
-#include <omp.h>
-#endif
 
 #if !defined(CONVNET_NO_SIMD) && (defined(__x86_64__) || defined(__i386__))
 #define CN_X86_
@@ -821,6 +856,24 @@ CN_API const char *cn_safetensors_note(const cn_safetensors *file, const char *k
 #elif !defined(CONVNET_NO_SIMD) && defined(__aarch64__)
 #define CN_ARM_
 #include <arm_neon.h>
+#endif
+
+#if !defined(CONVNET_NO_THREADS) && !defined(__wasm__) &&                                          \
+    (defined(__GNUC__) || defined(__clang__) || defined(_MSC_VER))
+#if defined(_WIN32)
+#define CN_THREADS_
+#ifndef WIN32_LEAN_AND_MEAN
+#define WIN32_LEAN_AND_MEAN
+#endif
+#ifndef NOMINMAX
+#define NOMINMAX
+#endif
+#include <windows.h>
+#elif defined(__unix__) || defined(__APPLE__)
+#define CN_THREADS_
+#include <pthread.h>
+#include <unistd.h>
+#endif
 #endif
 
 #if defined(CN_MALLOC) != defined(CN_FREE)
@@ -1002,6 +1055,408 @@ CN_API void cn_init(cn_init_kind kind, float value, int fan_in, int fan_out, cn_
       break;
     }
   }
+}
+
+/* ==== threads ================================================================================= */
+
+/* ---- numbers that threads share ----
+   All calls are sequentially consistent. cn_atomic_add_ returns what was there before;
+   cn_atomic_replace_ returns whether it found `before` and put `after` in its place. */
+
+#if defined(__GNUC__) || defined(__clang__)
+static inline int cn_atomic_load_(const int *at) {
+  return __atomic_load_n(at, __ATOMIC_SEQ_CST);
+}
+static inline void cn_atomic_store_(int *at, int value) {
+  __atomic_store_n(at, value, __ATOMIC_SEQ_CST);
+}
+static inline int cn_atomic_add_(int *at, int value) {
+  return __atomic_fetch_add(at, value, __ATOMIC_SEQ_CST);
+}
+static inline int cn_atomic_replace_(int *at, int before, int after) {
+  return __atomic_compare_exchange_n(at, &before, after, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+}
+#elif defined(_MSC_VER)
+#ifdef _M_ARM64
+#define CN_LOADED_() __dmb(_ARM64_BARRIER_ISH)
+#else
+#define CN_LOADED_() _ReadWriteBarrier()
+#endif
+static inline int cn_atomic_load_(const int *at) {
+  const int value = *(const volatile int *)at;
+  CN_LOADED_();
+  return value;
+}
+static inline void cn_atomic_store_(int *at, int value) {
+  _InterlockedExchange((volatile long *)at, value);
+}
+static inline int cn_atomic_add_(int *at, int value) {
+  return _InterlockedExchangeAdd((volatile long *)at, value);
+}
+static inline int cn_atomic_replace_(int *at, int before, int after) {
+  return _InterlockedCompareExchange((volatile long *)at, after, before) == before;
+}
+#else
+#define CN_NO_ATOMICS_ /* and so no threads, not even a caller's */
+static inline int cn_atomic_load_(const int *at) {
+  return *at;
+}
+static inline void cn_atomic_store_(int *at, int value) {
+  *at = value;
+}
+static inline int cn_atomic_add_(int *at, int value) {
+  const int before = *at;
+  *at += value;
+  return before;
+}
+#endif
+
+/* ---- what the system offers ----
+   A lock, conditions that hold or release those who have it, a thread, the number of processors. */
+
+#define CN_MOST_THREADS_ 1024 /* of a plan */
+#define CN_STACK_BYTES_ ((size_t)2 << 20)
+
+#if defined(CN_THREADS_) && !defined(_WIN32)
+typedef pthread_mutex_t cn_lock_;
+typedef pthread_cond_t cn_condition_;
+#define CN_LOCK_ PTHREAD_MUTEX_INITIALIZER
+#define CN_CONDITION_ PTHREAD_COND_INITIALIZER
+
+static void cn_lock_take_(cn_lock_ *lock) {
+  pthread_mutex_lock(lock);
+}
+static void cn_lock_give_(cn_lock_ *lock) {
+  pthread_mutex_unlock(lock);
+}
+static void cn_wait_(cn_condition_ *condition, cn_lock_ *lock) {
+  pthread_cond_wait(condition, lock);
+}
+static void cn_signal_(cn_condition_ *condition) {
+  pthread_cond_signal(condition);
+}
+static void cn_signal_all_(cn_condition_ *condition) {
+  pthread_cond_broadcast(condition);
+}
+
+#if defined(__linux__) && defined(__GNUC__)
+/* The system's call by a name of ours, since its own is declared only where _GNU_SOURCE is set. */
+#ifdef __cplusplus
+extern "C"
+#else
+extern
+#endif
+    int cn_sched_getaffinity_(int process, size_t bytes, void *mask) __asm__("sched_getaffinity");
+
+static int cn_processors_(void) {
+  unsigned char mask[1024]; /* 8192 processors */
+  int processors = 0, i;
+  memset(mask, 0, sizeof mask);
+  if (cn_sched_getaffinity_(0, sizeof mask, mask) < 0) return 1;
+  for (i = 0; i < 8 * (int)sizeof mask; i++) processors += mask[i / 8] >> i % 8 & 1;
+  return cn_max_(processors, 1);
+}
+#else
+#if !defined(_SC_NPROCESSORS_ONLN) && (defined(__APPLE__) || defined(__FreeBSD__))
+#define _SC_NPROCESSORS_ONLN 58 /* hidden where _POSIX_C_SOURCE is set */
+#endif
+static int cn_processors_(void) {
+  return (int)cn_max_((int)sysconf(_SC_NPROCESSORS_ONLN), 1);
+}
+#endif
+
+static void cn_worker_(void);
+
+static void *cn_thread_main_(void *unused) {
+  cn_worker_();
+  return unused;
+}
+
+static int cn_thread_start_(void) {
+  pthread_attr_t attributes;
+  pthread_t thread;
+  int failed;
+  if (pthread_attr_init(&attributes)) return 0;
+  pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+  pthread_attr_setstacksize(&attributes, CN_STACK_BYTES_);
+  failed = pthread_create(&thread, &attributes, cn_thread_main_, NULL);
+  pthread_attr_destroy(&attributes);
+  return !failed;
+}
+
+#elif defined(CN_THREADS_)
+typedef SRWLOCK cn_lock_;
+typedef CONDITION_VARIABLE cn_condition_;
+#define CN_LOCK_ SRWLOCK_INIT
+#define CN_CONDITION_ CONDITION_VARIABLE_INIT
+
+static void cn_lock_take_(cn_lock_ *lock) {
+  AcquireSRWLockExclusive(lock);
+}
+static void cn_lock_give_(cn_lock_ *lock) {
+  ReleaseSRWLockExclusive(lock);
+}
+static void cn_wait_(cn_condition_ *condition, cn_lock_ *lock) {
+  SleepConditionVariableSRW(condition, lock, INFINITE, 0);
+}
+static void cn_signal_(cn_condition_ *condition) {
+  WakeConditionVariable(condition);
+}
+static void cn_signal_all_(cn_condition_ *condition) {
+  WakeAllConditionVariable(condition);
+}
+
+static int cn_processors_(void) {
+  DWORD_PTR mine = 0, all = 0;
+  int processors = 0;
+  GetProcessAffinityMask(GetCurrentProcess(), &mine, &all);
+  for (; mine; mine >>= 1) processors += (int)(mine & 1);
+  return cn_max_(processors, 1);
+}
+
+static void cn_worker_(void);
+
+static DWORD WINAPI cn_thread_main_(void *unused) {
+  (void)unused;
+  cn_worker_();
+  return 0;
+}
+
+static int cn_thread_start_(void) {
+  HANDLE thread = CreateThread(NULL, CN_STACK_BYTES_, cn_thread_main_, NULL,
+                               STACK_SIZE_PARAM_IS_A_RESERVATION, NULL);
+  if (thread) CloseHandle(thread);
+  return thread != NULL;
+}
+#endif
+
+/* ---- the pool ----
+   A job is a task to be done in a number of lanes. The thread that has one opens it to the workers,
+   does lane 0 itself, closes it, and waits for the lanes that workers have started. Those that no
+   worker has come to are left out, so it is for tasks of which lane 0 does what the others leave.
+   Workers start lanes of any open job. When there is none they look out for one for longer than the
+   gaps between the jobs of a training step, and then sleep; so does who waits for workers. */
+
+#ifdef CN_THREADS_
+#define CN_JOBS_ 32    /* open at the same time; who finds no place works alone */
+#define CN_LOOKS_ 1000 /* with a pause after each: some tens of microseconds */
+
+/* A job's state: how many lanes wait for a worker, how many workers run, and two flags. */
+#define CN_LANE_WAITS_ 1
+#define CN_LANE_RUNS_ (1 << 12)
+#define CN_JOB_TAKEN_ (1 << 24)
+#define CN_OWNER_SLEEPS_ (1 << 25)
+
+typedef struct cn_job_ {
+  int state; /* atomic; 0: the place is free */
+  void (*task)(void *context, int lane);
+  void *context;
+  char apart[CN_ALIGNMENT_]; /* keeps jobs out of each other's cache lines */
+} cn_job_;
+
+typedef struct cn_pool_ { /* at first all 0 */
+  int opened;             /* atomic; counts jobs: what workers look at */
+  char apart[CN_ALIGNMENT_];
+  int sleepers; /* atomic; workers that do not look */
+  int wanted;   /* atomic; workers asked for so far */
+  int workers;
+  int looks; /* atomic; before sleeping: none if there are more threads than processors */
+  cn_job_ jobs[CN_JOBS_];
+} cn_pool_;
+
+static cn_pool_ cn_shared_pool_;
+static cn_lock_ cn_pool_lock_ = CN_LOCK_; /* of starting workers and of falling asleep */
+static cn_condition_ cn_job_opened_ = CN_CONDITION_, cn_lane_finished_ = CN_CONDITION_;
+
+static int cn_waiting_lanes_(int state) {
+  return state % CN_LANE_RUNS_;
+}
+static int cn_running_lanes_(int state) {
+  return state % CN_JOB_TAKEN_ / CN_LANE_RUNS_;
+}
+
+static void cn_pause_(void) {
+#if defined(_MSC_VER)
+  YieldProcessor();
+#elif defined(__x86_64__) || defined(__i386__)
+  __asm__ volatile("pause");
+#elif defined(__aarch64__)
+  __asm__ volatile("yield");
+#endif
+}
+
+/* Wakes up to two workers; each that starts a lane does the same, so that nobody wakes all. */
+static void cn_wake_workers_(int lanes) {
+  if (lanes < 1 || cn_atomic_load_(&cn_shared_pool_.sleepers) == 0) return;
+  cn_lock_take_(&cn_pool_lock_); /* until who is about to sleep does, and can be woken */
+  cn_lock_give_(&cn_pool_lock_);
+  cn_signal_(&cn_job_opened_);
+  if (lanes > 1) cn_signal_(&cn_job_opened_);
+}
+
+/* Runs a lane of the job if one waits. */
+static int cn_help_with_(cn_job_ *job) {
+  for (;;) {
+    int state = cn_atomic_load_(&job->state);
+    const int lane = cn_waiting_lanes_(state);
+    if (lane == 0) return 0;
+    if (!cn_atomic_replace_(&job->state, state, state - CN_LANE_WAITS_ + CN_LANE_RUNS_)) continue;
+    cn_wake_workers_(lane - 1);
+    job->task(job->context, lane);
+    state = cn_atomic_add_(&job->state, -CN_LANE_RUNS_);
+    if (cn_running_lanes_(state) == 1 && state & CN_OWNER_SLEEPS_) {
+      cn_lock_take_(&cn_pool_lock_);
+      cn_lock_give_(&cn_pool_lock_);
+      cn_signal_all_(&cn_lane_finished_);
+    }
+    return 1;
+  }
+}
+
+/* A worker's life. */
+static void cn_worker_(void) {
+  cn_pool_ *pool = &cn_shared_pool_;
+  for (;;) {
+    const int opened = cn_atomic_load_(&pool->opened);
+    int looks = cn_atomic_load_(&pool->looks), i, helped = 0;
+    for (i = 0; i < CN_JOBS_ && !helped; i++) helped = cn_help_with_(&pool->jobs[i]);
+    if (helped) continue;
+    for (; looks > 0 && cn_atomic_load_(&pool->opened) == opened; looks--) cn_pause_();
+    if (cn_atomic_load_(&pool->opened) != opened) continue;
+    cn_lock_take_(&cn_pool_lock_);
+    cn_atomic_add_(&pool->sleepers, 1);
+    while (cn_atomic_load_(&pool->opened) == opened) cn_wait_(&cn_job_opened_, &cn_pool_lock_);
+    cn_atomic_add_(&pool->sleepers, -1);
+    cn_lock_give_(&cn_pool_lock_);
+  }
+}
+
+#ifndef _WIN32
+/* A child has none of its parent's workers, and perhaps a lock that one of them held. */
+static void cn_forked_(void) {
+  memset(&cn_shared_pool_, 0, sizeof cn_shared_pool_);
+  pthread_mutex_init(&cn_pool_lock_, NULL);
+  pthread_cond_init(&cn_job_opened_, NULL);
+  pthread_cond_init(&cn_lane_finished_, NULL);
+}
+
+static void cn_watch_forks_(void) {
+  static int watched = 0;
+  if (!watched) watched = pthread_atfork(NULL, NULL, cn_forked_) == 0;
+}
+#endif
+
+/* Starts workers until there are so many, or the system gives no more: then fewer have to do. */
+static void cn_want_workers_(int workers) {
+  cn_pool_ *pool = &cn_shared_pool_;
+  if (cn_atomic_load_(&pool->wanted) >= workers) return;
+  cn_lock_take_(&cn_pool_lock_);
+#ifndef _WIN32
+  cn_watch_forks_();
+#endif
+  while (pool->workers < workers && cn_thread_start_()) pool->workers++;
+  cn_atomic_store_(&pool->looks, pool->workers < cn_processors_() ? CN_LOOKS_ : 0);
+  cn_atomic_store_(&pool->wanted, cn_max_(pool->wanted, workers));
+  cn_lock_give_(&cn_pool_lock_);
+}
+
+/* A free place, now taken; NULL if there is none. */
+static cn_job_ *cn_job_take_(void) {
+  int i;
+  for (i = 0; i < CN_JOBS_; i++)
+    if (cn_atomic_replace_(&cn_shared_pool_.jobs[i].state, 0, CN_JOB_TAKEN_))
+      return &cn_shared_pool_.jobs[i];
+  return NULL;
+}
+
+static void cn_job_open_(cn_job_ *job, void (*task)(void *context, int lane), void *context,
+                         int lanes) {
+  job->task = task, job->context = context;
+  cn_atomic_store_(&job->state, CN_JOB_TAKEN_ + (lanes - 1) * CN_LANE_WAITS_);
+  cn_atomic_add_(&cn_shared_pool_.opened, 1);
+  cn_wake_workers_(lanes - 1);
+}
+
+/* No lane starts from now on; returns when those that have are finished. */
+static void cn_job_close_(cn_job_ *job) {
+  int looks = cn_atomic_load_(&cn_shared_pool_.looks), state;
+  do state = cn_atomic_load_(&job->state);
+  while (!cn_atomic_replace_(&job->state, state, state - cn_waiting_lanes_(state)));
+  for (; looks > 0 && cn_running_lanes_(cn_atomic_load_(&job->state)); looks--) cn_pause_();
+  if (cn_running_lanes_(cn_atomic_load_(&job->state))) {
+    cn_lock_take_(&cn_pool_lock_);
+    cn_atomic_add_(&job->state, CN_OWNER_SLEEPS_);
+    while (cn_running_lanes_(cn_atomic_load_(&job->state)))
+      cn_wait_(&cn_lane_finished_, &cn_pool_lock_);
+    cn_lock_give_(&cn_pool_lock_);
+  }
+  cn_atomic_store_(&job->state, 0);
+}
+
+static void cn_pool_run_(void (*task)(void *context, int lane), void *context, int lanes) {
+  cn_job_ *job = cn_job_take_();
+  cn_want_workers_(lanes - 1);
+  if (job) cn_job_open_(job, task, context, lanes);
+  task(context, 0);
+  if (job) cn_job_close_(job);
+}
+#endif
+
+/* ---- work shared by threads ---- */
+
+CN_API int cn_thread_count(void) {
+#ifdef CN_THREADS_
+  const char *text = getenv("CONVNET_THREADS");
+  const long cap = text ? strtol(text, NULL, 10) : 0;
+  const int processors = cn_min_(cn_processors_(), CN_MOST_THREADS_);
+  return cap > 0 && cap < processors ? (int)cap : processors;
+#else
+  return 1;
+#endif
+}
+
+/* What so many threads asked for, or 0, come to. */
+static int cn_threads_of_(const cn_parallel *parallel, int asked) {
+#ifdef CN_NO_ATOMICS_
+  (void)parallel, (void)asked;
+  return 1;
+#else
+#ifndef CN_THREADS_
+  if (!parallel || !parallel->run) return 1;
+#endif
+  (void)parallel;
+  return cn_min_(asked > 0 ? asked : cn_thread_count(), CN_MOST_THREADS_);
+#endif
+}
+
+/* Units, and lanes that take one after another: one that is held up does not hold up the others. */
+typedef struct cn_units_ {
+  void (*unit)(void *context, int i, int thread);
+  void *context;
+  int count;
+  int next; /* atomic */
+} cn_units_;
+
+static void cn_take_units_(void *context, int lane) {
+  cn_units_ *units = (cn_units_ *)context;
+  int i;
+  while ((i = cn_atomic_add_(&units->next, 1)) < units->count)
+    units->unit(units->context, i, lane);
+}
+
+CN_API void cn_parallel_for(const cn_parallel *parallel, int threads, int units,
+                            void (*unit)(void *context, int i, int thread), void *context) {
+  const int lanes = cn_min_(cn_threads_of_(parallel, threads), units);
+  cn_units_ all;
+  all.unit = unit, all.context = context, all.count = units, all.next = 0;
+  if (lanes < 2)
+    cn_take_units_(&all, 0);
+  else if (parallel && parallel->run)
+    parallel->run(cn_take_units_, &all, lanes, parallel->user);
+#ifdef CN_THREADS_
+  else
+    cn_pool_run_(cn_take_units_, &all, lanes);
+#endif
 }
 
 /* ==== instruction sets ======================================================================== */
@@ -1463,10 +1918,10 @@ static cn_isa cn_isa_from_environment_(void) {
 static int cn_isa_cache_ = -1;
 
 CN_API cn_isa cn_isa_current(void) {
-  int isa = __atomic_load_n(&cn_isa_cache_, __ATOMIC_RELAXED);
+  int isa = cn_atomic_load_(&cn_isa_cache_);
   if (isa < 0) {
     isa = (int)cn_isa_from_environment_();
-    __atomic_store_n(&cn_isa_cache_, isa, __ATOMIC_RELAXED);
+    cn_atomic_store_(&cn_isa_cache_, isa);
   }
   return (cn_isa)isa;
 }
@@ -1479,7 +1934,7 @@ CN_API cn_isa cn_isa_limit(cn_isa isa) {
   cn_isa chosen = cn_isa_capped_(isa);
   const cn_isa environment = cn_isa_from_environment_();
   if (environment < chosen) chosen = environment;
-  __atomic_store_n(&cn_isa_cache_, (int)chosen, __ATOMIC_RELAXED);
+  cn_atomic_store_(&cn_isa_cache_, (int)chosen);
   return chosen;
 }
 
@@ -3775,8 +4230,8 @@ struct cn_network {
   int tensor_count, tensor_capacity;
   float *values; /* all tensors, each aligned */
   size_t value_count;
-  uint64_t version; /* changes whenever a value may have changed */
-  int users;        /* predictors and trainers */
+  int version; /* atomic; changes whenever a value may have changed */
+  int users;   /* atomic; predictors and trainers */
   cn_text_ text;
   char **notes; /* key, value, key, value, ... sorted by key */
   int note_count;
@@ -3951,7 +4406,6 @@ CN_API cn_network *cn_network_create_with(const cn_allocator *allocator, cn_erro
   memset(net, 0, sizeof *net);
   if (allocator) net->allocator = *allocator;
   net->text.allocator = &net->allocator;
-  net->version = 1;
   return net;
 }
 
@@ -3963,7 +4417,7 @@ CN_API void cn_network_free(cn_network *net) {
   cn_allocator allocator;
   int i;
   if (!net) return;
-  CN_ASSERT(net->users == 0 && "free predictors and trainers before their network");
+  CN_ASSERT(cn_atomic_load_(&net->users) == 0 && "free predictors and trainers before their network");
   allocator = net->allocator;
   for (i = 0; i < 2 * net->note_count; i++) cn_free_(&allocator, net->notes[i]);
   cn_free_(&allocator, net->notes);
@@ -4127,7 +4581,7 @@ static void cn_default_name_(const cn_node *nodes, int count, cn_op op, char *na
 static cn_status cn_check_node_(cn_network *net, cn_node *node, cn_error *error) {
   const int op = (int)node->op;
   int i;
-  if (net->users)
+  if (cn_atomic_load_(&net->users))
     return cn_fail_(error, CN_ERROR_ARGUMENT,
                     "the network is in use by a predictor or trainer and cannot grow");
   if (op < 0 || op >= CN_OP_COUNT_)
@@ -4269,7 +4723,7 @@ static int cn_append_node_(cn_network *net, const cn_node *source, cn_error *err
                sizeof *net->nodes)) {
     net->nodes[net->node_count++] = node;
     if (cn_add_tensors_(net, net->node_count - 1)) {
-      net->version++;
+      cn_atomic_add_(&net->version, 1);
       net->text.length = 0;
       return net->node_count - 1;
     }
@@ -5482,7 +5936,7 @@ static void cn_init_tensors_(cn_network *net, int first, uint64_t seed) {
       for (j = 0; j < t->count; j++) values[j] = one ? 1.0f : 0.0f;
     }
   }
-  net->version++;
+  cn_atomic_add_(&net->version, 1);
 }
 
 CN_API void cn_network_init(cn_network *net, uint64_t seed) {
@@ -5517,7 +5971,7 @@ CN_API size_t cn_network_weight_count(const cn_network *net) {
 }
 
 CN_API void cn_network_touch(cn_network *net) {
-  net->version++;
+  cn_atomic_add_(&net->version, 1);
 }
 
 /* Does the name, with a point behind it, start with prefix? */
@@ -5668,6 +6122,7 @@ typedef struct cn_head_ {
 /* What a predictor or trainer asks of its plan. */
 typedef struct cn_request_ {
   int max_count, threads;
+  cn_parallel parallel;
   cn_math math;
   int training, gradients; /* gradients: of inputs */
   const int *keep;
@@ -5681,6 +6136,7 @@ typedef struct cn_plan_ {
   int max_count, threads, training;
   int backward; /* it runs backward too: in training, or for gradients of inputs */
   int gradients;
+  cn_parallel parallel;
   cn_math math;
   cn_step_ *steps;
   int step_count;
@@ -5699,7 +6155,7 @@ typedef struct cn_plan_ {
   size_t tables_bytes, block_bytes;
   char *callers; /* what is left of the caller's memory, or NULL */
   size_t callers_bytes;
-  uint64_t packed_version;
+  int packed_version; /* of the network, as its weights were packed */
 } cn_plan_;
 
 #define CN_BUFFERS_PER_STEP_ 10
@@ -5740,36 +6196,31 @@ static void cn_restore_subnormals_(unsigned before) {
 #endif
 }
 
-/* Runs all units, on several threads where that helps, or alone in the workspace given. Which thread
-   takes which unit does not matter to the result; each takes the next one, so that one which is held
-   up does not hold up the others. */
-static void cn_parallel_(const cn_plan_ *plan, char *alone, int units, cn_task_ task,
-                         void *context) {
-  int unit;
-#ifdef _OPENMP
-  if (!alone && plan->threads > 1 && units > 1) {
-#pragma omp parallel num_threads(plan->threads)
-    {
-      const unsigned mode = cn_flush_subnormals_();
-      char *workspace = plan->workspaces + (size_t)omp_get_thread_num() * plan->workspace_bytes;
-      int i;
-#pragma omp for schedule(dynamic)
-      for (i = 0; i < units; i++) task(context, i, workspace);
-      cn_restore_subnormals_(mode);
-    }
-    return;
-  }
-#endif
-  for (unit = 0; unit < units; unit++) task(context, unit, alone ? alone : plan->workspaces);
+/* What a unit of a plan's work needs. */
+typedef struct cn_work_ {
+  const cn_plan_ *plan;
+  cn_task_ task;
+  void *context;
+} cn_work_;
+
+static void cn_work_unit_(void *context, int unit, int thread) {
+  const cn_work_ *work = (const cn_work_ *)context;
+  const unsigned mode = cn_flush_subnormals_();
+  work->task(work->context, unit,
+             work->plan->workspaces + (size_t)thread * work->plan->workspace_bytes);
+  cn_restore_subnormals_(mode);
 }
 
-static int cn_thread_count_(int asked) {
-#ifdef _OPENMP
-  return asked > 0 ? asked : omp_get_max_threads();
-#else
-  (void)asked;
-  return 1;
-#endif
+/* Runs all units, on the plan's threads, or alone in the workspace given. */
+static void cn_parallel_(const cn_plan_ *plan, char *alone, int units, cn_task_ task,
+                         void *context) {
+  cn_work_ work;
+  int unit;
+  work.plan = plan, work.task = task, work.context = context;
+  if (!alone)
+    cn_parallel_for(&plan->parallel, plan->threads, units, cn_work_unit_, &work);
+  else
+    for (unit = 0; unit < units; unit++) task(context, unit, alone);
 }
 
 /* ---- steps and buffers of a plan ---- */
@@ -6291,7 +6742,9 @@ static cn_status cn_check_request_(const cn_network *net, const cn_request_ *req
 static cn_status cn_plan_build_(cn_plan_ *plan, const cn_request_ *request, cn_error *error) {
   size_t total = 0;
   int i;
-  plan->max_count = request->max_count, plan->threads = cn_thread_count_(request->threads);
+  plan->max_count = request->max_count, plan->parallel = request->parallel;
+  plan->threads = cn_threads_of_(&request->parallel, request->threads);
+  plan->packed_version = cn_atomic_load_(&plan->net->version) - 1; /* another: nothing is packed */
   plan->math = request->math, plan->training = request->training;
   plan->gradients = request->gradients, plan->backward = request->training || request->gradients;
   if (cn_build_steps_(plan, request, error)) return CN_ERROR_SHAPE;
@@ -6422,12 +6875,13 @@ static void cn_pack_task_(void *context, int unit, char *workspace) {
 }
 
 static void cn_pack_if_changed_(cn_plan_ *plan) {
+  const int version = cn_atomic_load_(&plan->net->version);
   cn_run_ run;
-  if (plan->packed_version == plan->net->version) return;
+  if (plan->packed_version == version) return;
   memset(&run, 0, sizeof run);
   run.plan = plan;
   cn_parallel_(plan, NULL, 2 * plan->step_count, cn_pack_task_, &run);
-  plan->packed_version = plan->net->version;
+  plan->packed_version = version;
 }
 
 static void cn_conv_task_(void *context, int unit, char *workspace) {
@@ -6931,7 +7385,8 @@ static cn_predictor *cn_predictor_open_(cn_network *net, int max_count,
   memset(&request, 0, sizeof request);
   request.max_count = max_count;
   if (options) {
-    request.threads = options->threads, request.math = options->math;
+    request.threads = options->threads, request.parallel = options->parallel;
+    request.math = options->math;
     request.gradients = options->gradients;
     request.keep = options->keep, request.keep_count = options->keep_count;
     request.memory = options->memory, request.memory_bytes = options->memory_bytes;
@@ -6959,7 +7414,7 @@ CN_API cn_predictor *cn_predictor_create(cn_network *net, int max_count,
     return NULL;
   }
   cn_predictor_lay_out_(predictor, predictor->plan.block);
-  net->users++;
+  cn_atomic_add_(&net->users, 1);
   return predictor;
 }
 
@@ -6980,7 +7435,7 @@ CN_API size_t cn_predictor_size(cn_network *net, int max_count, const cn_predict
 
 CN_API void cn_predictor_free(cn_predictor *predictor) {
   if (!predictor) return;
-  predictor->plan.net->users--;
+  cn_atomic_add_(&predictor->plan.net->users, -1);
   cn_plan_free_(&predictor->plan);
 }
 
@@ -7290,7 +7745,8 @@ static cn_trainer *cn_trainer_open_(cn_network *net, int max_count,
   cn_trainer *trainer;
   if (cn_check_options_(options, error)) return NULL;
   memset(&request, 0, sizeof request);
-  request.max_count = max_count, request.threads = options->threads;
+  request.max_count = max_count;
+  request.threads = options->threads, request.parallel = options->parallel;
   request.math = options->math, request.training = 1;
   request.memory = options->memory, request.memory_bytes = options->memory_bytes;
   trainer = (cn_trainer *)(void *)cn_plan_open_(net, sizeof *trainer, &request, error);
@@ -7321,7 +7777,7 @@ CN_API cn_trainer *cn_trainer_create(cn_network *net, int max_count,
            (size_t)trainer->plan.steps[cn_last_head_(&trainer->plan)->step].out.channels *
                sizeof(float));
   trainer->options.class_weights = trainer->class_weights;
-  net->users++;
+  cn_atomic_add_(&net->users, 1);
   return trainer;
 }
 
@@ -7340,7 +7796,7 @@ CN_API size_t cn_trainer_size(cn_network *net, int max_count, const cn_training_
 
 CN_API void cn_trainer_free(cn_trainer *trainer) {
   if (!trainer) return;
-  trainer->plan.net->users--;
+  cn_atomic_add_(&trainer->plan.net->users, -1);
   cn_plan_free_(&trainer->plan);
 }
 
@@ -7618,7 +8074,7 @@ CN_API cn_status cn_train_step(cn_trainer *trainer, const cn_batch *batch, cn_me
   }
   cn_parallel_(plan, NULL, trainer->piece_count, cn_update_task_, &run);
   cn_restore_subnormals_(mode);
-  plan->net->version++;
+  cn_atomic_add_(&plan->net->version, 1);
   return CN_OK;
 }
 
@@ -8458,7 +8914,7 @@ CN_API int cn_load_weights(cn_network *net, const char *path, cn_mismatch_report
   if (!file) return -1;
   loaded = cn_load_tensors_(net, file, path, "", net->values, report, user, error);
   cn_safetensors_free(file);
-  net->version++;
+  cn_atomic_add_(&net->version, 1);
   return loaded;
 }
 
@@ -8562,7 +9018,7 @@ CN_API cn_status cn_trainer_load(cn_trainer *trainer, const char *path, cn_error
     memcpy(trainer->first, values + net->value_count, bytes);
     memcpy(trainer->second, values + 2 * net->value_count, bytes);
     trainer->step = (int64_t)strtoll(cn_safetensors_note(file, "optimizer.step"), NULL, 10);
-    net->version++;
+    cn_atomic_add_(&net->version, 1);
   }
   cn_release_(&net->allocator, values);
   cn_safetensors_free(file);
@@ -9125,7 +9581,7 @@ static int CN_NAME_(cn_list_)(const float *values, const uint32_t *offsets, int 
         _mm512_maskz_compress_epi32(some, _mm512_maskz_loadu_epi32(inside, offsets + i));
     _mm512_storeu_si512(spikes + count, _mm512_permutex2var_epi32(offset, first, gradient));
     _mm512_storeu_si512(spikes + count + 8, _mm512_permutex2var_epi32(offset, second, gradient));
-    count += (int)_mm_popcnt_u32(some);
+    count += (int)_mm_popcnt_u32(_cvtmask16_u32(some));
   }
 #else
   for (i = 0; i < n; i++) {

@@ -1,7 +1,7 @@
 /* Times kernels and networks: verifies each against a reference first, warms up, then takes the median of
    many runs. Prints a table, with --json one JSON object.
 
-   Build: cc -O2 -fopenmp -I. bench/bench.c -o bin/bench/bench -lm   (make bench does that and runs it)
+   Build: cc -O2 -I. bench/bench.c -o bin/bench/bench -lm   (make bench does that and runs it)
    Usage: bench [--filter TEXT] [--threads N] [--seconds S] [--json]
 
    nominal    GFLOP/s of a direct convolution: 2 * products / time, whatever is really computed
@@ -152,10 +152,12 @@ static void fill(float *values, size_t n, uint64_t seed) {
   for (i = 0; i < n; i++) values[i] = cn_random_uniform(&random) - 0.5f;
 }
 
-static void run_units(conv_case *c, cn_pass pass, int unit, char *workspace) {
-  if (pass == CN_FORWARD)
+static void run_unit(void *context, int unit, int thread) {
+  conv_case *c = (conv_case *)context;
+  char *workspace = c->workspaces + (size_t)thread * c->workspace_bytes;
+  if (c->pass == CN_FORWARD)
     cn_conv2d_forward(&c->conv, c->x, c->packed, c->bias, c->y, c->argmax, unit, unit + 1, workspace);
-  else if (pass == CN_BACKWARD_INPUT)
+  else if (c->pass == CN_BACKWARD_INPUT)
     cn_conv2d_backward_input(&c->conv, c->y, c->argmax, c->packed, c->dx, unit, unit + 1, workspace);
   else
     cn_conv2d_backward_weights(&c->conv, c->x, c->y, c->argmax, c->partial, unit, unit + 1, workspace);
@@ -163,14 +165,7 @@ static void run_units(conv_case *c, cn_pass pass, int unit, char *workspace) {
 
 static void run_pass(void *context) {
   conv_case *c = (conv_case *)context;
-  int i;
-#ifdef _OPENMP
-#pragma omp parallel for num_threads(c->threads) schedule(static)
-  for (i = 0; i < c->units; i++)
-    run_units(c, c->pass, i, c->workspaces + (size_t)omp_get_thread_num() * c->workspace_bytes);
-#else
-  for (i = 0; i < c->units; i++) run_units(c, c->pass, i, c->workspaces);
-#endif
+  cn_parallel_for(NULL, c->threads, c->units, run_unit, c);
   if (c->pass == CN_BACKWARD_WEIGHTS) cn_conv2d_sum(&c->conv, c->partial, c->dweights, c->bias);
 }
 

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The compile matrix: {gcc, clang} x {C99, C11, C++11} x configurations, warnings as errors, two
 # translation units linked, the header included twice; every program calls functions and runs. Then the
-# test programs under sanitizers, under valgrind, with the instruction set capped, and for NEON under qemu.
+# test programs under sanitizers, under valgrind, with the instruction set capped, for NEON under qemu, and
+# the one of threads under ThreadSanitizer and without threads.
 #
 #   tests/compile.sh           all of it, two jobs at a time
 #   tests/compile.sh WORDS...  one job, for instance: tests/compile.sh matrix gcc c99 CONVNET_NO_SIMD
@@ -9,7 +10,7 @@ set -u
 cd "$(dirname "$0")/.." || exit 1
 # Two jobs at a time keep the cores busy, so each has one thread, but where a test asks for more. And a
 # tenth of the cases: these runs look for other mistakes than the full ones do.
-export OMP_NUM_THREADS=1 TEST_BUDGET=${TEST_BUDGET:-10}
+export CONVNET_THREADS=1 TEST_BUDGET=${TEST_BUDGET:-10}
 warnings=(-Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror)
 sanitizers=(-g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all)
 # Programs that exercise the library; each name is tests/NAME.c.
@@ -117,7 +118,6 @@ build_and_run() {
     plain) ;;
     O0) command+=(-O0) ;;
     O3) command+=(-O3) ;;
-    openmp) command+=(-fopenmp) ;;
     *) command+=(-D"$configuration") ;;
   esac
   "${command[@]}" "$@" -x none -o "$to/program" -lm && "$to/program"
@@ -172,6 +172,23 @@ sanitized() {
   run_programs "$compiler-sanitizers" "with $compiler's sanitizers" "$compiler" "${options[@]}"
 }
 
+# Each instruction set has inner loops of its own. A program that forks must tell the sanitizer.
+races() {
+  local compiler=$1 to=build/races-$1 isa
+  check "test_threads with $compiler's ThreadSanitizer" build_program test_threads "$to" "$compiler" \
+    -g -O1 -fsanitize=thread || return
+  for isa in scalar avx2 avx512; do
+    check "no data races, $compiler, CONVNET_ISA=$isa" env TSAN_OPTIONS=die_after_fork=0 \
+      CONVNET_ISA=$isa "$to" || return
+  done
+}
+
+without_threads() {
+  local to=build/$1-without-threads
+  check "$1 with CONVNET_NO_THREADS" build_program "$1" "$to" gcc -O1 -DCONVNET_NO_THREADS &&
+    check "$1 runs with CONVNET_NO_THREADS" "$to"
+}
+
 capped() {
   check "$2 with CONVNET_ISA=$1" env CONVNET_ISA="$1" "build/tests/$2"
 }
@@ -183,7 +200,6 @@ under_valgrind() {
 }
 
 neon() {
-  # Without OpenMP: threads of libgomp may wait for ever under qemu.
   emulator=(qemu-aarch64-static -L /usr/aarch64-linux-gnu
     -E LD_LIBRARY_PATH=/usr/lib/aarch64-linux-gnu:/usr/aarch64-linux-gnu/lib)
   run_programs neon "for NEON, under qemu" aarch64-linux-gnu-gcc -O2
@@ -207,8 +223,9 @@ jobs() {
       continue
     fi
     echo "sanitized $compiler"
+    echo "races $compiler"
     for standard in c99 c11 c++11; do
-      for configuration in plain O0 O3 openmp CONVNET_STATIC CONVNET_NO_SIMD CONVNET_NO_AVX512 \
+      for configuration in plain O0 O3 CONVNET_NO_THREADS CONVNET_STATIC CONVNET_NO_SIMD CONVNET_NO_AVX512 \
         CONVNET_NO_FILES both; do
         [ "$configuration" = both ] && [ ! -e tally.h ] && continue
         [ "$configuration" = O3 ] && [ "$standard" != c11 ] && continue # slow, and much the same
@@ -216,6 +233,7 @@ jobs() {
       done
     done
   done
+  echo "without_threads test_threads"
   for isa in scalar avx2; do
     # test_kernels runs every instruction set by itself.
     for program in test_networks test_files test_golden; do echo "capped $isa $program"; done
@@ -228,7 +246,7 @@ jobs() {
 }
 
 case ${1:-} in
-  matrix | sanitized | capped | under_valgrind | neon)
+  matrix | sanitized | races | without_threads | capped | under_valgrind | neon)
     "$@"
     exit
     ;;

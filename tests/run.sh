@@ -13,8 +13,6 @@ cd "$(dirname "$0")/.." || exit 1
 mkdir -p build/log
 times=build/test-times
 touch "$times"
-# Threads that have nothing to do sleep rather than spin: small networks on a busy machine would crawl.
-export OMP_WAIT_POLICY=passive
 
 passing='^(\[       OK \]|ok ) ?.'
 failing='^(\[  FAILED  \]|not ok ) ?.'
