@@ -1465,8 +1465,14 @@ typedef struct cn_kernels_ {
 
 #ifndef CONVNET_NO_AVX512
 #if defined(CN_CLANG_)
+#if __clang_major__ >= 18 && __clang_major__ <= 21 && !defined(__apple_build_version__)
+#define CN_WIDE_FEATURE_ ",evex512" /* these count vectors of 512 bits as one more feature */
+#else
+#define CN_WIDE_FEATURE_ ""
+#endif
 #pragma clang attribute push(                                                                      \
-    __attribute__((target("avx512f,avx512vl,avx512bw,avx512dq,avx2,fma,popcnt"))),                 \
+    __attribute__((                                                                                \
+        target("avx512f,avx512vl,avx512bw,avx512dq,avx2,fma,popcnt" CN_WIDE_FEATURE_))),           \
     apply_to = function)
 #elif defined(CN_GCC_)
 #pragma GCC push_options
