@@ -76,7 +76,8 @@ static int train(cn_network *net, double *loss) {
   options.learning_rate = 0.01f;
   trainer = cn_trainer_create(net, batch_size, &options, &error);
   if (!trainer) return failed(error.message);
-  batch.count = batch_size, batch.inputs = images, batch.labels = labels, batch.targets = NULL;
+  memset(&batch, 0, sizeof batch);
+  batch.count = batch_size, batch.inputs = images, batch.labels = labels;
   for (step = 0; step < steps; step++) {
     draw(&random, images, labels);
     if (cn_train_step(trainer, &batch, &metrics, &error) != CN_OK) return failed(error.message);
@@ -92,8 +93,11 @@ static int predict(cn_network *net, float *outputs) {
   int labels[batch_size], i, c;
   cn_error error;
   cn_random random = {8, 0};
-  cn_predict_options options = {2, CN_MATH_DEFAULT};
-  cn_predictor *predictor = cn_predictor_create(net, batch_size, &options, &error);
+  cn_predict_options options;
+  cn_predictor *predictor;
+  memset(&options, 0, sizeof options);
+  options.threads = 2;
+  predictor = cn_predictor_create(net, batch_size, &options, &error);
   if (!predictor) return failed(error.message);
   draw(&random, images, labels);
   cn_predict(predictor, images, batch_size, outputs);
@@ -144,7 +148,8 @@ static int check_gradients(cn_network *net) {
   cn_batch batch;
   if (!trainer) return failed(error.message);
   draw(&random, images, labels);
-  batch.count = batch_size, batch.inputs = images, batch.labels = labels, batch.targets = NULL;
+  memset(&batch, 0, sizeof batch);
+  batch.count = batch_size, batch.inputs = images, batch.labels = labels;
   for (t = 0; t < cn_network_parameter_count(net); t++) {
     const cn_parameter p = cn_network_parameter(net, t);
     const float step = 1e-3f;
