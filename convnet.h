@@ -3,8 +3,10 @@
    DO THIS
        #define CONVNET_IMPLEMENTATION      in exactly one C or C++ file, before
        #include "convnet.h"
-   and compile with a plain `cc -O2 file.c -lm` (C99 or C++11, gcc or clang). Add -fopenmp to use
-   every core. Everywhere else include the header without the macro.
+   and compile with a plain `cc -O2 file.c -lm` (C99 or C++11). Add -fopenmp to use every
+   core. Everywhere else include the header without the macro. On x86-64 and AArch64 gcc, clang,
+   clang-cl and zig cc (Linux, Windows, macOS) need no flags for the vector kernels; on WebAssembly
+   they want -msimd128, on 32-bit ARM -mfpu=neon. Other compilers take the scalar kernels.
 
    A SMALL COMPLETE PROGRAM (tests compile and run it)
 
@@ -35,7 +37,8 @@
    - NaN and infinity pass through arithmetic as IEEE 754 has it, but a gradient of 0 may count for
      nothing beside them; max pooling and ReLU treat NaN as smaller than everything. A training step
      whose loss is not finite is reported and not applied.
-   - Subnormal numbers count as zero inside cn_train_step and cn_predict (the mode is restored).
+   - Subnormal numbers count as zero inside cn_train_step and cn_predict (the mode is restored), where
+     the processor and the compiler have a switch for it: x86 with SSE2 and ARM, but not by tcc.
 
    LAYERS, each only using the one above it
      1. Kernels    cn_conv2d_*, cn_pool2d_*, cn_relu_*, ... on raw pointers. They own nothing,
@@ -104,11 +107,21 @@
      unit          an independent piece of a kernel's work
 
    NUMBERS
-     Results do not depend on the number of threads: sums are cut by the work and added in a fixed
-     order. They do depend (in the last digits) on the compiler, which may or may not contract
-     a * b + c, and on the instruction set, which is chosen at run time: AVX-512 (F, VL, BW, DQ),
-     AVX2 with FMA, NEON, or scalar. CONVNET_ISA=scalar|avx2|avx512|neon in the environment caps the
-     choice; cn_isa_name() tells it.
+     The same seed, options and data give the same bytes on any number of threads: sums are cut by
+     the work and added in a fixed order. They do so too for any compiler, level of optimisation,
+     processor and operating system with the same instruction set, as products and sums are fused
+     only where the source says so (tests/compilers.sh holds gcc, clang, tcc, 64-bit Linux on six
+     processors, Windows and WebAssembly against each other), with these exceptions:
+       libm          exp, log, pow and cos are the C library's; those of glibc, musl, mingw and
+                     Wine agreed in the tests, but no standard makes them
+       subnormals    where there is no switch for them (LIMITS) they count as what they are
+       32-bit x86    without -msse2 -mfpmath=sse C's own arithmetic keeps more digits than it should
+       flags         -ffast-math, and -ffp-contract=fast with clang, allow other results
+     The instruction set is chosen at run time on x86: AVX-512 (F, VL, BW, DQ), AVX2 with FMA, or
+     scalar; on others when compiling: NEON (AArch64; ARMv7 with its own last digits where it has no
+     fused multiply-add), WebAssembly's SIMD128 (wasm128), or scalar. Results of different ones
+     differ in the last digits. CONVNET_ISA=scalar|neon|wasm128|avx2|avx512 in the environment caps
+     the choice; cn_isa_name() tells it.
      Bounds that the tests assert against a double-precision reference, for inputs of unit scale;
      |got - true| <= bound * (sum of |terms| + 1e-30), see tests/test_kernels.c:
        convolution, dense, all passes   direct 2e-6,  CN_MATH_EXACT 4e-6,  CN_MATH_FAST 2e-5
@@ -121,7 +134,7 @@
    CONFIGURATION, defined before the implementation
      CONVNET_STATIC           all functions static (one translation unit, private copy)
      CONVNET_NO_SIMD          scalar kernels only
-     CONVNET_NO_AVX512        no AVX-512 kernels (older assemblers)
+     CONVNET_NO_AVX512        no AVX-512 kernels (older compilers and assemblers)
      CONVNET_NO_FILES         leaves layer 4 out (no stdio)
      CONVNET_FILE             what this file is called, if not "convnet.h": it includes itself
      CN_MALLOC(n) CN_FREE(p)  both or none; default malloc and free
