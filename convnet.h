@@ -115,7 +115,8 @@
        libm          exp, log, pow and cos are the C library's; those of glibc, musl, mingw and
                      Wine agreed in the tests, but no standard makes them
        subnormals    where there is no switch for them (LIMITS) they count as what they are
-       32-bit x86    without -msse2 -mfpmath=sse C's own arithmetic keeps more digits than it should
+       more digits   where C's arithmetic keeps more than a float has (FLT_EVAL_METHOD is not 0):
+                     32-bit x86 without -mfpmath=sse, s390x with gcc -std=c99
        flags         -ffast-math, and -ffp-contract=fast with clang, allow other results
      The instruction set is chosen at run time on x86: AVX-512 (F, VL, BW, DQ), AVX2 with FMA, or
      scalar; on others when compiling: NEON (AArch64; ARMv7 with its own last digits where it has no

@@ -36,7 +36,7 @@ aarch64 Linux|qemu-aarch64-static||aarch64-linux-gnu-gcc -O1 -static
 armv7 Linux, VFPv4|qemu-arm-static||arm-linux-gnueabihf-gcc -O1 -mfpu=neon-vfpv4 -static
 armv7 Linux, VFPv3|qemu-arm-static|scalar|arm-linux-gnueabihf-gcc -O1 -mfpu=neon -static
 riscv64 Linux|qemu-riscv64-static||riscv64-linux-gnu-gcc -O1 -static
-s390x Linux|qemu-s390x-static||s390x-linux-gnu-gcc -O1 -static
+s390x Linux|qemu-s390x-static||s390x-linux-gnu-gcc -O1 -fexcess-precision=fast -static
 ppc64le Linux|qemu-ppc64le-static||powerpc64le-linux-gnu-gcc -O1 -static
 x86_64 Windows|wine||x86_64-w64-mingw32-gcc -O1
 x86_64 Windows, aligned moves|wine||x86_64-w64-mingw32-gcc -O2
