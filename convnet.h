@@ -3,9 +3,11 @@
    DO THIS
        #define CONVNET_IMPLEMENTATION      in exactly one C or C++ file, before
        #include "convnet.h"
-   and compile with a plain `cc -O2 file.c -lm` (C99 or C++11, gcc or clang); it uses every core.
-   Everywhere else include the header without the macro. Where the C library keeps threads apart
-   (glibc before 2.34) add -pthread.
+   and compile with a plain `cc -O2 file.c -lm` (C99 or C++11); it uses every core. Everywhere else
+   include the header without the macro. Where the C library keeps threads apart (glibc before 2.34)
+   add -pthread. On x86-64 and AArch64 gcc, clang, clang-cl and zig cc (Linux, Windows, macOS) need no
+   flags for the vector kernels; on WebAssembly they want -msimd128, on 32-bit ARM -mfpu=neon. Other
+   compilers take the scalar kernels.
 
    A SMALL COMPLETE PROGRAM (tests compile and run it)
 
@@ -36,7 +38,8 @@
    - NaN and infinity pass through arithmetic as IEEE 754 has it, but a gradient of 0 may count for
      nothing beside them; max pooling and ReLU treat NaN as smaller than everything. A training step
      whose loss is not finite is reported and not applied.
-   - Subnormal numbers count as zero inside cn_train_step and cn_predict (the mode is restored).
+   - Subnormal numbers count as zero inside cn_train_step and cn_predict (the mode is restored), where
+     the processor and the compiler have a switch for it: x86 with SSE2 and ARM, but not by tcc.
 
    LAYERS, each only using the one above it
      1. Kernels    cn_conv2d_*, cn_pool2d_*, cn_relu_*, ... on raw pointers. They own nothing,
@@ -105,11 +108,22 @@
      unit          an independent piece of a kernel's work
 
    NUMBERS
-     Results do not depend on the number of threads: sums are cut by the work and added in a fixed
-     order. They do depend (in the last digits) on the compiler, which may or may not contract
-     a * b + c, and on the instruction set, which is chosen at run time: AVX-512 (F, VL, BW, DQ),
-     AVX2 with FMA, NEON, or scalar. CONVNET_ISA=scalar|avx2|avx512|neon in the environment caps the
-     choice; cn_isa_name() tells it.
+     The same seed, options and data give the same bytes on any number of threads: sums are cut by
+     the work and added in a fixed order. They do so too for any compiler, level of optimisation,
+     processor and operating system with the same instruction set, as products and sums are fused
+     only where the source says so (tests/compilers.sh holds gcc, clang, tcc, 64-bit Linux on six
+     processors, Windows and WebAssembly against each other), with these exceptions:
+       libm          exp, log, pow and cos are the C library's; those of glibc, musl, mingw and
+                     Wine agreed in the tests, but no standard makes them
+       subnormals    where there is no switch for them (LIMITS) they count as what they are
+       more digits   where C's arithmetic keeps more than a float has (FLT_EVAL_METHOD is not 0):
+                     32-bit x86 without -mfpmath=sse, s390x with gcc -std=c99
+       flags         -ffast-math, and -ffp-contract=fast with clang, allow other results
+     The instruction set is chosen at run time on x86: AVX-512 (F, VL, BW, DQ), AVX2 with FMA, or
+     scalar; on others when compiling: NEON (AArch64; ARMv7 with its own last digits where it has no
+     fused multiply-add), WebAssembly's SIMD128 (wasm128), or scalar. Results of different ones
+     differ in the last digits. CONVNET_ISA=scalar|neon|wasm128|avx2|avx512 in the environment caps
+     the choice; cn_isa_name() tells it.
      Bounds that the tests assert against a double-precision reference, for inputs of unit scale;
      |got - true| <= bound * (sum of |terms| + 1e-30), see tests/test_kernels.c:
        convolution, dense, all passes   direct 2e-6,  CN_MATH_EXACT 4e-6,  CN_MATH_FAST 2e-5
@@ -135,7 +149,7 @@
    CONFIGURATION, defined before the implementation
      CONVNET_STATIC           all functions static (one translation unit, private copy)
      CONVNET_NO_SIMD          scalar kernels only
-     CONVNET_NO_AVX512        no AVX-512 kernels (older assemblers)
+     CONVNET_NO_AVX512        no AVX-512 kernels (older compilers and assemblers)
      CONVNET_NO_THREADS       starts no threads; all else is the same (so it is on WebAssembly)
      CONVNET_NO_FILES         leaves layer 4 out (no stdio)
      CONVNET_FILE             what this file is called, if not "convnet.h": it includes itself
@@ -154,7 +168,7 @@
 #define CN_MAX_INPUTS 64       /* inputs of one add or concat node */
 #define CN_MAX_NAME 96         /* bytes of a node's name, with the final 0 */
 
-#if defined(CONVNET_STATIC) && defined(__GNUC__)
+#if defined(CONVNET_STATIC) && (defined(__GNUC__) || defined(__clang__))
 #define CN_API static __attribute__((unused)) /* nobody uses all of them */
 #elif defined(CONVNET_STATIC)
 #define CN_API static
@@ -192,11 +206,17 @@ typedef struct cn_shape {
   int count, height, width, channels;
 } cn_shape;
 
-typedef enum cn_isa { CN_ISA_SCALAR, CN_ISA_NEON, CN_ISA_AVX2, CN_ISA_AVX512 } cn_isa;
+typedef enum cn_isa {
+  CN_ISA_SCALAR,
+  CN_ISA_NEON,
+  CN_ISA_WASM128,
+  CN_ISA_AVX2,
+  CN_ISA_AVX512
+} cn_isa;
 
 /* Instruction set in use: the best of this machine, capped by CONVNET_ISA and cn_isa_limit. */
 CN_API cn_isa cn_isa_current(void);
-CN_API const char *cn_isa_name(void); /* "scalar", "neon", "avx2" or "avx512" */
+CN_API const char *cn_isa_name(void); /* "scalar", "neon", "wasm128", "avx2" or "avx512" */
 
 /* Caps the choice from now on; returns what is in use then. Packed weights, predictors and trainers
    made before belong to the old choice: free them first. For tests and benchmarks; not
@@ -849,13 +869,71 @@ CN_API const char *cn_safetensors_note(const cn_safetensors *file, const char *k
 #include <stdlib.h>
 #include <string.h>
 
-#if !defined(CONVNET_NO_SIMD) && (defined(__x86_64__) || defined(__i386__))
+/* Compilers that can be told more than the language has; others, as tcc, get the scalar kernels. */
+#if defined(__clang__) /* clang-cl among them */
+#define CN_CLANG_
+#elif defined(__GNUC__) && !defined(__TINYC__)
+#define CN_GCC_
+#elif defined(_MSC_VER)
+#define CN_MSC_
+#endif
+
+/* Processors with kernels of their own. */
+#if defined(CONVNET_NO_SIMD) || !(defined(CN_CLANG_) || defined(CN_GCC_) || defined(CN_MSC_))
+#elif defined(__x86_64__) || defined(__i386__) || defined(_M_X64) || defined(_M_IX86)
 #define CN_X86_
-#include <cpuid.h>
-#include <immintrin.h>
-#elif !defined(CONVNET_NO_SIMD) && defined(__aarch64__)
+#elif defined(__aarch64__) || defined(__ARM_NEON) || defined(_M_ARM64)
 #define CN_ARM_
+#if defined(__aarch64__) || defined(_M_ARM64)
+#define CN_ARM64_
+#endif
+#elif defined(__wasm_simd128__)
+#define CN_WASM_
+#endif
+
+/* Processors that can take subnormal numbers for zero, whatever the kernels. */
+#if (defined(CN_CLANG_) || defined(CN_GCC_)) && defined(__SSE2__) ||                               \
+    defined(CN_MSC_) && (defined(_M_X64) || defined(_M_IX86))
+#define CN_SSE_
+#include <emmintrin.h>
+#elif defined(CN_MSC_) && defined(_M_ARM64)
+#define CN_READ_FPCR_(mode) (void)((mode) = (size_t)_ReadStatusReg(ARM64_FPCR))
+#define CN_WRITE_FPCR_(mode) _WriteStatusReg(ARM64_FPCR, (__int64)(mode))
+#elif (defined(CN_CLANG_) || defined(CN_GCC_)) && defined(__aarch64__)
+#define CN_READ_FPCR_(mode) __asm__ volatile("mrs %0, fpcr" : "=r"(mode))
+#define CN_WRITE_FPCR_(mode) __asm__ volatile("msr fpcr, %0" : : "r"(mode))
+#elif (defined(CN_CLANG_) || defined(CN_GCC_)) && defined(__ARM_FP) && !defined(__SOFTFP__)
+#define CN_READ_FPCR_(mode) __asm__ volatile("vmrs %0, fpscr" : "=r"(mode))
+#define CN_WRITE_FPCR_(mode) __asm__ volatile("vmsr fpscr, %0" : : "r"(mode))
+#endif
+
+#ifdef CN_MSC_
+#include <intrin.h>
+#endif
+#ifdef CN_X86_
+#include <immintrin.h>
+#ifndef CN_MSC_
+#include <cpuid.h>
+#endif
+#if defined(CN_CLANG_) && defined(_MSC_VER) /* there immintrin.h has only what flags ask for */
+#include <nmmintrin.h>
+/* In this order: the later ones use what the first ones define. */
+#include <avxintrin.h>
+#include <avx2intrin.h>
+#include <fmaintrin.h>
+#ifndef CONVNET_NO_AVX512
+#include <avx512fintrin.h>
+#include <avx512bwintrin.h>
+#include <avx512dqintrin.h>
+#include <avx512vlintrin.h>
+#include <avx512vlbwintrin.h>
+#include <avx512vldqintrin.h>
+#endif
+#endif
+#elif defined(CN_ARM_)
 #include <arm_neon.h>
+#elif defined(CN_WASM_)
+#include <wasm_simd128.h>
 #endif
 
 #if !defined(CONVNET_NO_THREADS) && !defined(__wasm__) &&                                          \
@@ -892,9 +970,12 @@ CN_API const char *cn_safetensors_note(const cn_safetensors *file, const char *k
 #define CONVNET_FILE "convnet.h"
 #endif
 
-#ifdef __GNUC__
+#if defined(CN_CLANG_) || defined(CN_GCC_)
 #define CN_ALWAYS_INLINE_ inline __attribute__((always_inline))
 #define CN_NOINLINE_ __attribute__((noinline))
+#elif defined(CN_MSC_)
+#define CN_ALWAYS_INLINE_ __forceinline
+#define CN_NOINLINE_ __declspec(noinline)
 #else
 #define CN_ALWAYS_INLINE_ inline
 #define CN_NOINLINE_
@@ -902,6 +983,17 @@ CN_API const char *cn_safetensors_note(const cn_safetensors *file, const char *k
 
 #define CN_ALIGNMENT_ 64 /* bytes: a cache line and the widest vector */
 #define CN_ALIGN_FLOATS_ 16
+
+/* A product and a sum become one operation, with one rounding, where cn_vfma_ says so and nowhere
+   else, or the bytes of results would be the compiler's choice. */
+#if defined(CN_CLANG_)
+#pragma STDC FP_CONTRACT OFF
+#elif defined(CN_GCC_)
+#pragma GCC push_options
+#pragma GCC optimize("fp-contract=off")
+#elif defined(CN_MSC_)
+#pragma fp_contract(off)
+#endif
 
 /* ==== basics ================================================================================== */
 
@@ -1799,56 +1891,87 @@ typedef struct cn_kernels_ {
     CN_EACH_ROW_##R##_(CN_STORE##V##_)                                                             \
   }
 
-#if defined(__GNUC__) && !defined(__clang__)
+/* ---- the kernels, once per instruction set ----
+   gcc and clang are told which instructions a region may use, so that a user needs no flags;
+   Microsoft's compiler takes all of them everywhere. */
+#if defined(CN_GCC_) && defined(CN_X86_) && defined(_WIN64)
+/* The stack of 64-bit Windows is aligned to 16 bytes, and gcc (bug 54412) moves wide vectors to and
+   from it as if it were to 32 or 64. The assembler is told to take aligned moves for unaligned ones,
+   which are as fast. */
+#define CN_UNALIGNED_(aligned, unaligned)                                                          \
+  ".macro " aligned " operands:vararg\n" unaligned " \\operands\n.endm\n"
+__asm__(".ifndef .Lcn_unaligned_moves\n.set .Lcn_unaligned_moves, 1\n" /* with -flto: once */
+        CN_UNALIGNED_("vmovaps", "vmovups") CN_UNALIGNED_("vmovapd", "vmovupd")
+        CN_UNALIGNED_("vmovdqa", "vmovdqu") CN_UNALIGNED_("vmovdqa32", "vmovdqu32")
+        CN_UNALIGNED_("vmovdqa64", "vmovdqu64") ".endif\n");
+#endif
+
+#ifdef CN_GCC_
 #pragma GCC push_options
 #pragma GCC optimize("no-tree-vectorize") /* gcc 12 then reads behind the last of strided rows */
 #endif
 #define CN_PASS_ 0
 #include CONVNET_FILE
 #undef CN_PASS_
-#if defined(__GNUC__) && !defined(__clang__)
+#ifdef CN_GCC_
 #pragma GCC pop_options
 #endif
+
 #ifdef CN_ARM_
 #define CN_PASS_ 1
 #include CONVNET_FILE
 #undef CN_PASS_
 #endif
+
 #ifdef CN_X86_
-#ifdef __clang__
+#if defined(CN_CLANG_)
 #pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
-#else
+#elif defined(CN_GCC_)
 #pragma GCC push_options
 #pragma GCC target("avx2,fma")
 #endif
 #define CN_PASS_ 2
 #include CONVNET_FILE
 #undef CN_PASS_
-#ifdef __clang__
+#if defined(CN_CLANG_)
 #pragma clang attribute pop
-#else
+#elif defined(CN_GCC_)
 #pragma GCC pop_options
 #endif
+
 #ifndef CONVNET_NO_AVX512
-#ifdef __clang__
-#pragma clang attribute push(                                                                      \
-    __attribute__((target("avx512f,avx512vl,avx512bw,avx512dq,avx2,fma"))), apply_to = function)
+#if defined(CN_CLANG_)
+#if __clang_major__ >= 18 && __clang_major__ <= 21 && !defined(__apple_build_version__)
+#define CN_WIDE_FEATURE_ ",evex512" /* these count vectors of 512 bits as one more feature */
 #else
+#define CN_WIDE_FEATURE_ ""
+#endif
+#pragma clang attribute push(                                                                      \
+    __attribute__((                                                                                \
+        target("avx512f,avx512vl,avx512bw,avx512dq,avx2,fma,popcnt" CN_WIDE_FEATURE_))),           \
+    apply_to = function)
+#elif defined(CN_GCC_)
 #pragma GCC push_options
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized" /* of gcc 12's own avx512fintrin.h, in C++ */
-#pragma GCC target("avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")
+#pragma GCC target("avx512f,avx512vl,avx512bw,avx512dq,avx2,fma,popcnt")
 #endif
 #define CN_PASS_ 3
 #include CONVNET_FILE
 #undef CN_PASS_
-#ifdef __clang__
+#if defined(CN_CLANG_)
 #pragma clang attribute pop
-#else
+#elif defined(CN_GCC_)
 #pragma GCC diagnostic pop
 #pragma GCC pop_options
 #endif
 #endif
+#endif
+
+#ifdef CN_WASM_
+#define CN_PASS_ 4
+#include CONVNET_FILE
+#undef CN_PASS_
 #endif
 
 static const cn_kernels_ *cn_kernels_of_(cn_isa isa) {
@@ -1856,6 +1979,10 @@ static const cn_kernels_ *cn_kernels_of_(cn_isa isa) {
 #ifdef CN_ARM_
   case CN_ISA_NEON:
     return &cn_kernels_neon_;
+#endif
+#ifdef CN_WASM_
+  case CN_ISA_WASM128:
+    return &cn_kernels_wasm128_;
 #endif
 #ifdef CN_X86_
   case CN_ISA_AVX2:
@@ -1870,23 +1997,57 @@ static const cn_kernels_ *cn_kernels_of_(cn_isa isa) {
   }
 }
 
+#ifdef CN_X86_
+/* What CPUID says of a leaf, in registers a, b, c, d; zeros where the processor does not know it. */
+static void cn_cpuid_(int leaf, unsigned *registers) {
+  memset(registers, 0, 4 * sizeof *registers);
+#ifdef CN_MSC_
+  {
+    int said[4];
+    __cpuid(said, 0);
+    if (said[0] < leaf) return;
+    __cpuidex(said, leaf, 0);
+    memcpy(registers, said, sizeof said);
+  }
+#else
+  __get_cpuid_count((unsigned)leaf, 0, registers, registers + 1, registers + 2, registers + 3);
+#endif
+}
+
+/* Which registers the operating system saves; only for processors that have XGETBV. */
+static unsigned cn_saved_registers_(void) {
+#ifdef CN_MSC_
+  return (unsigned)_xgetbv(0);
+#else
+  unsigned low, high;
+  __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  (void)high;
+  return low;
+#endif
+}
+#endif
+
 /* What processor and operating system offer: the feature bits, and that the wide registers are
    saved. */
 static cn_isa cn_isa_detect_(void) {
 #if defined(CN_ARM_)
   return CN_ISA_NEON;
+#elif defined(CN_WASM_)
+  return CN_ISA_WASM128;
 #elif defined(CN_X86_)
-  unsigned a, b, c, d, saved, saved_high;
-  const unsigned osxsave = 1u << 27, fma = 1u << 12, avx = 1u << 28, avx2 = 1u << 5;
+  const unsigned basic = 1u << 12 | 1u << 23 | 1u << 27 | 1u << 28; /* FMA, POPCNT, OSXSAVE, AVX */
+  const unsigned avx2 = 1u << 5;
   const unsigned avx512 = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31; /* F, DQ, BW, VL */
-  if (!__get_cpuid(1, &a, &b, &c, &d)) return CN_ISA_SCALAR;
-  if ((c & (osxsave | fma | avx)) != (osxsave | fma | avx)) return CN_ISA_SCALAR;
-  __asm__ volatile("xgetbv" : "=a"(saved), "=d"(saved_high) : "c"(0));
-  (void)saved_high;
+  unsigned saved, registers[4];
+  cn_cpuid_(1, registers);
+  if ((registers[2] & basic) != basic) return CN_ISA_SCALAR;
+  saved = cn_saved_registers_();
   if ((saved & 6u) != 6u) return CN_ISA_SCALAR; /* XMM and YMM */
-  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(b & avx2)) return CN_ISA_SCALAR;
+  cn_cpuid_(7, registers);
+  if (!(registers[1] & avx2)) return CN_ISA_SCALAR;
 #ifndef CONVNET_NO_AVX512
-  if ((b & avx512) == avx512 && (saved & 0xE6u) == 0xE6u) return CN_ISA_AVX512; /* and ZMM, masks */
+  if ((registers[1] & avx512) == avx512 && (saved & 0xE6u) == 0xE6u) /* and ZMM, masks */
+    return CN_ISA_AVX512;
 #else
   (void)avx512;
 #endif
@@ -1896,7 +2057,7 @@ static cn_isa cn_isa_detect_(void) {
 #endif
 }
 
-static const char *const cn_isa_names_[] = {"scalar", "neon", "avx2", "avx512"};
+static const char *const cn_isa_names_[] = {"scalar", "neon", "wasm128", "avx2", "avx512"};
 
 /* The best usable choice that is not above the cap. */
 static cn_isa cn_isa_capped_(cn_isa cap) {
@@ -1909,7 +2070,7 @@ static cn_isa cn_isa_capped_(cn_isa cap) {
 static cn_isa cn_isa_from_environment_(void) {
   const char *name = getenv("CONVNET_ISA");
   int i;
-  for (i = 0; name && i < 4; i++)
+  for (i = 0; name && i <= CN_ISA_AVX512; i++)
     if (strcmp(name, cn_isa_names_[i]) == 0) return cn_isa_capped_((cn_isa)i);
   return cn_isa_detect_();
 }
@@ -3325,7 +3486,7 @@ static void cn_weights_depthwise_(const cn_geometry_ *g, const float *x, ptrdiff
 
 /* Asks for an image that is read next, so that it comes while something else is computed. */
 static void cn_prefetch_(const float *image, size_t floats) {
-#ifdef __GNUC__
+#if defined(CN_CLANG_) || defined(CN_GCC_)
   size_t i;
   for (i = 0; i < floats; i += CN_ALIGN_FLOATS_) __builtin_prefetch(image + i);
 #else
@@ -6172,14 +6333,14 @@ typedef void (*cn_task_)(void *context, int unit, char *workspace);
 
 /* Subnormal numbers are slow on many processors: inside a task they count as zero. */
 static unsigned cn_flush_subnormals_(void) {
-#if defined(CN_X86_) && defined(__SSE2__)
+#if defined(CN_SSE_)
   const unsigned before = _mm_getcsr();
   _mm_setcsr(before | 0x8040u); /* FTZ and DAZ */
   return before;
-#elif defined(CN_ARM_)
-  uint64_t before;
-  __asm__ volatile("mrs %0, fpcr" : "=r"(before));
-  __asm__ volatile("msr fpcr, %0" : : "r"(before | (uint64_t)1 << 24));
+#elif defined(CN_READ_FPCR_)
+  size_t before;
+  CN_READ_FPCR_(before);
+  CN_WRITE_FPCR_(before | (size_t)1 << 24);
   return (unsigned)before;
 #else
   return 0;
@@ -6187,10 +6348,10 @@ static unsigned cn_flush_subnormals_(void) {
 }
 
 static void cn_restore_subnormals_(unsigned before) {
-#if defined(CN_X86_) && defined(__SSE2__)
+#if defined(CN_SSE_)
   _mm_setcsr(before);
-#elif defined(CN_ARM_)
-  __asm__ volatile("msr fpcr, %0" : : "r"((uint64_t)before));
+#elif defined(CN_READ_FPCR_)
+  CN_WRITE_FPCR_((size_t)before);
 #else
   (void)before;
 #endif
@@ -9025,6 +9186,12 @@ CN_API cn_status cn_trainer_load(cn_trainer *trainer, const char *path, cn_error
   return status;
 }
 #endif /* CONVNET_NO_FILES */
+
+#if defined(CN_CLANG_)
+#pragma STDC FP_CONTRACT DEFAULT
+#elif defined(CN_GCC_)
+#pragma GCC pop_options
+#endif
 #endif /* CONVNET_IMPLEMENTATION */
 
 #else /* CN_PASS_ */
@@ -9106,12 +9273,32 @@ CN_API cn_status cn_trainer_load(cn_trainer *trainer, const char *path, cn_error
 #define cn_vload_bytes_(p, m) CN_NAME_(cn_load_bytes_)(p, m)
 #define cn_vstore_bytes_(p, v, m) CN_NAME_(cn_store_bytes_)(p, v, m)
 
-#elif CN_PASS_ == 1 /* NEON on AArch64 */
+#elif CN_PASS_ == 1 /* NEON */
 #define CN_NAME_(name) name##neon_
 #define CN_LANES_ 4
+#ifdef CN_ARM64_
 #define CN_TILE_ROWS_ 7 /* 7 x 3 sums keep four multiply-add pipes busy; gcc spills at 8 x 3 */
 #define CN_TILE_VECTORS_ 3
 #define CN_SPARSE_VECTORS_ 9
+#define cn_vdiv_(a, b) vdivq_f32(a, b)
+#define cn_vsqrt_(a) vsqrtq_f32(a)
+#define cn_vround_(a) vrndnq_f32(a)
+#else /* half the registers, and less that is one instruction */
+#define CN_TILE_ROWS_ 6
+#define CN_TILE_VECTORS_ 2
+#define CN_SPARSE_VECTORS_ 8
+#define cn_vdiv_(a, b) CN_NAME_(cn_div_)(a, b)
+#define cn_vsqrt_(a) CN_NAME_(cn_sqrt_)(a)
+#define cn_vround_(a) /* of numbers below 2^22 */                                                  \
+  vsubq_f32(vaddq_f32(a, vdupq_n_f32(12582912.0f)), vdupq_n_f32(12582912.0f))
+#endif
+#if defined(CN_ARM64_) || defined(__ARM_FEATURE_FMA)
+#define cn_vfma_(a, b, c) vfmaq_f32(c, a, b)
+#define cn_vfnma_(a, b, c) vfmsq_f32(c, a, b)
+#else
+#define cn_vfma_(a, b, c) vmlaq_f32(c, a, b)
+#define cn_vfnma_(a, b, c) vmlsq_f32(c, a, b)
+#endif
 #define cn_vf_ float32x4_t
 #define cn_vm_ int
 #define cn_vb_ uint32x4_t
@@ -9125,18 +9312,47 @@ CN_API cn_status cn_trainer_load(cn_trainer *trainer, const char *path, cn_error
 #define cn_vadd_(a, b) vaddq_f32(a, b)
 #define cn_vsub_(a, b) vsubq_f32(a, b)
 #define cn_vmul_(a, b) vmulq_f32(a, b)
-#define cn_vdiv_(a, b) vdivq_f32(a, b)
 #define cn_vmax_(a, b) CN_NAME_(cn_max_)(a, b)
 #define cn_vmin_(a, b) CN_NAME_(cn_min_)(a, b)
-#define cn_vsqrt_(a) vsqrtq_f32(a)
-#define cn_vfma_(a, b, c) vfmaq_f32(c, a, b)
-#define cn_vfnma_(a, b, c) vfmsq_f32(c, a, b)
 #define cn_vgreater_(a, b) vcgtq_f32(a, b)
 #define cn_vequal_(a, b) vceqq_f32(a, b)
 #define cn_vselect_(t, a, b) vbslq_f32(t, a, b)
-#define cn_vround_(a) vrndnq_f32(a)
 #define cn_vpower2_(n)                                                                             \
-  vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(vcvtnq_s32_f32(n), vdupq_n_s32(127)), 23))
+  vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(vcvtq_s32_f32(n), vdupq_n_s32(127)), 23))
+#define cn_vload_bytes_(p, m) CN_NAME_(cn_load_bytes_)(p, m)
+#define cn_vstore_bytes_(p, v, m) CN_NAME_(cn_store_bytes_)(p, v, m)
+
+#elif CN_PASS_ == 4 /* WebAssembly's SIMD128 */
+#define CN_NAME_(name) name##wasm128_
+#define CN_LANES_ 4
+#define CN_TILE_ROWS_ 6
+#define CN_TILE_VECTORS_ 2
+#define CN_SPARSE_VECTORS_ 8
+#define cn_vf_ v128_t
+#define cn_vm_ int
+#define cn_vb_ v128_t
+#define cn_vzero_() wasm_f32x4_splat(0.0f)
+#define cn_vset_(x) wasm_f32x4_splat(x)
+#define cn_vload_(p) wasm_v128_load(p)
+#define cn_vstore_(p, v) wasm_v128_store(p, v)
+#define cn_vfirst_(n) (n)
+#define cn_vload_first_(p, m) CN_NAME_(cn_load_first_)(p, m)
+#define cn_vstore_first_(p, v, m) CN_NAME_(cn_store_first_)(p, v, m)
+#define cn_vadd_(a, b) wasm_f32x4_add(a, b)
+#define cn_vsub_(a, b) wasm_f32x4_sub(a, b)
+#define cn_vmul_(a, b) wasm_f32x4_mul(a, b)
+#define cn_vdiv_(a, b) wasm_f32x4_div(a, b)
+#define cn_vmax_(a, b) wasm_f32x4_pmax(b, a) /* a > b ? a : b */
+#define cn_vmin_(a, b) wasm_f32x4_pmin(b, a)
+#define cn_vsqrt_(a) wasm_f32x4_sqrt(a)
+#define cn_vfma_(a, b, c) wasm_f32x4_add(wasm_f32x4_mul(a, b), c)
+#define cn_vfnma_(a, b, c) wasm_f32x4_sub(c, wasm_f32x4_mul(a, b))
+#define cn_vgreater_(a, b) wasm_f32x4_gt(a, b)
+#define cn_vequal_(a, b) wasm_f32x4_eq(a, b)
+#define cn_vselect_(t, a, b) wasm_v128_bitselect(a, b, t)
+#define cn_vround_(a) wasm_f32x4_nearest(a)
+#define cn_vpower2_(n)                                                                             \
+  wasm_i32x4_shl(wasm_i32x4_add(wasm_i32x4_trunc_sat_f32x4(n), wasm_i32x4_splat(127)), 23)
 #define cn_vload_bytes_(p, m) CN_NAME_(cn_load_bytes_)(p, m)
 #define cn_vstore_bytes_(p, v, m) CN_NAME_(cn_store_bytes_)(p, v, m)
 
@@ -9229,17 +9445,34 @@ static inline float32x4_t CN_NAME_(cn_max_)(float32x4_t a, float32x4_t b) {
 static inline float32x4_t CN_NAME_(cn_min_)(float32x4_t a, float32x4_t b) {
   return vbslq_f32(vcltq_f32(a, b), a, b);
 }
-static inline float32x4_t CN_NAME_(cn_load_bytes_)(const uint8_t *p, int n) {
-  float lanes[4] = {0, 0, 0, 0};
+#ifndef CN_ARM64_
+static inline float32x4_t CN_NAME_(cn_div_)(float32x4_t a, float32x4_t b) {
+  float over[4], under[4];
   int i;
-  for (i = 0; i < n; i++) lanes[i] = (float)p[i];
-  return vld1q_f32(lanes);
+  vst1q_f32(over, a), vst1q_f32(under, b);
+  for (i = 0; i < 4; i++) over[i] /= under[i];
+  return vld1q_f32(over);
 }
-static inline void CN_NAME_(cn_store_bytes_)(uint8_t *p, float32x4_t v, int n) {
+static inline float32x4_t CN_NAME_(cn_sqrt_)(float32x4_t a) {
   float lanes[4];
   int i;
-  vst1q_f32(lanes, v);
-  for (i = 0; i < n; i++) p[i] = (uint8_t)lanes[i];
+  vst1q_f32(lanes, a);
+  for (i = 0; i < 4; i++) lanes[i] = sqrtf(lanes[i]);
+  return vld1q_f32(lanes);
+}
+#endif
+#elif CN_PASS_ == 4
+static inline v128_t CN_NAME_(cn_load_first_)(const float *p, int n) {
+  if (n == 4) return wasm_v128_load(p);
+  if (n == 1) return wasm_v128_load32_zero(p);
+  if (n == 2) return wasm_v128_load64_zero(p);
+  return n == 3 ? wasm_v128_load32_lane(p + 2, wasm_v128_load64_zero(p), 2) : cn_vzero_();
+}
+static inline void CN_NAME_(cn_store_first_)(float *p, v128_t v, int n) {
+  if (n == 4) wasm_v128_store(p, v);
+  if (n == 1) wasm_v128_store32_lane(p, v, 0);
+  if (n == 2 || n == 3) wasm_v128_store64_lane(p, v, 0);
+  if (n == 3) wasm_v128_store32_lane(p + 2, v, 2);
 }
 #elif CN_PASS_ == 0
 static inline float CN_NAME_(cn_max_)(float a, float b) {
@@ -9249,9 +9482,23 @@ static inline float CN_NAME_(cn_min_)(float a, float b) {
   return a < b ? a : b;
 }
 #endif
+#if CN_PASS_ == 1 || CN_PASS_ == 4
+static inline cn_vf_ CN_NAME_(cn_load_bytes_)(const uint8_t *p, int n) {
+  float lanes[4] = {0, 0, 0, 0};
+  int i;
+  for (i = 0; i < n; i++) lanes[i] = (float)p[i];
+  return cn_vload_(lanes);
+}
+static inline void CN_NAME_(cn_store_bytes_)(uint8_t *p, cn_vf_ v, int n) {
+  float lanes[4];
+  int i;
+  cn_vstore_(lanes, v);
+  for (i = 0; i < n; i++) p[i] = (uint8_t)lanes[i];
+}
+#endif
 
 /* to[column][row] = from[row][column] of a square whose side is CN_SQUARE_. */
-#if CN_PASS_ >= 2
+#if CN_PASS_ == 2 || CN_PASS_ == 3
 #define CN_SQUARE_ 8
 /* Rows i and i + 4 side by side: what is left are squares of 4 in the halves of a vector. In these,
    0x44 takes the first two of both operands, 0xEE the last two. */
@@ -9285,6 +9532,22 @@ static inline void CN_NAME_(cn_transpose_square_)(const float *from, ptrdiff_t f
             vcombine_f32(vget_high_f32(first.val[0]), vget_high_f32(last.val[0])));
   vst1q_f32(to + 3 * to_pitch,
             vcombine_f32(vget_high_f32(first.val[1]), vget_high_f32(last.val[1])));
+}
+#elif CN_PASS_ == 4
+#define CN_SQUARE_ 4
+static inline void CN_NAME_(cn_transpose_square_)(const float *from, ptrdiff_t from_pitch,
+                                                  float *to, ptrdiff_t to_pitch) {
+  const v128_t r0 = wasm_v128_load(from), r1 = wasm_v128_load(from + from_pitch),
+               r2 = wasm_v128_load(from + 2 * from_pitch),
+               r3 = wasm_v128_load(from + 3 * from_pitch);
+  const v128_t low01 = wasm_i32x4_shuffle(r0, r1, 0, 4, 1, 5),
+               high01 = wasm_i32x4_shuffle(r0, r1, 2, 6, 3, 7),
+               low23 = wasm_i32x4_shuffle(r2, r3, 0, 4, 1, 5),
+               high23 = wasm_i32x4_shuffle(r2, r3, 2, 6, 3, 7);
+  wasm_v128_store(to, wasm_i64x2_shuffle(low01, low23, 0, 2));
+  wasm_v128_store(to + to_pitch, wasm_i64x2_shuffle(low01, low23, 1, 3));
+  wasm_v128_store(to + 2 * to_pitch, wasm_i64x2_shuffle(high01, high23, 0, 2));
+  wasm_v128_store(to + 3 * to_pitch, wasm_i64x2_shuffle(high01, high23, 1, 3));
 }
 #else
 #define CN_SQUARE_ 1

@@ -4,7 +4,7 @@
    DO THIS
        #define TALLY_IMPLEMENTATION      in exactly one C or C++ file, before
        #include "tally.h"
-   and compile with a plain `cc -O2 file.c -lm` (C99 or C++11, gcc or clang). Everywhere else
+   and compile with a plain `cc -O2 file.c -lm` (C99 or C++11, any compiler). Everywhere else
    include the header without the macro. It needs libc and libm and nothing else.
 
    LIMITS

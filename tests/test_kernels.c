@@ -376,15 +376,14 @@ static void expect_same_floats(const char *what, const float *got, const float *
 
 /* ---- instruction sets ------------------------------------------------------------------------ */
 
-static cn_isa isas[4];
+static cn_isa isas[CN_ISA_AVX512 + 1];
 static int isa_count;
 
 static void find_isas(void) {
-  static const cn_isa all[4] = {CN_ISA_SCALAR, CN_ISA_NEON, CN_ISA_AVX2, CN_ISA_AVX512};
   printf("instruction sets:");
-  for (int i = 0; i < 4; i++) {
-    if (cn_isa_limit(all[i]) != all[i]) continue;
-    isas[isa_count++] = all[i];
+  for (int isa = CN_ISA_SCALAR; isa <= CN_ISA_AVX512; isa++) {
+    if (cn_isa_limit((cn_isa)isa) != (cn_isa)isa) continue;
+    isas[isa_count++] = (cn_isa)isa;
     printf(" %s", cn_isa_name());
   }
   printf("\n");
@@ -3255,7 +3254,7 @@ static void test_planted_faults(void **state) {
 }
 
 static void test_isa_names(void **state) {
-  static const char *const names[] = {"scalar", "neon", "avx2", "avx512"};
+  static const char *const names[] = {"scalar", "neon", "wasm128", "avx2", "avx512"};
   begin_test(state, 0);
   EXPECT(isa_count >= 1 && isas[0] == CN_ISA_SCALAR, "no scalar code");
   for (int i = 0; i < isa_count; i++) {

@@ -726,7 +726,7 @@ typedef struct test_case {
   char reason[160];
 } test_case;
 
-static cn_isa isas[4];
+static cn_isa isas[CN_ISA_AVX512 + 1];
 static int isa_count, failures;
 
 static onnx_bytes read_part(const test_case *c, const char *part) {
@@ -951,11 +951,10 @@ static int have_data(void) {
 }
 
 static void find_isas(void) {
-  static const cn_isa all[4] = {CN_ISA_SCALAR, CN_ISA_NEON, CN_ISA_AVX2, CN_ISA_AVX512};
   printf("instruction sets:");
-  for (int i = 0; i < 4; i++) {
-    if (cn_isa_limit(all[i]) != all[i]) continue;
-    isas[isa_count++] = all[i];
+  for (int isa = CN_ISA_SCALAR; isa <= CN_ISA_AVX512; isa++) {
+    if (cn_isa_limit((cn_isa)isa) != (cn_isa)isa) continue;
+    isas[isa_count++] = (cn_isa)isa;
     printf(" %s", cn_isa_name());
   }
   printf("\n");
