@@ -858,6 +858,50 @@ CN_API const char *cn_safetensors_note(const cn_safetensors *file, const char *k
 
 /* If you only want to use the library you can stop reading here. */
 
+/* MAP OF THE IMPLEMENTATION, in the order in which it stands. Search for the name behind "====".
+
+   basics             errors, sizes that cannot wrap around, memory, random numbers
+   threads            the pool, and work shared by threads
+   instruction sets   what kernels are asked for (structs), the table of kernels, matrix tiles, and
+                      which of them this processor runs
+   layer 1: kernels   convolution: what follows from its shapes, how weights are packed, and its three
+                      passes; pooling, batch normalisation, losses
+   layer 2: networks  text, shapes, nodes, built-in networks, parameters, notes
+   plans              the graph as steps over buffers of one arena; steps forward and backward;
+                      prediction, and gradients of inputs
+   layer 3: training  losses of all heads, what must be finite, the update
+   layer 4: files     safetensors, written and read; models and checkpoints
+   kernels            the innermost loops, over vectors of any length: this file includes itself for
+                      each instruction set, which is why they stand at its end
+
+   It is one file because one file is what is copied into a project. Cut into parts that a script
+   joins, every line would be there twice, and one of the two the wrong one to change.
+
+   ONE CONVOLUTION, from the call to the inner loop
+     cn_predict            takes max_count images at a time through cn_forward_,
+     cn_step_forward_      which runs the plan's steps. A convolution, with the ReLU and the 2x2
+                           pooling behind it, is one step, cut into units by cn_conv2d_units;
+     cn_parallel_          hands these to threads, each with a workspace of its own.
+     cn_conv2d_forward     does a unit by the algorithm that cn_algorithm_of_ chose. Direct sums:
+     cn_forward_direct_    pads the unit's rows into the workspace; lists where the windows' rows begin
+                           ("segments": runs of the summed index whose values lie side by side); and
+                           asks, row by row, for one matrix product: pixels x (window, channel) times
+                           (window, channel) x filters.
+     cn_product_           (kernels) cuts that into tiles of rows x vectors that fit the registers.
+     CN_PRODUCT_TILE_      the inner loop: broadcasts one input value, multiplies it with `vectors`
+                           vectors of packed weights, adds to the sums, for each of the tile's rows.
+   By Winograd (cn_winograd_unit_) a unit's patches are transformed (cn_winograd_patches_), multiplied by
+   the same cn_product_, position by position, and transformed back, where bias, ReLU and pooling are done
+   (cn_winograd_results_).
+
+   WORDS FOR WHAT IS CUT, from large to small
+     slice   some images of a batch, which one thread takes through the first steps of a plan
+     unit    what a thread takes of one kernel's work at a time; no unit depends on another
+     part    a sum over some of the images or rows; parts are added in order, whoever made them
+     block   some rows, channels or filters of a matrix, where images alone make too few units
+     share   Winograd: the tiles that are transformed and multiplied together
+     chunk   CN_CHUNK_ values of element-wise work */
+
 #if defined(CONVNET_IMPLEMENTATION) && !defined(CN_IMPLEMENTED_)
 #define CN_IMPLEMENTED_
 
@@ -6231,7 +6275,8 @@ CN_API cn_status cn_network_set_note(cn_network *net, const char *key, const cha
   return CN_OK;
 }
 
-/* ---- plans: the graph as steps over buffers of one arena ----
+/* ==== plans: the graph as steps over buffers of one arena =====================================
+
    Nodes that run as one make a step: convolution or dense + batch norm (inference) + ReLU + 2x2
    maximum pooling + dropout. Every buffer lives from one moment to another; buffers whose lives do
    not meet may share memory. Moments: step i runs forward at i, the loss at step_count, backward at
@@ -6327,7 +6372,7 @@ typedef struct cn_slice_ {
   char *workspace;  /* of the thread that does it alone; NULL: all threads do */
 } cn_slice_;
 
-/* ---- threads ---- */
+/* ---- a step's work on threads ---- */
 
 typedef void (*cn_task_)(void *context, int unit, char *workspace);
 
