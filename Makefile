@@ -17,16 +17,15 @@ CXXFLAGS ?= $(CFLAGS)
 PREFIX ?= /usr/local
 WARNINGS = -Wall -Wextra -Wpedantic -Wshadow -Wconversion
 
-# What this machine has. OpenMP is optional; tools that read pictures need stb.
+# What this machine has. Tools that read pictures need stb.
 try = $(shell printf '$(1)\n' | $(2) -x c - -o /dev/null 2>/dev/null && echo yes)
-OPENMP := $(if $(call try,int main(void) { return 0; },$(CC) -fopenmp),-fopenmp)
 STB := $(shell pkg-config --cflags stb 2>/dev/null)
 HAVE_STB := $(call try,#include <stb/stb_image.h>,$(CC) $(STB) -c)
 HAVE_CMOCKA := $(call try,#include <cmocka.h>,$(CC) -c -include stdarg.h -include stddef.h \
   -include stdint.h -include setjmp.h)
 
-COMPILE = $(CC) $(CFLAGS) $(WARNINGS) -Wstrict-prototypes $(OPENMP) -pthread $(STB) -I. -Itools -MMD -MP
-COMPILE_CXX = $(CXX) -std=c++11 $(CXXFLAGS) $(WARNINGS) $(OPENMP) -I. -MMD -MP
+COMPILE = $(CC) $(CFLAGS) $(WARNINGS) -Wstrict-prototypes -pthread $(STB) -I. -Itools -MMD -MP
+COMPILE_CXX = $(CXX) -std=c++11 $(CXXFLAGS) $(WARNINGS) -pthread -I. -MMD -MP
 
 TOOLS = $(patsubst tools/%.c,bin/%,$(wildcard tools/*.c))
 EXAMPLES = $(patsubst examples/%.c,bin/examples/%,$(wildcard examples/*.c)) \
@@ -38,7 +37,7 @@ SCRIPTS = $(filter-out tests/run.sh,$(wildcard tests/*.sh))
 all: found $(TOOLS) $(EXAMPLES)
 
 found:
-	@echo "compiler: $(CC); OpenMP: $(if $(OPENMP),yes,no); stb: $(if $(HAVE_STB),yes,no);" \
+	@echo "compiler: $(CC); stb: $(if $(HAVE_STB),yes,no);" \
 	  "cmocka: $(if $(HAVE_CMOCKA),yes,no)"
 
 bin/%: tools/%.c Makefile | found stb
@@ -113,7 +112,7 @@ test: deps
 	@$(MAKE) --no-print-directory -j2 run-tests
 
 run-tests: $(TESTS) $(TOOLS) $(EXAMPLES) $(BY_HAND)
-	@CC="$(CC)" CXX="$(CXX)" OPENMP="$(OPENMP)" tests/run.sh $(TESTS) $(SCRIPTS)
+	@CC="$(CC)" CXX="$(CXX)" tests/run.sh $(TESTS) $(SCRIPTS)
 
 test-networks: build/networks-compare
 	@tests/networks/run.sh $<

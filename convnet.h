@@ -6731,8 +6731,8 @@ CN_API cn_predictor *cn_predictor_create(cn_network *net, int max_count,
     cn_fail_(error, CN_ERROR_MEMORY, "no memory for a predictor");
     return NULL;
   }
-  if (cn_plan_build_(&predictor->plan, net, max_count, chosen.threads, chosen.parallel, chosen.math, 0,
-                     error)) {
+  if (cn_plan_build_(&predictor->plan, net, max_count, chosen.threads, chosen.parallel, chosen.math,
+                     0, error)) {
     cn_plan_free_(&predictor->plan);
     CN_FREE(predictor);
     return NULL;
@@ -6967,8 +6967,8 @@ CN_API cn_trainer *cn_trainer_create(cn_network *net, int max_count,
   }
   memset(trainer, 0, sizeof *trainer);
   trainer->options = chosen;
-  if (cn_plan_build_(&trainer->plan, net, max_count, chosen.threads, chosen.parallel, chosen.math, 1,
-                     error) ||
+  if (cn_plan_build_(&trainer->plan, net, max_count, chosen.threads, chosen.parallel, chosen.math,
+                     1, error) ||
       cn_check_heads_(&trainer->plan, error) || cn_trainer_allocate_(trainer, error)) {
     cn_trainer_release_(trainer);
     return NULL;

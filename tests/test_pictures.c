@@ -1,7 +1,7 @@
 /* test_pictures.c - pictures on their way to a network and back: resizing, random changes, the loader
    that makes batches ahead, fine-tuning on folders, tally-predict and tally-dedup.
 
-   Build:  cc -O2 -fopenmp -I. tests/test_pictures.c -o build/tests/test_pictures -lcmocka -lm
+   Build:  cc -O2 -I. tests/test_pictures.c -o build/tests/test_pictures -lcmocka -lm
    Run:    build/tests/test_pictures     in the repository's root, after make; BIN=folder of programs
 
    All data are made here, in a temporary folder, but for tests/golden/pictures.safetensors. */

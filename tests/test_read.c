@@ -1,7 +1,7 @@
 /* test_read.c - tally-extract and tally-read from outside, as a user runs them, on forms that
    tally-synth draws and with a small network trained on their cells.
 
-   Build:  cc -O2 -fopenmp -I. -Itools tests/test_read.c -o build/tests/test_read -lcmocka -lm
+   Build:  cc -O2 -I. -Itools tests/test_read.c -o build/tests/test_read -lcmocka -lm
    Run:    build/tests/test_read    in the repository's root, after make; BIN=folder of programs
 
    Everything is made in a temporary folder. The test of real forms takes them from the folder

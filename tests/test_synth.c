@@ -2,7 +2,7 @@
    that agree with each other, votes as in the paper's district, pages that tally.h finds where
    corners.csv says they are, and what it says to bad input.
 
-   Build:  cc -O2 -fopenmp -I. tests/test_synth.c -o build/tests/test_synth -lcmocka -lm
+   Build:  cc -O2 -I. tests/test_synth.c -o build/tests/test_synth -lcmocka -lm
    Run:    build/tests/test_synth        in the repository's root, after make; BIN=folder of the programs
 
    Everything is drawn into a temporary folder. */

@@ -1,7 +1,7 @@
 /* test_tools.c - tally-train and tally-evaluate from outside, as a user runs them, and the parts
    inside them that pictures pass through.
 
-   Build:  cc -O2 -fopenmp -I. tests/test_tools.c -o build/tests/test_tools -lcmocka -lm
+   Build:  cc -O2 -I. tests/test_tools.c -o build/tests/test_tools -lcmocka -lm
    Run:    build/tests/test_tools     in the repository's root, after make; BIN=folder of programs
 
    All data are made here, in a temporary folder; the last test needs MNIST in data/. */

@@ -1,7 +1,7 @@
 /* tally-evaluate.c - how well a model reads labelled pictures, or how well given predictions agree
    with the truth: accuracy, precision, recall and F1 per class, confusion matrix, worst mistakes.
 
-   Build:  cc -O2 -fopenmp tools/tally-evaluate.c -o bin/tally-evaluate -lm (stb: Debian libstb-dev)
+   Build:  cc -O2 tools/tally-evaluate.c -o bin/tally-evaluate -lm (stb: Debian libstb-dev)
    Use:    bin/tally-evaluate --model base.safetensors --data data:test --out report
 
    The order of this file: options, results and where they come from, figures, tables, the picture
@@ -723,7 +723,7 @@ static results evaluate_model(const settings *set) {
 }
 
 int main(int argc, char **argv) {
-  tool_start(argv);
+  tool_start();
   settings set = read_options(argc, argv);
   results r = set.predictions ? read_predictions(set.predictions) : evaluate_model(&set);
   figures f = measure(&r);

@@ -1,6 +1,6 @@
 /* tally-train.c - trains or fine-tunes a convolutional network on labelled pictures, on the CPU.
 
-   Build:  cc -O2 -fopenmp tools/tally-train.c -o bin/tally-train -lm     (stb: Debian libstb-dev)
+   Build:  cc -O2 tools/tally-train.c -o bin/tally-train -lm     (stb: Debian libstb-dev)
    Use:    bin/tally-train --data data:train --val 0.1 --arch base --out base.safetensors
 
    The order of this file: options, the network and its classes, data and its split, one epoch, the
@@ -1081,7 +1081,7 @@ static void print_result(const run *r) {
 }
 
 int main(int argc, char **argv) {
-  tool_start(argv);
+  tool_start();
   settings set = read_options(argc, argv);
   run r = {0};
   start_run(&r, &set);
