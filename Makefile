@@ -19,19 +19,18 @@ CXXFLAGS ?= $(CFLAGS)
 PREFIX ?= /usr/local
 WARNINGS = -Wall -Wextra -Wpedantic -Wshadow -Wconversion
 
-# What this machine has. OpenMP is optional; tools that read pictures need stb.
+# What this machine has. Tools that read pictures need stb.
 VERSION := $(shell $(CC) --version 2>/dev/null | head -n 1)
 try = $(shell printf '$(1)\n' | $(2) -x c - -o /dev/null 2>/dev/null && echo yes)
-OPENMP := $(if $(call try,int main(void) { return 0; },$(CC) -fopenmp),-fopenmp)
 STB := $(shell pkg-config --cflags stb 2>/dev/null)
 HAVE_STB := $(call try,#include <stb/stb_image.h>,$(CC) $(STB) -c)
 HAVE_CMOCKA := $(call try,#include <cmocka.h>,$(CC) -c -include stdarg.h -include stddef.h \
   -include stdint.h -include setjmp.h)
 
-COMPILE = $(CC) $(CFLAGS) $(WARNINGS) -Wstrict-prototypes $(OPENMP) -pthread $(STB) -I. -Itools -MMD -MP
-COMPILE_CXX = $(CXX) -std=c++11 $(CXXFLAGS) $(WARNINGS) $(OPENMP) -I. -MMD -MP
-LINK = $(CC) $(CFLAGS) $(OPENMP) -pthread $(LDFLAGS)
-LINK_CXX = $(CXX) $(CXXFLAGS) $(OPENMP) $(LDFLAGS)
+COMPILE = $(CC) $(CFLAGS) $(WARNINGS) -Wstrict-prototypes -pthread $(STB) -I. -Itools -MMD -MP
+COMPILE_CXX = $(CXX) -std=c++11 $(CXXFLAGS) $(WARNINGS) -pthread -I. -MMD -MP
+LINK = $(CC) $(CFLAGS) -pthread $(LDFLAGS)
+LINK_CXX = $(CXX) $(CXXFLAGS) -pthread $(LDFLAGS)
 
 TOOLS = $(patsubst tools/%.c,bin/%,$(wildcard tools/*.c))
 EXAMPLES_C = $(patsubst examples/%.c,bin/examples/%,$(wildcard examples/*.c))
@@ -50,7 +49,7 @@ examples: found $(EXAMPLES_C) $(EXAMPLES_CXX)
 
 # A recipe that is empty when all is well runs nothing, so that make -q tells the truth.
 found:
-	$(info compiler: $(CC), $(VERSION); OpenMP: $(if $(OPENMP),yes,no); stb: $(if $(HAVE_STB),yes,no); \
+	$(info compiler: $(CC), $(VERSION); stb: $(if $(HAVE_STB),yes,no); \
 	  cmocka: $(if $(HAVE_CMOCKA),yes,no))
 
 # Another compiler or other flags make everything anew: build/flags holds those of what is there, and
@@ -150,7 +149,7 @@ test: deps
 	@$(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j2) run-tests
 
 run-tests: $(TESTS) $(TOOLS) $(BY_HAND)
-	@CC="$(CC)" CXX="$(CXX)" OPENMP="$(OPENMP)" tests/run.sh $(TESTS) $(SCRIPTS)
+	@CC="$(CC)" CXX="$(CXX)" tests/run.sh $(TESTS) $(SCRIPTS)
 
 test-networks: build/networks-compare
 	@tests/networks/run.sh $<

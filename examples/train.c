@@ -1,7 +1,7 @@
 /* Trains a network on MNIST, in as few lines as that takes: reads the IDX files, makes mini-batches in
    a random order, saves the network.
 
-     cc -O2 -fopenmp -I. examples/train.c -o train -lm
+     cc -O2 -I. examples/train.c -o train -lm
      ./train data digits.safetensors 3        folder with MNIST, file to write, epochs */
 #define CONVNET_IMPLEMENTATION
 #include "convnet.h"

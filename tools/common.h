@@ -24,6 +24,7 @@
 #include <getopt.h>
 #include <limits.h>
 #include <math.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -34,9 +35,6 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
-#ifdef _OPENMP
-#include <omp.h>
-#endif
 
 #include "../convnet.h"
 #include "implementations/stb.h"
@@ -47,13 +45,6 @@
 #else
 #define TOOL_PRINTF(string, first)
 #define TOOL_NORETURN
-#endif
-
-/* An OpenMP directive; a compiler without OpenMP does not see it, and so cannot warn of it. */
-#ifdef _OPENMP
-#define TOOL_PARALLEL(directive) _Pragma(directive)
-#else
-#define TOOL_PARALLEL(directive)
 #endif
 
 /* ---- messages -------------------------------------------------------------------------------- */
@@ -173,25 +164,8 @@ static inline int compare_names(const void *a, const void *b) {
 
 /* ---- start, end, threads, time, random streams ----------------------------------------------- */
 
-/* Threads that wait for each other spin for 15 ms in GNU's OpenMP before they sleep. On a machine
-   that has other work as well a spinning thread keeps the one it waits for from running, and
-   training gets ten times slower. A twentieth of a millisecond is enough for our short waits. The
-   library reads its environment before main, so the program has to start once more; a user's own
-   setting is left alone. */
-static inline void shorten_spinning(char **argv) {
-#if defined(_OPENMP) && defined(__linux__)
-  char program[PATH_MAX] = "";
-  if (getenv("GOMP_SPINCOUNT") || getenv("OMP_WAIT_POLICY")) return;
-  if (readlink("/proc/self/exe", program, sizeof program - 1) <= 0) return;
-  if (setenv("GOMP_SPINCOUNT", "1000", 1) == 0) execv(program, argv);
-#else
-  (void)argv;
-#endif
-}
-
 /* A file-size limit then fails a write, as a full disk does, instead of killing the process. */
-static inline void tool_start(char **argv) {
-  shorten_spinning(argv);
+static inline void tool_start(void) {
 #ifdef SIGXFSZ
   signal(SIGXFSZ, SIG_IGN);
 #endif
@@ -204,24 +178,29 @@ static inline int tool_end(void) {
   return 0;
 }
 
-/* Sets the number of threads (0: as many as there are cores) and returns it. */
+static int threads_used = 0; /* 0: nobody has chosen yet */
+
+/* Chooses the number of threads (0: leaves it, at first as many as there are cores) and returns it. */
 static inline int use_threads(int threads) {
-#ifdef _OPENMP
-  if (threads > 0) omp_set_num_threads(threads);
-  return omp_get_max_threads();
-#else
-  (void)threads;
-  return 1;
-#endif
+  if (threads > 0) threads_used = threads;
+  if (threads_used == 0) threads_used = cn_thread_count();
+  return threads_used;
 }
 
-/* The calling thread's number in its parallel region. */
-static inline int thread_number(void) {
-#ifdef _OPENMP
-  return omp_get_thread_num();
-#else
-  return 0;
-#endif
+/* Calls unit(context, i, thread) for i in 0 .. units - 1 on all threads; `thread`, below their number,
+   tells them apart. */
+static inline void share_work(int units, void (*unit)(void *context, int i, int thread),
+                              void *context) {
+  cn_parallel_for(NULL, use_threads(0), units, unit, context);
+}
+
+/* What only one unit at a time may do stands between these two. */
+static pthread_mutex_t one_at_a_time = PTHREAD_MUTEX_INITIALIZER;
+static inline void work_lock(void) {
+  pthread_mutex_lock(&one_at_a_time);
+}
+static inline void work_unlock(void) {
+  pthread_mutex_unlock(&one_at_a_time);
 }
 
 static inline double seconds_now(void) {
@@ -1304,6 +1283,24 @@ static inline void dataset_map(dataset *data, const class_list *set, const char 
   for (int k = 0; k < set->count; k++) classes_add(&data->set, set->names[k]);
 }
 
+typedef struct idx_fitting {
+  const dataset *data;
+  const preprocess *pre;
+  uint8_t *fitted;
+} idx_fitting;
+
+static inline void dataset_fit_picture(void *context, int i, int thread) {
+  const idx_fitting *f = context;
+  const dataset *data = f->data;
+  size_t from = (size_t)data->height * (size_t)data->width;
+  uint8_t *grey = allocate(from, (size_t)f->pre->channels);
+  picture sample = {grey, data->height, data->width, f->pre->channels};
+  (void)thread;
+  convert_channels(data->pixels + (size_t)i * from, 1, grey, f->pre->channels, from);
+  picture_resize(&sample, f->pre, f->fitted + (size_t)i * preprocess_size(f->pre));
+  free(grey);
+}
+
 /* IDX pictures of another size than the network's are refused unless resizing was asked for: there
    it is more often a wrong network than a wish. */
 static inline void dataset_fit_idx(dataset *data, const preprocess *pre, int resize) {
@@ -1313,20 +1310,10 @@ static inline void dataset_fit_idx(dataset *data, const preprocess *pre, int res
     fail("%s: pictures are %dx%dx%d, the network's input is %dx%dx%d (--resize squash stretches)",
          data->name, data->height, data->width, data->channels, pre->height, pre->width,
          pre->channels);
-  size_t size = preprocess_size(pre);
-  size_t from = (size_t)data->height * (size_t)data->width;
-  uint8_t *fitted = allocate((size_t)data->count, size);
-  TOOL_PARALLEL("omp parallel for schedule(static)")
-  for (int i = 0; i < data->count; i++) {
-    uint8_t *to = fitted + (size_t)i * size;
-    uint8_t *grey = allocate(from, (size_t)pre->channels);
-    picture sample = {grey, data->height, data->width, pre->channels};
-    convert_channels(data->pixels + (size_t)i * from, 1, grey, pre->channels, from);
-    picture_resize(&sample, pre, to);
-    free(grey);
-  }
+  idx_fitting f = {data, pre, allocate((size_t)data->count, preprocess_size(pre))};
+  share_work(data->count, dataset_fit_picture, &f);
   free(data->pixels);
-  data->pixels = fitted;
+  data->pixels = f.fitted;
 }
 
 /* Removes unreadable pictures if allowed, else stops; either way names and counts them. */
@@ -1370,52 +1357,61 @@ static inline const char *dataset_read_sample(dataset *data, int i, const prepro
   const char *reason = picture_read(data->paths[i], pre->channels, &read);
   if (reason) return reason;
   size_t bytes = (size_t)read.height * (size_t)read.width * (size_t)read.channels;
-  TOOL_PARALLEL("omp critical(dataset_cache)")
+  work_lock();
   if (bytes <= data->cache_bytes - *used) {
     *used += bytes;
     data->originals[i] = read;
   }
+  work_unlock();
   if (!data->originals[i].pixels) free(read.pixels);
   return NULL;
+}
+
+typedef struct picture_reading {
+  dataset *data;
+  const preprocess *pre;
+  uint8_t *scratch; /* a picture for each thread */
+  size_t used;      /* of the cache */
+  char **reasons;
+  int bad, done;
+  progress bar;
+} picture_reading;
+
+static inline void dataset_read_picture(void *context, int i, int thread) {
+  picture_reading *r = context;
+  uint8_t *scratch = r->scratch + (size_t)thread * preprocess_size(r->pre);
+  const char *reason = dataset_read_sample(r->data, i, r->pre, scratch, &r->used);
+  char figures[64];
+  work_lock();
+  if (reason) {
+    r->reasons[i] = copy_text(reason);
+    r->bad++;
+  }
+  snprintf(figures, sizeof figures, "%d of %d", ++r->done, r->data->count);
+  progress_draw(&r->bar, "reading pictures", (double)r->done / r->data->count, figures);
+  work_unlock();
 }
 
 /* Reads every picture once: finds the unreadable ones before training starts, and fills the
    cache. */
 static inline void dataset_read_pictures(dataset *data, const preprocess *pre, int skip_bad,
                                          int quiet) {
-  size_t size = preprocess_size(pre), used = 0, fitting = data->cache_bytes / size;
-  char **reasons = allocate((size_t)data->count, sizeof(char *));
-  int bad = 0, done = 0;
+  size_t size = preprocess_size(pre), fitting = data->cache_bytes / size;
   if (data->keeps_originals) {
     data->originals = allocate((size_t)data->count, sizeof *data->originals);
   } else {
     data->cached = (size_t)data->count <= fitting ? data->count : (int)fitting;
     data->pixels = allocate((size_t)data->cached, size);
   }
-  progress bar = progress_start(quiet);
-  TOOL_PARALLEL("omp parallel")
-  {
-    uint8_t *scratch = allocate(size, 1);
-    TOOL_PARALLEL("omp for schedule(dynamic, 8)")
-    for (int i = 0; i < data->count; i++) {
-      const char *reason = dataset_read_sample(data, i, pre, scratch, &used);
-      TOOL_PARALLEL("omp critical(dataset_progress)")
-      {
-        if (reason) {
-          reasons[i] = copy_text(reason);
-          bad++;
-        }
-        char figures[64];
-        snprintf(figures, sizeof figures, "%d of %d", ++done, data->count);
-        progress_draw(&bar, "reading pictures", (double)done / data->count, figures);
-      }
-    }
-    free(scratch);
-  }
+  picture_reading r = {data, pre, NULL, 0, NULL, 0, 0, progress_start(quiet)};
+  r.scratch = allocate((size_t)use_threads(0), size);
+  r.reasons = allocate((size_t)data->count, sizeof(char *));
+  share_work(data->count, dataset_read_picture, &r);
   progress_wipe();
-  if (bad) dataset_drop_bad(data, reasons, bad, skip_bad, size);
-  for (int i = 0; i < data->count + bad; i++) free(reasons[i]);
-  free(reasons);
+  if (r.bad) dataset_drop_bad(data, r.reasons, r.bad, skip_bad, size);
+  for (int i = 0; i < data->count + r.bad; i++) free(r.reasons[i]);
+  free(r.reasons);
+  free(r.scratch);
 }
 
 /* Makes a data set ready for dataset_bytes. */
@@ -1456,20 +1452,32 @@ static inline const uint8_t *dataset_bytes(const dataset *data, int index, const
   return scratch;
 }
 
+typedef struct input_making {
+  const dataset *data;
+  const int *indices; /* of the samples, or NULL */
+  int first;
+  const preprocess *pre;
+  float *inputs;
+  uint8_t *scratch; /* a picture for each thread, or NULL: all are cached */
+} input_making;
+
+static inline void dataset_make_input(void *context, int i, int thread) {
+  const input_making *m = context;
+  size_t size = preprocess_size(m->pre);
+  int index = m->indices ? m->indices[m->first + i] : m->first + i;
+  uint8_t *scratch = m->scratch ? m->scratch + (size_t)thread * size : NULL;
+  preprocess_bytes(m->pre, dataset_bytes(m->data, index, m->pre, scratch),
+                   m->inputs + (size_t)i * size);
+}
+
 /* Inputs for `count` samples without augmentation; indices NULL means first, first + 1, ... */
 static inline void dataset_inputs(const dataset *data, const int *indices, int first, int count,
                                   const preprocess *pre, float *inputs) {
-  size_t size = preprocess_size(pre);
-  TOOL_PARALLEL("omp parallel")
-  {
-    uint8_t *scratch = data->cached == data->count ? NULL : allocate(size, 1);
-    TOOL_PARALLEL("omp for schedule(static)")
-    for (int i = 0; i < count; i++) {
-      int index = indices ? indices[first + i] : first + i;
-      preprocess_bytes(pre, dataset_bytes(data, index, pre, scratch), inputs + (size_t)i * size);
-    }
-    free(scratch);
-  }
+  input_making m = {data, indices, first, pre, inputs, NULL};
+  if (data->cached < data->count)
+    m.scratch = allocate((size_t)use_threads(0), preprocess_size(pre));
+  share_work(count, dataset_make_input, &m);
+  free(m.scratch);
 }
 
 #endif

@@ -135,6 +135,22 @@ static inline void loader_epoch(loader *l, const int *order, int count, uint64_t
   pthread_mutex_unlock(&l->lock);
 }
 
+/* Unit: one of the threads that finish the batch in use with the crew. */
+static inline void loader_help(void *context, int i, int thread) {
+  loader *l = context;
+  int end = l->first + l->batch < l->count ? l->first + l->batch : l->count;
+  (void)i;
+  pthread_mutex_lock(&l->lock);
+  while (l->taken < end) loader_make_next(l, &l->rooms[thread]);
+  pthread_mutex_unlock(&l->lock);
+}
+
+/* Unit: a sample of the batch in use. */
+static inline void loader_make_sample(void *context, int i, int thread) {
+  loader *l = context;
+  loader_make(l, l->first + i, &l->rooms[thread]);
+}
+
 /* The next batch of the epoch: its inputs and labels, valid until the next call. Returns its size; 0
    at the epoch's end. */
 static inline int loader_next(loader *l, const float **inputs, const int **labels) {
@@ -147,20 +163,13 @@ static inline int loader_next(loader *l, const float **inputs, const int **label
     l->limit = left - size < l->batch ? l->count : first + size + l->batch;
     pthread_cond_broadcast(&l->work);
     pthread_mutex_unlock(&l->lock);
-    TOOL_PARALLEL("omp parallel num_threads(l->threads)")
-    {
-      augment_room *room = &l->rooms[thread_number()];
-      pthread_mutex_lock(&l->lock);
-      while (l->taken < first + size) loader_make_next(l, room);
-      pthread_mutex_unlock(&l->lock);
-    }
+    cn_parallel_for(NULL, l->threads, l->threads, loader_help, l);
     pthread_mutex_lock(&l->lock);
     while (l->finished[buffer] < size) pthread_cond_wait(&l->ready, &l->lock);
     l->finished[buffer] = 0;
     pthread_mutex_unlock(&l->lock);
   } else {
-    TOOL_PARALLEL("omp parallel for schedule(static) num_threads(l->threads)")
-    for (int i = first; i < first + size; i++) loader_make(l, i, &l->rooms[thread_number()]);
+    cn_parallel_for(NULL, l->threads, size, loader_make_sample, l);
   }
   for (int i = 0; i < size; i++) l->labels[i] = l->data->labels[l->order[first + i]];
   l->first += size;

@@ -170,29 +170,37 @@ static void take_traits(const picture *from, traits *to) {
   to->plain = is_plain(to->fine, FINE * FINE);
 }
 
+typedef struct reading {
+  const picture_list *list;
+  traits *all;
+  progress bar;
+  int done;
+} reading;
+
+static void read_one(void *context, int i, int thread) {
+  reading *r = context;
+  traits *to = &r->all[i];
+  picture read = {0};
+  struct stat status;
+  char figures[64];
+  const char *reason = picture_read(r->list->paths[i], 3, &read);
+  (void)thread;
+  to->first = NO_PICTURE;
+  to->bytes = stat(r->list->paths[i], &status) ? 0 : (long long)status.st_size;
+  if (reason) to->reason = copy_text(reason);
+  else take_traits(&read, to);
+  free(read.pixels);
+  work_lock();
+  snprintf(figures, sizeof figures, "%d of %d", ++r->done, r->list->count);
+  progress_draw(&r->bar, "reading pictures", (double)r->done / r->list->count, figures);
+  work_unlock();
+}
+
 static traits *read_all(const picture_list *list, int quiet) {
-  traits *all = allocate((size_t)list->count, sizeof *all);
-  progress bar = progress_start(quiet);
-  int done = 0;
-  TOOL_PARALLEL("omp parallel for schedule(dynamic)")
-  for (int i = 0; i < list->count; i++) {
-    picture read = {0};
-    struct stat status;
-    const char *reason = picture_read(list->paths[i], 3, &read);
-    all[i].first = NO_PICTURE;
-    all[i].bytes = stat(list->paths[i], &status) ? 0 : (long long)status.st_size;
-    if (reason) all[i].reason = copy_text(reason);
-    else take_traits(&read, &all[i]);
-    free(read.pixels);
-    TOOL_PARALLEL("omp critical(dedup_progress)")
-    {
-      char figures[64];
-      snprintf(figures, sizeof figures, "%d of %d", ++done, list->count);
-      progress_draw(&bar, "reading pictures", (double)done / list->count, figures);
-    }
-  }
+  reading r = {list, allocate((size_t)list->count, sizeof *r.all), progress_start(quiet), 0};
+  share_work(list->count, read_one, &r);
   progress_wipe();
-  return all;
+  return r.all;
 }
 
 /* ---- exact duplicates ------------------------------------------------------------------------ */
@@ -393,7 +401,7 @@ static findings write_findings(FILE *file, const picture_list *list, const trait
 }
 
 int main(int argc, char **argv) {
-  tool_start(argv);
+  tool_start();
   settings set = read_options(argc, argv);
   double started = seconds_now();
   check_writable(set.out);

@@ -719,7 +719,7 @@ static results evaluate_model(const settings *set) {
 }
 
 int main(int argc, char **argv) {
-  tool_start(argv);
+  tool_start();
   settings set = read_options(argc, argv);
   results r = set.predictions ? read_predictions(set.predictions) : evaluate_model(&set);
   figures f = measure(&r);

@@ -323,36 +323,48 @@ static outcome extract(const settings *set, const tally_template *form, const fo
 
 /* ---- all forms ------------------------------------------------------------------------------- */
 
+typedef struct extraction {
+  const settings *set;
+  const tally_template *form;
+  const form_list *list;
+  folders to;
+  outcome *outcomes;
+  tally_cell *cells; /* a form's for each thread */
+  progress bar;
+  double started;
+  int done;
+} extraction;
+
+static void extract_one(void *context, int i, int thread) {
+  extraction *e = context;
+  char figures[96];
+  e->outcomes[i] = extract(e->set, e->form, &e->to, e->list->paths[i], e->list->names[i],
+                           e->cells + (size_t)thread * (size_t)e->form->cells);
+  work_lock();
+  e->done++;
+  snprintf(figures, sizeof figures, "%d of %d  %.1f tallies/s", e->done, e->list->count,
+           e->done / fmax(seconds_now() - e->started, 1e-9));
+  progress_draw(&e->bar, "cutting", (double)e->done / e->list->count, figures);
+  work_unlock();
+}
+
 static outcome *extract_all(const settings *set, const tally_template *form,
                             const form_list *list) {
-  folders to = {join_path(set->out, "cells"), set->check ? join_path(set->out, "check") : NULL};
-  outcome *outcomes = allocate((size_t)list->count, sizeof *outcomes);
-  progress bar = progress_start(set->quiet);
-  double started = seconds_now();
-  int done = 0;
-  make_folder(to.cells);
-  if (to.check) make_folder(to.check);
-#pragma omp parallel
-  {
-    tally_cell *cells = allocate((size_t)form->cells, sizeof *cells);
-#pragma omp for schedule(dynamic, 1)
-    for (int i = 0; i < list->count; i++) {
-      outcomes[i] = extract(set, form, &to, list->paths[i], list->names[i], cells);
-#pragma omp critical(extract_progress)
-      {
-        char figures[96];
-        done++;
-        snprintf(figures, sizeof figures, "%d of %d  %.1f tallies/s", done, list->count,
-                 done / fmax(seconds_now() - started, 1e-9));
-        progress_draw(&bar, "cutting", (double)done / list->count, figures);
-      }
-    }
-    free(cells);
-  }
+  extraction e = {.set = set, .form = form, .list = list};
+  e.to.cells = join_path(set->out, "cells");
+  if (set->check) e.to.check = join_path(set->out, "check");
+  e.outcomes = allocate((size_t)list->count, sizeof *e.outcomes);
+  e.cells = allocate((size_t)use_threads(0) * (size_t)form->cells, sizeof *e.cells);
+  e.bar = progress_start(set->quiet);
+  e.started = seconds_now();
+  make_folder(e.to.cells);
+  if (e.to.check) make_folder(e.to.check);
+  share_work(list->count, extract_one, &e);
   progress_wipe();
-  free(to.cells);
-  free(to.check);
-  return outcomes;
+  free(e.cells);
+  free(e.to.cells);
+  free(e.to.check);
+  return e.outcomes;
 }
 
 /* ---- tables ---------------------------------------------------------------------------------- */
@@ -519,7 +531,7 @@ static int report_outcomes(const settings *set, const form_list *list, const out
 }
 
 int main(int argc, char **argv) {
-  tool_start(argv);
+  tool_start();
   keep_freed_memory();
   settings set = read_options(argc, argv);
   char *text;

@@ -139,23 +139,33 @@ static void write_row(FILE *file, const class_list *classes, const char *path, c
 
 /* ---- the run --------------------------------------------------------------------------------- */
 
+typedef struct input_reading {
+  const picture_list *list;
+  int first;
+  const preprocess *pre;
+  float *inputs;
+  uint8_t *bytes; /* a picture for each thread */
+  char **reasons;
+} input_reading;
+
+static void read_input(void *context, int i, int thread) {
+  const input_reading *r = context;
+  size_t size = preprocess_size(r->pre);
+  uint8_t *bytes = r->bytes + (size_t)thread * size;
+  const char *reason = picture_fit(r->list->paths[r->first + i], r->pre, bytes);
+  r->reasons[i] = reason ? copy_text(reason) : NULL;
+  if (reason) memset(bytes, 0, size);
+  preprocess_bytes(r->pre, bytes, r->inputs + (size_t)i * size);
+}
+
 /* Reads pictures [first, first + count) as inputs; the reasons, where there are any, are the
    caller's to free. What cannot be read is predicted as black and not written. */
 static void read_inputs(const picture_list *list, int first, int count, const preprocess *pre,
                         float *inputs, char **reasons) {
-  size_t size = preprocess_size(pre);
-  TOOL_PARALLEL("omp parallel")
-  {
-    uint8_t *bytes = allocate(size, 1);
-    TOOL_PARALLEL("omp for schedule(dynamic)")
-    for (int i = 0; i < count; i++) {
-      const char *reason = picture_fit(list->paths[first + i], pre, bytes);
-      reasons[i] = reason ? copy_text(reason) : NULL;
-      if (reason) memset(bytes, 0, size);
-      preprocess_bytes(pre, bytes, inputs + (size_t)i * size);
-    }
-    free(bytes);
-  }
+  input_reading r = {list, first, pre, inputs, NULL, reasons};
+  r.bytes = allocate((size_t)use_threads(0), preprocess_size(pre));
+  share_work(count, read_input, &r);
+  free(r.bytes);
 }
 
 /* Why a row of outputs cannot be used, or NULL. */
@@ -198,7 +208,7 @@ static int predict_all(const settings *set, const model *m, const picture_list *
 }
 
 int main(int argc, char **argv) {
-  tool_start(argv);
+  tool_start();
   settings set = read_options(argc, argv);
   double started = seconds_now();
   check_writable(set.out);

@@ -532,41 +532,67 @@ static void journal_read(const journal *j, const tally_template *form, int tally
 
 /* ---- seeing ---------------------------------------------------------------------------------- */
 
+/* What a thread needs to see with; opened when it first does. */
+typedef struct seer {
+  classifier c;
+  sight s;
+} seer;
+
+typedef struct seeing {
+  const settings *set;
+  const tally_template *form;
+  const form_list *list;
+  const model *model;
+  journal *journal;
+  seer *seers; /* for each thread */
+  int *todo, count, done;
+  progress bar;
+  double started;
+} seeing;
+
+static void see_one(void *context, int k, int thread) {
+  seeing *all = context;
+  seer *by = &all->seers[thread];
+  int i = all->todo[k];
+  char figures[96];
+  if (!by->c.model) {
+    by->c = classifier_open(all->model, all->form->cells);
+    by->s = sight_make(all->form);
+  }
+  file_state state = file_state_of(all->list->paths[i]);
+  see(&by->c, all->list->paths[i], all->form, all->set->raw, &by->s);
+  text_buffer record = record_make(all->list->names[i], state, &by->s, all->form);
+  work_lock();
+  journal_append(all->journal, i, &record);
+  all->done++;
+  snprintf(figures, sizeof figures, "%d of %d  %.1f tallies/s", all->done, all->count,
+           all->done / fmax(seconds_now() - all->started, 1e-9));
+  progress_draw(&all->bar, "reading", (double)all->done / all->count, figures);
+  work_unlock();
+  free(record.data);
+}
+
 static void see_all(const settings *set, const tally_template *form, const form_list *list,
                     const model *m, journal *j) {
-  int *todo = allocate((size_t)list->count, sizeof(int)), count = 0, done = 0;
+  int threads = use_threads(0);
+  seeing all = {.set = set, .form = form, .list = list, .model = m, .journal = j};
+  all.todo = allocate((size_t)list->count, sizeof(int));
   for (int i = 0; i < list->count; i++)
-    if (!j->at[i]) todo[count++] = i;
-  if (count < list->count && !set->quiet)
-    say("%d of %d pictures were seen before", list->count - count, list->count);
-  progress bar = progress_start(set->quiet);
-  double started = seconds_now();
-#pragma omp parallel if (count > 1)
-  {
-    classifier c = classifier_open(m, form->cells);
-    sight s = sight_make(form);
-#pragma omp for schedule(dynamic, 1)
-    for (int k = 0; k < count; k++) {
-      int i = todo[k];
-      file_state state = file_state_of(list->paths[i]);
-      see(&c, list->paths[i], form, set->raw, &s);
-      text_buffer record = record_make(list->names[i], state, &s, form);
-#pragma omp critical(read_journal)
-      {
-        char figures[96];
-        journal_append(j, i, &record);
-        done++;
-        snprintf(figures, sizeof figures, "%d of %d  %.1f tallies/s", done, count,
-                 done / fmax(seconds_now() - started, 1e-9));
-        progress_draw(&bar, "reading", (double)done / count, figures);
-      }
-      free(record.data);
-    }
-    sight_free(&s);
-    classifier_close(&c);
-  }
+    if (!j->at[i]) all.todo[all.count++] = i;
+  if (all.count < list->count && !set->quiet)
+    say("%d of %d pictures were seen before", list->count - all.count, list->count);
+  all.seers = allocate((size_t)threads, sizeof *all.seers);
+  all.bar = progress_start(set->quiet);
+  all.started = seconds_now();
+  share_work(all.count, see_one, &all);
   progress_wipe();
-  free(todo);
+  for (int i = 0; i < threads; i++) {
+    if (!all.seers[i].c.model) continue;
+    sight_free(&all.seers[i].s);
+    classifier_close(&all.seers[i].c);
+  }
+  free(all.seers);
+  free(all.todo);
 }
 
 /* ---- official counts and corrections --------------------------------------------------------- */
@@ -814,39 +840,49 @@ static void write_count_rows(FILE *file, const run *r, int tally, const tally_co
 
 #define CHUNK 64 /* tallies decoded between two writes */
 
+typedef struct decoding {
+  const run *r;
+  int first; /* tally */
+  sight sights[CHUNK];
+  tally_counts *counts; /* [CHUNK] */
+  int decoded[CHUNK];
+} decoding;
+
+static void decode_one(void *context, int k, int thread) {
+  decoding *d = context;
+  (void)thread;
+  journal_read(d->r->journal, d->r->form, d->first + k, &d->sights[k]);
+  d->decoded[k] = decode(d->r, d->first + k, &d->sights[k], &d->counts[k]);
+}
+
 /* Decodes every tally in order, from the journal: writes counts.csv, adds up the totals, fills in
    the report. */
 static void read_all(const run *r, report *to) {
   char *path = join_path(r->set->out, "counts.csv");
   output out = output_open(path);
   progress bar = progress_start(r->set->quiet);
-  sight sights[CHUNK];
-  tally_counts *counts = allocate(CHUNK, sizeof *counts);
-  int decoded[CHUNK];
-  for (int k = 0; k < CHUNK; k++) sights[k] = sight_make(r->form);
+  decoding d = {.r = r};
+  d.counts = allocate(CHUNK, sizeof *d.counts);
+  for (int k = 0; k < CHUNK; k++) d.sights[k] = sight_make(r->form);
   fputs("tally,field,value,probability,quality,status,second_value,second_probability,reason,"
         "corrected\n", out.file);
-  for (int first = 0; first < r->list->count; first += CHUNK) {
-    int now = r->list->count - first < CHUNK ? r->list->count - first : CHUNK;
-#pragma omp parallel for schedule(dynamic, 4)
+  for (; d.first < r->list->count; d.first += CHUNK) {
+    int now = r->list->count - d.first < CHUNK ? r->list->count - d.first : CHUNK;
+    share_work(now, decode_one, &d);
     for (int k = 0; k < now; k++) {
-      journal_read(r->journal, r->form, first + k, &sights[k]);
-      decoded[k] = decode(r, first + k, &sights[k], &counts[k]);
-    }
-    for (int k = 0; k < now; k++) {
-      int i = first + k;
-      note_tally(r, i, &sights[k], &counts[k], decoded[k], to);
-      write_count_rows(out.file, r, i, &counts[k], decoded[k], to->forms[i].reason);
-      if (tally_totals_add(&to->totals, decoded[k] ? &counts[k] : NULL) != TALLY_OK)
+      int i = d.first + k;
+      note_tally(r, i, &d.sights[k], &d.counts[k], d.decoded[k], to);
+      write_count_rows(out.file, r, i, &d.counts[k], d.decoded[k], to->forms[i].reason);
+      if (tally_totals_add(&to->totals, d.decoded[k] ? &d.counts[k] : NULL) != TALLY_OK)
         fail("out of memory");
-      tally_counts_free(&counts[k]);
+      tally_counts_free(&d.counts[k]);
     }
-    progress_draw(&bar, "adding up", (double)(first + now) / r->list->count, "");
+    progress_draw(&bar, "adding up", (double)(d.first + now) / r->list->count, "");
   }
   if (tally_totals_finish(&to->totals) != TALLY_OK) fail("out of memory");
   progress_wipe();
-  for (int k = 0; k < CHUNK; k++) sight_free(&sights[k]);
-  free(counts);
+  for (int k = 0; k < CHUNK; k++) sight_free(&d.sights[k]);
+  free(d.counts);
   output_close(&out);
   free(path);
 }
@@ -958,27 +994,40 @@ static int shown_forms(const queued *queue, int count, int pictures) {
   return shown;
 }
 
+typedef struct showing {
+  const run *r;
+  const report *from;
+  const queued *queue;
+  int first, shown, done;
+  text_buffer part[CHUNK];
+  progress bar;
+} showing;
+
+static void show_one(void *context, int k, int thread) {
+  showing *s = context;
+  (void)thread;
+  s->part[k] = show_form(s->r, s->from, s->queue[s->first + k].index);
+  work_lock();
+  progress_draw(&s->bar, "report", (double)++s->done / s->shown, "");
+  work_unlock();
+}
+
 static void write_page(const run *r, const report *from) {
   char *path = join_path(r->set->out, "report.html");
   output out = output_open(path);
   queued *queue = review_queue(from);
-  int shown = shown_forms(queue, r->list->count, r->set->pictures), done = 0;
-  progress bar = progress_start(r->set->quiet);
+  int shown = shown_forms(queue, r->list->count, r->set->pictures);
+  showing s = {.r = r, .from = from, .queue = queue, .shown = shown};
+  s.bar = progress_start(r->set->quiet);
   text_buffer head = {0}, tail = {0};
   page_begin(&head, from, shown);
   fwrite(head.data, 1, head.length, out.file);
-  for (int first = 0; first < shown; first += CHUNK) {
-    int now = shown - first < CHUNK ? shown - first : CHUNK;
-    text_buffer part[CHUNK];
-#pragma omp parallel for schedule(dynamic, 1)
+  for (; s.first < shown; s.first += CHUNK) {
+    int now = shown - s.first < CHUNK ? shown - s.first : CHUNK;
+    share_work(now, show_one, &s);
     for (int k = 0; k < now; k++) {
-      part[k] = show_form(r, from, queue[first + k].index);
-#pragma omp critical(read_page)
-      progress_draw(&bar, "report", (double)++done / shown, "");
-    }
-    for (int k = 0; k < now; k++) {
-      fwrite(part[k].data, 1, part[k].length, out.file);
-      free(part[k].data);
+      fwrite(s.part[k].data, 1, s.part[k].length, out.file);
+      free(s.part[k].data);
     }
   }
   progress_wipe();
@@ -1078,7 +1127,7 @@ static void say_unread(const run *r, const report *from) {
 }
 
 int main(int argc, char **argv) {
-  tool_start(argv);
+  tool_start();
   keep_freed_memory();
   double started = seconds_now();
   settings set = read_options(argc, argv);

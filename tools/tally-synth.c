@@ -1685,7 +1685,6 @@ static void lay_desk(canvas *on, const capture *c, const tally_template *form) {
 static void mix_bytes(const uint8_t *before, const uint8_t *at, const uint8_t *after, uint8_t *out,
                       int count, int side) {
   int middle = 256 - 2 * side;
-  TOOL_PARALLEL("omp simd")
   for (int i = 0; i < count; i++)
     out[i] = (uint8_t)((side * (before[i] + after[i]) + middle * at[i] + 128) >> 8);
 }
@@ -1739,7 +1738,6 @@ static void light_row(const capture *c, int y, int *gain) {
 
 static void expose_row(uint8_t *row, int count, const int *gain, const int8_t *noise, int amplitude,
                        int slope, int offset) {
-  TOOL_PARALLEL("omp simd")
   for (int i = 0; i < count; i++) {
     int value = ((row[i] * gain[i]) >> 10) + ((noise[i] * amplitude) >> 12);
     value = (value * slope + offset) >> 8;
@@ -1945,6 +1943,13 @@ static void measure_sample(const uint8_t *bitmap, float *pen, float *slant) {
   *slant = (float)limit(-xy / yy, -1, 1);
 }
 
+static void measure_one(void *context, int i, int thread) {
+  const sample_box *box = context;
+  (void)thread;
+  measure_sample(box->data.pixels + (size_t)i * TALLY_SIDE * TALLY_SIDE, &box->pen[i],
+                 &box->slant[i]);
+}
+
 static sample_box open_samples(const settings *set) {
   sample_box box;
   memset(&box, 0, sizeof box);
@@ -1959,10 +1964,7 @@ static sample_box open_samples(const settings *set) {
     fail("%s: too many pictures to draw digits from", set->digits);
   box.pen = allocate((size_t)box.data.count, sizeof(float));
   box.slant = allocate((size_t)box.data.count, sizeof(float));
-  TOOL_PARALLEL("omp parallel for schedule(static)")
-  for (int i = 0; i < box.data.count; i++)
-    measure_sample(box.data.pixels + (size_t)i * TALLY_SIDE * TALLY_SIDE, &box.pen[i],
-                   &box.slant[i]);
+  share_work(box.data.count, measure_one, &box);
   for (int digit = 0; digit < 10; digit++) {
     int label = classes_find(&box.data.set, symbol_names[digit]);
     box.of[digit] = allocate((size_t)box.data.count, sizeof(int));
@@ -2136,43 +2138,51 @@ static void make_tally(const job *j, int index, canvas *on, text_buffer *bytes, 
 
 /* Tallies are made in lots: within one in any order, then their rows are written in order. */
 #define LOT 128
+
+typedef struct drawing {
+  const job *j;
+  canvas *on;         /* for each thread */
+  text_buffer *bytes; /* for each thread */
+  rows lot[LOT];
+  int first, done;
+  progress bar;
+} drawing;
+
+static void draw_one(void *context, int i, int thread) {
+  drawing *d = context;
+  int count = d->j->set->count;
+  char figures[64];
+  make_tally(d->j, d->first + i, &d->on[thread], &d->bytes[thread], &d->lot[i]);
+  work_lock();
+  snprintf(figures, sizeof figures, "%d of %d", ++d->done, count);
+  progress_draw(&d->bar, "drawing tallies", (double)d->done / count, figures);
+  work_unlock();
+}
+
 static void make_all(const job *j) {
-  static rows lot[LOT];
-  const settings *set = j->set;
-  progress bar = progress_start(set->quiet);
-  int done = 0;
-  TOOL_PARALLEL("omp parallel")
-  {
-    canvas on = {0};
-    text_buffer bytes = {0};
-    for (int first = 0; first < set->count; first += LOT) {
-      int last = set->count - first < LOT ? set->count : first + LOT;
-      TOOL_PARALLEL("omp for schedule(dynamic, 1)")
-      for (int i = first; i < last; i++) {
-        make_tally(j, i, &on, &bytes, &lot[i - first]);
-        TOOL_PARALLEL("omp critical(synth_progress)")
-        {
-          char figures[64];
-          snprintf(figures, sizeof figures, "%d of %d", ++done, set->count);
-          progress_draw(&bar, "drawing tallies", (double)done / set->count, figures);
-        }
-      }
-      TOOL_PARALLEL("omp single")
-      for (int i = first; i < last; i++) write_rows(&lot[i - first]);
-    }
-    canvas_free(&on);
-    free(bytes.data);
+  const int count = j->set->count, threads = use_threads(0);
+  drawing d = {.j = j};
+  d.on = allocate((size_t)threads, sizeof *d.on);
+  d.bytes = allocate((size_t)threads, sizeof *d.bytes);
+  d.bar = progress_start(j->set->quiet);
+  for (; d.first < count; d.first += LOT) {
+    int now = count - d.first < LOT ? count - d.first : LOT;
+    share_work(now, draw_one, &d);
+    for (int i = 0; i < now; i++) write_rows(&d.lot[i]);
   }
   progress_wipe();
+  for (int i = 0; i < threads; i++) {
+    canvas_free(&d.on[i]);
+    free(d.bytes[i].data);
+  }
   for (int i = 0; i < LOT; i++)
-    for (int k = 0; k < TABLES; k++) {
-      free(lot[i].of[k].data);
-      lot[i].of[k] = (text_buffer){0};
-    }
+    for (int k = 0; k < TABLES; k++) free(d.lot[i].of[k].data);
+  free(d.on);
+  free(d.bytes);
 }
 
 int main(int argc, char **argv) {
-  tool_start(argv);
+  tool_start();
   settings set = read_options(argc, argv);
   char *text;
   use_threads(set.threads);

@@ -1080,7 +1080,7 @@ static void print_result(const run *r) {
 }
 
 int main(int argc, char **argv) {
-  tool_start(argv);
+  tool_start();
   settings set = read_options(argc, argv);
   run r = {0};
   start_run(&r, &set);

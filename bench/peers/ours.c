@@ -1,7 +1,7 @@
 /* Our side of make bench-peers: does what it is told on standard input, so that the script beside it can
    run us and the others in turn within the same minute.
 
-   Build: cc -O2 -fopenmp -I. bench/peers/ours.c -o build/peers/ours -lm
+   Build: cc -O2 -I. bench/peers/ours.c -o build/peers/ours -lm
    Commands, one a line; each answers with one line:
      open NETWORK BATCH THREADS   makes the network and a batch of random images
      write FOLDER                 weights.safetensors, inputs.f32 and outputs.f32 (after softmax)

@@ -9,7 +9,6 @@ cd "$(dirname "$0")/../.." || exit 1
 compare=$1
 shift
 folder=build/networks python=build/networks-python/bin/python
-export OMP_WAIT_POLICY=passive
 
 # Network and size of its input: small ones, so that it is quick, but large enough for batch norm to
 # have values to take means of; and the network's own for some.
