@@ -924,7 +924,7 @@ CN_API const char *cn_safetensors_note(const cn_safetensors *file, const char *k
 
 /* Processors with kernels of their own. */
 #if defined(CONVNET_NO_SIMD) || !(defined(CN_CLANG_) || defined(CN_GCC_) || defined(CN_MSC_))
-#elif defined(__x86_64__) || defined(__i386__) || defined(_M_X64) || defined(_M_IX86)
+#elif defined(__x86_64__) || defined(__i386__) || defined(_M_X64)
 #define CN_X86_
 #elif defined(__aarch64__) || defined(__ARM_NEON) || defined(_M_ARM64)
 #define CN_ARM_
