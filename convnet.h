@@ -98,6 +98,18 @@
      The auxiliary heads of googlenet (aux1, aux2, each loss times 0.3) and inception_v3 (AuxLogits,
      0.4) exist with the option `auxiliary`; without it their tensors in a file are extra.
 
+   INSIDE A PROGRAM (examples/ has a small one for each)
+     a model in an array   cn_load_memory, cn_load_weights_memory, cn_save_memory
+     memory of one's own   cn_network_create_with takes an allocator, which also serves predictors
+                           and trainers; or these lie in an array of yours: options.memory, and
+                           cn_predictor_size, cn_trainer_size say how large it must be
+     any feature map       options.keep names nodes, cn_predictor_feature_map reads them
+     gradients of inputs   options.gradients, cn_input_gradient: what drove a prediction
+     several inputs        cn_predict_all; all_inputs of cn_batch
+     several outputs       cn_predict_all; truths of cn_batch, each a softmax's labels, a sigmoid's
+                           targets (several labels a picture), or numbers; cn_trainer_metrics
+     threads of one's own  options.parallel
+
    GLOSSARY
      feature map   what a node delivers for one image: rows x columns x channels
      window        rows x columns that a convolution or a pooling looks at; stride is its step
