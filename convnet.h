@@ -1387,7 +1387,7 @@ static int cn_thread_start_(void) {
 
 #ifdef CN_THREADS_
 #define CN_JOBS_ 32    /* open at the same time; who finds no place works alone */
-#define CN_LOOKS_ 1000 /* with a pause after each: some tens of microseconds */
+#define CN_LOOKS_ 2000 /* with a pause after each: 20 to 100 microseconds, by processor */
 
 /* A job's state: how many lanes wait for a worker, how many workers run, and two flags. */
 #define CN_LANE_WAITS_ 1
