@@ -45,7 +45,7 @@
      1. Kernels    cn_conv2d_*, cn_pool2d_*, cn_relu_*, ... on raw pointers. They own nothing,
                    allocate nothing, print nothing. Heavy ones split into independent units: call
                    them for [begin, end) from as many threads as you like, each with a workspace of
-                   its own.
+                   its own; cn_parallel_for does that.
      2. Networks   cn_network: a graph of nodes and its parameters, from text or from C calls.
                    cn_predictor: a plan for inference.
      3. Training   cn_trainer: a plan for training, the optimiser and its state.
@@ -1291,10 +1291,9 @@ static void cn_signal_all_(cn_condition_ *condition) {
 /* The system's call by a name of ours, since its own is declared only where _GNU_SOURCE is set. */
 #ifdef __cplusplus
 extern "C"
-#else
-extern
 #endif
-    int cn_sched_getaffinity_(int process, size_t bytes, void *mask) __asm__("sched_getaffinity");
+    int
+    cn_sched_getaffinity_(int process, size_t bytes, void *mask) __asm__("sched_getaffinity");
 
 static int cn_processors_(void) {
   unsigned char mask[1024]; /* 8192 processors */
@@ -1305,11 +1304,14 @@ static int cn_processors_(void) {
   return cn_max_(processors, 1);
 }
 #else
-#if !defined(_SC_NPROCESSORS_ONLN) && (defined(__APPLE__) || defined(__FreeBSD__))
-#define _SC_NPROCESSORS_ONLN 58 /* hidden where _POSIX_C_SOURCE is set */
-#endif
 static int cn_processors_(void) {
-  return (int)cn_max_((int)sysconf(_SC_NPROCESSORS_ONLN), 1);
+#if defined(_SC_NPROCESSORS_ONLN)
+  return cn_max_((int)sysconf(_SC_NPROCESSORS_ONLN), 1);
+#elif defined(__APPLE__) || defined(__FreeBSD__)
+  return cn_max_((int)sysconf(58), 1); /* the same, hidden where _POSIX_C_SOURCE is set */
+#else
+  return 1;
+#endif
 }
 #endif
 
