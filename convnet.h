@@ -1292,8 +1292,7 @@ static void cn_signal_all_(cn_condition_ *condition) {
 #ifdef __cplusplus
 extern "C"
 #endif
-    int
-    cn_sched_getaffinity_(int process, size_t bytes, void *mask) __asm__("sched_getaffinity");
+    int cn_sched_getaffinity_(int process, size_t bytes, void *mask) __asm__("sched_getaffinity");
 
 static int cn_processors_(void) {
   unsigned char mask[1024]; /* 8192 processors */
