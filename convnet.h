@@ -551,7 +551,7 @@ CN_API cn_node cn_node_defaults(cn_op op);
 
 /* Where the memory of a network comes from, and that of the predictors and trainers made for it;
    reading a file takes what it needs for itself by CN_MALLOC. Both functions, or none for CN_MALLOC
-   and CN_FREE. */
+   and CN_FREE. They are called by whoever makes or frees something, in whichever thread. */
 typedef struct cn_allocator {
   void *(*allocate)(size_t bytes, void *user); /* aligned as malloc aligns; NULL: there is none */
   void (*release)(void *memory, void *user);   /* never called with NULL */

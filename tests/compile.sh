@@ -174,8 +174,8 @@ sanitized() {
 # Each instruction set has inner loops of its own. A program that forks must tell the sanitizer.
 races() {
   local compiler=$1 to=build/races-$1 isa
-  check "test_threads with $compiler's ThreadSanitizer" build_program test_threads "$to" "$compiler" \
-    -g -O1 -fsanitize=thread || return
+  check "test_threads builds with $compiler's ThreadSanitizer" "$compiler" -g -O1 -fsanitize=thread \
+    -I. tests/test_threads.c -o "$to" -lcmocka -lm || return
   for isa in scalar avx2 avx512; do
     check "no data races, $compiler, CONVNET_ISA=$isa" env TSAN_OPTIONS=die_after_fork=0 \
       CONVNET_ISA=$isa "$to" || return
@@ -183,9 +183,9 @@ races() {
 }
 
 without_threads() {
-  local to=build/$1-without-threads
-  check "$1 with CONVNET_NO_THREADS" build_program "$1" "$to" gcc -O1 -DCONVNET_NO_THREADS &&
-    check "$1 runs with CONVNET_NO_THREADS" "$to"
+  local to=build/without-threads
+  check "test_threads builds with CONVNET_NO_THREADS" gcc -O1 -DCONVNET_NO_THREADS -I. \
+    tests/test_threads.c -o "$to" -lcmocka -lm && check "test_threads runs with CONVNET_NO_THREADS" "$to"
 }
 
 capped() {
@@ -230,7 +230,7 @@ jobs() {
       done
     done
   done
-  echo "without_threads test_threads"
+  echo without_threads
   for isa in scalar avx2; do
     # test_kernels runs every instruction set by itself.
     for program in test_networks test_files test_golden; do echo "capped $isa $program"; done

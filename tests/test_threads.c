@@ -290,22 +290,30 @@ typedef struct user {
   cn_network *net;
   int trains, rounds, threads;
   int bad; /* rounds that went wrong or gave other bytes */
-  float *expected; /* outputs, or NULL */
+  float *expected; /* outputs, then gradients of the first output with respect to the inputs */
 } user;
 
-static void use_predictor(user *u) {
-  float outputs[IMAGES * CLASSES];
-  cn_predict_options options = {.threads = u->threads};
-  cn_predictor *predictor = cn_predictor_create(u->net, IMAGES / 2, &options, NULL);
-  if (!predictor) {
-    u->bad++;
-    return;
-  }
-  for (int i = 0; i < 2; i++) {
-    cn_predict(predictor, inputs, IMAGES, outputs);
-    u->bad += memcmp(outputs, u->expected, sizeof outputs) != 0;
-  }
+enum { OUTPUTS = IMAGES * CLASSES, INPUTS = IMAGES * PIXELS };
+
+/* Outputs and gradients, as `expected` has them; returns 0 if that went wrong. */
+static int predict_with_gradients(cn_network *net, int threads, float *to) {
+  static const float first[IMAGES][CLASSES] = {{1}, {1}, {1}}; /* of three images */
+  const float *from = inputs, *by = first[0];
+  float *gradients = to + OUTPUTS;
+  cn_predict_options options = {.threads = threads, .gradients = 1};
+  cn_predictor *predictor = cn_predictor_create(net, IMAGES / 2, &options, NULL);
+  if (!predictor) return 0;
+  cn_predict(predictor, inputs, IMAGES, to);
+  int done = cn_input_gradient(predictor, &from, IMAGES, &by, NULL, &gradients, NULL) == CN_OK;
   cn_predictor_free(predictor);
+  return done;
+}
+
+static void use_predictor(user *u) {
+  float *got = (float *)malloc((OUTPUTS + INPUTS) * sizeof(float));
+  u->bad += !got || !predict_with_gradients(u->net, u->threads, got) ||
+            memcmp(got, u->expected, (OUTPUTS + INPUTS) * sizeof(float)) != 0;
+  free(got);
 }
 
 static void use_trainer(user *u) {
@@ -332,13 +340,10 @@ static void *user_thread(void *context) {
 static void four_threads_share_networks(void **state) {
   (void)state;
   cn_network *shared = must_parse(text), *other = must_parse(text);
-  float expected[IMAGES * CLASSES];
+  static float expected[OUTPUTS + INPUTS];
   user users[4];
   pthread_t threads[4];
-  cn_predict_options alone = {.threads = 1};
-  cn_predictor *predictor = must_predict(shared, IMAGES, &alone);
-  cn_predict(predictor, inputs, IMAGES, expected);
-  cn_predictor_free(predictor);
+  assert_true(predict_with_gradients(shared, 1, expected));
   cn_isa_cache_ = -1;
   for (int i = 0; i < 4; i++) {
     users[i].net = i == 3 ? other : shared;
