@@ -37,7 +37,8 @@
    - Buffers of one call must not overlap, except where a comment says "may be the same".
    - NaN and infinity pass through arithmetic as IEEE 754 has it, but a gradient of 0 may count for
      nothing beside them; max pooling and ReLU treat NaN as smaller than everything. A training step
-     whose loss is not finite is reported and not applied.
+     with a value that is not finite in its batch, loss, gradients or running figures is reported and
+     changes nothing; so it is with -ffast-math too, under which all else may become of a NaN.
    - Subnormal numbers count as zero inside cn_train_step and cn_predict (the mode is restored), where
      the processor and the compiler have a switch for it: x86 with SSE2 and ARM, but not by tcc.
 
@@ -202,7 +203,7 @@ typedef enum cn_status {
   CN_ERROR_SHAPE,    /* shapes that do not fit each other */
   CN_ERROR_IO,       /* the operating system refused a file operation */
   CN_ERROR_FORMAT,   /* a file's contents are not what they should be */
-  CN_ERROR_NUMERIC   /* the loss is not a finite number */
+  CN_ERROR_NUMERIC   /* something is not a finite number */
 } cn_status;
 
 /* What went wrong. Functions that can fail take one (NULL is allowed) and fill it on failure
@@ -373,8 +374,8 @@ typedef enum cn_pool_kind {
   CN_POOL_ADAPTIVE_MEAN
 } cn_pool_kind;
 
-/* Pooling, channel by channel. Padding is less than the window's span, so that every window sees
-   some of the image (CN_ERROR_SHAPE). Positions outside the image never count as maximum or
+/* Pooling, channel by channel. Every window must see some of the image (else CN_ERROR_SHAPE).
+   Positions outside the image never count as maximum or
    minimum; a mean divides by the positions inside the image or, with count_padding, inside image
    and padding. CN_POOL_MIX: mix * max + (1 - mix) * mean (Lee, Gallagher & Tu 2016).
    CN_POOL_ADAPTIVE_MEAN: window.height x window.width is the size of the output, whose value i along
@@ -773,8 +774,8 @@ CN_API size_t cn_trainer_size(cn_network *net, int max_count, const cn_training_
 CN_API void cn_trainer_free(cn_trainer *trainer); /* not the caller's memory */
 
 /* One step: forward, backward, update. CN_ERROR_ARGUMENT for a bad batch (label out of range,
-   count), CN_ERROR_NUMERIC for a loss or a running figure that is not finite (the message has step
-   and learning rate); in both cases nothing has changed. */
+   count), CN_ERROR_NUMERIC where its values, the loss, a gradient or a running figure are not finite
+   (the message has step and learning rate); in both cases nothing has changed. */
 CN_API cn_status cn_train_step(cn_trainer *trainer, const cn_batch *batch, cn_metrics *metrics,
                                cn_error *error);
 
@@ -4068,6 +4069,18 @@ CN_API void cn_conv2d_sum(const cn_conv2d *conv, float *partial, float *dweights
 
 /* ---- pooling ---- */
 
+/* Whether at one of the positions along a side all taps lie in the padding or between values. */
+static int cn_sees_nothing_(int positions, int size, int window, int stride, int dilation,
+                            int pad_before) {
+  int position;
+  for (position = 0; position < positions; position++) {
+    const int64_t first = (int64_t)position * stride - pad_before;
+    const int64_t skipped = first < 0 ? (-first + dilation - 1) / dilation : 0; /* taps in front */
+    if (skipped >= window || first + skipped * dilation >= size) return 1;
+  }
+  return 0;
+}
+
 CN_API cn_status cn_pool2d_output(const cn_pool2d *pool, cn_shape *out, cn_error *error) {
   const cn_window w = cn_window_filled_(pool->window);
   if (cn_window_check_(&pool->window, error)) return CN_ERROR_ARGUMENT;
@@ -4081,12 +4094,6 @@ CN_API cn_status cn_pool2d_output(const cn_pool2d *pool, cn_shape *out, cn_error
     out->height = w.height, out->width = w.width;
     return cn_shape_check_(*out, error);
   }
-  if (w.pad_top >= w.dilation_y * (w.height - 1) + 1 ||
-      w.pad_bottom >= w.dilation_y * (w.height - 1) + 1 ||
-      w.pad_left >= w.dilation_x * (w.width - 1) + 1 ||
-      w.pad_right >= w.dilation_x * (w.width - 1) + 1)
-    return cn_fail_(error, CN_ERROR_SHAPE, "padding %d,%d,%d,%d would hold whole %dx%d windows",
-                    w.pad_top, w.pad_left, w.pad_bottom, w.pad_right, w.height, w.width);
   out->height = cn_window_positions(pool->in.height, w.height, w.stride_y, w.dilation_y, w.pad_top,
                                     w.pad_bottom, w.ceil);
   out->width = cn_window_positions(pool->in.width, w.width, w.stride_x, w.dilation_x, w.pad_left,
@@ -4094,7 +4101,15 @@ CN_API cn_status cn_pool2d_output(const cn_pool2d *pool, cn_shape *out, cn_error
   if (out->height < 1 || out->width < 1)
     return cn_fail_(error, CN_ERROR_SHAPE, "window %dx%d does not fit the input %dx%d", w.height,
                     w.width, pool->in.height, pool->in.width);
-  return CN_OK;
+  if (cn_sees_nothing_(out->height, pool->in.height, w.height, w.stride_y, w.dilation_y,
+                       w.pad_top) ||
+      cn_sees_nothing_(out->width, pool->in.width, w.width, w.stride_x, w.dilation_x, w.pad_left))
+    return cn_fail_(error, CN_ERROR_SHAPE,
+                    "with padding %d,%d,%d,%d and dilation %dx%d a %dx%d window sees nothing of the "
+                    "input %dx%d",
+                    w.pad_top, w.pad_left, w.pad_bottom, w.pad_right, w.dilation_y, w.dilation_x,
+                    w.height, w.width, pool->in.height, pool->in.width);
+  return cn_shape_check_(*out, error);
 }
 
 /* First of `size` values that belong to window i of n, and one behind the last. */
@@ -4340,6 +4355,37 @@ CN_API void cn_batchnorm_backward(const cn_batchnorm *norm, const float *x, cons
                                     end_row - begin_row);
 }
 
+/* ---- what is not finite ----
+   Found by the bits of a number, since flags as -ffast-math let compilers believe that no comparison
+   ever meets a NaN. */
+
+static int cn_is_finite_(float value) {
+  uint32_t bits;
+  memcpy(&bits, &value, sizeof bits);
+  return (bits & 0x7F800000u) != 0x7F800000u;
+}
+
+static int cn_is_finite_double_(double value) {
+  uint64_t bits;
+  memcpy(&bits, &value, sizeof bits);
+  return (bits & 0x7FF0000000000000u) != 0x7FF0000000000000u;
+}
+
+/* Whether n values all are, and not so large that their sums are not: what is added up with one that
+   is not finite is not either. */
+static int cn_all_finite_(const float *values, size_t n) {
+  enum { COLUMNS = 4 * CN_ALIGN_FLOATS_ };
+  const size_t rows = n / COLUMNS;
+  float sums[COLUMNS];
+  size_t i;
+  memset(sums, 0, sizeof sums);
+  if (rows) cn_current_()->column_sums(values, rows, COLUMNS, sums);
+  for (i = rows * COLUMNS; i < n; i++) sums[i % COLUMNS] += values[i];
+  for (i = 0; i < COLUMNS; i++)
+    if (!cn_is_finite_(sums[i])) return 0;
+  return 1;
+}
+
 /* ---- losses ---- */
 
 static float cn_row_max_(const float *x, int n) {
@@ -4390,7 +4436,6 @@ CN_API double cn_sigmoid_loss(const float *logits, const float *targets, int cla
     const double x = (double)logits[i], t = (double)targets[i], e = exp(-fabs(x));
     const double s = x >= 0.0 ? 1.0 / (1.0 + e) : e / (1.0 + e);
     total += (x > 0.0 ? x : 0.0) - t * x + log1p(e);
-    if (x != x) total += x; /* the comparison above would hide NaN */
     if (probabilities) probabilities[i] = (float)s;
     gradient[i] = scale * (float)(s - t);
   }
@@ -4416,9 +4461,10 @@ CN_API void cn_update_weights(const cn_update *update, float *w, const float *g,
 
 /* ==== layer 2: networks ======================================================================= */
 
-typedef enum cn_role_ {
+typedef enum cn_role_ { /* up to CN_BIAS_ROLE_ they are trained */
   CN_WEIGHT_,
-  CN_BIAS_ROLE_,
+  CN_SCALE_ROLE_, /* of batch norm */
+  CN_BIAS_ROLE_,  /* and shift of batch norm */
   CN_RUNNING_MEAN_,
   CN_RUNNING_VARIANCE_
 } cn_role_;
@@ -4744,7 +4790,7 @@ static cn_status cn_infer_shape_(const cn_network *net, cn_node *node, cn_error 
                       (double)node->rate);
     return CN_OK;
   case CN_OP_SCALE:
-    if (!(fabsf(node->factor) <= FLT_MAX))
+    if (!cn_is_finite_(node->factor))
       return cn_fail_(error, CN_ERROR_ARGUMENT, "factor %g is not a finite number",
                       (double)node->factor);
     return CN_OK;
@@ -4882,7 +4928,7 @@ static int cn_add_tensors_(cn_network *net, int index) {
   }
   if (node->op == CN_OP_BATCHNORM) {
     dims[0] = in.channels;
-    return cn_add_tensor_(net, index, "weight", CN_BIAS_ROLE_, 1, 1, dims) &&
+    return cn_add_tensor_(net, index, "weight", CN_SCALE_ROLE_, 1, 1, dims) &&
            cn_add_tensor_(net, index, "bias", CN_BIAS_ROLE_, 1, 1, dims) &&
            cn_add_tensor_(net, index, "running_mean", CN_RUNNING_MEAN_, 1, 1, dims) &&
            cn_add_tensor_(net, index, "running_var", CN_RUNNING_VARIANCE_, 1, 1, dims);
@@ -4952,7 +4998,27 @@ static int cn_append_node_(cn_network *net, const cn_node *source, cn_error *err
 }
 
 /* Fills parameter tensors from number `first` on. */
-static void cn_init_tensors_(cn_network *net, int first, uint64_t seed);
+static void cn_init_tensors_(cn_network *net, int first, uint64_t seed) {
+  int i;
+  for (i = first; i < net->tensor_count; i++) {
+    const cn_tensor_ *t = &net->tensors[i];
+    const cn_node *node = &net->nodes[t->node];
+    float *values = net->values + t->offset;
+    size_t j;
+    if (t->role == CN_WEIGHT_) {
+      const int taps = t->rank == 4 ? t->dims[2] * t->dims[3] : 1;
+      cn_random random;
+      random.seed = cn_mix_(seed, (uint64_t)i), random.position = 0;
+      cn_init(node->init, node->init_value, t->dims[1] * taps,
+              t->dims[0] / (t->rank == 4 ? cn_max_(1, node->groups) : 1) * taps, &random, values,
+              t->count);
+    } else {
+      const int one = t->role == CN_RUNNING_VARIANCE_ || t->role == CN_SCALE_ROLE_;
+      for (j = 0; j < t->count; j++) values[j] = one ? 1.0f : 0.0f;
+    }
+  }
+  cn_atomic_add_(&net->version, 1);
+}
 
 CN_API int cn_network_add(cn_network *net, const cn_node *node, cn_error *error) {
   const cn_sizes_ before = cn_sizes_of_(net);
@@ -6134,29 +6200,6 @@ CN_API cn_network *cn_arch_network(const char *name, const cn_arch_options *opti
 
 /* ---- parameters ---- */
 
-static void cn_init_tensors_(cn_network *net, int first, uint64_t seed) {
-  int i;
-  for (i = first; i < net->tensor_count; i++) {
-    const cn_tensor_ *t = &net->tensors[i];
-    const cn_node *node = &net->nodes[t->node];
-    float *values = net->values + t->offset;
-    size_t j;
-    if (t->role == CN_WEIGHT_) {
-      const int taps = t->rank == 4 ? t->dims[2] * t->dims[3] : 1;
-      cn_random random;
-      random.seed = cn_mix_(seed, (uint64_t)i), random.position = 0;
-      cn_init(node->init, node->init_value, t->dims[1] * taps,
-              t->dims[0] / (t->rank == 4 ? cn_max_(1, node->groups) : 1) * taps, &random, values,
-              t->count);
-    } else {
-      const int one = t->role == CN_RUNNING_VARIANCE_ ||
-                      (node->op == CN_OP_BATCHNORM && strstr(t->name, ".weight"));
-      for (j = 0; j < t->count; j++) values[j] = one ? 1.0f : 0.0f;
-    }
-  }
-  cn_atomic_add_(&net->version, 1);
-}
-
 CN_API void cn_network_init(cn_network *net, uint64_t seed) {
   cn_init_tensors_(net, 0, seed);
 }
@@ -6526,7 +6569,7 @@ static void cn_fuse_(const cn_plan_ *plan, cn_step_ *step) {
       step->relu = 1;
     } else if (node->op == CN_OP_BATCHNORM && can_normalise && step->norm < 0 && !step->relu &&
                !step->conv.pool) {
-      step->norm = cn_find_tensor_(net, next, CN_BIAS_ROLE_), step->eps = node->eps;
+      step->norm = cn_find_tensor_(net, next, CN_SCALE_ROLE_), step->eps = node->eps;
     } else if (first_op == CN_OP_CONV && !step->dense && !step->conv.pool &&
                cn_pool_can_fuse_(node, net->nodes[step->node].shape)) {
       step->conv.pool = 1;
@@ -6558,7 +6601,7 @@ static void cn_build_step_(cn_plan_ *plan, int index, cn_step_ *step) {
   step->node = index, step->input_count = node->input_count;
   step->weight = cn_find_tensor_(net, index, CN_WEIGHT_), step->bias = -1, step->norm = -1;
   if (step->weight >= 0) step->bias = cn_find_tensor_(net, index, CN_BIAS_ROLE_);
-  if (node->op == CN_OP_BATCHNORM) step->norm = cn_find_tensor_(net, index, CN_BIAS_ROLE_);
+  if (node->op == CN_OP_BATCHNORM) step->norm = cn_find_tensor_(net, index, CN_SCALE_ROLE_);
   step->eps = node->eps, step->momentum = node->momentum, step->factor = node->factor;
   step->rate = node->op == CN_OP_DROPOUT ? node->rate : 0.0f;
   if (node->op == CN_OP_INPUT) {
@@ -7810,10 +7853,10 @@ CN_API cn_status cn_input_gradient(cn_predictor *predictor, const float *const *
 
 /* ==== layer 3: training ======================================================================= */
 
-typedef struct cn_piece_ { /* a run of one trained tensor, updated as a unit */
+typedef struct cn_chunk_ { /* of one trained tensor */
   int tensor;
   size_t begin, count;
-} cn_piece_;
+} cn_chunk_;
 
 #define CN_LOSS_ROWS_ 32 /* rows of the loss per unit */
 
@@ -7823,9 +7866,9 @@ struct cn_trainer {
   float *gradients, *first, *second; /* as the network's values */
   float *class_weights;              /* or NULL */
   float *saved_figures;              /* running figures, to go back to when a step fails */
-  cn_piece_ *pieces;
-  int piece_count;
-  double *sums; /* one per unit of loss or piece, added in order */
+  cn_chunk_ *chunks;
+  int chunk_count;
+  double *sums; /* one per unit of loss or chunk, added in order */
   int *corrects;
   cn_truth *truths;    /* of the batch, one per output */
   cn_metrics *metrics; /* one per output */
@@ -7874,16 +7917,16 @@ static cn_status cn_check_options_(const cn_training_options *o, cn_error *error
   return CN_OK;
 }
 
-/* Cuts the trained tensors into pieces of equal work. Counts them when pieces is NULL. */
-static int cn_cut_pieces_(const cn_network *net, cn_piece_ *pieces) {
+/* Cuts the trained tensors into chunks. Counts them when chunks is NULL. */
+static int cn_cut_chunks_(const cn_network *net, cn_chunk_ *chunks) {
   int i, n = 0;
   for (i = 0; i < net->tensor_count; i++) {
     size_t begin;
     if (!cn_is_trained_(&net->tensors[i])) continue;
     for (begin = 0; begin < net->tensors[i].count; begin += CN_CHUNK_, n++) {
-      if (!pieces) continue;
-      pieces[n].tensor = i, pieces[n].begin = begin;
-      pieces[n].count = cn_chunk_size_(net->tensors[i].count, (int)(begin / CN_CHUNK_));
+      if (!chunks) continue;
+      chunks[n].tensor = i, chunks[n].begin = begin;
+      chunks[n].count = cn_chunk_size_(net->tensors[i].count, (int)(begin / CN_CHUNK_));
     }
   }
   return n;
@@ -7915,8 +7958,8 @@ static void cn_copy_figures_(const cn_trainer *trainer, int back) {
 static size_t cn_trainer_lay_out_(cn_trainer *t, char *base) {
   cn_plan_ *plan = &t->plan;
   const cn_network *net = plan->net;
-  const size_t values = net->value_count, pieces = (size_t)cn_cut_pieces_(net, NULL);
-  const size_t units = pieces > (size_t)plan->max_count ? pieces : (size_t)plan->max_count;
+  const size_t values = net->value_count, chunks = (size_t)cn_cut_chunks_(net, NULL);
+  const size_t units = chunks > (size_t)plan->max_count ? chunks : (size_t)plan->max_count;
   cn_block_ block;
   block.base = base, block.used = 0;
   cn_lay_out_arena_(plan, &block);
@@ -7924,7 +7967,7 @@ static size_t cn_trainer_lay_out_(cn_trainer *t, char *base) {
   t->first = (float *)cn_carve_(&block, values, sizeof *t->first);
   t->second = (float *)cn_carve_(&block, values, sizeof *t->second);
   t->saved_figures = (float *)cn_carve_(&block, cn_figure_count_(net), sizeof(float));
-  t->pieces = (cn_piece_ *)cn_carve_(&block, pieces, sizeof *t->pieces);
+  t->chunks = (cn_chunk_ *)cn_carve_(&block, chunks, sizeof *t->chunks);
   t->sums = (double *)cn_carve_(&block, units, sizeof *t->sums);
   t->corrects = (int *)cn_carve_(&block, units, sizeof *t->corrects);
   t->truths = (cn_truth *)cn_carve_(&block, (size_t)plan->output_count, sizeof *t->truths);
@@ -7971,7 +8014,7 @@ static cn_trainer *cn_trainer_open_(cn_network *net, int max_count,
   trainer = (cn_trainer *)(void *)cn_plan_open_(net, sizeof *trainer, &request, error);
   if (!trainer) return NULL;
   trainer->options = *options;
-  if (cn_cut_pieces_(net, NULL) == 0)
+  if (cn_cut_chunks_(net, NULL) == 0)
     cn_fail_(error, CN_ERROR_ARGUMENT,
              "there is nothing to train: the network has no parameters that are not frozen");
   else if (cn_check_heads_(&trainer->plan, error) == CN_OK)
@@ -7990,7 +8033,7 @@ CN_API cn_trainer *cn_trainer_create(cn_network *net, int max_count,
     return NULL;
   }
   cn_trainer_lay_out_(trainer, trainer->plan.block);
-  trainer->piece_count = cn_cut_pieces_(net, trainer->pieces);
+  trainer->chunk_count = cn_cut_chunks_(net, trainer->chunks);
   if (trainer->class_weights)
     memcpy(trainer->class_weights, trainer->options.class_weights,
            (size_t)trainer->plan.steps[cn_last_head_(&trainer->plan)->step].out.channels *
@@ -8167,47 +8210,113 @@ CN_API cn_metrics cn_trainer_metrics(const cn_trainer *trainer, int output) {
   return output < 0 || output >= trainer->plan.output_count ? none : trainer->metrics[output];
 }
 
-/* A loss or running figure that is not finite would spoil the network for good. */
-static cn_status cn_check_finite_(const cn_trainer *trainer, double loss, cn_error *error) {
-  const cn_network *net = trainer->plan.net;
-  const char *what = fabs(loss) <= DBL_MAX ? NULL : "the loss";
-  size_t j;
-  int i;
-  for (i = 0; i < net->tensor_count && !what; i++) {
-    const cn_tensor_ *t = &net->tensors[i];
-    for (j = 0; j < t->count && t->role >= CN_RUNNING_MEAN_ && !what; j++)
-      if (!(fabsf(net->values[t->offset + j]) <= FLT_MAX)) what = t->name;
-  }
-  if (!what) return CN_OK;
+/* Something that is not finite would spoil the network for good. */
+static cn_status cn_not_finite_(const cn_trainer *trainer, const char *what, cn_error *error) {
   return cn_fail_(
-      error, CN_ERROR_NUMERIC, "%s is not a finite number at step %lld with learning rate %g", what,
+      error, CN_ERROR_NUMERIC, "%s is not finite at step %lld with learning rate %g", what,
       (long long)trainer->step + 1, (double)cn_learning_rate(&trainer->options, trainer->step + 1));
 }
 
-/* Forward and backward. Moves the running figures; saved_figures holds them as they were. */
+static cn_status cn_check_loss_(const cn_trainer *trainer, double loss, cn_error *error) {
+  const cn_network *net = trainer->plan.net;
+  int i;
+  if (!cn_is_finite_double_(loss)) return cn_not_finite_(trainer, "the loss", error);
+  for (i = 0; i < net->tensor_count; i++) {
+    const cn_tensor_ *t = &net->tensors[i];
+    if (t->role >= CN_RUNNING_MEAN_ && !cn_all_finite_(net->values + t->offset, t->count))
+      return cn_not_finite_(trainer, t->name, error);
+  }
+  return CN_OK;
+}
+
+typedef struct cn_finite_run_ { /* each unit leaves in corrects whether its values are finite */
+  const cn_trainer *trainer;
+  const float *values; /* of a batch: [count][n], unit: a row; NULL: gradients, unit: a chunk */
+  size_t n;
+} cn_finite_run_;
+
+static void cn_finite_task_(void *context, int unit, char *workspace) {
+  const cn_finite_run_ *r = (const cn_finite_run_ *)context;
+  const cn_trainer *t = r->trainer;
+  (void)workspace;
+  if (r->values) {
+    t->corrects[unit] = cn_all_finite_(r->values + (size_t)unit * r->n, r->n);
+  } else {
+    const cn_chunk_ *chunk = &t->chunks[unit];
+    const size_t at = t->plan.net->tensors[chunk->tensor].offset + chunk->begin;
+    t->corrects[unit] = cn_all_finite_(t->gradients + at, chunk->count);
+  }
+}
+
+/* The first unit whose values are not finite, or -1. values NULL: of the gradients. */
+static int cn_first_not_finite_(const cn_trainer *trainer, const float *values, size_t n,
+                                int units) {
+  cn_finite_run_ run;
+  int i;
+  run.trainer = trainer, run.values = values, run.n = n;
+  cn_parallel_(&trainer->plan, NULL, units, cn_finite_task_, &run);
+  for (i = 0; i < units && trainer->corrects[i]; i++) {
+  }
+  return i < units ? i : -1;
+}
+
+static cn_status cn_check_gradients_(const cn_trainer *trainer, cn_error *error) {
+  const int chunk = cn_first_not_finite_(trainer, NULL, 0, trainer->chunk_count);
+  char what[CN_MAX_NAME + 40];
+  if (chunk < 0) return CN_OK;
+  snprintf(what, sizeof what, "the gradient of %s",
+           trainer->plan.net->tensors[trainer->chunks[chunk].tensor].name);
+  return cn_not_finite_(trainer, what, error);
+}
+
+/* Maxima and ReLU take NaN for small numbers, so that the loss may not show what a batch has. */
+static cn_status cn_check_values_(const cn_trainer *trainer, int count, cn_error *error) {
+  const cn_plan_ *plan = &trainer->plan;
+  int i, row;
+  for (i = 0; i < plan->input_count; i++) {
+    const cn_node *node = &plan->net->nodes[cn_network_input(plan->net, i)];
+    row = cn_first_not_finite_(trainer, plan->inputs[i], cn_values_(node->shape), count);
+    if (row >= 0)
+      return cn_fail_(error, CN_ERROR_NUMERIC, "%.90s: image %d of the batch is not finite", node->name,
+                      row);
+  }
+  for (i = 0; i < plan->head_count; i++) {
+    const cn_head_ *head = &plan->heads[i];
+    const float *targets = trainer->truths[head->output].targets;
+    if (head->op == CN_OP_SOFTMAX) continue;
+    row = cn_first_not_finite_(trainer, targets, cn_values_(plan->steps[head->step].out), count);
+    if (row >= 0)
+      return cn_fail_(error, CN_ERROR_NUMERIC, "%.90s: target %d of the batch is not finite",
+                      plan->net->nodes[head->node].name, row);
+  }
+  return CN_OK;
+}
+
+/* Forward and backward. Moves the running figures; saved_figures holds them as they were, and they are
+   so again after a failure. */
 static cn_status cn_compute_gradients_(cn_trainer *trainer, const cn_batch *batch,
                                        cn_metrics *metrics, cn_error *error) {
   cn_plan_ *plan = &trainer->plan;
   const uint64_t batch_seed = cn_mix_(trainer->options.seed, (uint64_t)trainer->step);
   const unsigned mode = cn_flush_subnormals_();
-  cn_metrics result;
-  if (cn_take_batch_(trainer, batch, error)) {
-    cn_restore_subnormals_(mode);
-    return error ? error->status : CN_ERROR_ARGUMENT;
+  cn_metrics result = {0.0, 0};
+  cn_status status = cn_take_batch_(trainer, batch, error);
+  if (!status) status = cn_check_values_(trainer, batch->count, error);
+  if (!status) {
+    cn_pack_if_changed_(plan);
+    cn_copy_figures_(trainer, 0);
+    cn_forward_(plan, batch->count, batch_seed);
+    result = cn_loss_(trainer, batch->count);
+    status = cn_check_loss_(trainer, result.loss, error);
+    if (!status) {
+      cn_run_backward_(plan, trainer->gradients, batch->count, batch_seed);
+      status = cn_check_gradients_(trainer, error);
+    }
+    if (status) cn_copy_figures_(trainer, 1);
   }
-  cn_pack_if_changed_(plan);
-  cn_copy_figures_(trainer, 0);
-  cn_forward_(plan, batch->count, batch_seed);
-  result = cn_loss_(trainer, batch->count);
-  if (cn_check_finite_(trainer, result.loss, error)) {
-    cn_copy_figures_(trainer, 1);
-    cn_restore_subnormals_(mode);
-    return CN_ERROR_NUMERIC;
-  }
-  cn_run_backward_(plan, trainer->gradients, batch->count, batch_seed);
   cn_restore_subnormals_(mode);
-  if (metrics) *metrics = result;
-  return CN_OK;
+  if (!status && metrics) *metrics = result;
+  return status;
 }
 
 CN_API cn_status cn_train_gradients(cn_trainer *trainer, const cn_batch *batch, cn_metrics *metrics,
@@ -8227,12 +8336,12 @@ typedef struct cn_update_run_ {
 
 static void cn_norm_task_(void *context, int unit, char *workspace) {
   const cn_trainer *t = ((cn_update_run_ *)context)->trainer;
-  const cn_piece_ *piece = &t->pieces[unit];
-  const float *g = t->gradients + t->plan.net->tensors[piece->tensor].offset + piece->begin;
+  const cn_chunk_ *chunk = &t->chunks[unit];
+  const float *g = t->gradients + t->plan.net->tensors[chunk->tensor].offset + chunk->begin;
   double sum = 0.0;
   size_t i;
   (void)workspace;
-  for (i = 0; i < piece->count; i++) sum += (double)g[i] * (double)g[i];
+  for (i = 0; i < chunk->count; i++) sum += (double)g[i] * (double)g[i];
   t->sums[unit] = sum;
 }
 
@@ -8240,18 +8349,18 @@ static void cn_update_task_(void *context, int unit, char *workspace) {
   const cn_update_run_ *r = (const cn_update_run_ *)context;
   const cn_trainer *t = r->trainer;
   const cn_network *net = t->plan.net;
-  const cn_piece_ *piece = &t->pieces[unit];
-  const cn_tensor_ *tensor = &net->tensors[piece->tensor];
-  const size_t at = tensor->offset + piece->begin;
+  const cn_chunk_ *chunk = &t->chunks[unit];
+  const cn_tensor_ *tensor = &net->tensors[chunk->tensor];
+  const size_t at = tensor->offset + chunk->begin;
   cn_update update = r->update;
   size_t i;
   (void)workspace;
   if (tensor->role != CN_WEIGHT_) update.decay = update.l1 = update.l2 = 0.0f;
   update.learning_rate *= tensor->rate;
   if (r->factor < 1.0f)
-    for (i = 0; i < piece->count; i++) t->gradients[at + i] *= r->factor;
+    for (i = 0; i < chunk->count; i++) t->gradients[at + i] *= r->factor;
   cn_update_weights(&update, net->values + at, t->gradients + at, t->first + at, t->second + at,
-                    piece->count);
+                    chunk->count);
 }
 
 static cn_update_run_ cn_update_run_of_(const cn_trainer *trainer) {
@@ -8267,19 +8376,28 @@ static cn_update_run_ cn_update_run_of_(const cn_trainer *trainer) {
   return run;
 }
 
+/* A hook may add what other machines have computed. */
+static cn_status cn_call_hook_(const cn_trainer *trainer, cn_error *error) {
+  const cn_training_options *o = &trainer->options;
+  if (!o->gradient_hook) return CN_OK;
+  if (o->gradient_hook(trainer->gradients, trainer->plan.net->value_count, o->hook_user))
+    return cn_fail_(error, CN_ERROR_ARGUMENT, "the gradient hook stopped step %lld",
+                    (long long)trainer->step + 1);
+  return cn_check_gradients_(trainer, error);
+}
+
 CN_API cn_status cn_train_step(cn_trainer *trainer, const cn_batch *batch, cn_metrics *metrics,
                                cn_error *error) {
   const cn_plan_ *plan = &trainer->plan;
   const cn_training_options *o = &trainer->options;
   cn_update_run_ run;
   unsigned mode;
-  const cn_status status = cn_compute_gradients_(trainer, batch, metrics, error);
+  cn_status status = cn_compute_gradients_(trainer, batch, metrics, error);
   if (status) return status;
-  if (o->gradient_hook &&
-      o->gradient_hook(trainer->gradients, plan->net->value_count, o->hook_user)) {
+  status = cn_call_hook_(trainer, error);
+  if (status) {
     cn_copy_figures_(trainer, 1);
-    return cn_fail_(error, CN_ERROR_ARGUMENT, "the gradient hook stopped step %lld",
-                    (long long)trainer->step + 1);
+    return status;
   }
   trainer->step++;
   run = cn_update_run_of_(trainer);
@@ -8287,20 +8405,20 @@ CN_API cn_status cn_train_step(cn_trainer *trainer, const cn_batch *batch, cn_me
   if (o->clip_norm > 0.0f) {
     double sum = 0.0;
     int i;
-    cn_parallel_(plan, NULL, trainer->piece_count, cn_norm_task_, &run);
-    for (i = 0; i < trainer->piece_count; i++) sum += trainer->sums[i];
+    cn_parallel_(plan, NULL, trainer->chunk_count, cn_norm_task_, &run);
+    for (i = 0; i < trainer->chunk_count; i++) sum += trainer->sums[i];
     if (sqrt(sum) > (double)o->clip_norm) run.factor = (float)((double)o->clip_norm / sqrt(sum));
   }
-  cn_parallel_(plan, NULL, trainer->piece_count, cn_update_task_, &run);
+  cn_parallel_(plan, NULL, trainer->chunk_count, cn_update_task_, &run);
   cn_restore_subnormals_(mode);
   cn_atomic_add_(&plan->net->version, 1);
   return CN_OK;
 }
 
 CN_API int cn_early_stopping_check(cn_early_stopping *stopping, double loss) {
-  const int best_is_nan = stopping->best != stopping->best;
+  const int good = cn_is_finite_double_(loss), had_good = cn_is_finite_double_(stopping->best);
   stopping->checks++;
-  if (stopping->best_check == 0 || loss < stopping->best || (best_is_nan && loss == loss)) {
+  if (stopping->best_check == 0 || (good && (!had_good || loss < stopping->best))) {
     stopping->best = loss, stopping->best_check = stopping->checks;
     return 1;
   }
