@@ -4481,6 +4481,76 @@ static void cn_text_add_(cn_text_ *text, const char *format, ...) {
   text->length += (size_t)more;
 }
 
+#define CN_FLOAT_DIGITS_ 9 /* with so many every float comes back from its text as it was */
+#define CN_FLOAT_TEXT_ 20  /* bytes: sign, digits, point, exponent or zeros in front, and the final 0 */
+
+/* Multiplies a number of `count` decimal digits, the lowest first; returns how many it then has. */
+static int cn_multiply_digits_(unsigned char *digits, int count, int factor) {
+  int i, carry = 0;
+  for (i = 0; i < count; i++, carry /= 10) {
+    carry += digits[i] * factor;
+    digits[i] = (unsigned char)(carry % 10);
+  }
+  if (carry) digits[count++] = (unsigned char)carry;
+  return count;
+}
+
+/* Rounds to the highest CN_FLOAT_DIGITS_ digits, halves to even; 1 if that made a digit more, the
+   digits then being 1, 0, 0, ... */
+static int cn_round_digits_(unsigned char *digits, int count) {
+  int at = count - CN_FLOAT_DIGITS_, half = at - 1, below = half;
+  if (at <= 0 || digits[half] < 5) return 0;
+  while (below > 0 && digits[below - 1] == 0) below--;
+  if (digits[half] == 5 && below == 0 && digits[at] % 2 == 0) return 0;
+  for (; at < count && digits[at] == 9; at++) digits[at] = 0;
+  if (at < count)
+    digits[at]++;
+  else
+    digits[count - 1] = 1;
+  return at == count;
+}
+
+/* A finite number as printf's %.9g writes it in the C locale; printf itself writes what the program's
+   locale takes for a decimal point. A float is m * 2^e, or m * 5^-e / 10^-e: the digits are exact. */
+static void cn_write_float_(float value, char *to) {
+  unsigned char digits[128]; /* 2^24 * 5^149 has 112 */
+  int count = 0, power, exponent, lowest, i;
+  uint32_t bits, m;
+  memcpy(&bits, &value, sizeof bits);
+  power = (int)(bits >> 23 & 255), m = bits & 0x7FFFFF;
+  m |= power ? 0x800000 : 0, power = cn_max_(power, 1) - 150;
+  if (bits >> 31) *to++ = '-';
+  for (; m; m /= 10) digits[count++] = (unsigned char)(m % 10);
+  if (count == 0) {
+    memcpy(to, "0", 2);
+    return;
+  }
+  for (i = abs(power); i > 0; i--) count = cn_multiply_digits_(digits, count, power < 0 ? 5 : 2);
+  exponent = count - 1 + cn_min_(power, 0) + cn_round_digits_(digits, count);
+  for (lowest = cn_max_(0, count - CN_FLOAT_DIGITS_); digits[lowest] == 0; lowest++) {
+  }
+  if (exponent < -4 || exponent >= CN_FLOAT_DIGITS_) {
+    *to++ = (char)('0' + digits[--count]);
+    if (count > lowest) *to++ = '.';
+    while (count > lowest) *to++ = (char)('0' + digits[--count]);
+    *to++ = 'e', *to++ = exponent < 0 ? '-' : '+', exponent = abs(exponent);
+    *to++ = (char)('0' + exponent / 10), *to++ = (char)('0' + exponent % 10);
+  } else {
+    for (i = cn_max_(exponent, 0); i >= 0 || count - 1 - exponent + i >= lowest; i--) {
+      const int at = count - 1 - exponent + i; /* the digit of 10^i */
+      if (i == -1) *to++ = '.';
+      *to++ = at >= lowest && at < count ? (char)('0' + digits[at]) : '0';
+    }
+  }
+  *to = 0;
+}
+
+static void cn_text_add_float_(cn_text_ *text, const char *before, float value) {
+  char number[CN_FLOAT_TEXT_];
+  cn_write_float_(value, number);
+  cn_text_add_(text, "%s%s", before, number);
+}
+
 static char *cn_copy_text_(const cn_allocator *allocator, const char *text, size_t length) {
   char *copy = (char *)cn_malloc_(allocator, length + 1);
   if (!copy) return NULL;
@@ -4702,6 +4772,16 @@ static cn_pool2d cn_node_pool_(const cn_node *node, cn_shape in) {
   return pool;
 }
 
+static cn_status cn_check_init_(const cn_node *node, cn_error *error) {
+  const int takes_value = node->init == CN_INIT_GAUSSIAN || node->init == CN_INIT_CONSTANT;
+  if (node->init < CN_INIT_GLOROT || node->init > CN_INIT_CONSTANT)
+    return cn_fail_(error, CN_ERROR_ARGUMENT, "unknown init %d", (int)node->init);
+  if (takes_value && !(fabsf(node->init_value) <= FLT_MAX))
+    return cn_fail_(error, CN_ERROR_ARGUMENT, "init value %g is not a finite number",
+                    (double)node->init_value);
+  return CN_OK;
+}
+
 static cn_status cn_infer_shape_(const cn_network *net, cn_node *node, cn_error *error) {
   const cn_shape none = {1, 0, 0, 0};
   const cn_shape in = node->input_count ? net->nodes[node->inputs[0]].shape : none;
@@ -4713,11 +4793,13 @@ static cn_status cn_infer_shape_(const cn_network *net, cn_node *node, cn_error 
     return cn_shape_check_(node->shape, error);
   case CN_OP_CONV: {
     const cn_conv2d conv = cn_node_conv_(node, in);
-    return cn_conv2d_output(&conv, &node->shape, error);
+    const cn_status status = cn_check_init_(node, error);
+    return status ? status : cn_conv2d_output(&conv, &node->shape, error);
   }
   case CN_OP_DENSE: {
     const cn_conv2d conv = cn_node_conv_(node, in);
-    const cn_status status = cn_conv2d_output(&conv, &node->shape, error);
+    cn_status status = cn_check_init_(node, error);
+    if (!status) status = cn_conv2d_output(&conv, &node->shape, error);
     node->shape.width = 1;
     return status;
   }
@@ -5026,27 +5108,27 @@ static void cn_write_node_(cn_text_ *text, const cn_network *net, int index) {
   if (takes & CN_TAKES_SHAPE_)
     cn_text_add_(text, " %dx%dx%d", node->shape.height, node->shape.width, node->shape.channels);
   if (takes & CN_TAKES_FILTERS_) cn_text_add_(text, " %d", node->filters);
-  if (takes & CN_TAKES_RATE_) cn_text_add_(text, " %.9g", (double)node->rate);
-  if (takes & CN_TAKES_FACTOR_) cn_text_add_(text, " %.9g", (double)node->factor);
+  if (takes & CN_TAKES_RATE_) cn_text_add_float_(text, " ", node->rate);
+  if (takes & CN_TAKES_FACTOR_) cn_text_add_float_(text, " ", node->factor);
   if (takes & CN_TAKES_SIZE_) cn_text_add_(text, " %dx%d", node->window.height, node->window.width);
   if (takes & CN_TAKES_WINDOW_) cn_write_window_(text, node);
   if ((takes & CN_TAKES_GROUPS_) && node->groups > 1)
     cn_text_add_(text, " groups=%d", node->groups);
-  if (takes & CN_TAKES_MIX_) cn_text_add_(text, " mix=%.9g", (double)node->mix);
+  if (takes & CN_TAKES_MIX_) cn_text_add_float_(text, " mix=", node->mix);
   if ((takes & CN_TAKES_COUNT_) && node->count_padding) cn_text_add_(text, " count=all");
   if ((takes & CN_TAKES_WEIGHTS_) && !node->bias) cn_text_add_(text, " bias=no");
   if ((takes & CN_TAKES_WEIGHTS_) && node->init != CN_INIT_GLOROT) {
     cn_text_add_(text, " init=%s", cn_init_names_[node->init]);
-    if (node->init != CN_INIT_HE) cn_text_add_(text, ":%.9g", (double)node->init_value);
+    if (node->init != CN_INIT_HE) cn_text_add_float_(text, ":", node->init_value);
   }
   if ((takes & CN_TAKES_NORM_) && node->eps != 1e-5f)
-    cn_text_add_(text, " eps=%.9g", (double)node->eps);
+    cn_text_add_float_(text, " eps=", node->eps);
   if ((takes & CN_TAKES_NORM_) && node->momentum != 0.1f)
-    cn_text_add_(text, " momentum=%.9g", (double)node->momentum);
+    cn_text_add_float_(text, " momentum=", node->momentum);
   if ((takes & CN_TAKES_LOSS_) && node->loss_weight != 1.0f)
-    cn_text_add_(text, " loss=%.9g", (double)node->loss_weight);
+    cn_text_add_float_(text, " loss=", node->loss_weight);
   if (node->output_weight > 0.0f)
-    cn_text_add_(text, " output=%.9g", (double)node->output_weight);
+    cn_text_add_float_(text, " output=", node->output_weight);
   if (node->input_count > 1 || (node->input_count == 1 && node->inputs[0] != index - 1))
     for (i = 0; i < node->input_count; i++)
       cn_text_add_(text, "%s%s", i ? "," : " from=", net->nodes[node->inputs[i]].name);
@@ -5136,7 +5218,8 @@ static int cn_parse_size_(const char *text, int length, int *height, int *width)
   return 1;
 }
 
-/* Plain decimal notation, read without regard to the locale's decimal point. */
+/* Plain decimal notation of what a float can hold, read without regard to the locale's decimal
+   point. */
 static int cn_parse_float_(const char *text, int length, float *value) {
   double number = 0.0, unit = 1.0, sign = 1.0;
   int i = 0, digits = 0, exponent = 0, exponent_sign = 1;
@@ -5155,8 +5238,10 @@ static int cn_parse_float_(const char *text, int length, float *value) {
     for (; i < length && text[i] >= '0' && text[i] <= '9'; i++)
       exponent = exponent * 10 + (text[i] - '0');
   }
-  *value = (float)(sign * number / unit * pow(10.0, exponent_sign * exponent));
-  return i == length;
+  number = sign * number / unit * pow(10.0, exponent_sign * exponent);
+  if (i < length || fabs(number) >= 3.4028235677973366e38) return 0; /* would round to infinity */
+  *value = (float)number;
+  return 1;
 }
 
 static int cn_parse_yes_(const char *text, int length, int *value) {
@@ -5426,6 +5511,7 @@ static int cn_parse_lines_(cn_parser_ *p, const char *text) {
     cn_fail_(p->error, CN_ERROR_ARGUMENT, "there is no text");
     return 0;
   }
+  if (strncmp(text, "\xEF\xBB\xBF", 3) == 0) text += 3; /* a byte order mark, which editors leave */
   for (p->line = 1; *text; p->line++) {
     const size_t length = strcspn(text, "\n");
     if (length >= 65536) return cn_parse_error_(p, 1, "the line is longer than 65535 bytes");
