@@ -188,11 +188,66 @@ static void byte_order_mark(void **state) {
   assert_int_equal(error.column, 13);
 }
 
+/* ---- notes ------------------------------------------------------------------------------------- */
+
+static void notes_refused(void **state) {
+  (void)state;
+  static const char *const keys[] = {"network", "__metadata__", "optimizer.step", "optimizer.kind",
+                                     "optimizer.", "", "a b", "\xc3\xa9"};
+  static const char *const values[] = {"\xff",     "caf\xe9",    "\xc0\x80",         "\xed\xa0\x80",
+                                       "\xe2\x82", "a\x80",      "\xf4\x90\x80\x80", "\xf5\x80\x80\x80",
+                                       "\xc3",     "ok \xe2\x28"};
+  cn_network *net = must_parse("input 1x1x2\nrelu");
+  cn_error error = {CN_OK, 0, 0, ""};
+  assert_int_equal(cn_network_set_note(net, "kept", "old", &error), CN_OK);
+  for (int i = 0; i < LENGTH(keys); i++) {
+    if (cn_network_set_note(net, keys[i], "x", &error) != CN_ERROR_ARGUMENT)
+      fail_msg("accepted: %s", keys[i]);
+    assert_null(cn_network_note(net, keys[i]));
+  }
+  for (int i = 0; i < LENGTH(values); i++) {
+    if (cn_network_set_note(net, "kept", values[i], &error) != CN_ERROR_ARGUMENT)
+      fail_msg("accepted: value %d", i);
+    assert_contains(error.message, "kept is not UTF-8");
+    assert_string_equal(cn_network_note(net, "kept"), "old");
+  }
+  cn_network_free(net);
+}
+
+/* Any bytes: a note is refused, or comes back from what is saved. */
+static void accepted_notes_come_back(void **state) {
+  (void)state;
+  static const char *const pieces[] = {"a", "\"", "\\", "\n", "\x01", "\x7f", "\x80", "\xc3\xa9",
+                                       "\xe2\x82\xac", "\xf0\x9f\x90\xa6", "\xff", "\xc3", "/"};
+  cn_random random = {3, 0};
+  int taken = 0;
+  for (int run = 0; run < 1000; run++) {
+    cn_network *net = must_parse("input 1x1x2\nrelu");
+    cn_error error = {CN_OK, 0, 0, ""};
+    char value[64] = "";
+    for (uint32_t n = cn_random_below(&random, 8); n > 0; n--)
+      strcat(value, pieces[cn_random_below(&random, LENGTH(pieces))]);
+    if (cn_network_set_note(net, "note", value, &error) == CN_OK) {
+      unsigned char bytes[1024];
+      size_t size = cn_save_memory(net, bytes, sizeof bytes, &error);
+      assert_in_range(size, 1, sizeof bytes);
+      cn_network *loaded = cn_load_memory(bytes, size, &error);
+      if (!loaded) fail_msg("%s", error.message);
+      assert_string_equal(cn_network_note(loaded, "note"), value);
+      cn_network_free(loaded);
+      taken++;
+    }
+    cn_network_free(net);
+  }
+  assert_in_range(taken, 100, 900);
+}
+
 int main(void) {
   static const struct CMUnitTest tests[] = {
       cmocka_unit_test(numbers_come_back), cmocka_unit_test(numbers_refused),
       cmocka_unit_test(nodes_refused),     cmocka_unit_test(locale_does_not_matter),
-      cmocka_unit_test(byte_order_mark),
+      cmocka_unit_test(byte_order_mark),   cmocka_unit_test(notes_refused),
+      cmocka_unit_test(accepted_notes_come_back),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
