@@ -164,7 +164,7 @@
      CONVNET_NO_SIMD          scalar kernels only
      CONVNET_NO_AVX512        no AVX-512 kernels (older compilers and assemblers)
      CONVNET_NO_THREADS       starts no threads; all else is the same (so it is on WebAssembly)
-     CONVNET_NO_FILES         leaves layer 4 out (no stdio)
+     CONVNET_NO_FILES         models in memory only: no paths, nothing is opened
      CONVNET_FILE             what this file is called, if not "convnet.h": it includes itself
      CN_MALLOC(n) CN_FREE(p)  both or none; default malloc and free
      CN_ASSERT(x)             preconditions of kernels; default assert, so NDEBUG turns it off
@@ -646,8 +646,9 @@ CN_API int cn_network_freeze_named(cn_network *net, const char *prefix);
 CN_API cn_status cn_network_scale_rate(cn_network *net, int node, float factor, cn_error *error);
 
 /* Notes are short texts that travel with the network in its file: class names, normalisation, ...
-   Keys are letters, digits, _ . - (not "network"); NULL as value removes. Get returns NULL if
-   absent, else a text owned by the network until the next set. */
+   Keys are letters, digits, _ . - (not "network" nor "__metadata__", and none that begins with
+   "optimizer."), values UTF-8; NULL as value removes. Get returns NULL if absent, else a text owned
+   by the network until the next set. */
 CN_API cn_status cn_network_set_note(cn_network *net, const char *key, const char *value,
                                      cn_error *error);
 CN_API const char *cn_network_note(const cn_network *net, const char *key);
@@ -739,7 +740,7 @@ typedef struct cn_training_options {
 } cn_training_options;
 CN_API cn_training_options cn_training_defaults(void);
 
-/* Learning rate of a step counted from 1, by warm-up and schedule. */
+/* Learning rate of a step counted from 1 (what is below counts as 1), by warm-up and schedule. */
 CN_API float cn_learning_rate(const cn_training_options *options, int64_t step);
 
 /* What one output is to learn. */
@@ -805,15 +806,21 @@ typedef struct cn_early_stopping {
 CN_API int cn_early_stopping_check(cn_early_stopping *stopping, double loss);
 
 /* ---- layer 4: files -------------------------------------------------------------------------- */
-#ifndef CONVNET_NO_FILES
 
-/* Saves text, parameters and notes as safetensors. The file appears whole or not at all: it is
-   written beside its place, synchronised and renamed. Saving what was loaded gives the same
-   bytes. */
-CN_API cn_status cn_save(cn_network *net, const char *path, cn_error *error);
+/* A model is the same bytes in a file and in memory: a safetensors file with the network's text,
+   parameters and notes. Saving what was loaded gives the same bytes, on machines of any byte order. */
 
-/* A network from a file written by cn_save (its text is in the metadata), or NULL. */
-CN_API cn_network *cn_load(const char *path, cn_error *error);
+/* Writes a model into buffer if it fits into capacity bytes; returns how many it takes, 0 with an error.
+   With capacity 0 buffer may be NULL. */
+CN_API size_t cn_save_memory(cn_network *net, void *buffer, size_t capacity, cn_error *error);
+
+/* A network from such bytes, an array in the program for instance (xxd -i makes one of a file), or NULL.
+   They are not needed afterwards. */
+CN_API cn_network *cn_load_memory(const void *bytes, size_t size, cn_error *error);
+
+typedef enum cn_mismatch { CN_TENSOR_MISSING, CN_TENSOR_EXTRA, CN_TENSOR_SHAPE } cn_mismatch;
+typedef void (*cn_mismatch_report)(cn_mismatch kind, const char *tensor, const char *details,
+                                   void *user);
 
 /* Loads parameters by name from any safetensors file, F32, F16 or BF16, for instance a torchvision
    state dict saved as safetensors (its num_batches_tracked counters do not matter). Strict: a missing
@@ -821,16 +828,8 @@ CN_API cn_network *cn_load(const char *path, cn_error *error);
    `report` not NULL the rest is loaded and report is called once per tensor that is missing, extra or
    misshapen; the network's own tensors among them stay as they are. Returns the number of tensors
    loaded, -1 on error. */
-typedef enum cn_mismatch { CN_TENSOR_MISSING, CN_TENSOR_EXTRA, CN_TENSOR_SHAPE } cn_mismatch;
-typedef void (*cn_mismatch_report)(cn_mismatch kind, const char *tensor, const char *details,
-                                   void *user);
-CN_API int cn_load_weights(cn_network *net, const char *path, cn_mismatch_report report, void *user,
-                           cn_error *error);
-
-/* A checkpoint holds the network and the optimiser's memory and step; resuming from it continues as
-   if nothing had happened. notes_* travel as with cn_save. The network must be the same. */
-CN_API cn_status cn_trainer_save(cn_trainer *trainer, const char *path, cn_error *error);
-CN_API cn_status cn_trainer_load(cn_trainer *trainer, const char *path, cn_error *error);
+CN_API int cn_load_weights_memory(cn_network *net, const void *bytes, size_t size,
+                                  cn_mismatch_report report, void *user, cn_error *error);
 
 /* The format below them: https://github.com/huggingface/safetensors. */
 typedef enum cn_dtype { CN_F32, CN_F16, CN_BF16, CN_OTHER } cn_dtype;
@@ -846,22 +845,47 @@ typedef struct cn_note {
   const char *key, *value;
 } cn_note;
 
-/* Writes F32 tensors in the given order with metadata; atomically, as cn_save. */
-CN_API cn_status cn_safetensors_write(const char *path, const cn_tensor *tensors, int tensor_count,
-                                      const cn_note *notes, int note_count, cn_error *error);
-/* A whole file in memory, every offset checked: inside the file, no overlap, no hole, sizes that
-   match dtype and shape. NULL with an error that names file and place. */
+/* What a file holds, every offset checked: inside the file, no overlap, no hole, sizes that match dtype
+   and shape. */
 typedef struct cn_safetensors {
   cn_tensor *tensors; /* in the file's order of data */
   int tensor_count;
   cn_note *notes;
   int note_count;
 } cn_safetensors;
-CN_API cn_safetensors *cn_safetensors_read(const char *path, cn_error *error);
+
+/* NULL with an error that names the place. Tensors point into the bytes, which are not copied and must
+   outlive what is returned. */
+CN_API cn_safetensors *cn_safetensors_read_memory(const void *bytes, size_t size, cn_error *error);
 CN_API void cn_safetensors_free(cn_safetensors *file);
 CN_API const cn_tensor *cn_safetensors_find(const cn_safetensors *file,
                                             const char *name);                       /* or NULL */
 CN_API const char *cn_safetensors_note(const cn_safetensors *file, const char *key); /* or NULL */
+
+#ifndef CONVNET_NO_FILES
+/* The same with files. One that is written appears whole or not at all: it is written beside its place
+   as NAME.PROCESS-NUMBER.part, synchronised and renamed. A symbolic link stays, and what it points to is
+   replaced; a file's permissions stay as they are; what is no regular file, as a pipe or /dev/null, is
+   written into. Where the system can do so, files are mapped rather than read: while one of these
+   functions runs, and until cn_safetensors_free, no other program should change the file in place, or
+   values change with it; if it is cut, the system ends the program (SIGBUS). Replacing it as these
+   functions do is safe. */
+CN_API cn_status cn_save(cn_network *net, const char *path, cn_error *error);
+CN_API cn_network *cn_load(const char *path, cn_error *error);
+CN_API int cn_load_weights(cn_network *net, const char *path, cn_mismatch_report report, void *user,
+                           cn_error *error);
+CN_API cn_safetensors *cn_safetensors_read(const char *path, cn_error *error);
+
+/* Writes F32 tensors in the given order with metadata. CN_ERROR_ARGUMENT for what could not be read
+   back: names and notes that are not UTF-8 or stand there twice, a tensor "__metadata__", more than 8
+   dimensions, data that is missing or not of its shape's size. */
+CN_API cn_status cn_safetensors_write(const char *path, const cn_tensor *tensors, int tensor_count,
+                                      const cn_note *notes, int note_count, cn_error *error);
+
+/* A checkpoint holds the network and the optimiser's memory and step; resuming from it continues as
+   if nothing had happened. Notes travel as with cn_save. The network must be the same. */
+CN_API cn_status cn_trainer_save(cn_trainer *trainer, const char *path, cn_error *error);
+CN_API cn_status cn_trainer_load(cn_trainer *trainer, const char *path, cn_error *error);
 #endif
 
 #ifdef __cplusplus
@@ -4528,12 +4552,106 @@ static void cn_text_add_(cn_text_ *text, const char *format, ...) {
   text->length += (size_t)more;
 }
 
+#define CN_FLOAT_DIGITS_ 9 /* with so many every float comes back from its text as it was */
+#define CN_FLOAT_TEXT_ 20  /* bytes: sign, digits, point, exponent or zeros in front, and the final 0 */
+
+/* Multiplies a number of `count` decimal digits, the lowest first; returns how many it then has. */
+static int cn_multiply_digits_(unsigned char *digits, int count, int factor) {
+  int i, carry = 0;
+  for (i = 0; i < count; i++, carry /= 10) {
+    carry += digits[i] * factor;
+    digits[i] = (unsigned char)(carry % 10);
+  }
+  if (carry) digits[count++] = (unsigned char)carry;
+  return count;
+}
+
+/* Rounds to the highest CN_FLOAT_DIGITS_ digits, halves to even; 1 if that made a digit more, the
+   digits then being 1, 0, 0, ... */
+static int cn_round_digits_(unsigned char *digits, int count) {
+  int at = count - CN_FLOAT_DIGITS_, half = at - 1, below = half;
+  if (at <= 0 || digits[half] < 5) return 0;
+  while (below > 0 && digits[below - 1] == 0) below--;
+  if (digits[half] == 5 && below == 0 && digits[at] % 2 == 0) return 0;
+  for (; at < count && digits[at] == 9; at++) digits[at] = 0;
+  if (at < count)
+    digits[at]++;
+  else
+    digits[count - 1] = 1;
+  return at == count;
+}
+
+/* A finite number as printf's %.9g writes it in the C locale; printf itself writes what the program's
+   locale takes for a decimal point. A float is m * 2^e, or m * 5^-e / 10^-e: the digits are exact. */
+static void cn_write_float_(float value, char *to) {
+  unsigned char digits[128]; /* 2^24 * 5^149 has 112 */
+  int count = 0, power, exponent, lowest, i;
+  uint32_t bits, m;
+  memcpy(&bits, &value, sizeof bits);
+  power = (int)(bits >> 23 & 255), m = bits & 0x7FFFFF;
+  m |= power ? 0x800000 : 0, power = cn_max_(power, 1) - 150;
+  if (bits >> 31) *to++ = '-';
+  for (; m; m /= 10) digits[count++] = (unsigned char)(m % 10);
+  if (count == 0) {
+    memcpy(to, "0", 2);
+    return;
+  }
+  for (i = abs(power); i > 0; i--) count = cn_multiply_digits_(digits, count, power < 0 ? 5 : 2);
+  exponent = count - 1 + cn_min_(power, 0) + cn_round_digits_(digits, count);
+  for (lowest = cn_max_(0, count - CN_FLOAT_DIGITS_); digits[lowest] == 0; lowest++) {
+  }
+  if (exponent < -4 || exponent >= CN_FLOAT_DIGITS_) {
+    *to++ = (char)('0' + digits[--count]);
+    if (count > lowest) *to++ = '.';
+    while (count > lowest) *to++ = (char)('0' + digits[--count]);
+    *to++ = 'e', *to++ = exponent < 0 ? '-' : '+', exponent = abs(exponent);
+    *to++ = (char)('0' + exponent / 10), *to++ = (char)('0' + exponent % 10);
+  } else {
+    for (i = cn_max_(exponent, 0); i >= 0 || count - 1 - exponent + i >= lowest; i--) {
+      const int at = count - 1 - exponent + i; /* the digit of 10^i */
+      if (i == -1) *to++ = '.';
+      *to++ = at >= lowest && at < count ? (char)('0' + digits[at]) : '0';
+    }
+  }
+  *to = 0;
+}
+
+static void cn_text_add_float_(cn_text_ *text, const char *before, float value) {
+  char number[CN_FLOAT_TEXT_];
+  cn_write_float_(value, number);
+  cn_text_add_(text, "%s%s", before, number);
+}
+
 static char *cn_copy_text_(const cn_allocator *allocator, const char *text, size_t length) {
   char *copy = (char *)cn_malloc_(allocator, length + 1);
   if (!copy) return NULL;
   memcpy(copy, text, length);
   copy[length] = 0;
   return copy;
+}
+
+/* Bytes of the UTF-8 character at text[0 .. room), 0 if it is none. */
+static size_t cn_utf8_length_(const char *text, size_t room) {
+  const unsigned char *s = (const unsigned char *)text;
+  const size_t n = s[0] < 0x80                   ? 1
+                   : s[0] >= 0xC2 && s[0] < 0xE0 ? 2
+                   : s[0] >= 0xE0 && s[0] < 0xF0 ? 3
+                   : s[0] >= 0xF0 && s[0] < 0xF5 ? 4
+                                                 : 0;
+  size_t i;
+  if (n == 0 || n > room) return 0;
+  for (i = 1; i < n; i++)
+    if ((s[i] & 0xC0) != 0x80) return 0;
+  if ((s[0] == 0xE0 && s[1] < 0xA0) || (s[0] == 0xED && s[1] > 0x9F) ||
+      (s[0] == 0xF0 && s[1] < 0x90) || (s[0] == 0xF4 && s[1] > 0x8F))
+    return 0;
+  return n;
+}
+
+static int cn_is_utf8_(const char *text) {
+  size_t n;
+  while (*text && (n = cn_utf8_length_(text, 4)) > 0) text += n; /* the final 0 continues none */
+  return *text == 0;
 }
 
 /* ---- what somebody may have meant ---- */
@@ -4749,6 +4867,16 @@ static cn_pool2d cn_node_pool_(const cn_node *node, cn_shape in) {
   return pool;
 }
 
+static cn_status cn_check_init_(const cn_node *node, cn_error *error) {
+  const int takes_value = node->init == CN_INIT_GAUSSIAN || node->init == CN_INIT_CONSTANT;
+  if (node->init < CN_INIT_GLOROT || node->init > CN_INIT_CONSTANT)
+    return cn_fail_(error, CN_ERROR_ARGUMENT, "unknown init %d", (int)node->init);
+  if (takes_value && !(fabsf(node->init_value) <= FLT_MAX))
+    return cn_fail_(error, CN_ERROR_ARGUMENT, "init value %g is not a finite number",
+                    (double)node->init_value);
+  return CN_OK;
+}
+
 static cn_status cn_infer_shape_(const cn_network *net, cn_node *node, cn_error *error) {
   const cn_shape none = {1, 0, 0, 0};
   const cn_shape in = node->input_count ? net->nodes[node->inputs[0]].shape : none;
@@ -4760,11 +4888,13 @@ static cn_status cn_infer_shape_(const cn_network *net, cn_node *node, cn_error 
     return cn_shape_check_(node->shape, error);
   case CN_OP_CONV: {
     const cn_conv2d conv = cn_node_conv_(node, in);
-    return cn_conv2d_output(&conv, &node->shape, error);
+    const cn_status status = cn_check_init_(node, error);
+    return status ? status : cn_conv2d_output(&conv, &node->shape, error);
   }
   case CN_OP_DENSE: {
     const cn_conv2d conv = cn_node_conv_(node, in);
-    const cn_status status = cn_conv2d_output(&conv, &node->shape, error);
+    cn_status status = cn_check_init_(node, error);
+    if (!status) status = cn_conv2d_output(&conv, &node->shape, error);
     node->shape.width = 1;
     return status;
   }
@@ -5093,27 +5223,27 @@ static void cn_write_node_(cn_text_ *text, const cn_network *net, int index) {
   if (takes & CN_TAKES_SHAPE_)
     cn_text_add_(text, " %dx%dx%d", node->shape.height, node->shape.width, node->shape.channels);
   if (takes & CN_TAKES_FILTERS_) cn_text_add_(text, " %d", node->filters);
-  if (takes & CN_TAKES_RATE_) cn_text_add_(text, " %.9g", (double)node->rate);
-  if (takes & CN_TAKES_FACTOR_) cn_text_add_(text, " %.9g", (double)node->factor);
+  if (takes & CN_TAKES_RATE_) cn_text_add_float_(text, " ", node->rate);
+  if (takes & CN_TAKES_FACTOR_) cn_text_add_float_(text, " ", node->factor);
   if (takes & CN_TAKES_SIZE_) cn_text_add_(text, " %dx%d", node->window.height, node->window.width);
   if (takes & CN_TAKES_WINDOW_) cn_write_window_(text, node);
   if ((takes & CN_TAKES_GROUPS_) && node->groups > 1)
     cn_text_add_(text, " groups=%d", node->groups);
-  if (takes & CN_TAKES_MIX_) cn_text_add_(text, " mix=%.9g", (double)node->mix);
+  if (takes & CN_TAKES_MIX_) cn_text_add_float_(text, " mix=", node->mix);
   if ((takes & CN_TAKES_COUNT_) && node->count_padding) cn_text_add_(text, " count=all");
   if ((takes & CN_TAKES_WEIGHTS_) && !node->bias) cn_text_add_(text, " bias=no");
   if ((takes & CN_TAKES_WEIGHTS_) && node->init != CN_INIT_GLOROT) {
     cn_text_add_(text, " init=%s", cn_init_names_[node->init]);
-    if (node->init != CN_INIT_HE) cn_text_add_(text, ":%.9g", (double)node->init_value);
+    if (node->init != CN_INIT_HE) cn_text_add_float_(text, ":", node->init_value);
   }
   if ((takes & CN_TAKES_NORM_) && node->eps != 1e-5f)
-    cn_text_add_(text, " eps=%.9g", (double)node->eps);
+    cn_text_add_float_(text, " eps=", node->eps);
   if ((takes & CN_TAKES_NORM_) && node->momentum != 0.1f)
-    cn_text_add_(text, " momentum=%.9g", (double)node->momentum);
+    cn_text_add_float_(text, " momentum=", node->momentum);
   if ((takes & CN_TAKES_LOSS_) && node->loss_weight != 1.0f)
-    cn_text_add_(text, " loss=%.9g", (double)node->loss_weight);
+    cn_text_add_float_(text, " loss=", node->loss_weight);
   if (node->output_weight > 0.0f)
-    cn_text_add_(text, " output=%.9g", (double)node->output_weight);
+    cn_text_add_float_(text, " output=", node->output_weight);
   if (node->input_count > 1 || (node->input_count == 1 && node->inputs[0] != index - 1))
     for (i = 0; i < node->input_count; i++)
       cn_text_add_(text, "%s%s", i ? "," : " from=", net->nodes[node->inputs[i]].name);
@@ -5203,7 +5333,8 @@ static int cn_parse_size_(const char *text, int length, int *height, int *width)
   return 1;
 }
 
-/* Plain decimal notation, read without regard to the locale's decimal point. */
+/* Plain decimal notation of what a float can hold, read without regard to the locale's decimal
+   point. */
 static int cn_parse_float_(const char *text, int length, float *value) {
   double number = 0.0, unit = 1.0, sign = 1.0;
   int i = 0, digits = 0, exponent = 0, exponent_sign = 1;
@@ -5222,8 +5353,10 @@ static int cn_parse_float_(const char *text, int length, float *value) {
     for (; i < length && text[i] >= '0' && text[i] <= '9'; i++)
       exponent = exponent * 10 + (text[i] - '0');
   }
-  *value = (float)(sign * number / unit * pow(10.0, exponent_sign * exponent));
-  return i == length;
+  number = sign * number / unit * pow(10.0, exponent_sign * exponent);
+  if (i < length || fabs(number) >= 3.4028235677973366e38) return 0; /* would round to infinity */
+  *value = (float)number;
+  return 1;
 }
 
 static int cn_parse_yes_(const char *text, int length, int *value) {
@@ -5493,6 +5626,7 @@ static int cn_parse_lines_(cn_parser_ *p, const char *text) {
     cn_fail_(p->error, CN_ERROR_ARGUMENT, "there is no text");
     return 0;
   }
+  if (strncmp(text, "\xEF\xBB\xBF", 3) == 0) text += 3; /* a byte order mark, which editors leave */
   for (p->line = 1; *text; p->line++) {
     const size_t length = strcspn(text, "\n");
     if (length >= 65536) return cn_parse_error_(p, 1, "the line is longer than 65535 bytes");
@@ -5517,14 +5651,20 @@ CN_API cn_status cn_network_add_text(cn_network *net, const char *text, cn_error
   return parser.error->status;
 }
 
-/* cn_network_parse with all parameters 0. */
-static cn_network *cn_parse_(const char *text, cn_error *error) {
+/* A network without room for its values: cn_grow_values_ must follow. */
+static cn_network *cn_parse_graph_(const char *text, cn_error *error) {
   cn_parser_ parser;
   parser.net = cn_network_create(error), parser.error = error;
-  if (parser.net && cn_parse_lines_(&parser, text) &&
-      cn_grow_values_(parser.net, 0, error) == CN_OK)
-    return parser.net;
+  if (parser.net && cn_parse_lines_(&parser, text)) return parser.net;
   cn_network_free(parser.net);
+  return NULL;
+}
+
+/* cn_network_parse with all parameters 0. */
+static cn_network *cn_parse_(const char *text, cn_error *error) {
+  cn_network *net = cn_parse_graph_(text, error);
+  if (net && cn_grow_values_(net, 0, error) == CN_OK) return net;
+  cn_network_free(net);
   return NULL;
 }
 
@@ -6279,6 +6419,12 @@ CN_API cn_status cn_network_scale_rate(cn_network *net, int node, float factor, 
 
 /* ---- notes ---- */
 
+/* Keys of notes that a program may set; the others are this library's own in a file. */
+static int cn_is_note_key_(const char *key) {
+  return cn_name_is_valid_(key) && strcmp(key, "network") != 0 &&
+         strcmp(key, "__metadata__") != 0 && strncmp(key, "optimizer.", 10) != 0;
+}
+
 /* Index of the first key that is not below `key`. */
 static int cn_note_place_(const cn_network *net, const char *key) {
   int i = 0;
@@ -6295,8 +6441,10 @@ CN_API cn_status cn_network_set_note(cn_network *net, const char *key, const cha
                                      cn_error *error) {
   const int i = cn_note_place_(net, key), found = cn_network_note(net, key) != NULL;
   char *copy, *name, **notes;
-  if (!cn_name_is_valid_(key) || strcmp(key, "network") == 0)
+  if (!cn_is_note_key_(key))
     return cn_fail_(error, CN_ERROR_ARGUMENT, "%.80s is not a key for a note", key);
+  if (value && !cn_is_utf8_(value))
+    return cn_fail_(error, CN_ERROR_ARGUMENT, "the note %s is not UTF-8", key);
   if (!value) {
     if (!found) return CN_OK;
     cn_free_(&net->allocator, net->notes[2 * i]);
@@ -7886,12 +8034,13 @@ CN_API cn_training_options cn_training_defaults(void) {
 
 CN_API float cn_learning_rate(const cn_training_options *o, int64_t step) {
   double rate = (double)o->learning_rate;
+  if (step < 1) step = 1;
   if (step <= o->warmup_steps) return (float)(rate * (double)step / (double)o->warmup_steps);
   if (o->schedule == CN_SCHEDULE_STEP && o->decay_steps > 0)
     rate *= pow((double)o->gamma, (double)((step - 1) / o->decay_steps));
   if (o->schedule == CN_SCHEDULE_COSINE && o->decay_steps > o->warmup_steps) {
-    const double done =
-        (double)(step - o->warmup_steps) / (double)(o->decay_steps - o->warmup_steps);
+    const double warmup = (double)o->warmup_steps;
+    const double done = ((double)step - warmup) / ((double)o->decay_steps - warmup);
     rate *= done >= 1.0 ? 0.0 : 0.5 * (1.0 + cos(3.14159265358979324 * done));
   }
   return (float)rate;
@@ -8426,92 +8575,16 @@ CN_API int cn_early_stopping_check(cn_early_stopping *stopping, double loss) {
 }
 
 /* ==== layer 4: files ========================================================================== */
-#ifndef CONVNET_NO_FILES
 
-#include <errno.h>
-#if defined(__unix__) || defined(__APPLE__)
-#define CN_POSIX_
-#include <fcntl.h>
-#include <unistd.h>
-/* strict C99 hides this one */
-#ifdef __cplusplus
-extern "C"
-#endif
-    int
-    fsync(int descriptor);
-#endif
+/* ---- writing safetensors ----
+   Eight bytes with the length of the header, which is JSON; then the tensors' data. */
 
-/* ---- a file that appears whole or not at all ---- */
+#define CN_MAX_HEADER_ ((size_t)100 << 20) /* bytes, the format's own limit */
+#define CN_MAX_DIGITS_ 18                  /* of a whole number in the header */
+#define CN_MAX_RANK_ 8
 
-typedef struct cn_writer_ {
-  char *temporary; /* beside the final place */
-  const char *path;
-#ifdef CN_POSIX_
-  int file;
-#else
-  FILE *file;
-#endif
-  int failed; /* errno of the first failure */
-} cn_writer_;
-
-static cn_status cn_writer_open_(cn_writer_ *w, const char *path, cn_error *error) {
-  const size_t length = strlen(path);
-  memset(w, 0, sizeof *w);
-  w->path = path;
-  w->temporary = (char *)CN_MALLOC(length + 8);
-  if (!w->temporary)
-    return cn_fail_(error, CN_ERROR_MEMORY, "%.200s: no memory for its name", path);
-  memcpy(w->temporary, path, length);
-  memcpy(w->temporary + length, ".part", 6);
-#ifdef CN_POSIX_
-  w->file = open(w->temporary, O_WRONLY | O_CREAT | O_TRUNC, 0666);
-  if (w->file >= 0) return CN_OK;
-#else
-  w->file = fopen(w->temporary, "wb");
-  if (w->file) return CN_OK;
-#endif
-  cn_fail_(error, CN_ERROR_IO, "%.200s: %s", w->temporary, strerror(errno));
-  CN_FREE(w->temporary);
-  return CN_ERROR_IO;
-}
-
-static void cn_writer_put_(cn_writer_ *w, const void *data, size_t bytes) {
-  const char *from = (const char *)data;
-  while (bytes && !w->failed) {
-#ifdef CN_POSIX_
-    const size_t chunk = bytes < ((size_t)1 << 30) ? bytes : (size_t)1 << 30;
-    const long done = (long)write(w->file, from, chunk);
-    if (done < 0 && errno == EINTR) continue;
-    if (done <= 0) w->failed = done < 0 && errno ? errno : ENOSPC;
-#else
-    const long done = (long)fwrite(from, 1, bytes, w->file);
-    if (done == 0) w->failed = errno ? errno : ENOSPC;
-#endif
-    else
-      from += done, bytes -= (size_t)done;
-  }
-}
-
-/* Synchronises and renames; on failure removes what was written and leaves the old file as it
-   was. */
-static cn_status cn_writer_close_(cn_writer_ *w, cn_error *error) {
-  cn_status status = CN_OK;
-#ifdef CN_POSIX_
-  if (!w->failed && fsync(w->file) != 0 && errno != EINVAL) w->failed = errno;
-  if (close(w->file) != 0 && !w->failed) w->failed = errno;
-#else
-  if (fclose(w->file) != 0 && !w->failed) w->failed = errno;
-#endif
-  if (!w->failed && rename(w->temporary, w->path) != 0) w->failed = errno;
-  if (w->failed) {
-    status = cn_fail_(error, CN_ERROR_IO, "%.200s: %s", w->path, strerror(w->failed));
-    remove(w->temporary);
-  }
-  CN_FREE(w->temporary);
-  return status;
-}
-
-/* ---- writing safetensors ---- */
+/* Where the bytes of a file go: called with `to` and each run of them in turn. */
+typedef void (*cn_put_)(void *to, const void *data, size_t bytes);
 
 static const char *const cn_dtype_names_[] = {"F32", "F16", "BF16"};
 
@@ -8531,11 +8604,81 @@ static void cn_text_add_json_(cn_text_ *text, const char *string) {
   cn_text_add_(text, "\"");
 }
 
-static void cn_header_(cn_text_ *text, const cn_tensor *tensors, int tensor_count,
-                       const cn_note *notes, int note_count) {
-  size_t offset = 0;
+/* Values of a tensor of that shape. 0 if it is none, or too large for a file. */
+static int cn_count_values_(int rank, const int64_t *dims, int64_t *values) {
+  const int64_t most = (int64_t)(SIZE_MAX / 16);
+  int i;
+  *values = 1;
+  for (i = 0; i < rank; i++) {
+    if (dims[i] < 0 || dims[i] >= INT64_C(1000000000000000000)) return 0; /* CN_MAX_DIGITS_ */
+    if (dims[i] && *values > most / dims[i]) return 0;
+    *values *= dims[i];
+  }
+  return 1;
+}
+
+static int cn_name_order_(const void *a, const void *b) {
+  return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* Fails if two of `count` items have the same name, which is the first member of each. */
+static cn_status cn_check_names_(const void *items, int count, size_t item_bytes, const char *path,
+                                 cn_status fault, cn_error *error) {
+  const char **names = (const char **)CN_MALLOC(((size_t)count + 1) * sizeof *names);
+  cn_status status = CN_OK;
+  int i;
+  if (!names) return cn_fail_(error, CN_ERROR_MEMORY, "%.160s: no memory for its header", path);
+  for (i = 0; i < count; i++)
+    memcpy(&names[i], (const char *)items + (size_t)i * item_bytes, sizeof names[i]);
+  qsort((void *)names, (size_t)count, sizeof *names, cn_name_order_);
+  for (i = 1; i < count && !status; i++)
+    if (strcmp(names[i - 1], names[i]) == 0)
+      status = cn_fail_(error, fault, "%.160s: %.90s stands there twice", path, names[i]);
+  CN_FREE((void *)names);
+  return status;
+}
+
+/* What is wrong with a tensor that is to be written, or NULL. */
+static const char *cn_tensor_fault_(const cn_tensor *t) {
+  int64_t values;
+  if (strcmp(t->name, "__metadata__") == 0) return "has the name of the metadata";
+  if (!cn_is_utf8_(t->name)) return "has a name that is not UTF-8";
+  if (t->dtype != CN_F32) return "is not F32";
+  if (t->rank < 0 || t->rank > CN_MAX_RANK_ || !cn_count_values_(t->rank, t->dims, &values))
+    return "has a shape that no file can hold";
+  return (uint64_t)values * 4 == t->bytes ? NULL : "is not of its shape's size";
+}
+
+/* All that a reader would refuse. */
+static cn_status cn_check_contents_(const cn_tensor *tensors, int tensor_count,
+                                    const cn_note *notes, int note_count, const char *path,
+                                    cn_error *error) {
+  cn_status status;
+  int i;
+  for (i = 0; i < tensor_count; i++) {
+    const char *fault = tensors[i].name ? cn_tensor_fault_(&tensors[i]) : "has no name";
+    if (fault)
+      return cn_fail_(error, CN_ERROR_ARGUMENT, "%.160s: tensor %.90s %s", path,
+                      tensors[i].name ? tensors[i].name : "", fault);
+  }
+  for (i = 0; i < note_count; i++)
+    if (!notes[i].key || !notes[i].value || !cn_is_utf8_(notes[i].key) ||
+        !cn_is_utf8_(notes[i].value))
+      return cn_fail_(error, CN_ERROR_ARGUMENT, "%.160s: note %d is not UTF-8", path, i);
+  status = cn_check_names_(tensors, tensor_count, sizeof *tensors, path, CN_ERROR_ARGUMENT, error);
+  if (status) return status;
+  return cn_check_names_(notes, note_count, sizeof *notes, path, CN_ERROR_ARGUMENT, error);
+}
+
+/* All that stands in front of the data. */
+static cn_status cn_header_(cn_text_ *text, const cn_tensor *tensors, int tensor_count,
+                            const cn_note *notes, int note_count, const char *path,
+                            cn_error *error) {
+  size_t offset = 0, length;
   int i, j;
-  cn_text_add_(text, "{");
+  if (cn_check_contents_(tensors, tensor_count, notes, note_count, path, error))
+    return CN_ERROR_ARGUMENT;
+  cn_text_add_(text, "        {"); /* the length is known at the end */
   if (note_count) {
     cn_text_add_(text, "\"__metadata__\":{");
     for (i = 0; i < note_count; i++) {
@@ -8558,51 +8701,17 @@ static void cn_header_(cn_text_ *text, const cn_tensor *tensors, int tensor_coun
   cn_text_add_(text, "}");
   while (text->length % 8 && !text->failed)
     cn_text_add_(text, " "); /* so that the data is aligned */
-}
-
-static int cn_name_is_free_(const cn_tensor *tensors, int index) {
-  int i;
-  for (i = 0; i < index && strcmp(tensors[i].name, tensors[index].name) != 0; i++) {
-  }
-  return i == index;
-}
-
-CN_API cn_status cn_safetensors_write(const char *path, const cn_tensor *tensors, int tensor_count,
-                                      const cn_note *notes, int note_count, cn_error *error) {
-  cn_text_ header = {NULL, 0, 0, 0, NULL};
-  cn_writer_ writer;
-  cn_status status;
-  unsigned char length[8];
-  int i, j;
-  for (i = 0; i < tensor_count; i++) {
-    int64_t bytes = 4;
-    for (j = 0; j < tensors[i].rank; j++) bytes *= tensors[i].dims[j];
-    if (tensors[i].dtype != CN_F32 || bytes != (int64_t)tensors[i].bytes ||
-        !cn_name_is_free_(tensors, i))
-      return cn_fail_(error, CN_ERROR_ARGUMENT,
-                      "%.160s: tensor %.90s is not F32, not of its shape's size, or there twice",
-                      path, tensors[i].name);
-  }
-  cn_header_(&header, tensors, tensor_count, notes, note_count);
-  if (header.failed) {
-    CN_FREE(header.data);
+  if (text->failed)
     return cn_fail_(error, CN_ERROR_MEMORY, "%.200s: no memory for the header", path);
-  }
-  for (i = 0; i < 8; i++) length[i] = (unsigned char)((uint64_t)header.length >> (8 * i) & 0xFF);
-  status = cn_writer_open_(&writer, path, error);
-  if (status == CN_OK) {
-    cn_writer_put_(&writer, length, 8);
-    cn_writer_put_(&writer, header.data, header.length);
-    for (i = 0; i < tensor_count; i++) cn_writer_put_(&writer, tensors[i].data, tensors[i].bytes);
-    status = cn_writer_close_(&writer, error);
-  }
-  CN_FREE(header.data);
-  return status;
+  length = text->length - 8;
+  if (length > CN_MAX_HEADER_)
+    return cn_fail_(error, CN_ERROR_ARGUMENT, "%.200s: a header of %zu bytes is too long", path,
+                    length);
+  for (i = 0; i < 8; i++) text->data[i] = (char)(unsigned char)((uint64_t)length >> (8 * i) & 0xFF);
+  return CN_OK;
 }
 
 /* ---- reading safetensors ---- */
-
-#define CN_MAX_HEADER_ ((size_t)100 << 20) /* bytes, the format's own limit */
 
 typedef struct cn_json_ { /* reads the header, a small part of JSON */
   const char *path, *text;
@@ -8610,10 +8719,11 @@ typedef struct cn_json_ { /* reads the header, a small part of JSON */
   cn_error *error;
 } cn_json_;
 
-typedef struct cn_opened_ { /* a cn_safetensors and what it owns */
+typedef struct cn_opened_ { /* a cn_safetensors and what belongs to it */
   cn_safetensors file;
-  unsigned char *bytes;
+  const unsigned char *bytes;
   size_t size;
+  void (*release)(void *bytes, size_t size); /* NULL: the bytes are the caller's */
   int tensor_capacity, note_capacity;
 } cn_opened_;
 
@@ -8695,24 +8805,6 @@ static int cn_json_escape_(cn_json_ *j, char **to) {
   return 1;
 }
 
-/* Bytes of the UTF-8 character at text[0 .. room), 0 if it is none. */
-static size_t cn_utf8_length_(const char *text, size_t room) {
-  const unsigned char *s = (const unsigned char *)text;
-  const size_t n = s[0] < 0x80                   ? 1
-                   : s[0] >= 0xC2 && s[0] < 0xE0 ? 2
-                   : s[0] >= 0xE0 && s[0] < 0xF0 ? 3
-                   : s[0] >= 0xF0 && s[0] < 0xF5 ? 4
-                                                 : 0;
-  size_t i;
-  if (n == 0 || n > room) return 0;
-  for (i = 1; i < n; i++)
-    if ((s[i] & 0xC0) != 0x80) return 0;
-  if ((s[0] == 0xE0 && s[1] < 0xA0) || (s[0] == 0xED && s[1] > 0x9F) ||
-      (s[0] == 0xF0 && s[1] < 0x90) || (s[0] == 0xF4 && s[1] > 0x8F))
-    return 0;
-  return n;
-}
-
 /* A string, newly allocated; NULL after an error. */
 static char *cn_json_string_(cn_json_ *j) {
   char *string, *to;
@@ -8761,8 +8853,8 @@ static int cn_json_integer_(cn_json_ *j, int64_t *value) {
     return cn_json_error_(j, "a number begins with 0");
   for (*value = 0; j->at < j->end && j->text[j->at] >= '0' && j->text[j->at] <= '9';
        j->at++, digits++)
-    if (digits < 18) *value = *value * 10 + (j->text[j->at] - '0');
-  return (digits > 0 && digits <= 18) || cn_json_error_(j, "a whole number is expected");
+    if (digits < CN_MAX_DIGITS_) *value = *value * 10 + (j->text[j->at] - '0');
+  return (digits > 0 && digits <= CN_MAX_DIGITS_) || cn_json_error_(j, "a whole number is expected");
 }
 
 /* [1,2,3] with at most `most` numbers; returns how many, -1 after an error. */
@@ -8796,7 +8888,7 @@ static size_t cn_dtype_bytes_(const char *name) {
 /* {"dtype":"F32","shape":[2,3],"data_offsets":[0,24]} of the tensor just named. */
 static int cn_json_tensor_(cn_json_ *j, cn_tensor *tensor, const unsigned char *data,
                            size_t data_bytes) {
-  int64_t offsets[2] = {-1, -1}, values = 1;
+  int64_t offsets[2] = {-1, -1}, values;
   size_t item = 0;
   int seen = 0, i;
   if (!cn_json_need_(j, '{')) return 0;
@@ -8823,7 +8915,7 @@ static int cn_json_tensor_(cn_json_ *j, cn_tensor *tensor, const unsigned char *
       CN_FREE(name);
       if (item == 0) return cn_json_error_(j, "an unknown dtype");
     } else if (kind == 2) {
-      tensor->rank = cn_json_integers_(j, tensor->dims, 8);
+      tensor->rank = cn_json_integers_(j, tensor->dims, CN_MAX_RANK_);
       if (tensor->rank < 0) return 0;
     } else if (cn_json_integers_(j, offsets, 2) != 2) {
       return cn_json_error_(j, "two data_offsets are expected");
@@ -8831,11 +8923,8 @@ static int cn_json_tensor_(cn_json_ *j, cn_tensor *tensor, const unsigned char *
   } while (cn_json_take_(j, ','));
   if (!cn_json_need_(j, '}')) return 0;
   if (seen != 7) return cn_json_error_(j, "dtype, shape and data_offsets are expected, once each");
-  for (i = 0; i < tensor->rank; i++) {
-    if (tensor->dims[i] && values > (int64_t)(SIZE_MAX / 16) / tensor->dims[i])
-      return cn_json_error_(j, "the shape is too large");
-    values *= tensor->dims[i];
-  }
+  if (!cn_count_values_(tensor->rank, tensor->dims, &values))
+    return cn_json_error_(j, "the shape is too large");
   if (offsets[0] > offsets[1] || (uint64_t)offsets[1] > data_bytes)
     return cn_json_error_(j, "data_offsets lie outside the file");
   tensor->bytes = (size_t)(offsets[1] - offsets[0]), tensor->data = data + offsets[0];
@@ -8860,8 +8949,6 @@ static int cn_json_metadata_(cn_json_ *j, cn_opened_ *opened) {
     if (!cn_json_need_(j, ':')) return 0;
     note->value = cn_json_string_(j);
     if (!note->value) return 0;
-    if (cn_safetensors_note(file, note->key) != note->value) /* an earlier one has the key */
-      return cn_json_error_(j, "a key of __metadata__ stands there twice");
   } while (cn_json_take_(j, ','));
   return cn_json_need_(j, '}');
 }
@@ -8905,27 +8992,11 @@ static int cn_tensor_order_(const void *a, const void *b) {
   return strcmp(x->name, y->name);
 }
 
-static int cn_name_order_(const void *a, const void *b) {
-  return strcmp(*(const char *const *)a, *(const char *const *)b);
-}
-
-/* No name twice; the data lies without overlap or hole. */
+/* The data lies without overlap or hole. */
 static int cn_check_layout_(cn_json_ *j, cn_opened_ *opened) {
   cn_safetensors *file = &opened->file;
   const unsigned char *expected = opened->bytes + 8 + j->end, *end = opened->bytes + opened->size;
-  const char **names = (const char **)CN_MALLOC(((size_t)file->tensor_count + 1) * sizeof *names);
-  int i, twice = -1;
-  if (!names)
-    return cn_fail_(j->error, CN_ERROR_MEMORY, "%.160s: no memory for its header", j->path), 0;
-  for (i = 0; i < file->tensor_count; i++) names[i] = file->tensors[i].name;
-  qsort((void *)names, (size_t)file->tensor_count, sizeof *names, cn_name_order_);
-  for (i = 1; i < file->tensor_count && twice < 0; i++)
-    if (strcmp(names[i - 1], names[i]) == 0) twice = i;
-  if (twice >= 0)
-    cn_fail_(j->error, CN_ERROR_FORMAT, "%.160s: tensor %.90s stands there twice", j->path,
-             names[twice]);
-  CN_FREE((void *)names);
-  if (twice >= 0) return 0;
+  int i;
   if (file->tensor_count)
     qsort(file->tensors, (size_t)file->tensor_count, sizeof *file->tensors, cn_tensor_order_);
   for (i = 0; i < file->tensor_count; i++) {
@@ -8945,42 +9016,6 @@ static int cn_check_layout_(cn_json_ *j, cn_opened_ *opened) {
   return 1;
 }
 
-/* The whole file; NULL with an error. */
-static unsigned char *cn_read_file_(const char *path, size_t *size, cn_error *error) {
-  FILE *file = fopen(path, "rb");
-  unsigned char *bytes = NULL;
-  size_t capacity = 0, got;
-  *size = 0;
-  if (!file) {
-    cn_fail_(error, CN_ERROR_IO, "%.200s: %s", path, strerror(errno));
-    return NULL;
-  }
-  do {
-    if (*size == capacity) {
-      const size_t larger = capacity ? 2 * capacity : (size_t)1 << 16;
-      unsigned char *more = larger > capacity ? (unsigned char *)CN_MALLOC(larger) : NULL;
-      if (!more) {
-        cn_fail_(error, CN_ERROR_MEMORY, "%.200s: no memory for %zu bytes", path, larger);
-        break;
-      }
-      if (*size) memcpy(more, bytes, *size);
-      CN_FREE(bytes);
-      bytes = more, capacity = larger;
-    }
-    got = fread(bytes + *size, 1, capacity - *size, file);
-    *size += got;
-    if (got == 0 && ferror(file)) cn_fail_(error, CN_ERROR_IO, "%.200s: %s", path, strerror(errno));
-  } while (got > 0);
-  got = (size_t)ferror(file);
-  if (got == 0 && feof(file)) {
-    fclose(file);
-    return bytes;
-  }
-  fclose(file);
-  CN_FREE(bytes);
-  return NULL;
-}
-
 CN_API void cn_safetensors_free(cn_safetensors *file) {
   cn_opened_ *opened = (cn_opened_ *)(void *)file; /* its first member */
   int i;
@@ -8992,12 +9027,15 @@ CN_API void cn_safetensors_free(cn_safetensors *file) {
   }
   CN_FREE(file->tensors);
   CN_FREE(file->notes);
-  CN_FREE(opened->bytes);
+  if (opened->release) opened->release((void *)(uintptr_t)opened->bytes, opened->size);
   CN_FREE(opened);
 }
 
-CN_API cn_safetensors *cn_safetensors_read(const char *path, cn_error *error) {
+/* path: what messages call it. */
+static cn_safetensors *cn_open_bytes_(const unsigned char *bytes, size_t size, const char *path,
+                                      cn_error *error) {
   cn_opened_ *opened = (cn_opened_ *)CN_MALLOC(sizeof *opened);
+  const cn_safetensors *file = &opened->file;
   cn_error local;
   cn_json_ json;
   uint64_t header = 0;
@@ -9007,25 +9045,35 @@ CN_API cn_safetensors *cn_safetensors_read(const char *path, cn_error *error) {
     return NULL;
   }
   memset(opened, 0, sizeof *opened);
+  opened->bytes = bytes, opened->size = size;
   if (!error) error = &local;
   memset(error, 0, sizeof *error);
-  opened->bytes = cn_read_file_(path, &opened->size, error);
-  if (opened->bytes) {
-    for (i = 0; i < 8 && opened->size >= 8; i++) header |= (uint64_t)opened->bytes[i] << (8 * i);
-    json.path = path, json.text = (const char *)opened->bytes + 8, json.at = 0,
-    json.end = (size_t)header, json.error = error;
-    if (opened->size < 8)
-      cn_fail_(error, CN_ERROR_FORMAT, "%.160s: %zu bytes are too few for a safetensors file", path,
-               opened->size);
-    else if (header > opened->size - 8 || header > CN_MAX_HEADER_)
-      cn_fail_(error, CN_ERROR_FORMAT,
-               "%.160s: a header of %llu bytes does not fit a file of %zu: cut, or not safetensors",
-               path, (unsigned long long)header, opened->size);
-    else if (cn_json_header_(&json, opened) && cn_check_layout_(&json, opened))
+  for (i = 0; i < 8 && size >= 8; i++) header |= (uint64_t)bytes[i] << (8 * i);
+  if (size < 8) {
+    cn_fail_(error, CN_ERROR_FORMAT, "%.160s: %zu bytes are too few for a safetensors file", path,
+             size);
+  } else if (header > size - 8 || header > CN_MAX_HEADER_) {
+    cn_fail_(error, CN_ERROR_FORMAT,
+             "%.160s: a header of %llu bytes does not fit a file of %zu: cut, or not safetensors",
+             path, (unsigned long long)header, size);
+  } else {
+    json.path = path, json.text = (const char *)bytes + 8, json.at = 0, json.end = (size_t)header,
+    json.error = error;
+    if (cn_json_header_(&json, opened) &&
+        !cn_check_names_(file->tensors, file->tensor_count, sizeof *file->tensors, path,
+                         CN_ERROR_FORMAT, error) &&
+        !cn_check_names_(file->notes, file->note_count, sizeof *file->notes, path, CN_ERROR_FORMAT,
+                         error) &&
+        cn_check_layout_(&json, opened))
       return &opened->file;
   }
   cn_safetensors_free(&opened->file);
   return NULL;
+}
+
+CN_API cn_safetensors *cn_safetensors_read_memory(const void *bytes, size_t size,
+                                                  cn_error *error) {
+  return cn_open_bytes_((const unsigned char *)bytes, size, "memory", error);
 }
 
 CN_API const cn_tensor *cn_safetensors_find(const cn_safetensors *file, const char *name) {
@@ -9084,82 +9132,130 @@ static size_t cn_place_of_(const cn_network *net, const cn_tensor_ *t, size_t in
   return ((row * columns + column) * channels + channel) * filters + filter;
 }
 
-/* The file's form of `count` tensors whose values stand in `values`, named prefix + name. */
+static void cn_put_float_(unsigned char *to, float value) { /* little-endian on any machine */
+  uint32_t bits;
+  memcpy(&bits, &value, sizeof bits);
+  to[0] = (unsigned char)(bits & 0xFF), to[1] = (unsigned char)(bits >> 8 & 0xFF);
+  to[2] = (unsigned char)(bits >> 16 & 0xFF), to[3] = (unsigned char)(bits >> 24);
+}
+
+/* ---- saving ---- */
+
+static const char *const cn_optimizer_names_[] = {"adam", "adamw", "sgd", "adagrad"};
+
+/* A network, and perhaps the memory of its optimiser, on the way into a file: sets of values, each as
+   the network's own. */
 typedef struct cn_export_ {
-  const cn_allocator *allocator;
-  cn_tensor *tensors;
+  cn_network *net;
+  const float *sets[3];
+  cn_tensor *tensors; /* set after set; without data */
   cn_note *notes;
   char *names;
-  float *data;
-  int tensor_count, note_count;
+  int set_count, tensor_count, note_count;
+  char step[24];
+  cn_text_ header;
+  size_t bytes; /* of the whole file */
 } cn_export_;
 
 #define CN_PREFIX_BYTES_ 24
+#define CN_EXPORT_CHUNK_ 2048 /* values at a time */
 
 static void cn_export_free_(cn_export_ *e) {
-  cn_free_(e->allocator, e->tensors);
-  cn_free_(e->allocator, e->notes);
-  cn_free_(e->allocator, e->names);
-  cn_free_(e->allocator, e->data);
-}
-
-static int cn_export_begin_(cn_export_ *e, const cn_network *net, int sets, int notes) {
-  const size_t tensors = (size_t)(sets * net->tensor_count) + 1;
-  memset(e, 0, sizeof *e);
-  e->allocator = &net->allocator;
-  e->tensors = (cn_tensor *)cn_malloc_(e->allocator, tensors * sizeof *e->tensors);
-  e->notes = (cn_note *)cn_malloc_(e->allocator, (size_t)(notes + 4) * sizeof *e->notes);
-  e->names = (char *)cn_malloc_(e->allocator,
-                                tensors * (sizeof net->tensors[0].name + CN_PREFIX_BYTES_));
-  e->data = (float *)cn_malloc_(e->allocator,
-                                ((size_t)sets * net->value_count + 1) * sizeof *e->data);
-  return e->tensors && e->notes && e->names && e->data;
-}
-
-static void cn_export_set_(cn_export_ *e, const cn_network *net, const char *prefix,
-                           const float *values) {
-  const size_t name_bytes = sizeof net->tensors[0].name + CN_PREFIX_BYTES_;
-  int i, j;
-  for (i = 0; i < net->tensor_count; i++) {
-    const cn_tensor_ *t = &net->tensors[i];
-    cn_tensor *to = &e->tensors[e->tensor_count];
-    char *name = e->names + (size_t)e->tensor_count * name_bytes;
-    float *data = e->data + (e->tensor_count / net->tensor_count) * (ptrdiff_t)net->value_count +
-                  (ptrdiff_t)t->offset;
-    size_t k;
-    e->tensor_count++;
-    snprintf(name, name_bytes, "%.20s%s", prefix, t->name);
-    memset(to, 0, sizeof *to);
-    to->name = name, to->dtype = CN_F32, to->rank = t->rank, to->data = data,
-    to->bytes = t->count * sizeof(float);
-    for (j = 0; j < t->rank; j++) to->dims[j] = t->dims[j];
-    for (k = 0; k < t->count; k++) data[k] = values[t->offset + cn_place_of_(net, t, k)];
-  }
+  cn_free_(&e->net->allocator, e->tensors);
+  cn_free_(&e->net->allocator, e->notes);
+  cn_free_(&e->net->allocator, e->names);
+  cn_free_(&e->net->allocator, e->header.data);
 }
 
 static void cn_export_note_(cn_export_ *e, const char *key, const char *value) {
   e->notes[e->note_count].key = key, e->notes[e->note_count++].value = value;
 }
 
-static void cn_export_notes_(cn_export_ *e, cn_network *net) {
-  int i;
-  cn_export_note_(e, "network", cn_network_text(net));
-  for (i = 0; i < net->note_count; i++)
-    cn_export_note_(e, net->notes[2 * i], net->notes[2 * i + 1]);
+/* One tensor per parameter, named prefix + name. */
+static void cn_export_set_(cn_export_ *e, const char *prefix, const float *values) {
+  const cn_network *net = e->net;
+  const size_t name_bytes = sizeof net->tensors[0].name + CN_PREFIX_BYTES_;
+  int i, j;
+  e->sets[e->set_count++] = values;
+  for (i = 0; i < net->tensor_count; i++) {
+    const cn_tensor_ *t = &net->tensors[i];
+    cn_tensor *to = &e->tensors[e->tensor_count];
+    char *name = e->names + (size_t)e->tensor_count * name_bytes;
+    e->tensor_count++;
+    snprintf(name, name_bytes, "%.20s%s", prefix, t->name);
+    memset(to, 0, sizeof *to);
+    to->name = name, to->dtype = CN_F32, to->rank = t->rank, to->bytes = t->count * sizeof(float);
+    for (j = 0; j < t->rank; j++) to->dims[j] = t->dims[j];
+    e->bytes += to->bytes;
+  }
 }
 
-CN_API cn_status cn_save(cn_network *net, const char *path, cn_error *error) {
-  cn_export_ e;
+/* All but the data. trainer may be NULL. cn_export_free_ follows in any case. */
+static cn_status cn_export_begin_(cn_export_ *e, cn_network *net, const cn_trainer *trainer,
+                                  const char *path, cn_error *error) {
+  const size_t tensors = (size_t)(3 * net->tensor_count) + 1;
+  const char *text = cn_network_text(net);
   cn_status status;
-  if (cn_export_begin_(&e, net, 1, net->note_count) && cn_network_text(net)) {
-    cn_export_notes_(&e, net);
-    cn_export_set_(&e, net, "", net->values);
-    status = cn_safetensors_write(path, e.tensors, e.tensor_count, e.notes, e.note_count, error);
-  } else {
-    status = cn_fail_(error, CN_ERROR_MEMORY, "%.200s: no memory to save it", path);
+  int i;
+  memset(e, 0, sizeof *e);
+  e->net = net, e->header.allocator = &net->allocator;
+  e->tensors = (cn_tensor *)cn_malloc_(&net->allocator, tensors * sizeof *e->tensors);
+  e->notes = (cn_note *)cn_malloc_(&net->allocator,
+                                   (size_t)(net->note_count + 3) * sizeof *e->notes);
+  e->names = (char *)cn_malloc_(&net->allocator,
+                                tensors * (sizeof net->tensors[0].name + CN_PREFIX_BYTES_));
+  if (!text || !e->tensors || !e->notes || !e->names)
+    return cn_fail_(error, CN_ERROR_MEMORY, "%.200s: no memory to save it", path);
+  cn_export_note_(e, "network", text);
+  for (i = 0; i < net->note_count; i++)
+    cn_export_note_(e, net->notes[2 * i], net->notes[2 * i + 1]);
+  cn_export_set_(e, "", net->values);
+  if (trainer) {
+    snprintf(e->step, sizeof e->step, "%lld", (long long)trainer->step);
+    cn_export_note_(e, "optimizer.kind", cn_optimizer_names_[trainer->options.optimizer]);
+    cn_export_note_(e, "optimizer.step", e->step);
+    cn_export_set_(e, "optimizer.first.", trainer->first);
+    cn_export_set_(e, "optimizer.second.", trainer->second);
+  }
+  status = cn_header_(&e->header, e->tensors, e->tensor_count, e->notes, e->note_count, path, error);
+  e->bytes += e->header.length;
+  return status;
+}
+
+static void cn_export_put_(const cn_export_ *e, cn_put_ put, void *to) {
+  const cn_network *net = e->net;
+  unsigned char chunk[CN_EXPORT_CHUNK_ * 4];
+  int i;
+  put(to, e->header.data, e->header.length);
+  for (i = 0; i < e->tensor_count; i++) {
+    const cn_tensor_ *t = &net->tensors[i % net->tensor_count];
+    const float *values = e->sets[i / net->tensor_count] + t->offset;
+    size_t done, n, k;
+    for (done = 0; done < t->count; done += n) {
+      n = cn_min_size_(t->count - done, CN_EXPORT_CHUNK_);
+      for (k = 0; k < n; k++)
+        cn_put_float_(chunk + 4 * k, values[cn_place_of_(net, t, done + k)]);
+      put(to, chunk, 4 * n);
+    }
+  }
+}
+
+static void cn_put_memory_(void *to, const void *data, size_t bytes) {
+  char **at = (char **)to;
+  memcpy(*at, data, bytes);
+  *at += bytes;
+}
+
+CN_API size_t cn_save_memory(cn_network *net, void *buffer, size_t capacity, cn_error *error) {
+  char *at = (char *)buffer;
+  size_t bytes = 0;
+  cn_export_ e;
+  if (cn_export_begin_(&e, net, NULL, "memory", error) == CN_OK) {
+    bytes = e.bytes;
+    if (bytes <= capacity) cn_export_put_(&e, cn_put_memory_, &at);
   }
   cn_export_free_(&e);
-  return status;
+  return bytes;
 }
 
 /* ---- loading ---- */
@@ -9208,13 +9304,14 @@ static int cn_is_counter_(const char *name) {
          strcmp(name + strlen(name) - strlen(ending), ending) == 0;
 }
 
-static int cn_load_tensors_(cn_network *net, const cn_safetensors *file, const char *path,
-                            const char *prefix, float *values, cn_mismatch_report report,
-                            void *user, cn_error *error) {
+/* Does the file have all of the network's tensors? With a report, what it lacks is told, and all is
+   well. */
+static int cn_match_tensors_(const cn_network *net, const cn_safetensors *file, const char *path,
+                             const char *prefix, cn_mismatch_report report, void *user,
+                             cn_error *error) {
   char name[sizeof net->tensors[0].name + CN_PREFIX_BYTES_], details[200];
-  int i, j, loaded = 0;
-  for (i = 0; i < net->tensor_count;
-       i++) { /* first look at all, so that a failure changes nothing */
+  int i;
+  for (i = 0; i < net->tensor_count; i++) {
     const cn_tensor *found;
     snprintf(name, sizeof name, "%.20s%s", prefix, net->tensors[i].name);
     found = cn_safetensors_find(file, name);
@@ -9222,10 +9319,18 @@ static int cn_load_tensors_(cn_network *net, const cn_safetensors *file, const c
     cn_describe_mismatch_(&net->tensors[i], found, details, sizeof details);
     if (!report) {
       cn_fail_(error, CN_ERROR_FORMAT, "%.120s: tensor %.60s %.120s", path, name, details);
-      return -1;
+      return 0;
     }
     report(found ? CN_TENSOR_SHAPE : CN_TENSOR_MISSING, name, details, user);
   }
+  return 1;
+}
+
+/* Takes the tensors that fit, returns how many. */
+static int cn_import_tensors_(const cn_network *net, const cn_safetensors *file, const char *prefix,
+                              float *values) {
+  char name[sizeof net->tensors[0].name + CN_PREFIX_BYTES_];
+  int i, loaded = 0;
   for (i = 0; i < net->tensor_count; i++) {
     const cn_tensor *found;
     snprintf(name, sizeof name, "%.20s%s", prefix, net->tensors[i].name);
@@ -9234,41 +9339,47 @@ static int cn_load_tensors_(cn_network *net, const cn_safetensors *file, const c
     cn_import_(net, &net->tensors[i], found, values);
     loaded++;
   }
-  for (i = 0; report && i < file->tensor_count; i++) {
+  return loaded;
+}
+
+static void cn_report_extra_(const cn_network *net, const cn_safetensors *file,
+                             cn_mismatch_report report, void *user) {
+  int i, j;
+  for (i = 0; i < file->tensor_count; i++) {
     for (j = 0; j < net->tensor_count && strcmp(net->tensors[j].name, file->tensors[i].name) != 0;
          j++) {
     }
     if (j == net->tensor_count && !cn_is_counter_(file->tensors[i].name))
       report(CN_TENSOR_EXTRA, file->tensors[i].name, "is not in the network", user);
   }
-  return loaded;
-}
-
-CN_API int cn_load_weights(cn_network *net, const char *path, cn_mismatch_report report, void *user,
-                           cn_error *error) {
-  cn_safetensors *file = cn_safetensors_read(path, error);
-  int loaded;
-  if (!file) return -1;
-  loaded = cn_load_tensors_(net, file, path, "", net->values, report, user, error);
-  cn_safetensors_free(file);
-  cn_atomic_add_(&net->version, 1);
-  return loaded;
 }
 
 static cn_status cn_load_notes_(cn_network *net, const cn_safetensors *file, cn_error *error) {
   int i;
   for (i = 0; i < file->note_count; i++) {
     const char *key = file->notes[i].key;
-    if (strcmp(key, "network") == 0 || strncmp(key, "optimizer.", 10) == 0 ||
-        !cn_name_is_valid_(key))
-      continue;
+    if (!cn_is_note_key_(key)) continue;
     if (cn_network_set_note(net, key, file->notes[i].value, error)) return CN_ERROR_MEMORY;
   }
   return CN_OK;
 }
 
-CN_API cn_network *cn_load(const char *path, cn_error *error) {
-  cn_safetensors *file = cn_safetensors_read(path, error);
+/* These two take over what was read, NULL included, and free it. */
+static int cn_take_weights_(cn_network *net, cn_safetensors *file, const char *path,
+                            cn_mismatch_report report, void *user, cn_error *error) {
+  int loaded = -1;
+  if (file && cn_match_tensors_(net, file, path, "", report, user, error)) {
+    loaded = cn_import_tensors_(net, file, "", net->values);
+    if (report) cn_report_extra_(net, file, report, user);
+    net->version++;
+  }
+  cn_safetensors_free(file);
+  return loaded;
+}
+
+/* The tensors are held against the graph before there is room for their values: what a text of a few
+   bytes asks for may be large. */
+static cn_network *cn_take_network_(cn_safetensors *file, const char *path, cn_error *error) {
   const char *text = file ? cn_safetensors_note(file, "network") : NULL;
   cn_network *net = NULL;
   cn_error inner;
@@ -9277,13 +9388,15 @@ CN_API cn_network *cn_load(const char *path, cn_error *error) {
     cn_fail_(error, CN_ERROR_FORMAT,
              "%.160s: there is no network in the metadata; give its architecture", path);
   } else if (file) {
-    net = cn_parse_(text, &inner);
+    net = cn_parse_graph_(text, &inner);
     if (!net)
       cn_fail_(error, CN_ERROR_FORMAT, "%.100s: its network, line %d, column %d: %.160s", path,
                inner.line, inner.column, inner.message);
   }
-  if (net && (cn_load_tensors_(net, file, path, "", net->values, NULL, NULL, error) < 0 ||
-              cn_load_notes_(net, file, error))) {
+  if (net && cn_match_tensors_(net, file, path, "", NULL, NULL, error) &&
+      cn_grow_values_(net, 0, error) == CN_OK && cn_load_notes_(net, file, error) == CN_OK) {
+    cn_import_tensors_(net, file, "", net->values);
+  } else {
     cn_network_free(net);
     net = NULL;
   }
@@ -9291,37 +9404,385 @@ CN_API cn_network *cn_load(const char *path, cn_error *error) {
   return net;
 }
 
-/* ---- checkpoints ---- */
+CN_API int cn_load_weights_memory(cn_network *net, const void *bytes, size_t size,
+                                  cn_mismatch_report report, void *user, cn_error *error) {
+  cn_safetensors *file = cn_safetensors_read_memory(bytes, size, error);
+  return cn_take_weights_(net, file, "memory", report, user, error);
+}
 
-static const char *const cn_optimizer_names_[] = {"adam", "adamw", "sgd", "adagrad"};
+CN_API cn_network *cn_load_memory(const void *bytes, size_t size, cn_error *error) {
+  return cn_take_network_(cn_safetensors_read_memory(bytes, size, error), "memory", error);
+}
 
-CN_API cn_status cn_trainer_save(cn_trainer *trainer, const char *path, cn_error *error) {
-  cn_network *net = trainer->plan.net;
-  cn_export_ e;
+#ifndef CONVNET_NO_FILES
+
+#include <errno.h>
+#if defined(__unix__) || defined(__APPLE__)
+#define CN_POSIX_
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#ifndef __cplusplus /* strict C99 hides these */
+int fsync(int descriptor);
+int fchmod(int descriptor, mode_t mode);
+ssize_t readlink(const char *path, char *target, size_t bytes);
+#endif
+#elif defined(_WIN32)
+#include <fcntl.h>
+#include <io.h>
+#include <sys/stat.h>
+#ifndef WIN32_LEAN_AND_MEAN
+#define WIN32_LEAN_AND_MEAN
+#endif
+#ifndef NOMINMAX
+#define NOMINMAX
+#endif
+#include <windows.h>
+#endif
+
+/* ---- a file that appears whole or not at all ---- */
+
+typedef struct cn_writer_ {
+  const char *path;
+  char *place;     /* where the file is to be: at the end of path's symbolic links */
+  char *temporary; /* what is written, beside the place; NULL: path itself, which is no regular file */
+#ifdef CN_POSIX_
+  int file;
+#else
+  FILE *file;
+#endif
+  int failed; /* errno of the first failure */
+} cn_writer_;
+
+/* Takes over the place; returns the bytes that `temporary` has room for, 0 with errno. */
+static size_t cn_writer_place_(cn_writer_ *w, char *place) {
+  const size_t bytes = place ? strlen(place) + 48 : 0;
+  w->place = place;
+  if (place) w->temporary = (char *)CN_MALLOC(bytes);
+  if (place && !w->temporary) errno = ENOMEM;
+  return w->temporary ? bytes : 0;
+}
+
+#ifdef CN_POSIX_
+/* The path at which a chain of symbolic links ends, whether or not a file is there. NULL with
+   errno. */
+static char *cn_follow_links_(const char *path) {
+  char *at = cn_copy_text_(NULL, path, strlen(path));
+  int links;
+  for (links = 0; at && links < 40; links++) {
+    char target[4096], *next;
+    const long length = (long)readlink(at, target, sizeof target);
+    const char *slash = strrchr(at, '/');
+    const size_t folder = slash && length > 0 && target[0] != '/' ? (size_t)(slash - at) + 1 : 0;
+    if (length <= 0) return at;
+    next = (char *)CN_MALLOC(folder + (size_t)length + 1);
+    if (next) {
+      memcpy(next, at, folder);
+      memcpy(next + folder, target, (size_t)length);
+      next[folder + (size_t)length] = 0;
+    }
+    CN_FREE(at);
+    at = next;
+  }
+  errno = at ? ELOOP : ENOMEM;
+  CN_FREE(at);
+  return NULL;
+}
+
+/* A pipe, a terminal or /dev/null cannot be replaced and is written into. Returns 0 with errno. */
+static int cn_writer_begin_(cn_writer_ *w) {
+  struct stat old;
+  const int exists = stat(w->path, &old) == 0;
+  const mode_t mode = exists ? old.st_mode & 0777 : 0666;
+  size_t bytes;
+  int i;
+  w->file = -1;
+  if (exists && !S_ISREG(old.st_mode)) {
+    w->file = open(w->path, O_WRONLY);
+    return w->file >= 0;
+  }
+  bytes = cn_writer_place_(w, cn_follow_links_(w->path));
+  if (!bytes) return 0;
+  for (i = 0; i < 1000 && w->file < 0 && (i == 0 || errno == EEXIST); i++) {
+    snprintf(w->temporary, bytes, "%s.%ld-%d.part", w->place, (long)getpid(), i);
+    w->file = open(w->temporary, O_WRONLY | O_CREAT | O_EXCL, mode);
+  }
+  if (w->file >= 0 && exists) fchmod(w->file, mode); /* some file systems have no permissions */
+  return w->file >= 0;
+}
+
+static long cn_writer_write_(cn_writer_ *w, const char *from, size_t bytes) {
+  long done;
+  do done = (long)write(w->file, from, cn_min_size_(bytes, (size_t)1 << 30));
+  while (done < 0 && errno == EINTR);
+  return done;
+}
+
+/* To the disk, and closed; 0 with errno. */
+static int cn_writer_finish_(cn_writer_ *w) {
+  const int stored = !w->temporary || w->failed || fsync(w->file) == 0 || errno == EINVAL;
+  const int code = errno, closed = close(w->file) == 0;
+  if (!stored) errno = code;
+  return stored && closed;
+}
+
+/* A crash of the machine could undo a rename that the folder does not have on disk yet. Not every
+   file system stores folders on request, and the file is whole in any case. */
+static int cn_writer_replace_(cn_writer_ *w) {
+  char *slash = strrchr(w->place, '/');
+  int folder;
+  if (rename(w->temporary, w->place) != 0) return 0;
+  if (slash) slash[slash == w->place] = 0;
+  folder = open(slash ? w->place : ".", O_RDONLY);
+  if (folder >= 0) fsync(folder), close(folder);
+  return 1;
+}
+#else
+static int cn_writer_begin_(cn_writer_ *w) {
+  const size_t bytes = cn_writer_place_(w, cn_copy_text_(NULL, w->path, strlen(w->path)));
+  if (!bytes) return 0;
+#ifdef _WIN32
+  {
+    int i, file = -1;
+    for (i = 0; i < 1000 && file < 0 && (i == 0 || errno == EEXIST); i++) {
+      snprintf(w->temporary, bytes, "%s.%lu-%d.part", w->place, GetCurrentProcessId(), i);
+      file = _open(w->temporary, _O_WRONLY | _O_CREAT | _O_EXCL | _O_BINARY, _S_IREAD | _S_IWRITE);
+    }
+    w->file = file < 0 ? NULL : _fdopen(file, "wb");
+  }
+#else
+  snprintf(w->temporary, bytes, "%s.part", w->place);
+  w->file = fopen(w->temporary, "wb");
+#endif
+  return w->file != NULL;
+}
+
+static long cn_writer_write_(cn_writer_ *w, const char *from, size_t bytes) {
+  return (long)fwrite(from, 1, cn_min_size_(bytes, (size_t)1 << 30), w->file);
+}
+
+static int cn_writer_finish_(cn_writer_ *w) {
+#ifdef _WIN32
+  const int stored = fflush(w->file) == 0 && _commit(_fileno(w->file)) == 0;
+#else
+  const int stored = fflush(w->file) == 0;
+#endif
+  return fclose(w->file) == 0 && stored;
+}
+
+static int cn_writer_replace_(cn_writer_ *w) {
+#ifdef _WIN32
+  errno = EACCES;
+  return MoveFileExA(w->temporary, w->place, MOVEFILE_REPLACE_EXISTING | MOVEFILE_WRITE_THROUGH) !=
+         0;
+#else
+  return rename(w->temporary, w->place) == 0;
+#endif
+}
+#endif
+
+static void cn_writer_free_(cn_writer_ *w) {
+  CN_FREE(w->place);
+  CN_FREE(w->temporary);
+}
+
+static cn_status cn_writer_open_(cn_writer_ *w, const char *path, cn_error *error) {
+  memset(w, 0, sizeof *w);
+  w->path = path;
+  errno = ENOMEM; /* of copies of the path; whatever else fails sets its own */
+  if (cn_writer_begin_(w)) return CN_OK;
+  cn_fail_(error, CN_ERROR_IO, "%.200s: %s", path, strerror(errno));
+  cn_writer_free_(w);
+  return CN_ERROR_IO;
+}
+
+static void cn_writer_put_(void *to, const void *data, size_t bytes) {
+  cn_writer_ *w = (cn_writer_ *)to;
+  const char *from = (const char *)data;
+  while (bytes && !w->failed) {
+    const long done = cn_writer_write_(w, from, bytes);
+    if (done <= 0)
+      w->failed = done < 0 && errno ? errno : ENOSPC;
+    else
+      from += done, bytes -= (size_t)done;
+  }
+}
+
+/* Puts the file in its place; on failure removes what was written and leaves the old file as it
+   was. */
+static cn_status cn_writer_close_(cn_writer_ *w, cn_error *error) {
+  cn_status status = CN_OK;
+  if (!cn_writer_finish_(w) && !w->failed) w->failed = errno;
+  if (!w->failed && w->temporary && !cn_writer_replace_(w)) w->failed = errno;
+  if (w->failed) {
+    status = cn_fail_(error, CN_ERROR_IO, "%.200s: %s", w->path, strerror(w->failed));
+    if (w->temporary) remove(w->temporary);
+  }
+  cn_writer_free_(w);
+  return status;
+}
+
+CN_API cn_status cn_safetensors_write(const char *path, const cn_tensor *tensors, int tensor_count,
+                                      const cn_note *notes, int note_count, cn_error *error) {
+  cn_text_ header = {NULL, 0, 0, 0, NULL};
+  cn_writer_ writer;
   cn_status status;
-  char step[32];
-  snprintf(step, sizeof step, "%lld", (long long)trainer->step);
-  if (cn_export_begin_(&e, net, 3, net->note_count) && cn_network_text(net)) {
-    cn_export_notes_(&e, net);
-    cn_export_note_(&e, "optimizer.kind", cn_optimizer_names_[trainer->options.optimizer]);
-    cn_export_note_(&e, "optimizer.step", step);
-    cn_export_set_(&e, net, "", net->values);
-    cn_export_set_(&e, net, "optimizer.first.", trainer->first);
-    cn_export_set_(&e, net, "optimizer.second.", trainer->second);
-    status = cn_safetensors_write(path, e.tensors, e.tensor_count, e.notes, e.note_count, error);
-  } else {
-    status = cn_fail_(error, CN_ERROR_MEMORY, "%.200s: no memory to save it", path);
+  int i;
+  for (i = 0; i < tensor_count; i++)
+    if (tensors[i].bytes && !tensors[i].data)
+      return cn_fail_(error, CN_ERROR_ARGUMENT, "%.160s: tensor %d has no data", path, i);
+  status = cn_header_(&header, tensors, tensor_count, notes, note_count, path, error);
+  if (!status) status = cn_writer_open_(&writer, path, error);
+  if (!status) {
+    cn_writer_put_(&writer, header.data, header.length);
+    for (i = 0; i < tensor_count; i++) cn_writer_put_(&writer, tensors[i].data, tensors[i].bytes);
+    status = cn_writer_close_(&writer, error);
+  }
+  CN_FREE(header.data);
+  return status;
+}
+
+static cn_status cn_save_(cn_network *net, const cn_trainer *trainer, const char *path,
+                          cn_error *error) {
+  cn_export_ e;
+  cn_writer_ writer;
+  cn_status status = cn_export_begin_(&e, net, trainer, path, error);
+  if (!status) status = cn_writer_open_(&writer, path, error);
+  if (!status) {
+    cn_export_put_(&e, cn_writer_put_, &writer);
+    status = cn_writer_close_(&writer, error);
   }
   cn_export_free_(&e);
   return status;
 }
 
+CN_API cn_status cn_save(cn_network *net, const char *path, cn_error *error) {
+  return cn_save_(net, NULL, path, error);
+}
+
+/* ---- a file's bytes ---- */
+
+static void cn_free_bytes_(void *bytes, size_t size) {
+  (void)size;
+  CN_FREE(bytes);
+}
+
+#ifdef CN_POSIX_
+static void cn_unmap_(void *bytes, size_t size) {
+  munmap(bytes, size);
+}
+
+/* The pages of a regular file; NULL if it is none, or cannot be mapped, or is empty: it is read then,
+   and whoever reads it tells why not. */
+static unsigned char *cn_map_file_(const char *path, size_t *size) {
+  struct stat there;
+  void *bytes = MAP_FAILED;
+  int file;
+  if (stat(path, &there) != 0 || !S_ISREG(there.st_mode)) return NULL; /* opening a pipe takes from it */
+  file = open(path, O_RDONLY);
+  if (file < 0) return NULL;
+  if (fstat(file, &there) == 0 && there.st_size > 0 && (uint64_t)there.st_size < SIZE_MAX) {
+    *size = (size_t)there.st_size;
+    bytes = mmap(NULL, *size, PROT_READ, MAP_PRIVATE, file, 0);
+  }
+  close(file);
+  return bytes == MAP_FAILED ? NULL : (unsigned char *)bytes;
+}
+#endif
+
+/* The whole file; NULL with an error. */
+static unsigned char *cn_read_file_(const char *path, size_t *size, cn_error *error) {
+  FILE *file = fopen(path, "rb");
+  unsigned char *bytes = NULL;
+  size_t capacity = 0, got;
+  *size = 0;
+  if (!file) {
+    cn_fail_(error, CN_ERROR_IO, "%.200s: %s", path, strerror(errno));
+    return NULL;
+  }
+  do {
+    if (*size == capacity) {
+      const size_t larger = capacity ? 2 * capacity : (size_t)1 << 16;
+      unsigned char *more = larger > capacity ? (unsigned char *)CN_MALLOC(larger) : NULL;
+      if (!more) {
+        cn_fail_(error, CN_ERROR_MEMORY, "%.200s: no memory for %zu bytes", path, larger);
+        break;
+      }
+      if (*size) memcpy(more, bytes, *size);
+      CN_FREE(bytes);
+      bytes = more, capacity = larger;
+    }
+    got = fread(bytes + *size, 1, capacity - *size, file);
+    *size += got;
+    if (got == 0 && ferror(file)) cn_fail_(error, CN_ERROR_IO, "%.200s: %s", path, strerror(errno));
+  } while (got > 0);
+  got = (size_t)ferror(file);
+  if (got == 0 && feof(file)) {
+    fclose(file);
+    return bytes;
+  }
+  fclose(file);
+  CN_FREE(bytes);
+  return NULL;
+}
+
+CN_API cn_safetensors *cn_safetensors_read(const char *path, cn_error *error) {
+  void (*release)(void *, size_t) = cn_free_bytes_;
+  unsigned char *bytes = NULL;
+  size_t size = 0;
+  cn_safetensors *file;
+#ifdef CN_POSIX_
+  bytes = cn_map_file_(path, &size);
+  if (bytes) release = cn_unmap_;
+#endif
+  if (!bytes) bytes = cn_read_file_(path, &size, error);
+  if (!bytes) return NULL;
+  file = cn_open_bytes_(bytes, size, path, error);
+  if (file)
+    ((cn_opened_ *)(void *)file)->release = release; /* its first member */
+  else
+    release(bytes, size);
+  return file;
+}
+
+CN_API int cn_load_weights(cn_network *net, const char *path, cn_mismatch_report report, void *user,
+                           cn_error *error) {
+  cn_safetensors *file = cn_safetensors_read(path, error);
+  return cn_take_weights_(net, file, path, report, user, error);
+}
+
+CN_API cn_network *cn_load(const char *path, cn_error *error) {
+  return cn_take_network_(cn_safetensors_read(path, error), path, error);
+}
+
+/* ---- checkpoints ---- */
+
+CN_API cn_status cn_trainer_save(cn_trainer *trainer, const char *path, cn_error *error) {
+  return cn_save_(trainer->plan.net, trainer, path, error);
+}
+
+#define CN_MOST_STEPS_ (INT64_C(1) << 53) /* further ones could not be told apart as doubles */
+
+/* A number of steps, digits only; -1 if it is none. */
+static int64_t cn_parse_steps_(const char *text) {
+  int64_t steps = 0;
+  if (!*text) return -1;
+  for (; *text; text++) {
+    if (*text < '0' || *text > '9') return -1;
+    steps = steps * 10 + (*text - '0');
+    if (steps >= CN_MOST_STEPS_) return -1;
+  }
+  return steps;
+}
+
 static cn_status cn_check_checkpoint_(cn_trainer *trainer, const cn_safetensors *file,
                                       const char *path, cn_error *error) {
   const char *text = cn_safetensors_note(file, "network"),
-             *kind = cn_safetensors_note(file, "optimizer.kind");
+             *kind = cn_safetensors_note(file, "optimizer.kind"),
+             *step = cn_safetensors_note(file, "optimizer.step");
   const char *mine = cn_network_text(trainer->plan.net);
-  if (!text || !kind || !cn_safetensors_note(file, "optimizer.step"))
+  if (!text || !kind || !step)
     return cn_fail_(error, CN_ERROR_FORMAT, "%.200s: this is not a checkpoint", path);
   if (!mine || strcmp(text, mine) != 0)
     return cn_fail_(error, CN_ERROR_FORMAT, "%.200s: this is the checkpoint of another network",
@@ -9329,35 +9790,68 @@ static cn_status cn_check_checkpoint_(cn_trainer *trainer, const cn_safetensors 
   if (strcmp(kind, cn_optimizer_names_[trainer->options.optimizer]) != 0)
     return cn_fail_(error, CN_ERROR_FORMAT, "%.200s: this checkpoint was made with %.20s, not %s",
                     path, kind, cn_optimizer_names_[trainer->options.optimizer]);
+  if (cn_parse_steps_(step) < 0)
+    return cn_fail_(error, CN_ERROR_FORMAT, "%.200s: \"%.40s\" is no number of steps", path, step);
+  return CN_OK;
+}
+
+/* The optimiser's memory decides what becomes of the weights: `second` holds sums of squares, which may
+   be infinite but not negative, `first` finite numbers. Looks at bits, as no compiler's flag changes
+   what these are. */
+static cn_status cn_check_memory_(const cn_network *net, const float *first, const float *second,
+                                  const char *path, cn_error *error) {
+  const uint32_t infinity = UINT32_C(0x7F800000), sign = UINT32_C(0x80000000);
+  size_t j;
+  int i;
+  for (i = 0; i < net->tensor_count; i++) {
+    const cn_tensor_ *t = &net->tensors[i];
+    for (j = t->offset; j < t->offset + t->count; j++) {
+      uint32_t a, b;
+      memcpy(&a, first + j, sizeof a);
+      memcpy(&b, second + j, sizeof b);
+      if ((a & infinity) == infinity || (b > infinity && b != sign))
+        return cn_fail_(error, CN_ERROR_FORMAT,
+                        "%.160s: the optimizer's memory of %.90s holds what is no memory", path,
+                        t->name);
+    }
+  }
   return CN_OK;
 }
 
 /* Everything is read beside the old state first, so that a failure changes nothing. */
-CN_API cn_status cn_trainer_load(cn_trainer *trainer, const char *path, cn_error *error) {
+static cn_status cn_take_checkpoint_(cn_trainer *trainer, const cn_safetensors *file,
+                                     const char *path, cn_error *error) {
+  static const char *const prefixes[3] = {"", "optimizer.first.", "optimizer.second."};
   cn_network *net = trainer->plan.net;
-  const size_t bytes = net->value_count * sizeof(float);
-  cn_error local;
-  cn_safetensors *file = cn_safetensors_read(path, error ? error : &local);
-  float *values = file ? (float *)cn_allocate_(&net->allocator, 3 * bytes) : NULL;
-  cn_status status = file ? CN_OK : (error ? error : &local)->status;
-  if (file && !values)
-    status = cn_fail_(error, CN_ERROR_MEMORY, "%.200s: no memory to load it", path);
-  if (!status) status = cn_check_checkpoint_(trainer, file, path, error);
-  if (!status && (cn_load_tensors_(net, file, path, "", values, NULL, NULL, error) < 0 ||
-                  cn_load_tensors_(net, file, path, "optimizer.first.", values + net->value_count,
-                                   NULL, NULL, error) < 0 ||
-                  cn_load_tensors_(net, file, path, "optimizer.second.",
-                                   values + 2 * net->value_count, NULL, NULL, error) < 0))
-    status = CN_ERROR_FORMAT;
+  const size_t count = net->value_count, bytes = count * sizeof(float);
+  float *values;
+  cn_status status = cn_check_checkpoint_(trainer, file, path, error);
+  int i;
+  for (i = 0; i < 3 && !status; i++)
+    if (!cn_match_tensors_(net, file, path, prefixes[i], NULL, NULL, error))
+      status = CN_ERROR_FORMAT;
+  if (status) return status;
+  values = (float *)cn_allocate_(&net->allocator, cn_times_(3, bytes));
+  if (!values) return cn_fail_(error, CN_ERROR_MEMORY, "%.200s: no memory to load it", path);
+  for (i = 0; i < 3; i++) cn_import_tensors_(net, file, prefixes[i], values + (size_t)i * count);
+  status = cn_check_memory_(net, values + count, values + 2 * count, path, error);
   if (!status) status = cn_load_notes_(net, file, error);
   if (!status) {
     memcpy(net->values, values, bytes);
-    memcpy(trainer->first, values + net->value_count, bytes);
-    memcpy(trainer->second, values + 2 * net->value_count, bytes);
-    trainer->step = (int64_t)strtoll(cn_safetensors_note(file, "optimizer.step"), NULL, 10);
-    cn_atomic_add_(&net->version, 1);
+    memcpy(trainer->first, values + count, bytes);
+    memcpy(trainer->second, values + 2 * count, bytes);
+    trainer->step = cn_parse_steps_(cn_safetensors_note(file, "optimizer.step"));
+    net->version++;
   }
   cn_release_(&net->allocator, values);
+  return status;
+}
+
+CN_API cn_status cn_trainer_load(cn_trainer *trainer, const char *path, cn_error *error) {
+  cn_error local;
+  cn_safetensors *file = cn_safetensors_read(path, error ? error : &local);
+  const cn_status status =
+      file ? cn_take_checkpoint_(trainer, file, path, error) : (error ? error : &local)->status;
   cn_safetensors_free(file);
   return status;
 }

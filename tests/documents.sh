@@ -75,7 +75,7 @@ for example in examples/*.c examples/*.cpp; do
   check "$example builds by its own line" example_builds "$example"
 done
 check "examples/user.cpp learns" user_example
-for example in multilabel saliency maps allocator; do
+for example in multilabel saliency maps allocator embedded; do
   check "examples/$example.c runs" "$folder/$example.c.out"
 done
 check "examples refuse bad arguments" examples_refuse

@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define LENGTH(array) ((int)(sizeof(array) / sizeof *(array)))
@@ -682,6 +683,343 @@ static void networks_refused(void **state) {
   }
 }
 
+/* A header of a hundred bytes may ask for a gigabyte: what the file has is looked at first. */
+static void large_networks_of_small_files(void **state) {
+  (void)state;
+  static const char *const headers[] = {
+      "{\"__metadata__\":{\"network\":\"input 16384x16384x1\\ndense 1\"}}",
+      "{\"__metadata__\":{\"network\":\"input 32768x32768x1\\ndense 1\"}}",
+      "{\"__metadata__\":{\"network\":\"input 1x1x65536\\ndense 16384\\ndense 65536\"}}",
+  };
+  struct rusage before, after;
+  getrusage(RUSAGE_SELF, &before);
+  for (int i = 0; i < LENGTH(headers); i++) {
+    cn_error error = {CN_OK, 0, 0, ""};
+    write_file(in_folder("a"), headers[i], 0);
+    assert_null(cn_load(in_folder("a"), &error));
+    assert_int_equal(error.status, CN_ERROR_FORMAT);
+    assert_contains(error.message, "dense1.weight is missing");
+  }
+  getrusage(RUSAGE_SELF, &after);
+  assert_in_range(after.ru_maxrss - before.ru_maxrss, 0, 50000); /* KiB */
+}
+
+/* ---- what could not be read back is not written ------------------------------------------------ */
+
+static void writer_refuses(void **state) {
+  (void)state;
+  static const float values[4] = {1, 2, 3, 4};
+  const cn_tensor good = {"good", CN_F32, 1, {4}, values, 16};
+  const cn_tensor bad[] = {
+      {"good", CN_F32, 1, {4}, values, 16}, /* a second one */
+      {"__metadata__", CN_F32, 1, {4}, values, 16},
+      {"\xff", CN_F32, 1, {4}, values, 16},
+      {"\xed\xa0\x80", CN_F32, 1, {4}, values, 16},
+      {NULL, CN_F32, 1, {4}, values, 16},
+      {"bad", CN_F16, 1, {4}, values, 8},
+      {"bad", CN_F32, 1, {4}, NULL, 16},
+      {"bad", CN_F32, 1, {3}, values, 16},
+      {"bad", CN_F32, -1, {4}, values, 4},
+      {"bad", CN_F32, 9, {1, 1, 1, 1, 1, 1, 1, 1}, values, 4},
+      {"bad", CN_F32, 2, {-2, -2}, values, 16},
+      {"bad", CN_F32, 2, {-4, 0}, values, 0},
+      {"bad", CN_F32, 2, {INT64_C(1) << 62, 4}, values, 0},             /* 2^64 */
+      {"bad", CN_F32, 3, {INT64_C(1) << 32, INT64_C(1) << 32, 4}, values, 0},
+      {"bad", CN_F32, 1, {(INT64_C(1) << 62) + 4}, values, 16},         /* times 4: 2^64 + 16 */
+      {"bad", CN_F32, 2, {0, INT64_C(1100000000000000000)}, values, 0}, /* more digits than are read */
+      {"bad", CN_F32, 2, {INT64_MIN, INT64_MIN}, values, 0},
+  };
+  for (int i = 0; i < LENGTH(bad); i++) {
+    cn_error error = {CN_OK, 0, 0, ""};
+    cn_tensor tensors[2];
+    tensors[0] = good, tensors[1] = bad[i];
+    if (cn_safetensors_write(in_folder("a"), tensors, 2, NULL, 0, &error) != CN_ERROR_ARGUMENT)
+      fail_msg("tensor %d: status %d, %s", i, error.status, error.message);
+    assert_contains(error.message, in_folder("a"));
+  }
+  static const cn_note bad_notes[][2] = {
+      {{"a", "1"}, {"a", "2"}},    {{"a", "1"}, {"\xc3", "2"}}, {{"a", "1"}, {"b", "\x80"}},
+      {{"a", "1"}, {NULL, "2"}},   {{"a", "1"}, {"b", NULL}},    {{"a", "\xf5\x80\x80\x80"}, {"b", ""}},
+      {{"a", "\xe2\x82"}, {"b", ""}}};
+  for (int i = 0; i < LENGTH(bad_notes); i++) {
+    cn_error error = {CN_OK, 0, 0, ""};
+    if (cn_safetensors_write(in_folder("a"), &good, 1, bad_notes[i], 2, &error) !=
+        CN_ERROR_ARGUMENT)
+      fail_msg("notes %d: status %d, %s", i, error.status, error.message);
+  }
+  assert_int_equal(files_in_folder(), 0);
+}
+
+/* Whatever cn_safetensors_write takes, the reader takes. */
+static void written_is_readable(void **state) {
+  (void)state;
+  static const int64_t sizes[] = {-1, 0, 1, 2, 3, INT64_C(1) << 31, INT64_C(1) << 60, INT64_MAX};
+  static const char *const names[] = {"", "a", "\n", "\"", "\x7f", "\xff", "__metadata__", "\xc3\xa9"};
+  static const float values[512];
+  cn_random random = {5, 0};
+  int written = 0;
+  for (int run = 0; run < 3000; run++) {
+    cn_tensor tensor = {NULL, CN_F32, 0, {0}, values, 4};
+    cn_note note;
+    cn_error error = {CN_OK, 0, 0, ""};
+    tensor.name = names[cn_random_below(&random, LENGTH(names))];
+    tensor.rank = (int)cn_random_below(&random, 4);
+    for (int i = 0; i < tensor.rank; i++) {
+      tensor.dims[i] = sizes[cn_random_below(&random, LENGTH(sizes))];
+      tensor.bytes = tensor.dims[i] >= 0 && tensor.dims[i] < 4 ? tensor.bytes * (size_t)tensor.dims[i] : 0;
+    }
+    note.key = names[cn_random_below(&random, LENGTH(names))];
+    note.value = names[cn_random_below(&random, LENGTH(names))];
+    if (cn_safetensors_write(in_folder("a"), &tensor, 1, &note, 1, &error) != CN_OK) continue;
+    cn_safetensors *file = must_read(in_folder("a"));
+    assert_string_equal(file->tensors[0].name, tensor.name);
+    assert_int_equal(file->tensors[0].rank, tensor.rank);
+    assert_string_equal(file->notes[0].key, note.key);
+    assert_string_equal(file->notes[0].value, note.value);
+    cn_safetensors_free(file);
+    written++;
+  }
+  assert_true(written > 100);
+}
+
+/* ---- models in memory -------------------------------------------------------------------------- */
+
+/* A model's bytes in a block of exactly their size, so that a sanitizer sees what is read behind it. */
+static unsigned char *must_save_memory(cn_network *net, size_t *size) {
+  cn_error error;
+  *size = cn_save_memory(net, NULL, 0, &error);
+  if (!*size) fail_msg("%s", error.message);
+  unsigned char *bytes = (unsigned char *)malloc(*size);
+  assert_non_null(bytes);
+  assert_int_equal(cn_save_memory(net, bytes, *size, &error), *size);
+  return bytes;
+}
+
+static void memory_equals_file(void **state) {
+  (void)state;
+  static const char *const texts[] = {net_text, "input 4x4x1\nmaxpool 2x2",
+                                      "input 1x1x3000\nwide: dense 7\nsoftmax"};
+  for (int i = 0; i < LENGTH(texts); i++) {
+    cn_network *net = network_of(texts[i]);
+    cn_error error;
+    size_t size, file_size;
+    assert_int_equal(cn_network_set_note(net, "classes", "\xc3\xa9\n\"", &error), CN_OK);
+    must_save(net, in_folder("a"));
+    unsigned char *bytes = must_save_memory(net, &size), *file = read_bytes(in_folder("a"), &file_size);
+    assert_int_equal(size, file_size);
+    assert_memory_equal(bytes, file, size);
+
+    bytes[0] ^= 1; /* what does not fit is not written */
+    assert_int_equal(cn_save_memory(net, bytes, size - 1, &error), size);
+    assert_int_equal(bytes[0] ^ 1, file[0]);
+    bytes[0] ^= 1;
+
+    cn_network *loaded = cn_load_memory(bytes, size, &error);
+    if (!loaded) fail_msg("%s", error.message);
+    memset(bytes, 0, size); /* which it no longer needs */
+    assert_string_equal(cn_network_text(loaded), cn_network_text(net));
+    assert_string_equal(cn_network_note(loaded, "classes"), "\xc3\xa9\n\"");
+    assert_same_parameters(loaded, net);
+    cn_network_init(loaded, 9);
+    assert_int_equal(cn_load_weights_memory(loaded, file, file_size, NULL, NULL, &error),
+                     cn_network_parameter_count(net));
+    assert_same_parameters(loaded, net);
+    free(bytes);
+    free(file);
+    cn_network_free(loaded);
+    cn_network_free(net);
+  }
+}
+
+static void tensors_lie_in_memory(void **state) {
+  (void)state;
+  cn_network *net = network_of(net_text);
+  cn_error error;
+  size_t size;
+  unsigned char *bytes = must_save_memory(net, &size);
+  cn_safetensors *file = cn_safetensors_read_memory(bytes, size, &error);
+  if (!file) fail_msg("%s", error.message);
+  for (int i = 0; i < file->tensor_count; i++) {
+    const unsigned char *data = (const unsigned char *)file->tensors[i].data;
+    assert_true(data > bytes && data + file->tensors[i].bytes <= bytes + size);
+  }
+  cn_safetensors_free(file); /* but not the bytes */
+  /* At any address. */
+  unsigned char *moved = (unsigned char *)malloc(size + 1);
+  assert_non_null(moved);
+  memcpy(moved + 1, bytes, size);
+  cn_network *loaded = cn_load_memory(moved + 1, size, &error);
+  if (!loaded) fail_msg("%s", error.message);
+  assert_same_parameters(loaded, net);
+  cn_network_free(loaded);
+  cn_network_free(net);
+  free(moved);
+  free(bytes);
+}
+
+static void cut_memory_refused(void **state) {
+  (void)state;
+  cn_network *net = network_of("input 4x4x1\nconv 2 3x3\nrelu\ndense 2\nsoftmax");
+  size_t size, values;
+  unsigned char *bytes = must_save_memory(net, &size);
+  float *before = copy_parameters(net, &values);
+  for (size_t cut = 0; cut < size; cut++) {
+    unsigned char *part = (unsigned char *)malloc(cut ? cut : 1);
+    assert_non_null(part);
+    memcpy(part, bytes, cut);
+    cn_error error = {CN_OK, 0, 0, ""};
+    assert_null(cn_load_memory(part, cut, &error));
+    assert_int_equal(error.status, CN_ERROR_FORMAT);
+    assert_contains(error.message, "memory");
+    assert_null(cn_safetensors_read_memory(part, cut, &error));
+    assert_int_equal(cn_load_weights_memory(net, part, cut, NULL, NULL, &error), -1);
+    assert_int_equal(error.status, CN_ERROR_FORMAT);
+    assert_null(cn_load_memory(part, cut, NULL));
+    free(part);
+  }
+  size_t values_after;
+  float *after = copy_parameters(net, &values_after);
+  assert_memory_equal(before, after, values * sizeof(float));
+  free(before);
+  free(after);
+  free(bytes);
+  cn_network_free(net);
+}
+
+/* Values are little-endian in the file, whatever they are here. */
+static void bytes_are_little_endian(void **state) {
+  (void)state;
+  static const unsigned char expected[] = {0, 0, 0x80, 0x3f, 0x0b, 0x8c, 0xba, 0xc5};
+  cn_network *net = must_parse("input 1x1x2\nfc: dense 1 bias=no");
+  float *values = cn_network_parameter(net, 0).values;
+  values[0] = 1.0f, values[1] = -5969.50537109375f;
+  size_t size;
+  unsigned char *bytes = must_save_memory(net, &size);
+  assert_memory_equal(bytes + size - sizeof expected, expected, sizeof expected);
+  free(bytes);
+  cn_network_free(net);
+}
+
+/* ---- where a file goes ------------------------------------------------------------------------- */
+
+static void must_link(const char *target, const char *path) {
+  assert_int_equal(symlink(target, path), 0);
+}
+
+static int is_link(const char *path) {
+  char target[200];
+  return readlink(path, target, sizeof target) > 0;
+}
+
+static void links_are_followed(void **state) {
+  (void)state;
+  cn_network *net = network_of(net_text);
+  must_save(net, in_folder("copy"));
+  must_link("model", in_folder("link")); /* to a file that is not there yet */
+  must_link(in_folder("link"), in_folder("chain"));
+  must_save(net, in_folder("chain"));
+  assert_true(is_link(in_folder("link")) && is_link(in_folder("chain")));
+  assert_false(is_link(in_folder("model")));
+  assert_same_bytes(in_folder("model"), in_folder("copy"));
+  cn_network_init(net, 3);
+  must_save(net, in_folder("link"));
+  must_save(net, in_folder("copy"));
+  assert_true(is_link(in_folder("link")));
+  assert_same_bytes(in_folder("model"), in_folder("copy"));
+  assert_int_equal(files_in_folder(), 4);
+
+  cn_error error = {CN_OK, 0, 0, ""};
+  must_link("b", in_folder("a"));
+  must_link("a", in_folder("b"));
+  assert_int_equal(cn_save(net, in_folder("a"), &error), CN_ERROR_IO);
+  assert_contains(error.message, in_folder("a"));
+  assert_int_equal(files_in_folder(), 6);
+  cn_network_free(net);
+}
+
+static void permissions_stay(void **state) {
+  (void)state;
+  static const mode_t modes[] = {0600, 0640, 0666, 0444};
+  cn_network *net = network_of(net_text);
+  struct stat now;
+  mode_t mask = umask(022);
+  must_save(net, in_folder("model"));
+  assert_int_equal(stat(in_folder("model"), &now), 0);
+  assert_int_equal(now.st_mode & 0777, 0644);
+  for (int i = 0; i < LENGTH(modes); i++) {
+    assert_int_equal(chmod(in_folder("model"), modes[i]), 0);
+    must_save(net, in_folder("model"));
+    assert_int_equal(stat(in_folder("model"), &now), 0);
+    assert_int_equal(now.st_mode & 0777, modes[i]);
+  }
+  umask(mask);
+  cn_network_free(net);
+}
+
+/* A pipe is written into and read from, also by a link to it. (Not tried on a device: a mistake would
+   replace it.) */
+static void special_files(void **state) {
+  (void)state;
+  cn_network *net = network_of(net_text);
+  cn_error error;
+  struct stat pipe_now;
+  assert_int_equal(mkfifo(in_folder("pipe"), 0600), 0);
+  must_link("pipe", in_folder("link"));
+  pid_t child = fork();
+  assert_true(child >= 0);
+  if (child == 0) {
+    alarm(20);
+    _exit(cn_save(net, in_folder("link"), &error) == CN_OK ? 0 : 1);
+  }
+  alarm(20); /* nobody writes: better to die than to wait */
+  cn_network *loaded = must_load(in_folder("pipe"));
+  alarm(0);
+  int status;
+  assert_int_equal(waitpid(child, &status, 0), child);
+  assert_int_equal(status, 0);
+  assert_same_parameters(net, loaded);
+  assert_int_equal(stat(in_folder("pipe"), &pipe_now), 0);
+  assert_true(S_ISFIFO(pipe_now.st_mode));
+  assert_int_equal(files_in_folder(), 2);
+  cn_network_free(loaded);
+  cn_network_free(net);
+}
+
+/* Several programs that save under one name do not write into each other's files. */
+static void two_programs_save(void **state) {
+  (void)state;
+  enum { PROGRAMS = 4, SAVES = 50 };
+  cn_network *net = network_of("input 1x1x500\nfc: dense 40\nsoftmax");
+  pid_t children[PROGRAMS];
+  must_save(net, in_folder("model"));
+  for (int i = 0; i < PROGRAMS; i++) {
+    children[i] = fork();
+    assert_true(children[i] >= 0);
+    if (children[i] == 0) {
+      int good = 1;
+      cn_network_init(net, (uint64_t)i);
+      for (int k = 0; k < SAVES && good; k++) {
+        cn_network *seen = NULL;
+        good = cn_save(net, in_folder("model"), NULL) == CN_OK &&
+               (seen = cn_load(in_folder("model"), NULL)) != NULL;
+        cn_network_free(seen);
+      }
+      _exit(good ? 0 : 1);
+    }
+  }
+  for (int i = 0; i < PROGRAMS; i++) {
+    int status;
+    assert_int_equal(waitpid(children[i], &status, 0), children[i]);
+    assert_int_equal(status, 0);
+  }
+  assert_int_equal(files_in_folder(), 1);
+  /* A file of that name that somebody else left is nobody's temporary file. */
+  write_bytes(in_folder("model.part"), "kept", 4);
+  must_save(net, in_folder("model"));
+  assert_int_equal(files_in_folder(), 2);
+  cn_network_free(net);
+}
+
 /* ---- the operating system says no -------------------------------------------------------------- */
 
 static void missing_files(void **state) {
@@ -853,6 +1191,120 @@ static void checkpoints_refused(void **state) {
   cn_network_free(other);
 }
 
+/* The checkpoint again with another note, and another value in the optimiser's memory of a tensor. */
+static void change_checkpoint(const char *from, const char *to, const char *key, const char *value,
+                              const char *tensor, float number) {
+  cn_safetensors *file = must_read(from);
+  cn_note notes[8];
+  float *changed = NULL;
+  cn_error error;
+  assert_in_range(file->note_count, 1, LENGTH(notes));
+  for (int i = 0; i < file->note_count; i++) {
+    notes[i] = file->notes[i];
+    if (strcmp(notes[i].key, key) == 0) notes[i].value = value;
+  }
+  for (int i = 0; i < file->tensor_count; i++)
+    if (strcmp(file->tensors[i].name, tensor) == 0) {
+      changed = (float *)malloc(file->tensors[i].bytes);
+      assert_non_null(changed);
+      memcpy(changed, file->tensors[i].data, file->tensors[i].bytes);
+      memcpy(changed + 1, &number, sizeof number);
+      file->tensors[i].data = changed;
+    }
+  if (cn_safetensors_write(to, file->tensors, file->tensor_count, notes, file->note_count,
+                           &error) != CN_OK)
+    fail_msg("%s", error.message);
+  free(changed);
+  cn_safetensors_free(file);
+}
+
+static void garbage_in_checkpoints(void **state) {
+  (void)state;
+  static const char *const steps[] = {"-1",   "-9223372036854775808", "9223372036854775807",
+                                      "",     "9007199254740992",     "99999999999999999999999",
+                                      "1e3",  " 1",                   "+1",
+                                      "1 ",   "0x1",                  "1.5",
+                                      "two",  "18446744073709551617"};
+  static const struct {
+    const char *tensor;
+    float value;
+  } values[] = {{"optimizer.first.fc.weight", NAN},
+                {"optimizer.first.fc.weight", INFINITY},
+                {"optimizer.first.last.weight", -INFINITY},
+                {"optimizer.second.fc.weight", NAN},
+                {"optimizer.second.fc.weight", -1.0f},
+                {"optimizer.second.last.weight", -1e-30f}};
+  cn_training_options options = options_of(CN_ADAM);
+  cn_network *net = must_parse(net_text);
+  cn_trainer *trainer = must_train(net, IMAGES, &options);
+  cn_error error = {CN_OK, 0, 0, ""};
+  size_t count;
+  train_steps(trainer, 1, 2);
+  assert_int_equal(cn_trainer_save(trainer, in_folder("good"), &error), CN_OK);
+  train_steps(trainer, 3, 3);
+  float *before = copy_parameters(net, &count);
+  for (int i = 0; i < LENGTH(steps); i++) {
+    change_checkpoint(in_folder("good"), in_folder("bad"), "optimizer.step", steps[i], "", 0);
+    if (cn_trainer_load(trainer, in_folder("bad"), &error) != CN_ERROR_FORMAT)
+      fail_msg("accepted: step %s", steps[i]);
+    assert_contains(error.message, "steps");
+  }
+  for (int i = 0; i < LENGTH(values); i++) {
+    change_checkpoint(in_folder("good"), in_folder("bad"), "", "", values[i].tensor, values[i].value);
+    if (cn_trainer_load(trainer, in_folder("bad"), &error) != CN_ERROR_FORMAT)
+      fail_msg("accepted: %s with %g", values[i].tensor, (double)values[i].value);
+    assert_contains(error.message, "memory");
+  }
+  float *after = copy_parameters(net, &count);
+  assert_memory_equal(before, after, count * sizeof(float));
+  assert_int_equal(cn_trainer_steps(trainer), 3);
+  free(before);
+  free(after);
+
+  static const char *const good[] = {"0", "00", "9007199254740991"};
+  for (int i = 0; i < LENGTH(good); i++) {
+    change_checkpoint(in_folder("good"), in_folder("bad"), "optimizer.step", good[i], "", 0);
+    assert_int_equal(cn_trainer_load(trainer, in_folder("bad"), &error), CN_OK);
+    train_steps(trainer, 1, 1);
+    after = copy_parameters(net, &count);
+    for (size_t k = 0; k < count; k++) assert_true(isfinite(after[k]));
+    free(after);
+  }
+  cn_trainer_free(trainer);
+  cn_network_free(net);
+}
+
+static void rates_of_any_step(void **state) {
+  (void)state;
+  static const int64_t steps[] = {INT64_MIN, -1, 0, 1, 2, INT64_C(1) << 53, INT64_MAX};
+  static const int64_t counts[] = {0, 1, 1000, INT64_MAX};
+  for (int i = 0; i < LENGTH(steps); i++)
+    for (int kind = 0; kind < 3; kind++)
+      for (int w = 0; w < LENGTH(counts); w++)
+        for (int d = 0; d < LENGTH(counts); d++) {
+          cn_training_options options = cn_training_defaults();
+          options.schedule = (cn_schedule)kind;
+          options.warmup_steps = counts[w], options.decay_steps = counts[d];
+          float rate = cn_learning_rate(&options, steps[i]);
+          if (!(rate >= 0 && rate <= options.learning_rate))
+            fail_msg("step %lld: rate %g", (long long)steps[i], (double)rate);
+        }
+}
+
+/* A node's name may look like the optimiser's memory: then there is no checkpoint rather than a wrong
+   one. */
+static void checkpoint_names_that_collide(void **state) {
+  (void)state;
+  cn_network *net = must_parse("input 1x1x2\nx: dense 2\noptimizer.first.x: dense 2\nsoftmax");
+  cn_trainer *trainer = must_train(net, 1, NULL);
+  cn_error error = {CN_OK, 0, 0, ""};
+  assert_int_equal(cn_trainer_save(trainer, in_folder("a"), &error), CN_ERROR_ARGUMENT);
+  assert_contains(error.message, "optimizer.first.x.");
+  assert_int_equal(files_in_folder(), 0);
+  cn_trainer_free(trainer);
+  cn_network_free(net);
+}
+
 /* The checkpoint that is there survives a disk that fills up while the next one is written. */
 static void full_disk_keeps_old_checkpoint(void **state) {
   (void)state;
@@ -899,10 +1351,24 @@ int main(void) {
       test(cut_anywhere),
       test(changed_anywhere),
       test(networks_refused),
+      test(large_networks_of_small_files),
+      test(writer_refuses),
+      test(written_is_readable),
+      test(memory_equals_file),
+      test(tensors_lie_in_memory),
+      test(cut_memory_refused),
+      test(bytes_are_little_endian),
+      test(links_are_followed),
+      test(permissions_stay),
+      test(special_files),
+      test(two_programs_save),
       test(missing_files),
       test(full_disk_keeps_old_file),
       test(resume_equals_uninterrupted),
       test(checkpoints_refused),
+      test(garbage_in_checkpoints),
+      test(rates_of_any_step),
+      test(checkpoint_names_that_collide),
       test(full_disk_keeps_old_checkpoint),
   };
   int failed = cmocka_run_group_tests(tests, NULL, NULL);
