@@ -374,13 +374,12 @@ typedef enum cn_pool_kind {
   CN_POOL_ADAPTIVE_MEAN
 } cn_pool_kind;
 
-/* Pooling, channel by channel. Every window must see some of the image (else CN_ERROR_SHAPE).
-   Positions outside the image never count as maximum or
-   minimum; a mean divides by the positions inside the image or, with count_padding, inside image
-   and padding. CN_POOL_MIX: mix * max + (1 - mix) * mean (Lee, Gallagher & Tu 2016).
-   CN_POOL_ADAPTIVE_MEAN: window.height x window.width is the size of the output, whose value i along
-   a side is the mean of the input's floor(i * in / out) .. ceil((i + 1) * in / out) - 1, as
-   PyTorch's adaptive average pooling has it; stride, padding and the rest do not count. Unit: one
+/* Pooling, channel by channel. Every window must see some of the image (else CN_ERROR_SHAPE). Positions
+   outside the image never count as maximum or minimum; a mean divides by the positions inside the image
+   or, with count_padding, inside image and padding. CN_POOL_MIX: mix * max + (1 - mix) * mean (Lee,
+   Gallagher & Tu 2016). CN_POOL_ADAPTIVE_MEAN: window.height x window.width is the size of the output,
+   whose value i along a side is the mean of the input's floor(i * in / out) .. ceil((i + 1) * in / out)
+   - 1, as PyTorch's adaptive average pooling has it; stride, padding and the rest do not count. Unit: one
    image. */
 typedef struct cn_pool2d {
   cn_shape in;
