@@ -441,7 +441,7 @@ static const struct text_error {
     {"input 8x8x4\nadaptivemean 3x3 stride=2\n", CN_ERROR_SYNTAX, 2, 18, "stride"},
     {"input 8x8x4\nscale\n", CN_ERROR_SYNTAX, 2, 6, "factor"},
     {"input 8x8x4\nscale big\n", CN_ERROR_SYNTAX, 2, 7, "factor"},
-    {"input 8x8x4\nscale 9e99\n", CN_ERROR_ARGUMENT, 2, 1, "scale1"},
+    {"input 8x8x4\nscale 9e99\n", CN_ERROR_SYNTAX, 2, 7, "factor"},
     {"input 4000x4000x64\ndense 60000\n", CN_ERROR_SHAPE, 2, 1, "dense1"},
 };
 
