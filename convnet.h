@@ -50,9 +50,10 @@
      2. Networks   cn_network: a graph of nodes and its parameters, from text or from C calls.
                    cn_predictor: a plan for inference.
      3. Training   cn_trainer: a plan for training, the optimiser and its state.
-     4. Files      cn_save, cn_load, cn_load_weights, and safetensors below them.
+     4. Files      cn_save, cn_load, cn_load_weights, the same in memory, and safetensors below them.
 
-   NETWORKS AS TEXT: one node a line, # starts a comment, names in front, options behind
+   NETWORKS AS TEXT: one node a line, # starts a comment, names in front, options behind; numbers have a
+   decimal point, whatever the locale has
        input 28x28x1                rows x columns x channels; must come first, others may follow
        conv 16 3x3 pad=1            filters, window. stride=1 dilation=1 pad=0 groups=1 padding=zero
                                     bias=yes; sizes are N or RxC; pad is also same or T,L,B,R;
@@ -9034,7 +9035,7 @@ CN_API void cn_safetensors_free(cn_safetensors *file) {
 static cn_safetensors *cn_open_bytes_(const unsigned char *bytes, size_t size, const char *path,
                                       cn_error *error) {
   cn_opened_ *opened = (cn_opened_ *)CN_MALLOC(sizeof *opened);
-  const cn_safetensors *file = &opened->file;
+  const cn_safetensors *file;
   cn_error local;
   cn_json_ json;
   uint64_t header = 0;
@@ -9044,7 +9045,7 @@ static cn_safetensors *cn_open_bytes_(const unsigned char *bytes, size_t size, c
     return NULL;
   }
   memset(opened, 0, sizeof *opened);
-  opened->bytes = bytes, opened->size = size;
+  opened->bytes = bytes, opened->size = size, file = &opened->file;
   if (!error) error = &local;
   memset(error, 0, sizeof *error);
   for (i = 0; i < 8 && size >= 8; i++) header |= (uint64_t)bytes[i] << (8 * i);

@@ -110,22 +110,48 @@ static int predict(cn_network *net, float *outputs) {
   return 0;
 }
 
-/* Twice, because a file that is there already is to be replaced. */
-static int save_and_load(cn_network *net, const float *outputs) {
-#ifndef CONVNET_NO_FILES
-  static const char path[] = "compilers.safetensors";
+static int loads(cn_network *loaded, const float *outputs, const cn_error *error) {
   float again[batch_size * classes];
-  cn_error error;
-  cn_network *loaded;
   int result;
-  if (cn_save(net, path, &error) != CN_OK || cn_save(net, path, &error) != CN_OK)
-    return failed(error.message);
-  loaded = cn_load(path, &error);
-  if (!loaded) return failed(error.message);
+  if (!loaded) return failed(error->message);
   result = predict(loaded, again);
   if (!result && memcmp(again, outputs, sizeof again) != 0)
     result = failed("a loaded network predicts otherwise");
   cn_network_free(loaded);
+  return result;
+}
+
+/* The last values of a model's bytes are those of its last tensor, the lowest byte of each first on
+   machines of any kind. */
+static int save_to_memory(cn_network *net, const float *outputs) {
+  const cn_parameter last = cn_network_parameter(net, cn_network_parameter_count(net) - 1);
+  cn_error error;
+  const size_t size = cn_save_memory(net, NULL, 0, &error);
+  unsigned char *bytes = (unsigned char *)malloc(size + 1), *at = bytes + size - 4 * last.count;
+  size_t i;
+  int result, byte;
+  if (!bytes || !size || cn_save_memory(net, bytes, size, &error) != size)
+    return failed("a model is not saved to memory");
+  for (i = 0; i < last.count; i++) {
+    uint32_t bits;
+    memcpy(&bits, last.values + i, sizeof bits);
+    for (byte = 0; byte < 4; byte++, at++)
+      if (*at != (bits >> 8 * byte & 255)) return failed("a model's bytes are in another order");
+  }
+  result = loads(cn_load_memory(bytes, size, &error), outputs, &error);
+  free(bytes);
+  return result;
+}
+
+/* Twice, because a file that is there already is to be replaced. */
+static int save_and_load(cn_network *net, const float *outputs) {
+#ifndef CONVNET_NO_FILES
+  static const char path[] = "compilers.safetensors";
+  cn_error error;
+  int result;
+  if (cn_save(net, path, &error) != CN_OK || cn_save(net, path, &error) != CN_OK)
+    return failed(error.message);
+  result = loads(cn_load(path, &error), outputs, &error);
   remove(path);
   if (!cn_load("no such file", &error) && error.status != CN_ERROR_IO)
     return failed("a missing file is not an error of input");
@@ -188,7 +214,9 @@ int main(void) {
   if (!net) return failed(error.message);
   if (train(net, &loss)) return 1;
   sum = checksum(net);
-  if (predict(net, outputs) || save_and_load(net, outputs) || check_gradients(net)) return 1;
+  if (predict(net, outputs) || save_to_memory(net, outputs) || save_and_load(net, outputs) ||
+      check_gradients(net))
+    return 1;
   cn_network_free(net);
   if (!tally_works()) return failed("tally.h");
   printf("%s %.6f %08lx%08lx\n", cn_isa_name(), loss, (unsigned long)(sum >> 32),
