@@ -4418,6 +4418,7 @@ CN_API void cn_update_weights(const cn_update *update, float *w, const float *g,
 
 typedef enum cn_role_ {
   CN_WEIGHT_,
+  CN_NORM_SCALE_, /* the first of a batch norm's four, which stand in this order */
   CN_BIAS_ROLE_,
   CN_RUNNING_MEAN_,
   CN_RUNNING_VARIANCE_
@@ -4882,7 +4883,7 @@ static int cn_add_tensors_(cn_network *net, int index) {
   }
   if (node->op == CN_OP_BATCHNORM) {
     dims[0] = in.channels;
-    return cn_add_tensor_(net, index, "weight", CN_BIAS_ROLE_, 1, 1, dims) &&
+    return cn_add_tensor_(net, index, "weight", CN_NORM_SCALE_, 1, 1, dims) &&
            cn_add_tensor_(net, index, "bias", CN_BIAS_ROLE_, 1, 1, dims) &&
            cn_add_tensor_(net, index, "running_mean", CN_RUNNING_MEAN_, 1, 1, dims) &&
            cn_add_tensor_(net, index, "running_var", CN_RUNNING_VARIANCE_, 1, 1, dims);
@@ -4952,7 +4953,27 @@ static int cn_append_node_(cn_network *net, const cn_node *source, cn_error *err
 }
 
 /* Fills parameter tensors from number `first` on. */
-static void cn_init_tensors_(cn_network *net, int first, uint64_t seed);
+static void cn_init_tensors_(cn_network *net, int first, uint64_t seed) {
+  int i;
+  for (i = first; i < net->tensor_count; i++) {
+    const cn_tensor_ *t = &net->tensors[i];
+    const cn_node *node = &net->nodes[t->node];
+    float *values = net->values + t->offset;
+    size_t j;
+    if (t->role == CN_WEIGHT_) {
+      const int taps = t->rank == 4 ? t->dims[2] * t->dims[3] : 1;
+      cn_random random;
+      random.seed = cn_mix_(seed, (uint64_t)i), random.position = 0;
+      cn_init(node->init, node->init_value, t->dims[1] * taps,
+              t->dims[0] / (t->rank == 4 ? cn_max_(1, node->groups) : 1) * taps, &random, values,
+              t->count);
+    } else {
+      const int one = t->role == CN_NORM_SCALE_ || t->role == CN_RUNNING_VARIANCE_;
+      for (j = 0; j < t->count; j++) values[j] = one ? 1.0f : 0.0f;
+    }
+  }
+  cn_atomic_add_(&net->version, 1);
+}
 
 CN_API int cn_network_add(cn_network *net, const cn_node *node, cn_error *error) {
   const cn_sizes_ before = cn_sizes_of_(net);
@@ -6134,29 +6155,6 @@ CN_API cn_network *cn_arch_network(const char *name, const cn_arch_options *opti
 
 /* ---- parameters ---- */
 
-static void cn_init_tensors_(cn_network *net, int first, uint64_t seed) {
-  int i;
-  for (i = first; i < net->tensor_count; i++) {
-    const cn_tensor_ *t = &net->tensors[i];
-    const cn_node *node = &net->nodes[t->node];
-    float *values = net->values + t->offset;
-    size_t j;
-    if (t->role == CN_WEIGHT_) {
-      const int taps = t->rank == 4 ? t->dims[2] * t->dims[3] : 1;
-      cn_random random;
-      random.seed = cn_mix_(seed, (uint64_t)i), random.position = 0;
-      cn_init(node->init, node->init_value, t->dims[1] * taps,
-              t->dims[0] / (t->rank == 4 ? cn_max_(1, node->groups) : 1) * taps, &random, values,
-              t->count);
-    } else {
-      const int one = t->role == CN_RUNNING_VARIANCE_ ||
-                      (node->op == CN_OP_BATCHNORM && strstr(t->name, ".weight"));
-      for (j = 0; j < t->count; j++) values[j] = one ? 1.0f : 0.0f;
-    }
-  }
-  cn_atomic_add_(&net->version, 1);
-}
-
 CN_API void cn_network_init(cn_network *net, uint64_t seed) {
   cn_init_tensors_(net, 0, seed);
 }
@@ -6526,7 +6524,7 @@ static void cn_fuse_(const cn_plan_ *plan, cn_step_ *step) {
       step->relu = 1;
     } else if (node->op == CN_OP_BATCHNORM && can_normalise && step->norm < 0 && !step->relu &&
                !step->conv.pool) {
-      step->norm = cn_find_tensor_(net, next, CN_BIAS_ROLE_), step->eps = node->eps;
+      step->norm = cn_find_tensor_(net, next, CN_NORM_SCALE_), step->eps = node->eps;
     } else if (first_op == CN_OP_CONV && !step->dense && !step->conv.pool &&
                cn_pool_can_fuse_(node, net->nodes[step->node].shape)) {
       step->conv.pool = 1;
@@ -6558,7 +6556,7 @@ static void cn_build_step_(cn_plan_ *plan, int index, cn_step_ *step) {
   step->node = index, step->input_count = node->input_count;
   step->weight = cn_find_tensor_(net, index, CN_WEIGHT_), step->bias = -1, step->norm = -1;
   if (step->weight >= 0) step->bias = cn_find_tensor_(net, index, CN_BIAS_ROLE_);
-  if (node->op == CN_OP_BATCHNORM) step->norm = cn_find_tensor_(net, index, CN_BIAS_ROLE_);
+  if (node->op == CN_OP_BATCHNORM) step->norm = cn_find_tensor_(net, index, CN_NORM_SCALE_);
   step->eps = node->eps, step->momentum = node->momentum, step->factor = node->factor;
   step->rate = node->op == CN_OP_DROPOUT ? node->rate : 0.0f;
   if (node->op == CN_OP_INPUT) {
