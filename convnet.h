@@ -9082,10 +9082,15 @@ static void cn_import_(const cn_network *net, const cn_tensor_ *t, const cn_tens
 }
 
 /* PyTorch keeps a counter with each batch norm that nothing here needs. */
-static int cn_is_counter_(const char *name) {
-  const char *ending = "num_batches_tracked";
-  return strlen(name) >= strlen(ending) &&
-         strcmp(name + strlen(name) - strlen(ending), ending) == 0;
+static int cn_is_counter_(const cn_network *net, const char *name) {
+  const char *end = strrchr(name, '.');
+  int i;
+  if (!end || strcmp(end, ".num_batches_tracked") != 0) return 0;
+  for (i = 0; i < net->node_count; i++)
+    if (net->nodes[i].op == CN_OP_BATCHNORM && strlen(net->nodes[i].name) == (size_t)(end - name) &&
+        strncmp(net->nodes[i].name, name, (size_t)(end - name)) == 0)
+      return 1;
+  return 0;
 }
 
 static int cn_load_tensors_(cn_network *net, const cn_safetensors *file, const char *path,
@@ -9118,7 +9123,7 @@ static int cn_load_tensors_(cn_network *net, const cn_safetensors *file, const c
     for (j = 0; j < net->tensor_count && strcmp(net->tensors[j].name, file->tensors[i].name) != 0;
          j++) {
     }
-    if (j == net->tensor_count && !cn_is_counter_(file->tensors[i].name))
+    if (j == net->tensor_count && !cn_is_counter_(net, file->tensors[i].name))
       report(CN_TENSOR_EXTRA, file->tensors[i].name, "is not in the network", user);
   }
   return loaded;
