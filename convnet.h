@@ -7808,10 +7808,10 @@ CN_API cn_status cn_input_gradient(cn_predictor *predictor, const float *const *
 
 /* ==== layer 3: training ======================================================================= */
 
-typedef struct cn_piece_ { /* a run of one trained tensor, updated as a unit */
+typedef struct cn_chunk_ { /* a run of one trained tensor, updated as a unit */
   int tensor;
   size_t begin, count;
-} cn_piece_;
+} cn_chunk_;
 
 #define CN_LOSS_ROWS_ 32 /* rows of the loss per unit */
 
@@ -7821,9 +7821,9 @@ struct cn_trainer {
   float *gradients, *first, *second; /* as the network's values */
   float *class_weights;              /* or NULL */
   float *saved_figures;              /* running figures, to go back to when a step fails */
-  cn_piece_ *pieces;
-  int piece_count;
-  double *sums; /* one per unit of loss or piece, added in order */
+  cn_chunk_ *chunks;
+  int chunk_count;
+  double *sums; /* one per unit of loss or chunk, added in order */
   int *corrects;
   cn_truth *truths;    /* of the batch, one per output */
   cn_metrics *metrics; /* one per output */
@@ -7872,16 +7872,16 @@ static cn_status cn_check_options_(const cn_training_options *o, cn_error *error
   return CN_OK;
 }
 
-/* Cuts the trained tensors into pieces of equal work. Counts them when pieces is NULL. */
-static int cn_cut_pieces_(const cn_network *net, cn_piece_ *pieces) {
+/* Cuts the trained tensors into chunks. Counts them when chunks is NULL. */
+static int cn_cut_chunks_(const cn_network *net, cn_chunk_ *chunks) {
   int i, n = 0;
   for (i = 0; i < net->tensor_count; i++) {
     size_t begin;
     if (!cn_is_trained_(&net->tensors[i])) continue;
     for (begin = 0; begin < net->tensors[i].count; begin += CN_CHUNK_, n++) {
-      if (!pieces) continue;
-      pieces[n].tensor = i, pieces[n].begin = begin;
-      pieces[n].count = cn_chunk_size_(net->tensors[i].count, (int)(begin / CN_CHUNK_));
+      if (!chunks) continue;
+      chunks[n].tensor = i, chunks[n].begin = begin;
+      chunks[n].count = cn_chunk_size_(net->tensors[i].count, (int)(begin / CN_CHUNK_));
     }
   }
   return n;
@@ -7913,8 +7913,8 @@ static void cn_copy_figures_(const cn_trainer *trainer, int back) {
 static size_t cn_trainer_lay_out_(cn_trainer *t, char *base) {
   cn_plan_ *plan = &t->plan;
   const cn_network *net = plan->net;
-  const size_t values = net->value_count, pieces = (size_t)cn_cut_pieces_(net, NULL);
-  const size_t units = pieces > (size_t)plan->max_count ? pieces : (size_t)plan->max_count;
+  const size_t values = net->value_count, chunks = (size_t)cn_cut_chunks_(net, NULL);
+  const size_t units = chunks > (size_t)plan->max_count ? chunks : (size_t)plan->max_count;
   cn_block_ block;
   block.base = base, block.used = 0;
   cn_lay_out_arena_(plan, &block);
@@ -7922,7 +7922,7 @@ static size_t cn_trainer_lay_out_(cn_trainer *t, char *base) {
   t->first = (float *)cn_carve_(&block, values, sizeof *t->first);
   t->second = (float *)cn_carve_(&block, values, sizeof *t->second);
   t->saved_figures = (float *)cn_carve_(&block, cn_figure_count_(net), sizeof(float));
-  t->pieces = (cn_piece_ *)cn_carve_(&block, pieces, sizeof *t->pieces);
+  t->chunks = (cn_chunk_ *)cn_carve_(&block, chunks, sizeof *t->chunks);
   t->sums = (double *)cn_carve_(&block, units, sizeof *t->sums);
   t->corrects = (int *)cn_carve_(&block, units, sizeof *t->corrects);
   t->truths = (cn_truth *)cn_carve_(&block, (size_t)plan->output_count, sizeof *t->truths);
@@ -7969,7 +7969,7 @@ static cn_trainer *cn_trainer_open_(cn_network *net, int max_count,
   trainer = (cn_trainer *)(void *)cn_plan_open_(net, sizeof *trainer, &request, error);
   if (!trainer) return NULL;
   trainer->options = *options;
-  if (cn_cut_pieces_(net, NULL) == 0)
+  if (cn_cut_chunks_(net, NULL) == 0)
     cn_fail_(error, CN_ERROR_ARGUMENT,
              "there is nothing to train: the network has no parameters that are not frozen");
   else if (cn_check_heads_(&trainer->plan, error) == CN_OK)
@@ -7988,7 +7988,7 @@ CN_API cn_trainer *cn_trainer_create(cn_network *net, int max_count,
     return NULL;
   }
   cn_trainer_lay_out_(trainer, trainer->plan.block);
-  trainer->piece_count = cn_cut_pieces_(net, trainer->pieces);
+  trainer->chunk_count = cn_cut_chunks_(net, trainer->chunks);
   if (trainer->class_weights)
     memcpy(trainer->class_weights, trainer->options.class_weights,
            (size_t)trainer->plan.steps[cn_last_head_(&trainer->plan)->step].out.channels *
@@ -8225,12 +8225,12 @@ typedef struct cn_update_run_ {
 
 static void cn_norm_task_(void *context, int unit, char *workspace) {
   const cn_trainer *t = ((cn_update_run_ *)context)->trainer;
-  const cn_piece_ *piece = &t->pieces[unit];
-  const float *g = t->gradients + t->plan.net->tensors[piece->tensor].offset + piece->begin;
+  const cn_chunk_ *chunk = &t->chunks[unit];
+  const float *g = t->gradients + t->plan.net->tensors[chunk->tensor].offset + chunk->begin;
   double sum = 0.0;
   size_t i;
   (void)workspace;
-  for (i = 0; i < piece->count; i++) sum += (double)g[i] * (double)g[i];
+  for (i = 0; i < chunk->count; i++) sum += (double)g[i] * (double)g[i];
   t->sums[unit] = sum;
 }
 
@@ -8238,18 +8238,18 @@ static void cn_update_task_(void *context, int unit, char *workspace) {
   const cn_update_run_ *r = (const cn_update_run_ *)context;
   const cn_trainer *t = r->trainer;
   const cn_network *net = t->plan.net;
-  const cn_piece_ *piece = &t->pieces[unit];
-  const cn_tensor_ *tensor = &net->tensors[piece->tensor];
-  const size_t at = tensor->offset + piece->begin;
+  const cn_chunk_ *chunk = &t->chunks[unit];
+  const cn_tensor_ *tensor = &net->tensors[chunk->tensor];
+  const size_t at = tensor->offset + chunk->begin;
   cn_update update = r->update;
   size_t i;
   (void)workspace;
   if (tensor->role != CN_WEIGHT_) update.decay = update.l1 = update.l2 = 0.0f;
   update.learning_rate *= tensor->rate;
   if (r->factor < 1.0f)
-    for (i = 0; i < piece->count; i++) t->gradients[at + i] *= r->factor;
+    for (i = 0; i < chunk->count; i++) t->gradients[at + i] *= r->factor;
   cn_update_weights(&update, net->values + at, t->gradients + at, t->first + at, t->second + at,
-                    piece->count);
+                    chunk->count);
 }
 
 static cn_update_run_ cn_update_run_of_(const cn_trainer *trainer) {
@@ -8285,11 +8285,11 @@ CN_API cn_status cn_train_step(cn_trainer *trainer, const cn_batch *batch, cn_me
   if (o->clip_norm > 0.0f) {
     double sum = 0.0;
     int i;
-    cn_parallel_(plan, NULL, trainer->piece_count, cn_norm_task_, &run);
-    for (i = 0; i < trainer->piece_count; i++) sum += trainer->sums[i];
+    cn_parallel_(plan, NULL, trainer->chunk_count, cn_norm_task_, &run);
+    for (i = 0; i < trainer->chunk_count; i++) sum += trainer->sums[i];
     if (sqrt(sum) > (double)o->clip_norm) run.factor = (float)((double)o->clip_norm / sqrt(sum));
   }
-  cn_parallel_(plan, NULL, trainer->piece_count, cn_update_task_, &run);
+  cn_parallel_(plan, NULL, trainer->chunk_count, cn_update_task_, &run);
   cn_restore_subnormals_(mode);
   cn_atomic_add_(&plan->net->version, 1);
   return CN_OK;
