@@ -37,7 +37,9 @@
    - Buffers of one call must not overlap, except where a comment says "may be the same".
    - NaN and infinity pass through arithmetic as IEEE 754 has it, but a gradient of 0 may count for
      nothing beside them; max pooling and ReLU treat NaN as smaller than everything. A training step
-     whose loss is not finite is reported and not applied.
+     is refused, and changes nothing, where a value of the batch, the loss, a running figure or a
+     gradient is not finite. That holds with -ffast-math too, of which the implementation frees
+     itself; but with clang max pooling and ReLU may then treat NaN otherwise.
    - Subnormal numbers count as zero inside cn_train_step and cn_predict (the mode is restored), where
      the processor and the compiler have a switch for it: x86 with SSE2 and ARM, but not by tcc.
 
@@ -130,7 +132,7 @@
        subnormals    where there is no switch for them (LIMITS) they count as what they are
        more digits   where C's arithmetic keeps more than a float has (FLT_EVAL_METHOD is not 0):
                      32-bit x86 without -mfpmath=sse, s390x with gcc -std=c99
-       flags         -ffast-math, and -ffp-contract=fast with clang, allow other results
+       flags         -ffast-math and -ffp-contract=fast, with clang, allow other results
      The instruction set is chosen at run time on x86: AVX-512 (F, VL, BW, DQ), AVX2 with FMA, or
      scalar; on others when compiling: NEON (AArch64; ARMv7 with its own last digits where it has no
      fused multiply-add), WebAssembly's SIMD128 (wasm128), or scalar. Results of different ones
@@ -202,7 +204,7 @@ typedef enum cn_status {
   CN_ERROR_SHAPE,    /* shapes that do not fit each other */
   CN_ERROR_IO,       /* the operating system refused a file operation */
   CN_ERROR_FORMAT,   /* a file's contents are not what they should be */
-  CN_ERROR_NUMERIC   /* the loss is not a finite number */
+  CN_ERROR_NUMERIC   /* a loss, running figure or gradient is not a finite number */
 } cn_status;
 
 /* What went wrong. Functions that can fail take one (NULL is allowed) and fill it on failure
@@ -772,14 +774,17 @@ CN_API size_t cn_trainer_size(cn_network *net, int max_count, const cn_training_
                               cn_error *error);
 CN_API void cn_trainer_free(cn_trainer *trainer); /* not the caller's memory */
 
-/* One step: forward, backward, update. CN_ERROR_ARGUMENT for a bad batch (label out of range,
-   count), CN_ERROR_NUMERIC for a loss or a running figure that is not finite (the message has step
-   and learning rate); in both cases nothing has changed. */
+/* One step: forward, backward, update. CN_ERROR_ARGUMENT for a bad batch (count, label out of
+   range, a value that is not finite), a learning rate outside [0, 1e6), or by the gradient hook;
+   CN_ERROR_NUMERIC for a loss, a running figure or a gradient that is not finite, or a gradient
+   above 2^48 that is not clipped (the message has step and learning rate). Then nothing has
+   changed: weights, running figures, the optimiser's state, the number of steps. */
 CN_API cn_status cn_train_step(cn_trainer *trainer, const cn_batch *batch, cn_metrics *metrics,
                                cn_error *error);
 
 /* The gradients of a batch without the update, for tests and own optimisers; nothing of the network
-   changes. Read them with cn_trainer_gradient. */
+   changes. Fails as cn_train_step does, but for large gradients. Read them with
+   cn_trainer_gradient. */
 CN_API cn_status cn_train_gradients(cn_trainer *trainer, const cn_batch *batch, cn_metrics *metrics,
                                     cn_error *error);
 /* Gradient of parameter tensor number `parameter` (count values, its layout) from the last step;
@@ -1041,11 +1046,18 @@ CN_API const char *cn_safetensors_note(const cn_safetensors *file, const char *k
 #define CN_ALIGN_FLOATS_ 16
 
 /* A product and a sum become one operation, with one rounding, where cn_vfma_ says so and nowhere
-   else, or the bytes of results would be the compiler's choice. */
+   else, or the bytes of results would be the compiler's choice. Nor may it take for granted that
+   there are no infinities, or reorder sums (-ffast-math). */
 #if defined(CN_CLANG_)
+#if defined(__FAST_MATH__) || defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__
+#define CN_CLANG_FAST_
+#pragma float_control(push)
+#pragma float_control(precise, on)
+#endif
 #pragma STDC FP_CONTRACT OFF
 #elif defined(CN_GCC_)
 #pragma GCC push_options
+#pragma GCC optimize("no-fast-math", "no-finite-math-only", "no-unsafe-math-optimizations")
 #pragma GCC optimize("fp-contract=off")
 #elif defined(CN_MSC_)
 #pragma fp_contract(off)
@@ -1140,6 +1152,40 @@ static void cn_release_(const cn_allocator *allocator, void *aligned) {
   if (!aligned) return;
   memcpy(&raw, (char *)aligned - sizeof(void *), sizeof raw);
   cn_free_(allocator, raw);
+}
+
+/* What must be finite is looked at by its bits: compilers may have been told that there are no
+   other numbers (-ffast-math) and then drop a comparison that asks. */
+static int cn_is_finite_(double value) {
+  const uint64_t exponent = (uint64_t)0x7FF << 52;
+  uint64_t bits;
+  memcpy(&bits, &value, sizeof bits);
+  return (bits & exponent) != exponent;
+}
+
+#define CN_INFINITE_BITS_ 0x7F800000u /* of infinity; those of what is no number are larger */
+
+/* Whether the bits of |value| are below `limit` for all n values. What is not sets a sum's highest
+   bit; so many sums at a time that compilers make vectors of them. */
+static int cn_all_below_(const float *values, size_t n, uint32_t limit) {
+  enum { at_a_time = 64 };
+  const uint32_t missing = 0x80000000u - limit;
+  uint32_t bits[at_a_time], sums = 0;
+  size_t i;
+  int j;
+  for (i = 0; i + at_a_time <= n; i += at_a_time) {
+    memcpy(bits, values + i, sizeof bits);
+    for (j = 0; j < at_a_time; j++) sums |= (bits[j] & 0x7FFFFFFFu) + missing;
+  }
+  for (; i < n; i++) {
+    memcpy(bits, values + i, sizeof *bits);
+    sums |= (bits[0] & 0x7FFFFFFFu) + missing;
+  }
+  return sums < 0x80000000u;
+}
+
+static int cn_all_finite_(const float *values, size_t n) {
+  return cn_all_below_(values, n, CN_INFINITE_BITS_);
 }
 
 /* splitmix64's output function of a counter. */
@@ -4389,8 +4435,7 @@ CN_API double cn_sigmoid_loss(const float *logits, const float *targets, int cla
   for (i = begin * (size_t)classes; i < end * (size_t)classes; i++) {
     const double x = (double)logits[i], t = (double)targets[i], e = exp(-fabs(x));
     const double s = x >= 0.0 ? 1.0 / (1.0 + e) : e / (1.0 + e);
-    total += (x > 0.0 ? x : 0.0) - t * x + log1p(e);
-    if (x != x) total += x; /* the comparison above would hide NaN */
+    total += 0.5 * (x + fabs(x)) - t * x + log1p(e); /* max(x, 0), which would hide NaN */
     if (probabilities) probabilities[i] = (float)s;
     gradient[i] = scale * (float)(s - t);
   }
@@ -4745,7 +4790,7 @@ static cn_status cn_infer_shape_(const cn_network *net, cn_node *node, cn_error 
                       (double)node->rate);
     return CN_OK;
   case CN_OP_SCALE:
-    if (!(fabsf(node->factor) <= FLT_MAX))
+    if (!cn_is_finite_((double)node->factor))
       return cn_fail_(error, CN_ERROR_ARGUMENT, "factor %g is not a finite number",
                       (double)node->factor);
     return CN_OK;
@@ -7813,7 +7858,7 @@ typedef struct cn_chunk_ { /* a run of one trained tensor, updated as a unit */
   size_t begin, count;
 } cn_chunk_;
 
-#define CN_LOSS_ROWS_ 32 /* rows of the loss per unit */
+#define CN_LOSS_ROWS_ 32 /* rows of the loss, and images of a batch's check, per unit */
 
 struct cn_trainer {
   cn_plan_ plan;
@@ -7824,7 +7869,7 @@ struct cn_trainer {
   cn_chunk_ *chunks;
   int chunk_count;
   double *sums; /* one per unit of loss or chunk, added in order */
-  int *corrects;
+  int *counts; /* one per unit of loss or of the batch's check */
   cn_truth *truths;    /* of the batch, one per output */
   cn_metrics *metrics; /* one per output */
   int64_t step;
@@ -7852,21 +7897,30 @@ CN_API float cn_learning_rate(const cn_training_options *o, int64_t step) {
   return (float)rate;
 }
 
+/* The options' rate, and what a schedule makes of it. */
+static cn_status cn_check_rate_(float rate, cn_error *error) {
+  if (cn_is_finite_((double)rate) && rate >= 0.0f && rate < 1e6f) return CN_OK;
+  return cn_fail_(error, CN_ERROR_ARGUMENT, "learning rate %g is outside [0, 1e6)", (double)rate);
+}
+
 static cn_status cn_check_options_(const cn_training_options *o, cn_error *error) {
   if (o->optimizer < CN_ADAM || o->optimizer > CN_ADAGRAD)
     return cn_fail_(error, CN_ERROR_ARGUMENT, "unknown optimiser %d", (int)o->optimizer);
-  if (!(o->learning_rate >= 0.0f && o->learning_rate < 1e6f))
-    return cn_fail_(error, CN_ERROR_ARGUMENT, "learning rate %g is outside [0, 1e6)",
-                    (double)o->learning_rate);
+  if (cn_check_rate_(o->learning_rate, error)) return CN_ERROR_ARGUMENT;
   if (!(o->momentum >= 0.0f && o->momentum < 1.0f))
     return cn_fail_(error, CN_ERROR_ARGUMENT, "momentum %g is outside [0, 1)", (double)o->momentum);
   if (!(o->beta1 >= 0.0f && o->beta1 < 1.0f && o->beta2 >= 0.0f && o->beta2 < 1.0f))
     return cn_fail_(error, CN_ERROR_ARGUMENT, "beta1 %g or beta2 %g is outside [0, 1)",
                     (double)o->beta1, (double)o->beta2);
-  if (!(o->epsilon > 0.0f))
-    return cn_fail_(error, CN_ERROR_ARGUMENT, "epsilon %g is not above 0", (double)o->epsilon);
-  if (!(o->decay >= 0.0f && o->l1 >= 0.0f && o->l2 >= 0.0f && o->clip_norm >= 0.0f))
-    return cn_fail_(error, CN_ERROR_ARGUMENT, "decay, l1, l2 and clip_norm must not be negative");
+  if (!(o->epsilon > 0.0f && o->epsilon < 1e6f))
+    return cn_fail_(error, CN_ERROR_ARGUMENT, "epsilon %g is outside (0, 1e6)", (double)o->epsilon);
+  if (!(o->decay >= 0.0f && o->decay < 1e6f && o->l1 >= 0.0f && o->l1 < 1e6f && o->l2 >= 0.0f &&
+        o->l2 < 1e6f))
+    return cn_fail_(error, CN_ERROR_ARGUMENT, "decay %g, l1 %g or l2 %g is outside [0, 1e6)",
+                    (double)o->decay, (double)o->l1, (double)o->l2);
+  if (!(o->clip_norm >= 0.0f && o->clip_norm < 1e12f))
+    return cn_fail_(error, CN_ERROR_ARGUMENT, "clip_norm %g is outside [0, 1e12)",
+                    (double)o->clip_norm);
   if (o->warmup_steps < 0 || o->decay_steps < 0)
     return cn_fail_(error, CN_ERROR_ARGUMENT, "numbers of steps must not be negative");
   return CN_OK;
@@ -7924,7 +7978,7 @@ static size_t cn_trainer_lay_out_(cn_trainer *t, char *base) {
   t->saved_figures = (float *)cn_carve_(&block, cn_figure_count_(net), sizeof(float));
   t->chunks = (cn_chunk_ *)cn_carve_(&block, chunks, sizeof *t->chunks);
   t->sums = (double *)cn_carve_(&block, units, sizeof *t->sums);
-  t->corrects = (int *)cn_carve_(&block, units, sizeof *t->corrects);
+  t->counts = (int *)cn_carve_(&block, units, sizeof *t->counts);
   t->truths = (cn_truth *)cn_carve_(&block, (size_t)plan->output_count, sizeof *t->truths);
   t->metrics = (cn_metrics *)cn_carve_(&block, (size_t)plan->output_count, sizeof *t->metrics);
   if (t->options.class_weights)
@@ -8054,6 +8108,59 @@ static cn_status cn_check_truth_(const cn_plan_ *plan, const cn_head_ *head, con
   return CN_OK;
 }
 
+/* The node whose input values or targets are not all finite in an image of the batch; -1: none. */
+static int cn_spoilt_node_(const cn_trainer *trainer, int image) {
+  const cn_plan_ *plan = &trainer->plan;
+  int i;
+  for (i = 0; i < plan->input_count; i++) {
+    const int node = cn_network_input(plan->net, i);
+    const size_t values = cn_values_(plan->net->nodes[node].shape);
+    if (!cn_all_finite_(plan->inputs[i] + (size_t)image * values, values)) return node;
+  }
+  for (i = 0; i < plan->head_count; i++) {
+    const cn_head_ *head = &plan->heads[i];
+    const float *targets = trainer->truths[head->output].targets;
+    const size_t values = cn_values_(plan->steps[head->step].out);
+    if (head->op != CN_OP_SOFTMAX && !cn_all_finite_(targets + (size_t)image * values, values))
+      return head->node;
+  }
+  return -1;
+}
+
+typedef struct cn_check_run_ {
+  const cn_trainer *trainer;
+  int count;
+} cn_check_run_;
+
+/* Leaves the unit's first image that has a value which is not finite, or -1. */
+static void cn_check_images_task_(void *context, int unit, char *workspace) {
+  const cn_check_run_ *r = (const cn_check_run_ *)context;
+  const int end = cn_min_((unit + 1) * CN_LOSS_ROWS_, r->count);
+  int image = unit * CN_LOSS_ROWS_;
+  (void)workspace;
+  while (image < end && cn_spoilt_node_(r->trainer, image) < 0) image++;
+  r->trainer->counts[unit] = image < end ? image : -1;
+}
+
+/* Max pooling and ReLU would hide a value that is no number, but not from all weights. */
+static cn_status cn_check_images_(const cn_trainer *trainer, int count, cn_error *error) {
+  const cn_plan_ *plan = &trainer->plan;
+  const int units = cn_ceil_div_(count, CN_LOSS_ROWS_);
+  cn_check_run_ run;
+  int unit = 0;
+  run.trainer = trainer, run.count = count;
+  cn_parallel_(plan, NULL, units, cn_check_images_task_, &run);
+  while (unit < units && trainer->counts[unit] < 0) unit++;
+  if (unit < units) {
+    const int image = trainer->counts[unit];
+    const cn_node *node = &plan->net->nodes[cn_spoilt_node_(trainer, image)];
+    return cn_fail_(error, CN_ERROR_ARGUMENT,
+                    "image %d has a %s that is not a finite number, for %.90s", image,
+                    node->op == CN_OP_INPUT ? "value" : "target", node->name);
+  }
+  return CN_OK;
+}
+
 /* Takes over what the batch points to and checks it. */
 static cn_status cn_take_batch_(cn_trainer *trainer, const cn_batch *batch, cn_error *error) {
   cn_plan_ *plan = &trainer->plan;
@@ -8084,7 +8191,7 @@ static cn_status cn_take_batch_(cn_trainer *trainer, const cn_batch *batch, cn_e
     const cn_truth *truth = &trainer->truths[head->output];
     if (cn_check_truth_(plan, head, truth, batch->count, error)) return CN_ERROR_ARGUMENT;
   }
-  return CN_OK;
+  return cn_check_images_(trainer, batch->count, error);
 }
 
 typedef struct cn_loss_run_ {
@@ -8121,7 +8228,7 @@ static void cn_loss_task_(void *context, int unit, char *workspace) {
   const int begin = unit * CN_LOSS_ROWS_, end = cn_min_(begin + CN_LOSS_ROWS_, r->count);
   double *sum = &r->trainer->sums[unit];
   (void)workspace;
-  r->trainer->corrects[unit] = cn_count_correct_(r, begin, end);
+  r->trainer->counts[unit] = cn_count_correct_(r, begin, end);
   if (r->head->op == CN_OP_SOFTMAX)
     *sum = cn_softmax_loss(r->logits, r->truth.labels, r->class_weights, r->values, r->scale, NULL,
                            r->gradient, (size_t)begin, (size_t)end);
@@ -8150,7 +8257,7 @@ static cn_metrics cn_loss_(cn_trainer *trainer, int count) {
     run.logits = cn_floats_(plan, step->value), run.gradient = cn_floats_(plan, step->gradient);
     run.values = (int)cn_values_(step->out), run.scale = head->weight / (float)count;
     cn_parallel_(plan, NULL, units, cn_loss_task_, &run);
-    for (j = 0; j < units; j++) own.loss += trainer->sums[j], own.correct += trainer->corrects[j];
+    for (j = 0; j < units; j++) own.loss += trainer->sums[j], own.correct += trainer->counts[j];
     metrics.loss += (double)head->weight * own.loss;
     metrics.correct = own.correct;
     own.loss /= (double)count;
@@ -8165,73 +8272,102 @@ CN_API cn_metrics cn_trainer_metrics(const cn_trainer *trainer, int output) {
   return output < 0 || output >= trainer->plan.output_count ? none : trainer->metrics[output];
 }
 
-/* A loss or running figure that is not finite would spoil the network for good. */
-static cn_status cn_check_finite_(const cn_trainer *trainer, double loss, cn_error *error) {
-  const cn_network *net = trainer->plan.net;
-  const char *what = fabs(loss) <= DBL_MAX ? NULL : "the loss";
-  size_t j;
-  int i;
-  for (i = 0; i < net->tensor_count && !what; i++) {
-    const cn_tensor_ *t = &net->tensors[i];
-    for (j = 0; j < t->count && t->role >= CN_RUNNING_MEAN_ && !what; j++)
-      if (!(fabsf(net->values[t->offset + j]) <= FLT_MAX)) what = t->name;
-  }
-  if (!what) return CN_OK;
-  return cn_fail_(
-      error, CN_ERROR_NUMERIC, "%s is not a finite number at step %lld with learning rate %g", what,
-      (long long)trainer->step + 1, (double)cn_learning_rate(&trainer->options, trainer->step + 1));
+/* Refuses a step: `what` would spoil the network for good. */
+static cn_status cn_fail_step_(const cn_trainer *trainer, const char *what, const char *tensor,
+                               cn_error *error) {
+  return cn_fail_(error, CN_ERROR_NUMERIC,
+                  "%s%.110s is not a finite number at step %lld with learning rate %g", what,
+                  tensor, (long long)trainer->step + 1,
+                  (double)cn_learning_rate(&trainer->options, trainer->step + 1));
 }
 
-/* Forward and backward. Moves the running figures; saved_figures holds them as they were. */
+/* The heads' values, the loss and the running figures behind a forward pass. */
+static cn_status cn_check_forward_(const cn_trainer *trainer, int count, double loss,
+                                   cn_error *error) {
+  const cn_plan_ *plan = &trainer->plan;
+  const cn_network *net = plan->net;
+  int i, finite = cn_is_finite_(loss);
+  for (i = 0; i < plan->head_count && finite; i++) {
+    const cn_step_ *step = &plan->steps[plan->heads[i].step];
+    finite = cn_all_finite_(cn_floats_(plan, step->value), (size_t)count * cn_values_(step->out));
+  }
+  if (!finite) return cn_fail_step_(trainer, "the loss", "", error);
+  for (i = 0; i < net->tensor_count; i++) {
+    const cn_tensor_ *t = &net->tensors[i];
+    if (t->role >= CN_RUNNING_MEAN_ && !cn_all_finite_(net->values + t->offset, t->count))
+      return cn_fail_step_(trainer, "", t->name, error);
+  }
+  return CN_OK;
+}
+
+/* Forward and backward. Moves the running figures; saved_figures holds them as they were, and they
+   are so again after an error. */
 static cn_status cn_compute_gradients_(cn_trainer *trainer, const cn_batch *batch,
                                        cn_metrics *metrics, cn_error *error) {
   cn_plan_ *plan = &trainer->plan;
   const uint64_t batch_seed = cn_mix_(trainer->options.seed, (uint64_t)trainer->step);
   const unsigned mode = cn_flush_subnormals_();
-  cn_metrics result;
-  if (cn_take_batch_(trainer, batch, error)) {
-    cn_restore_subnormals_(mode);
-    return error ? error->status : CN_ERROR_ARGUMENT;
+  cn_status status = cn_take_batch_(trainer, batch, error);
+  if (status == CN_OK) {
+    cn_pack_if_changed_(plan);
+    cn_copy_figures_(trainer, 0);
+    cn_forward_(plan, batch->count, batch_seed);
+    *metrics = cn_loss_(trainer, batch->count);
+    status = cn_check_forward_(trainer, batch->count, metrics->loss, error);
+    if (status == CN_OK)
+      cn_run_backward_(plan, trainer->gradients, batch->count, batch_seed);
+    else
+      cn_copy_figures_(trainer, 1);
   }
-  cn_pack_if_changed_(plan);
-  cn_copy_figures_(trainer, 0);
-  cn_forward_(plan, batch->count, batch_seed);
-  result = cn_loss_(trainer, batch->count);
-  if (cn_check_finite_(trainer, result.loss, error)) {
-    cn_copy_figures_(trainer, 1);
-    cn_restore_subnormals_(mode);
-    return CN_ERROR_NUMERIC;
-  }
-  cn_run_backward_(plan, trainer->gradients, batch->count, batch_seed);
   cn_restore_subnormals_(mode);
-  if (metrics) *metrics = result;
-  return CN_OK;
-}
-
-CN_API cn_status cn_train_gradients(cn_trainer *trainer, const cn_batch *batch, cn_metrics *metrics,
-                                    cn_error *error) {
-  const cn_status status = cn_compute_gradients_(trainer, batch, metrics, error);
-  if (status == CN_OK) cn_copy_figures_(trainer, 1);
   return status;
 }
 
 /* ---- update ---- */
 
+/* The bits of 2^48. Sums of squares of larger gradients, which optimisers keep, might become
+   infinite; clipped ones are smaller. */
+#define CN_TOO_LARGE_BITS_ 0x57800000u
+
 typedef struct cn_update_run_ {
   const cn_trainer *trainer;
   cn_update update;
-  float factor; /* of the gradients, when their norm was too large */
+  uint32_t limit; /* bits of a gradient that may not be reached */
+  double factor;  /* of the gradients, when their norm was too large */
 } cn_update_run_;
 
+/* Leaves a chunk's sum of squares, where somebody asks for the norm, or -1 if a gradient is at the
+   limit. */
 static void cn_norm_task_(void *context, int unit, char *workspace) {
-  const cn_trainer *t = ((cn_update_run_ *)context)->trainer;
+  const cn_update_run_ *r = (const cn_update_run_ *)context;
+  const cn_trainer *t = r->trainer;
   const cn_chunk_ *chunk = &t->chunks[unit];
   const float *g = t->gradients + t->plan.net->tensors[chunk->tensor].offset + chunk->begin;
   double sum = 0.0;
   size_t i;
   (void)workspace;
-  for (i = 0; i < chunk->count; i++) sum += (double)g[i] * (double)g[i];
+  if (!cn_all_below_(g, chunk->count, r->limit))
+    sum = -1.0;
+  else if (t->options.clip_norm > 0.0f)
+    for (i = 0; i < chunk->count; i++) sum += (double)g[i] * (double)g[i];
   t->sums[unit] = sum;
+}
+
+/* Looks at all gradients; their norm gives the run's factor. */
+static cn_status cn_check_gradients_(cn_update_run_ *run, cn_error *error) {
+  const cn_trainer *t = run->trainer;
+  const double most = (double)t->options.clip_norm;
+  double sum = 0.0;
+  int i;
+  cn_parallel_(&t->plan, NULL, t->chunk_count, cn_norm_task_, run);
+  for (i = 0; i < t->chunk_count; i++) {
+    if (t->sums[i] < 0.0)
+      return cn_fail_step_(t, "the gradient of ", t->plan.net->tensors[t->chunks[i].tensor].name,
+                           error);
+    sum += t->sums[i];
+  }
+  if (sqrt(sum) > most && most > 0.0) run->factor = most / sqrt(sum);
+  return CN_OK;
 }
 
 static void cn_update_task_(void *context, int unit, char *workspace) {
@@ -8241,64 +8377,83 @@ static void cn_update_task_(void *context, int unit, char *workspace) {
   const cn_chunk_ *chunk = &t->chunks[unit];
   const cn_tensor_ *tensor = &net->tensors[chunk->tensor];
   const size_t at = tensor->offset + chunk->begin;
+  float *g = t->gradients + at;
   cn_update update = r->update;
   size_t i;
   (void)workspace;
   if (tensor->role != CN_WEIGHT_) update.decay = update.l1 = update.l2 = 0.0f;
   update.learning_rate *= tensor->rate;
-  if (r->factor < 1.0f)
-    for (i = 0; i < chunk->count; i++) t->gradients[at + i] *= r->factor;
-  cn_update_weights(&update, net->values + at, t->gradients + at, t->first + at, t->second + at,
-                    chunk->count);
+  if (r->factor < 1.0) /* in double: it may be smaller than a float can be */
+    for (i = 0; i < chunk->count; i++) g[i] = (float)((double)g[i] * r->factor);
+  cn_update_weights(&update, net->values + at, g, t->first + at, t->second + at, chunk->count);
 }
 
 static cn_update_run_ cn_update_run_of_(const cn_trainer *trainer) {
   const cn_training_options *o = &trainer->options;
   cn_update_run_ run;
-  run.trainer = trainer, run.factor = 1.0f;
-  run.update.optimizer = o->optimizer,
-  run.update.learning_rate = cn_learning_rate(o, trainer->step);
+  run.trainer = trainer, run.factor = 1.0;
+  run.limit = o->clip_norm > 0.0f ? CN_INFINITE_BITS_ : CN_TOO_LARGE_BITS_;
+  run.update.optimizer = o->optimizer, run.update.step = trainer->step + 1;
+  run.update.learning_rate = cn_learning_rate(o, run.update.step);
   run.update.momentum = o->momentum, run.update.beta1 = o->beta1, run.update.beta2 = o->beta2;
   run.update.epsilon = o->epsilon, run.update.decay = o->decay, run.update.l1 = o->l1,
   run.update.l2 = o->l2;
-  run.update.nesterov = o->nesterov, run.update.step = trainer->step;
+  run.update.nesterov = o->nesterov;
   return run;
+}
+
+/* Whether the hook lets the step pass. */
+static cn_status cn_call_hook_(const cn_trainer *trainer, cn_error *error) {
+  const cn_training_options *o = &trainer->options;
+  if (!o->gradient_hook ||
+      !o->gradient_hook(trainer->gradients, trainer->plan.net->value_count, o->hook_user))
+    return CN_OK;
+  return cn_fail_(error, CN_ERROR_ARGUMENT, "the gradient hook stopped step %lld",
+                  (long long)trainer->step + 1);
+}
+
+CN_API cn_status cn_train_gradients(cn_trainer *trainer, const cn_batch *batch, cn_metrics *metrics,
+                                    cn_error *error) {
+  cn_update_run_ run = cn_update_run_of_(trainer);
+  cn_metrics result;
+  cn_status status = cn_compute_gradients_(trainer, batch, &result, error);
+  if (status) return status;
+  cn_copy_figures_(trainer, 1);
+  run.limit = CN_INFINITE_BITS_;
+  status = cn_check_gradients_(&run, error);
+  if (metrics && status == CN_OK) *metrics = result;
+  return status;
 }
 
 CN_API cn_status cn_train_step(cn_trainer *trainer, const cn_batch *batch, cn_metrics *metrics,
                                cn_error *error) {
   const cn_plan_ *plan = &trainer->plan;
-  const cn_training_options *o = &trainer->options;
-  cn_update_run_ run;
+  cn_update_run_ run = cn_update_run_of_(trainer);
+  cn_metrics result;
   unsigned mode;
-  const cn_status status = cn_compute_gradients_(trainer, batch, metrics, error);
+  cn_status status = cn_check_rate_(run.update.learning_rate, error);
+  if (status == CN_OK) status = cn_compute_gradients_(trainer, batch, &result, error);
   if (status) return status;
-  if (o->gradient_hook &&
-      o->gradient_hook(trainer->gradients, plan->net->value_count, o->hook_user)) {
+  status = cn_call_hook_(trainer, error);
+  if (status == CN_OK) status = cn_check_gradients_(&run, error);
+  if (status) {
     cn_copy_figures_(trainer, 1);
-    return cn_fail_(error, CN_ERROR_ARGUMENT, "the gradient hook stopped step %lld",
-                    (long long)trainer->step + 1);
+    return status;
   }
   trainer->step++;
-  run = cn_update_run_of_(trainer);
   mode = cn_flush_subnormals_();
-  if (o->clip_norm > 0.0f) {
-    double sum = 0.0;
-    int i;
-    cn_parallel_(plan, NULL, trainer->chunk_count, cn_norm_task_, &run);
-    for (i = 0; i < trainer->chunk_count; i++) sum += trainer->sums[i];
-    if (sqrt(sum) > (double)o->clip_norm) run.factor = (float)((double)o->clip_norm / sqrt(sum));
-  }
   cn_parallel_(plan, NULL, trainer->chunk_count, cn_update_task_, &run);
   cn_restore_subnormals_(mode);
   cn_atomic_add_(&plan->net->version, 1);
+  if (metrics) *metrics = result;
   return CN_OK;
 }
 
 CN_API int cn_early_stopping_check(cn_early_stopping *stopping, double loss) {
-  const int best_is_nan = stopping->best != stopping->best;
+  const int finite = cn_is_finite_(loss);
   stopping->checks++;
-  if (stopping->best_check == 0 || loss < stopping->best || (best_is_nan && loss == loss)) {
+  if (stopping->best_check == 0 ||
+      (finite && (loss < stopping->best || !cn_is_finite_(stopping->best)))) {
     stopping->best = loss, stopping->best_check = stopping->checks;
     return 1;
   }
@@ -9250,6 +9405,9 @@ CN_API cn_status cn_trainer_load(cn_trainer *trainer, const char *path, cn_error
 
 #if defined(CN_CLANG_)
 #pragma STDC FP_CONTRACT DEFAULT
+#ifdef CN_CLANG_FAST_
+#pragma float_control(pop)
+#endif
 #elif defined(CN_GCC_)
 #pragma GCC pop_options
 #endif
