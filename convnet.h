@@ -204,7 +204,7 @@ typedef enum cn_status {
   CN_ERROR_SHAPE,    /* shapes that do not fit each other */
   CN_ERROR_IO,       /* the operating system refused a file operation */
   CN_ERROR_FORMAT,   /* a file's contents are not what they should be */
-  CN_ERROR_NUMERIC   /* a loss, running figure or gradient is not a finite number */
+  CN_ERROR_NUMERIC   /* a value of a batch, loss, running figure or gradient is not finite */
 } cn_status;
 
 /* What went wrong. Functions that can fail take one (NULL is allowed) and fill it on failure
@@ -774,11 +774,11 @@ CN_API size_t cn_trainer_size(cn_network *net, int max_count, const cn_training_
                               cn_error *error);
 CN_API void cn_trainer_free(cn_trainer *trainer); /* not the caller's memory */
 
-/* One step: forward, backward, update. CN_ERROR_ARGUMENT for a bad batch (count, label out of
-   range, a value that is not finite), a learning rate outside [0, 1e6), or by the gradient hook;
-   CN_ERROR_NUMERIC for a loss, a running figure or a gradient that is not finite, or a gradient
-   above 2^48 that is not clipped (the message has step and learning rate). Then nothing has
-   changed: weights, running figures, the optimiser's state, the number of steps. */
+/* One step: forward, backward, update. CN_ERROR_ARGUMENT for a bad batch (label out of range,
+   count), for a learning rate outside [0, 1e6), or by the gradient hook; CN_ERROR_NUMERIC for a
+   value of the batch, a loss, a running figure or a gradient that is not finite, or a gradient of
+   2^48 or more that is not clipped (the message has the image, or step and learning rate). Then
+   nothing has changed: weights, running figures, the optimiser's state, the number of steps. */
 CN_API cn_status cn_train_step(cn_trainer *trainer, const cn_batch *batch, cn_metrics *metrics,
                                cn_error *error);
 
@@ -8154,7 +8154,7 @@ static cn_status cn_check_images_(const cn_trainer *trainer, int count, cn_error
   if (unit < units) {
     const int image = trainer->counts[unit];
     const cn_node *node = &plan->net->nodes[cn_spoilt_node_(trainer, image)];
-    return cn_fail_(error, CN_ERROR_ARGUMENT,
+    return cn_fail_(error, CN_ERROR_NUMERIC,
                     "image %d has a %s that is not a finite number, for %.90s", image,
                     node->op == CN_OP_INPUT ? "value" : "target", node->name);
   }

@@ -151,7 +151,7 @@ static void batches_are_checked(void **state) {
       float *value = images + bad[i] * VALUES + (bad[i] * 7 + 35 * (i % 2)) % VALUES, was = *value;
       *value = special(i);
       snprintf(part, sizeof part, "image %d has a value", bad[i]);
-      assert_refused(trainer, &batch, CN_ERROR_ARGUMENT, part);
+      assert_refused(trainer, &batch, CN_ERROR_NUMERIC, part);
       *value = was;
     }
     must_step(trainer, &batch);
@@ -176,10 +176,10 @@ static void targets_are_checked(void **state) {
     must_step(trainer, &batch);
     for (int i = 0; i < 5; i++) {
       targets[2 * i + i % 2] = special(i);
-      assert_refused(trainer, &batch, CN_ERROR_ARGUMENT, "target");
+      assert_refused(trainer, &batch, CN_ERROR_NUMERIC, "target");
       targets[2 * i + i % 2] = 0;
       right[4 * i + i % 4] = special(i);
-      assert_refused(trainer, &batch, CN_ERROR_ARGUMENT, "for right");
+      assert_refused(trainer, &batch, CN_ERROR_NUMERIC, "for right");
       right[4 * i + i % 4] = 0;
     }
     must_step(trainer, &batch);
@@ -238,7 +238,7 @@ static void gradients_alone_are_checked(void **state) {
   x = 1e15f; /* which may be clipped */
   assert_int_equal(cn_train_gradients(trainer, &batch, NULL, &error), CN_OK);
   x = special(0);
-  assert_int_equal(cn_train_gradients(trainer, &batch, NULL, &error), CN_ERROR_ARGUMENT);
+  assert_int_equal(cn_train_gradients(trainer, &batch, NULL, &error), CN_ERROR_NUMERIC);
   cn_trainer_free(trainer);
   cn_network_free(net);
 }
