@@ -339,7 +339,8 @@ CN_API void cn_conv2d_pack(const cn_conv2d *conv, cn_pass pass, const float *wei
                            float *packed);
 
 /* Independent units of a pass, and bytes of workspace (64-byte aligned) for each concurrent
-   caller, enough for fewer images too. */
+   caller, enough for fewer images too. A number that would be too large for its type is INT_MAX or
+   SIZE_MAX, here and in the counts above and below; where units are INT_MAX, bytes are SIZE_MAX. */
 CN_API int cn_conv2d_units(const cn_conv2d *conv, cn_pass pass);
 CN_API size_t cn_conv2d_workspace(const cn_conv2d *conv, cn_pass pass);
 
@@ -375,8 +376,8 @@ typedef enum cn_pool_kind {
   CN_POOL_ADAPTIVE_MEAN
 } cn_pool_kind;
 
-/* Pooling, channel by channel. Padding is less than the window's span, so that every window sees
-   some of the image (CN_ERROR_SHAPE). Positions outside the image never count as maximum or
+/* Pooling, channel by channel. Every window must see some of the image (else CN_ERROR_SHAPE): one
+   whose taps all lie in the padding, or before and behind the image, has no maximum. Positions outside the image never count as maximum or
    minimum; a mean divides by the positions inside the image or, with count_padding, inside image
    and padding. CN_POOL_MIX: mix * max + (1 - mix) * mean (Lee, Gallagher & Tu 2016).
    CN_POOL_ADAPTIVE_MEAN: window.height x window.width is the size of the output, whose value i along
@@ -1097,14 +1098,6 @@ static int cn_share_(int n, int i, int shares) {
 static size_t cn_min_size_(size_t a, size_t b) {
   return a < b ? a : b;
 }
-static size_t cn_align_bytes_(size_t n) {
-  return n > SIZE_MAX - CN_ALIGNMENT_ ? SIZE_MAX
-                                      : (n + CN_ALIGNMENT_ - 1) / CN_ALIGNMENT_ * CN_ALIGNMENT_;
-}
-static size_t cn_align_floats_(size_t n) {
-  return (n + CN_ALIGN_FLOATS_ - 1) / CN_ALIGN_FLOATS_ * CN_ALIGN_FLOATS_;
-}
-
 /* Sizes come from texts and files that may be hostile: every product and sum of them stops at
    SIZE_MAX, which no memory has, in the place of wrapping around. */
 static size_t cn_times_(size_t a, size_t b) {
@@ -1112,6 +1105,21 @@ static size_t cn_times_(size_t a, size_t b) {
 }
 static size_t cn_plus_(size_t a, size_t b) {
   return a > SIZE_MAX - b ? SIZE_MAX : a + b;
+}
+
+static size_t cn_align_size_(size_t n, size_t to) {
+  return n > SIZE_MAX - to ? SIZE_MAX : (n + to - 1) / to * to;
+}
+static size_t cn_align_bytes_(size_t n) {
+  return cn_align_size_(n, CN_ALIGNMENT_);
+}
+static size_t cn_align_floats_(size_t n) {
+  return cn_align_size_(n, CN_ALIGN_FLOATS_);
+}
+
+/* A number of units, which are ints; INT_MAX where there would be more. */
+static int cn_unit_count_(int64_t n) {
+  return n < INT_MAX ? (int)n : INT_MAX;
 }
 
 /* a * b * c, or SIZE_MAX where it would pass SIZE_MAX / 8 (so that bytes of floats still fit). */
@@ -2208,9 +2216,14 @@ static const cn_kernels_ *cn_current_(void) {
 
 /* ==== layer 1: kernels ======================================================================== */
 
+/* From a window's first tap to behind its last. */
+static int64_t cn_span_(int window, int dilation) {
+  return (int64_t)dilation * (window - 1) + 1;
+}
+
 CN_API int cn_window_positions(int size, int window, int stride, int dilation, int pad_before,
                                int pad_after, int round_up) {
-  const int64_t span = (int64_t)dilation * (window - 1) + 1;
+  const int64_t span = cn_span_(window, dilation);
   const int64_t room = (int64_t)size + pad_before + pad_after - span;
   const int64_t most = ((int64_t)size + pad_before - 1) / stride + 1;
   int64_t positions;
@@ -2249,7 +2262,8 @@ static cn_status cn_window_check_(const cn_window *window, cn_error *error) {
 }
 
 static cn_status cn_shape_check_(cn_shape s, cn_error *error) {
-  if (s.count < 1 || !cn_in_range_(s.height, 1) || !cn_in_range_(s.channels, 1) || s.width < 1 ||
+  if (s.count < 1 || !cn_in_range_(s.height, 1) || !cn_in_range_(s.width, 1) ||
+      !cn_in_range_(s.channels, 1) ||
       cn_product3_((size_t)s.height, (size_t)s.width, (size_t)s.channels) > INT32_MAX)
     return cn_fail_(error, CN_ERROR_ARGUMENT, "shape %d x %dx%dx%d is outside the limits", s.count,
                     s.height, s.width, s.channels);
@@ -2287,6 +2301,18 @@ typedef struct cn_geometry_ {
 
 #define CN_UNITS_ 16 /* wanted, so that threads have something to share */
 
+/* Rows or columns that so many window positions reach; 0 if there is no position. */
+static int cn_reach_(int positions, int window, int stride, int dilation) {
+  return positions < 1 ? 0 : (int)((positions - 1) * (int64_t)stride + cn_span_(window, dilation));
+}
+
+static int cn_is_flat_(const cn_conv2d *conv) {
+  const cn_window w = cn_window_filled_(conv->window);
+  return w.height == 1 && w.width == 1 && w.stride_y == 1 && w.stride_x == 1 &&
+         conv->groups <= 1 && !conv->pool && !w.pad_top && !w.pad_left && !w.pad_bottom &&
+         !w.pad_right;
+}
+
 static cn_geometry_ cn_geometry_of_(const cn_conv2d *conv) {
   cn_geometry_ g;
   const cn_window w = cn_window_filled_(conv->window);
@@ -2301,11 +2327,10 @@ static cn_geometry_ cn_geometry_of_(const cn_conv2d *conv) {
       cn_window_positions(g.in_w, w.width, w.stride_x, w.dilation_x, w.pad_left, w.pad_right, 0);
   g.y_h = conv->pool ? g.out_h / 2 : g.out_h, g.y_w = conv->pool ? g.out_w / 2 : g.out_w;
   if (conv->pool) g.out_h = 2 * g.y_h, g.out_w = 2 * g.y_w;
-  g.padded_h = (g.out_h - 1) * w.stride_y + w.dilation_y * (w.height - 1) + 1;
-  g.padded_w = (g.out_w - 1) * w.stride_x + w.dilation_x * (w.width - 1) + 1;
+  g.padded_h = cn_reach_(g.out_h, w.height, w.stride_y, w.dilation_y);
+  g.padded_w = cn_reach_(g.out_w, w.width, w.stride_x, w.dilation_x);
   g.depth = w.height * w.width * g.group_channels;
-  g.flat = w.height == 1 && w.width == 1 && w.stride_y == 1 && w.stride_x == 1 && g.groups == 1 &&
-           !conv->pool && w.pad_top + w.pad_left + w.pad_bottom + w.pad_right == 0;
+  g.flat = cn_is_flat_(conv);
   g.units = conv->alone ? 1 : CN_UNITS_;
   return g;
 }
@@ -2319,16 +2344,19 @@ CN_API cn_conv2d cn_dense(int rows, int inputs, int outputs, int relu) {
   return conv;
 }
 
+/* What cn_dense makes, and what is like it: any number of rows of any number of values. */
+static int cn_is_dense_(const cn_conv2d *conv) {
+  return conv->in.count == 1 && conv->in.height == 1 && conv->in.width > 0 &&
+         conv->in.channels > 0 && cn_is_flat_(conv);
+}
+
 CN_API cn_status cn_conv2d_output(const cn_conv2d *conv, cn_shape *out, cn_error *error) {
   const int groups = conv->groups ? conv->groups : 1;
   const cn_window w = cn_window_filled_(conv->window);
-  const int dense = conv->in.count == 1 && conv->in.height == 1 && w.height == 1 && w.width == 1;
   cn_geometry_ g;
+  cn_shape y;
   if (cn_window_check_(&conv->window, error)) return CN_ERROR_ARGUMENT;
-  if (dense ? conv->in.width < 1 || conv->in.channels < 1
-            : cn_shape_check_(conv->in, error) != CN_OK)
-    return cn_fail_(error, CN_ERROR_ARGUMENT, "shape %d x %dx%dx%d is outside the limits",
-                    conv->in.count, conv->in.height, conv->in.width, conv->in.channels);
+  if (!cn_is_dense_(conv) && cn_shape_check_(conv->in, error)) return CN_ERROR_ARGUMENT;
   if (!cn_in_range_(conv->filters, 1))
     return cn_fail_(error, CN_ERROR_ARGUMENT, "%d filters are outside 1 .. %d", conv->filters,
                     CN_MAX_DIMENSION);
@@ -2348,10 +2376,12 @@ CN_API cn_status cn_conv2d_output(const cn_conv2d *conv, cn_shape *out, cn_error
     return cn_fail_(error, CN_ERROR_SHAPE, "window %dx%d%s does not fit the input %dx%d", w.height,
                     w.width, conv->pool ? " with 2x2 pooling" : "", conv->in.height,
                     conv->in.width);
-  if (cn_product3_((size_t)g.out_h, (size_t)g.out_w, (size_t)g.filters) > INT32_MAX ||
+  y.count = g.count, y.height = g.y_h, y.width = g.y_w, y.channels = g.filters;
+  if ((!cn_is_dense_(conv) && cn_shape_check_(y, NULL)) ||
+      cn_product3_((size_t)g.out_h, (size_t)g.out_w, (size_t)g.filters) > INT32_MAX ||
       cn_product3_((size_t)g.padded_h, (size_t)g.padded_w, (size_t)g.channels) > INT32_MAX)
-    return cn_fail_(error, CN_ERROR_SHAPE, "the convolution's result passes 2^31 values");
-  out->count = g.count, out->height = g.y_h, out->width = g.y_w, out->channels = g.filters;
+    return cn_fail_(error, CN_ERROR_SHAPE, "the convolution's result is outside the limits");
+  *out = y;
   return CN_OK;
 }
 
@@ -2414,14 +2444,14 @@ static int cn_flat_rows_(const cn_geometry_ *g) {
 
 static int cn_flat_units_(const cn_geometry_ *g) {
   const int64_t rows = (int64_t)g->count * g->in_h * g->in_w;
-  return (int)((rows + cn_flat_rows_(g) - 1) / cn_flat_rows_(g));
+  return cn_unit_count_((rows + cn_flat_rows_(g) - 1) / cn_flat_rows_(g));
 }
 
 /* ---- convolution: packed weights ---- */
 
 /* Floats of a packed [depth][columns] matrix: columns rounded up to whole vectors. */
 static size_t cn_packed_floats_(const cn_kernels_ *k, int depth, int columns) {
-  return (size_t)depth * (size_t)cn_round_up_(columns, k->lanes);
+  return cn_times_((size_t)depth, (size_t)cn_round_up_(columns, k->lanes));
 }
 
 #define CN_GREY_POINTS_ 12 /* 3 kernel rows, each transformed to 4 points */
@@ -2459,7 +2489,7 @@ static int cn_winograd_sets_of_(const cn_geometry_ *g, cn_algorithm_ algorithm, 
   const int forward = pass != CN_BACKWARD_INPUT;
   const int mixes =
       cn_winograd_mixes_(algorithm, forward ? g->out_h : g->in_h, forward ? g->out_w : g->in_w,
-                         (size_t)g->channels * (size_t)g->filters);
+                         cn_times_((size_t)g->channels, (size_t)g->filters));
   return cn_winograd_sets_(algorithm, mixes, first);
 }
 
@@ -2480,14 +2510,15 @@ CN_API size_t cn_conv2d_packed_count(const cn_conv2d *conv, cn_pass pass) {
     const int end = cn_winograd_sets_of_(&g, algorithm, pass, &set);
     for (; set < end; set++) positions += cn_winograd_positions_(set);
     return cn_align_floats_(
-        (size_t)positions * cn_winograd_plane_(k, &g, pass) +
-        (pass == CN_FORWARD ? 0 : cn_align_floats_((size_t)g.depth * (size_t)g.filters)));
+        cn_plus_(cn_times_((size_t)positions, cn_winograd_plane_(k, &g, pass)),
+                 pass == CN_FORWARD ? 0 : cn_align_floats_((size_t)g.depth * (size_t)g.filters)));
   }
   default:
-    return cn_align_floats_((size_t)g.groups *
-                            (pass == CN_FORWARD
-                                 ? cn_packed_floats_(k, g.depth, g.group_filters)
-                                 : cn_packed_floats_(k, taps * g.group_filters, g.group_channels)));
+    return cn_align_floats_(
+        cn_times_((size_t)g.groups,
+                  pass == CN_FORWARD
+                      ? cn_packed_floats_(k, g.depth, g.group_filters)
+                      : cn_packed_floats_(k, taps * g.group_filters, g.group_channels)));
   }
 }
 
@@ -2670,12 +2701,13 @@ static float *cn_take_(char **workspace, size_t floats) {
 }
 
 static size_t cn_taps_bytes_(const cn_geometry_ *g) {
-  return (size_t)g->window.height * (size_t)g->window.width * sizeof(cn_segment_) + CN_ALIGNMENT_;
+  const size_t taps = (size_t)g->window.height * (size_t)g->window.width;
+  return cn_plus_(cn_times_(taps, sizeof(cn_segment_)), CN_ALIGNMENT_);
 }
 
 static cn_segment_ *cn_take_segments_(char **workspace, const cn_geometry_ *g) {
   cn_segment_ *piece = (cn_segment_ *)(void *)*workspace;
-  *workspace += (cn_taps_bytes_(g) + CN_ALIGNMENT_ - 1) / CN_ALIGNMENT_ * CN_ALIGNMENT_;
+  *workspace += cn_align_bytes_(cn_taps_bytes_(g));
   return piece;
 }
 
@@ -2901,8 +2933,8 @@ typedef struct cn_winograd_ {
   int share_images, share_tile_rows, row_blocks;
   int filter_blocks, block_filters, channel_blocks, block_channels;
   int v_pitch, m_pitch; /* floats between tiles: a block's channels and filters, rounded up */
-  ptrdiff_t v_floats, m_floats; /* of a share */
-  size_t spread_floats;         /* of an image of pooled gradients, spread out */
+  size_t v_floats, m_floats; /* of a share */
+  size_t spread_floats;      /* of an image of pooled gradients, spread out */
 } cn_winograd_;
 
 /* What patches are cut from: a block of an image's channels, and how far its first patch begins
@@ -2939,6 +2971,10 @@ static int cn_winograd_parts_(const cn_winograd_ *w) {
   return cn_ceil_div_(CN_PARTS_, w->filter_blocks * w->channel_blocks);
 }
 
+static int cn_winograd_shares_(const cn_winograd_ *w) { /* that the images' tiles are cut into */
+  return cn_unit_count_((int64_t)cn_ceil_div_(w->count, w->share_images) * w->row_blocks);
+}
+
 /* Shares and blocks from the numbers of uniform tiles. */
 static void cn_winograd_split_(cn_winograd_ *w, int tile_rows, int tile_columns) {
   const int units_wanted = cn_min_(w->units, CN_WINOGRAD_UNITS_);
@@ -2948,7 +2984,8 @@ static void cn_winograd_split_(cn_winograd_ *w, int tile_rows, int tile_columns)
   if (units < CN_WINOGRAD_UNITS_) w->share_images = cn_ceil_div_(w->count, units); /* even shares */
   w->share_tile_rows = tile_rows;
   if (w->share_images == 1) {
-    const int wanted = cn_ceil_div_(tile_rows * w->count, units_wanted);
+    const int wanted =
+        cn_unit_count_(((int64_t)tile_rows * w->count + units_wanted - 1) / units_wanted);
     w->share_tile_rows = cn_min_(tile_rows, cn_max_(1, CN_WINOGRAD_TILES_ / tile_columns));
     if (wanted < w->share_tile_rows)
       w->share_tile_rows =
@@ -2956,7 +2993,7 @@ static void cn_winograd_split_(cn_winograd_ *w, int tile_rows, int tile_columns)
                                   cn_ceil_div_(CN_WINOGRAD_LEAST_TILES_, tile_columns)));
   }
   w->row_blocks = cn_ceil_div_(tile_rows, w->share_tile_rows);
-  units = cn_ceil_div_(w->count, w->share_images) * w->row_blocks;
+  units = cn_winograd_shares_(w);
   cn_winograd_split_filters_(w, cn_max_(1, cn_min_(cn_ceil_div_(units_wanted, units),
                                                    w->filters / CN_WINOGRAD_LEAST_FILTERS_)));
   w->channel_blocks = 1, w->block_channels = w->channels;
@@ -2983,9 +3020,9 @@ static int cn_pitch_(int channels) {
 
 /* Floats between the planes of one patch position: a multiple of 4096 bytes would make all of them
    compete for the same cache lines. */
-static ptrdiff_t cn_plane_floats_(int tiles, int pitch) {
-  const ptrdiff_t floats = (ptrdiff_t)tiles * pitch;
-  return floats % 1024 == 0 ? floats + CN_ALIGN_FLOATS_ : floats;
+static size_t cn_plane_floats_(int tiles, int pitch) {
+  const size_t floats = cn_times_((size_t)tiles, (size_t)pitch);
+  return floats % 1024 == 0 ? cn_plus_(floats, CN_ALIGN_FLOATS_) : floats;
 }
 
 /* Tiles of a share's images that one of its sizes has. */
@@ -2997,18 +3034,20 @@ static int cn_winograd_share_tiles_(const cn_winograd_ *w, const cn_tiles_ *tile
 static void cn_winograd_add_tiles_(cn_winograd_ *w, int set, int row, int column, int rows,
                                    int columns, const float *packed) {
   cn_tiles_ *tiles = &w->tiles[w->sizes];
+  size_t v_plane, m_plane, m_floats;
   if (rows < 1 || columns < 1) return;
   w->sizes++;
   tiles->height = cn_winograd_sizes_[set][0], tiles->width = cn_winograd_sizes_[set][1];
   tiles->positions = cn_winograd_positions_(set);
   tiles->row = row, tiles->column = column, tiles->rows = rows, tiles->columns = columns;
   tiles->packed = packed;
-  tiles->v = w->v_floats;
-  tiles->v_plane = cn_plane_floats_(cn_winograd_share_tiles_(w, tiles), w->v_pitch);
-  tiles->m_plane = cn_plane_floats_(cn_winograd_share_tiles_(w, tiles), w->m_pitch);
-  w->v_floats += tiles->positions * tiles->v_plane;
-  if (tiles->positions * tiles->m_plane > w->m_floats)
-    w->m_floats = tiles->positions * tiles->m_plane;
+  v_plane = cn_plane_floats_(cn_winograd_share_tiles_(w, tiles), w->v_pitch);
+  m_plane = cn_plane_floats_(cn_winograd_share_tiles_(w, tiles), w->m_pitch);
+  tiles->v = (ptrdiff_t)w->v_floats;
+  tiles->v_plane = (ptrdiff_t)v_plane, tiles->m_plane = (ptrdiff_t)m_plane;
+  w->v_floats = cn_plus_(w->v_floats, cn_times_((size_t)tiles->positions, v_plane));
+  m_floats = cn_times_((size_t)tiles->positions, m_plane);
+  if (m_floats > w->m_floats) w->m_floats = m_floats;
 }
 
 /* Tiles of 4 along a side that is covered by 4s and, at its end, a 2. */
@@ -3063,10 +3102,6 @@ static cn_winograd_ cn_winograd_setup_(const cn_conv2d *conv, const cn_geometry_
   return w;
 }
 
-static int cn_winograd_shares_(const cn_winograd_ *w) { /* that the images' tiles are cut into */
-  return cn_ceil_div_(w->count, w->share_images) * w->row_blocks;
-}
-
 /* Floats of one channel's sums: for each position a block's filters. */
 static ptrdiff_t cn_winograd_sum_pitch_(const cn_winograd_ *w) {
   return (ptrdiff_t)w->tiles[0].positions * w->m_pitch;
@@ -3077,9 +3112,10 @@ static size_t cn_winograd_zeros_(const cn_winograd_ *w) { /* floats of a row out
 }
 
 static size_t cn_winograd_floats_(const cn_winograd_ *w, cn_pass pass) { /* of a unit */
-  return (size_t)(w->v_floats + w->m_floats) + w->spread_floats + cn_winograd_zeros_(w) +
-         (pass == CN_BACKWARD_WEIGHTS ? (size_t)(w->block_channels * cn_winograd_sum_pitch_(w))
-                                      : 0);
+  const size_t sums =
+      pass == CN_BACKWARD_WEIGHTS ? (size_t)(w->block_channels * cn_winograd_sum_pitch_(w)) : 0;
+  return cn_plus_(cn_plus_(w->v_floats, w->m_floats),
+                  cn_plus_(w->spread_floats, cn_winograd_zeros_(w) + sums));
 }
 
 /* For this many images or fewer: how a batch is cut into units depends on its size. */
@@ -3094,7 +3130,7 @@ static size_t cn_winograd_workspace_(const cn_conv2d *conv, const cn_geometry_ *
     floats = cn_winograd_floats_(&w, pass);
     if (floats > most) most = floats;
   }
-  return (most + 6 * CN_SLACK_) * sizeof(float) + 5 * CN_ALIGNMENT_;
+  return cn_plus_(cn_times_(cn_plus_(most, 6 * CN_SLACK_), sizeof(float)), 5 * CN_ALIGNMENT_);
 }
 
 /* Pooled gradients of one image back to the convolution's own rows. */
@@ -3240,8 +3276,8 @@ static cn_winograd_share_ cn_winograd_share_of_(const cn_winograd_ *w, int numbe
   share.filter = filter_block * w->block_filters;
   share.filters = cn_min_(w->block_filters, w->filters - share.filter);
   share.zeros = zeros;
-  share.v = cn_take_(&workspace, (size_t)w->v_floats + CN_SLACK_);
-  share.m = cn_take_(&workspace, (size_t)w->m_floats + CN_SLACK_);
+  share.v = cn_take_(&workspace, w->v_floats + CN_SLACK_);
+  share.m = cn_take_(&workspace, w->m_floats + CN_SLACK_);
   share.image = cn_take_(&workspace, 0);
   return share;
 }
@@ -3501,8 +3537,8 @@ static cn_weight_split_ cn_weight_split_of_(const cn_conv2d *conv, const cn_geom
     split.blocks = cn_max_(1, cn_min_(CN_PARTS_ / split.parts, g->depth / 14));
   }
   split.most_parts = cn_max_(split.most_parts, split.parts);
-  split.part_floats = cn_align_floats_((size_t)split.rows * split.row_floats) +
-                      cn_align_floats_((size_t)g->filters);
+  split.part_floats = cn_plus_(cn_align_floats_(cn_times_((size_t)split.rows, split.row_floats)),
+                               cn_align_floats_((size_t)g->filters));
   return split;
 }
 
@@ -3537,7 +3573,7 @@ static int cn_one_part_(const cn_conv2d *conv) {
 CN_API size_t cn_conv2d_partial_count(const cn_conv2d *conv) {
   const cn_geometry_ g = cn_geometry_of_(conv);
   const cn_weight_split_ split = cn_weight_split_of_(conv, &g);
-  return (size_t)split.most_parts * split.part_floats;
+  return cn_times_((size_t)split.most_parts, split.part_floats);
 }
 
 /* dW of one image as an outer product over its pixels, rows [begin, end) of the weight matrix. */
@@ -3968,6 +4004,7 @@ static void cn_weights_of_slice_(const cn_conv2d *conv, const float *x, const fl
 CN_API int cn_conv2d_units(const cn_conv2d *conv, cn_pass pass) {
   const cn_geometry_ g = cn_geometry_of_(conv);
   const cn_algorithm_ algorithm = cn_algorithm_of_(conv, &g, pass);
+  int blocks;
   if (pass == CN_BACKWARD_WEIGHTS) {
     const cn_weight_split_ split = cn_weight_split_of_(conv, &g);
     return split.parts * split.blocks;
@@ -3975,42 +4012,54 @@ CN_API int cn_conv2d_units(const cn_conv2d *conv, cn_pass pass) {
   if (algorithm == CN_FLAT_) return cn_flat_units_(&g);
   if (algorithm == CN_WINOGRAD2_ || algorithm == CN_WINOGRAD4_) {
     const cn_winograd_ w = cn_winograd_setup_(conv, &g, pass, NULL);
-    return cn_winograd_shares_(&w) * w.filter_blocks;
+    return cn_unit_count_((int64_t)cn_winograd_shares_(&w) * w.filter_blocks);
   }
-  if (pass == CN_FORWARD) return g.count * cn_ceil_div_(g.out_h, cn_forward_block_(conv, &g));
-  return g.count * cn_ceil_div_(g.in_h, cn_backward_block_(&g));
+  blocks = pass == CN_FORWARD ? cn_ceil_div_(g.out_h, cn_forward_block_(conv, &g))
+                              : cn_ceil_div_(g.in_h, cn_backward_block_(&g));
+  return cn_unit_count_((int64_t)g.count * blocks);
+}
+
+/* Floats of workspace where the algorithm is none that has a function of its own for this. */
+static size_t cn_plain_workspace_(const cn_conv2d *conv, const cn_geometry_ *g,
+                                  cn_algorithm_ algorithm, cn_pass pass) {
+  const cn_window *w = &g->window;
+  const size_t filters = (size_t)g->filters, channels = (size_t)g->channels,
+               out_h = (size_t)g->out_h, out_w = (size_t)g->out_w;
+  const size_t padded = cn_product3_((size_t)g->padded_h, (size_t)g->padded_w, channels);
+  if (algorithm == CN_GREY_)
+    return cn_plus_(padded, cn_product3_(4, (size_t)g->padded_h, (size_t)cn_grey_plane_(g)));
+  if (pass == CN_FORWARD)
+    return cn_plus_(conv->pool ? cn_product3_(2, out_w, filters) : 0,
+                    cn_needs_padding_(g) ? padded : 0);
+  if (pass == CN_BACKWARD_INPUT) {
+    const size_t margins = (size_t)(cn_backward_left_(g) + cn_backward_right_(g));
+    const size_t rows = (size_t)(g->in_h + w->pad_top + w->pad_bottom),
+                 columns = (size_t)(g->in_w + w->pad_left + w->pad_right);
+    return cn_plus_(
+        cn_product3_(out_h, out_w + margins, filters),
+        w->padding == CN_PADDING_ZERO ? 0 : cn_product3_(rows, columns, channels));
+  }
+  if (algorithm == CN_SPARSE_) {
+    const size_t places = cn_times_((size_t)g->y_h, (size_t)g->y_w) + CN_LIST_SLACK_;
+    const size_t vector = cn_product3_((size_t)g->padded_h, (size_t)g->padded_w,
+                                       (size_t)cn_current_()->lanes);
+    return cn_plus_(cn_plus_(padded, vector),
+                    cn_plus_(cn_product3_(2, places, filters), filters + 2 * CN_SLACK_));
+  }
+  return cn_plus_(padded, conv->pool && algorithm != CN_FEW_ ? cn_product3_(out_h, out_w, filters)
+                                                             : 0);
 }
 
 CN_API size_t cn_conv2d_workspace(const cn_conv2d *conv, cn_pass pass) {
   const cn_geometry_ g = cn_geometry_of_(conv);
   const cn_algorithm_ algorithm = cn_algorithm_of_(conv, &g, pass);
-  const size_t filters = (size_t)g.filters, out = (size_t)g.out_h * (size_t)g.out_w * filters;
-  const size_t padded = (size_t)g.padded_h * (size_t)g.padded_w * (size_t)g.channels;
-  size_t floats = 8 * CN_SLACK_;
+  size_t floats;
+  if (cn_conv2d_units(conv, pass) == INT_MAX) return SIZE_MAX;
   if (algorithm == CN_FLAT_) return CN_ALIGNMENT_ + (pass == CN_FORWARD ? 0 : sizeof(cn_lists_));
   if (algorithm == CN_WINOGRAD2_ || algorithm == CN_WINOGRAD4_)
     return cn_winograd_workspace_(conv, &g, pass);
-  if (algorithm == CN_GREY_) {
-    floats += padded + 4 * (size_t)g.padded_h * (size_t)cn_grey_plane_(&g);
-  } else if (pass == CN_FORWARD) {
-    floats +=
-        (conv->pool ? 2 * (size_t)g.out_w * filters : 0) + (cn_needs_padding_(&g) ? padded : 0);
-  } else if (pass == CN_BACKWARD_INPUT) {
-    const size_t margins = (size_t)(cn_backward_left_(&g) + cn_backward_right_(&g));
-    floats += (size_t)g.out_h * ((size_t)g.out_w + margins) * filters;
-    if (g.window.padding != CN_PADDING_ZERO)
-      floats += (size_t)(g.in_h + g.window.pad_top + g.window.pad_bottom) *
-                (size_t)(g.in_w + g.window.pad_left + g.window.pad_right) * (size_t)g.channels;
-  } else {
-    floats += padded;
-    if (algorithm == CN_SPARSE_)
-      floats += 2 * ((size_t)g.y_h * (size_t)g.y_w + CN_LIST_SLACK_) * filters + filters +
-                2 * CN_SLACK_ +
-                (size_t)g.padded_h * (size_t)g.padded_w * (size_t)cn_current_()->lanes;
-    else if (conv->pool && algorithm != CN_FEW_)
-      floats += out;
-  }
-  return floats * sizeof(float) + cn_taps_bytes_(&g) + CN_ALIGNMENT_;
+  floats = cn_plus_(cn_plain_workspace_(conv, &g, algorithm, pass), 8 * CN_SLACK_);
+  return cn_plus_(cn_times_(floats, sizeof(float)), cn_plus_(cn_taps_bytes_(&g), CN_ALIGNMENT_));
 }
 
 CN_API void cn_conv2d_forward(const cn_conv2d *conv, const float *x, const float *packed,
@@ -4114,6 +4163,17 @@ CN_API void cn_conv2d_sum(const cn_conv2d *conv, float *partial, float *dweights
 
 /* ---- pooling ---- */
 
+/* Whether along one side each of the window's positions has a tap inside the image: those that begin
+   before it may step over it, the last one may begin behind it. */
+static int cn_all_see_(int size, int window, int stride, int dilation, int pad, int positions) {
+  int i;
+  for (i = 0; i < positions && (int64_t)i * stride < pad; i++) {
+    const int before = pad - i * stride, taps = cn_ceil_div_(before, dilation);
+    if (taps >= window || taps * (int64_t)dilation - before >= size) return 0;
+  }
+  return (positions - 1) * (int64_t)stride - pad < size;
+}
+
 CN_API cn_status cn_pool2d_output(const cn_pool2d *pool, cn_shape *out, cn_error *error) {
   const cn_window w = cn_window_filled_(pool->window);
   if (cn_window_check_(&pool->window, error)) return CN_ERROR_ARGUMENT;
@@ -4127,12 +4187,6 @@ CN_API cn_status cn_pool2d_output(const cn_pool2d *pool, cn_shape *out, cn_error
     out->height = w.height, out->width = w.width;
     return cn_shape_check_(*out, error);
   }
-  if (w.pad_top >= w.dilation_y * (w.height - 1) + 1 ||
-      w.pad_bottom >= w.dilation_y * (w.height - 1) + 1 ||
-      w.pad_left >= w.dilation_x * (w.width - 1) + 1 ||
-      w.pad_right >= w.dilation_x * (w.width - 1) + 1)
-    return cn_fail_(error, CN_ERROR_SHAPE, "padding %d,%d,%d,%d would hold whole %dx%d windows",
-                    w.pad_top, w.pad_left, w.pad_bottom, w.pad_right, w.height, w.width);
   out->height = cn_window_positions(pool->in.height, w.height, w.stride_y, w.dilation_y, w.pad_top,
                                     w.pad_bottom, w.ceil);
   out->width = cn_window_positions(pool->in.width, w.width, w.stride_x, w.dilation_x, w.pad_left,
@@ -4140,6 +4194,13 @@ CN_API cn_status cn_pool2d_output(const cn_pool2d *pool, cn_shape *out, cn_error
   if (out->height < 1 || out->width < 1)
     return cn_fail_(error, CN_ERROR_SHAPE, "window %dx%d does not fit the input %dx%d", w.height,
                     w.width, pool->in.height, pool->in.width);
+  if (cn_shape_check_(*out, NULL))
+    return cn_fail_(error, CN_ERROR_SHAPE, "the pooling's result %dx%dx%d is outside the limits",
+                    out->height, out->width, out->channels);
+  if (!cn_all_see_(pool->in.height, w.height, w.stride_y, w.dilation_y, w.pad_top, out->height) ||
+      !cn_all_see_(pool->in.width, w.width, w.stride_x, w.dilation_x, w.pad_left, out->width))
+    return cn_fail_(error, CN_ERROR_SHAPE, "a window %dx%d would see nothing of the input %dx%d",
+                    w.height, w.width, pool->in.height, pool->in.width);
   return CN_OK;
 }
 
@@ -4184,11 +4245,10 @@ static cn_pool_at_ cn_pool_locate_(const cn_pool2d *pool, const cn_window *w, in
   if (top < 0) top += cn_ceil_div_(-top, w->dilation_y) * w->dilation_y;
   if (left < 0) left += cn_ceil_div_(-left, w->dilation_x) * w->dilation_x;
   bottom = cn_min_(bottom, h - 1), right = cn_min_(right, width - 1);
-  at.rows = bottom < top ? 0 : (bottom - top) / w->dilation_y + 1;
-  at.columns = right < left ? 0 : (right - left) / w->dilation_x + 1;
-  at.mean_scale = pool->count_padding     ? 1.0f / (float)(counted_rows * counted_columns)
-                  : at.rows && at.columns ? 1.0f / (float)(at.rows * at.columns)
-                                          : 0.0f;
+  at.rows = (bottom - top) / w->dilation_y + 1;
+  at.columns = (right - left) / w->dilation_x + 1;
+  at.mean_scale = pool->count_padding ? 1.0f / ((float)counted_rows * (float)counted_columns)
+                                      : 1.0f / ((float)at.rows * (float)at.columns);
   *offset = ((ptrdiff_t)top * width + left) * c;
   return at;
 }
@@ -4293,7 +4353,8 @@ CN_API void cn_copy_channels(const float *x, size_t x_pitch, float *y, size_t y_
 /* ---- batch normalisation ---- */
 
 CN_API int cn_batchnorm_parts(size_t rows) {
-  return (int)((rows + CN_STATISTICS_ROWS - 1) / CN_STATISTICS_ROWS);
+  return cn_unit_count_(
+      (int64_t)(rows / CN_STATISTICS_ROWS + (rows % CN_STATISTICS_ROWS != 0)));
 }
 
 static size_t cn_part_rows_(size_t rows, int part) {
@@ -6766,8 +6827,8 @@ static void cn_plan_forward_(cn_plan_ *plan, int index) {
     cn_need_workspace_(plan, step, CN_FORWARD);
   }
   if (step->op == CN_OP_BATCHNORM) {
-    const size_t rows =
-        (size_t)plan->max_count * (size_t)step->out.height * (size_t)step->out.width;
+    const size_t rows = cn_product3_((size_t)plan->max_count, (size_t)step->out.height,
+                                     (size_t)step->out.width);
     step->saved = cn_new_buffer_(
         plan, 2 * (size_t)step->out.channels * sizeof(float) + CN_ALIGNMENT_, index, end);
     step->sums = cn_new_buffer_(
@@ -6966,6 +7027,19 @@ static cn_status cn_plan_take_block_(cn_plan_ *plan, size_t bytes, cn_error *err
   return plan->block ? CN_OK : CN_ERROR_MEMORY;
 }
 
+static cn_status cn_fail_size_(const cn_plan_ *plan, cn_error *error) {
+  return cn_fail_(error, CN_ERROR_MEMORY, "a plan for %d images passes what memory can be",
+                  plan->max_count);
+}
+
+/* Bytes of memory of the caller's, wherever it begins; 0 with an error. */
+static size_t cn_size_for_caller_(const cn_plan_ *plan, size_t block_bytes, cn_error *error) {
+  const size_t bytes = cn_plus_(cn_plus_(plan->tables_bytes, block_bytes), CN_ALIGNMENT_);
+  if (bytes <= SIZE_MAX / 2) return bytes;
+  cn_fail_size_(plan, error);
+  return 0;
+}
+
 static size_t cn_plan_bytes_(const cn_plan_ *plan) {
   return cn_plus_(plan->tables_bytes, plan->block_bytes);
 }
@@ -7020,8 +7094,7 @@ static cn_status cn_plan_build_(cn_plan_ *plan, const cn_request_ *request, cn_e
   cn_place_slices_(plan);
   for (i = 0; i < plan->buffer_count; i++) total = cn_plus_(total, plan->buffers[i].bytes);
   if (total > SIZE_MAX / 2 || plan->workspace_bytes > SIZE_MAX / 2)
-    return cn_fail_(error, CN_ERROR_MEMORY, "a plan for %d images passes what memory can be",
-                    plan->max_count);
+    return cn_fail_size_(plan, error);
   cn_place_buffers_(plan);
   return CN_OK;
 }
@@ -7690,7 +7763,7 @@ CN_API size_t cn_predictor_size(cn_network *net, int max_count, const cn_predict
   chosen.memory = NULL;
   predictor = cn_predictor_open_(net, max_count, &chosen, error);
   if (!predictor) return 0;
-  bytes = predictor->plan.tables_bytes + CN_ALIGNMENT_ + cn_predictor_lay_out_(predictor, NULL);
+  bytes = cn_size_for_caller_(&predictor->plan, cn_predictor_lay_out_(predictor, NULL), error);
   cn_plan_free_(&predictor->plan);
   return bytes;
 }
@@ -8060,7 +8133,7 @@ CN_API size_t cn_trainer_size(cn_network *net, int max_count, const cn_training_
   chosen.memory = NULL;
   trainer = cn_trainer_open_(net, max_count, &chosen, error);
   if (!trainer) return 0;
-  bytes = trainer->plan.tables_bytes + CN_ALIGNMENT_ + cn_trainer_lay_out_(trainer, NULL);
+  bytes = cn_size_for_caller_(&trainer->plan, cn_trainer_lay_out_(trainer, NULL), error);
   cn_plan_free_(&trainer->plan);
   return bytes;
 }

@@ -7,6 +7,7 @@
 #include "support.h"
 
 #include <float.h>
+#include <limits.h>
 #include <unistd.h>
 
 #define LENGTH(array) ((int)(sizeof(array) / sizeof *(array)))
@@ -357,6 +358,300 @@ static void losses_hide_nothing(void **state) {
 }
 #endif
 
+/* ---- poolings that see nothing ----------------------------------------------------------------- */
+
+/* Whether a position along one side has no tap in 0 .. size - 1, by looking at every tap. */
+static int sees_nothing(int size, int window, int stride, int dilation, int pad, int positions) {
+  for (int i = 0; i < positions; i++) {
+    int seen = 0;
+    for (int tap = 0; tap < window; tap++) {
+      int at = i * stride - pad + tap * dilation;
+      seen |= at >= 0 && at < size;
+    }
+    if (!seen) return 1;
+  }
+  return 0;
+}
+
+static void every_pooling_sees_something(void **state) {
+  (void)state;
+  cn_random random = {7, 0};
+  int refused = 0, taken = 0;
+  for (int i = 0; i < 20000; i++) {
+    int p[13];
+    for (int j = 0; j < LENGTH(p); j++) p[j] = (int)cn_random_below(&random, 5);
+    cn_pool2d pool = {{1, p[0] + 1, p[1] + 1, 1}, {0}, CN_POOL_MAX, 0.5f, 0};
+    cn_window *w = &pool.window;
+    cn_shape out;
+    cn_error error;
+    w->height = p[2] + 1, w->width = p[3] + 1, w->stride_y = p[4] + 1, w->stride_x = p[5] + 1;
+    w->dilation_y = p[6] + 1, w->dilation_x = p[7] + 1;
+    w->pad_top = p[8], w->pad_left = p[9], w->pad_bottom = p[10], w->pad_right = p[11];
+    w->ceil = p[12] > 2;
+    int rows = cn_window_positions(p[0] + 1, w->height, w->stride_y, w->dilation_y, w->pad_top,
+                                   w->pad_bottom, w->ceil);
+    int columns = cn_window_positions(p[1] + 1, w->width, w->stride_x, w->dilation_x, w->pad_left,
+                                      w->pad_right, w->ceil);
+    int fits = rows > 0 && columns > 0;
+    int blind = sees_nothing(p[0] + 1, w->height, w->stride_y, w->dilation_y, w->pad_top, rows) ||
+                sees_nothing(p[1] + 1, w->width, w->stride_x, w->dilation_x, w->pad_left, columns);
+    for (int kind = CN_POOL_MAX; kind <= CN_POOL_MIX; kind++) {
+      pool.kind = (cn_pool_kind)kind, pool.count_padding = i % 2;
+      cn_status status = cn_pool2d_output(&pool, &out, &error);
+      assert_int_equal(status, fits && !blind ? CN_OK : CN_ERROR_SHAPE);
+      if (fits && blind) assert_contains(error.message, "nothing");
+      if (status) continue;
+      float x[25], y[25 * 25]; /* of threes: so are all maxima and means inside */
+      for (int j = 0; j < 25; j++) x[j] = 3;
+      assert_true(out.height * out.width <= 625);
+      cn_pool2d_forward(&pool, x, y, 0, 1);
+      for (int j = 0; j < out.height * out.width; j++)
+        if (kind == CN_POOL_MAX || kind == CN_POOL_MIN || (kind == CN_POOL_MEAN && i % 2 == 0))
+          assert_near("a pooled three", (double)y[j], 3, 1e-6);
+    }
+    refused += fits && blind, taken += fits && !blind;
+  }
+  assert_true(refused > 1000 && taken > 1000);
+}
+
+/* What PyTorch takes, and what networks of the literature do. */
+static void common_poolings_are_taken(void **state) {
+  (void)state;
+  static const char *const nodes[] = {
+      "maxpool 2x2",
+      "maxpool 3x3 stride=2",
+      "maxpool 3x3 stride=2 pad=1",
+      "maxpool 3x3 stride=2 ceil=yes",
+      "maxpool 3x3 stride=1 pad=1",
+      "maxpool 3x3 stride=2 pad=1 ceil=yes",
+      "maxpool 2x2 stride=2 ceil=yes",
+      "maxpool 3x3 stride=2 pad=0,0,1,1",
+      "maxpool 2x2 stride=2 pad=1",
+      "maxpool 5x5 stride=1 pad=2",
+      "maxpool 13x13 stride=1 pad=6",
+      "maxpool 3x3 stride=1 pad=2 dilation=2",
+      "maxpool 3x3 stride=2 pad=1 dilation=3 ceil=yes",
+      "meanpool 3x3 stride=1 pad=1",
+      "meanpool 3x3 stride=1 pad=1 count=all",
+      "meanpool 5x5 stride=3",
+      "meanpool 7x7 stride=1",
+      "minpool 3x3 stride=2 pad=1",
+      "mixpool 3x3 stride=2 pad=1 mix=0.3",
+      "maxpool 3x1 stride=2x1 pad=1,0,1,0",
+  };
+  for (int side = 13; side <= 16; side++) {
+    for (int i = 0; i < LENGTH(nodes); i++) {
+      char text[120];
+      snprintf(text, sizeof text, "input %dx%dx3\n%s\n", side, side + 1, nodes[i]);
+      cn_network_free(must_parse(text));
+    }
+  }
+}
+
+/* ---- sizes that no memory has ------------------------------------------------------------------ */
+
+/* One of 1 .. most, as often small as large. */
+static int some_size(cn_random *random, int most) {
+  int bits = (int)cn_random_below(random, 18);
+  int size = (int)cn_random_below(random, 1u << bits) + 1;
+  if (cn_random_below(random, 8) == 0) size = CN_MAX_DIMENSION;
+  return size < most ? size : most;
+}
+
+/* Half of the time what most convolutions have. */
+static int some_option(cn_random *random, int common, int most) {
+  return cn_random_below(random, 2) ? common : some_size(random, most);
+}
+
+static cn_conv2d some_convolution(cn_random *random) {
+  cn_conv2d conv;
+  cn_window *w = &conv.window;
+  const int side = cn_random_below(random, 2) ? 3 : some_option(random, 1, CN_MAX_DIMENSION);
+  memset(&conv, 0, sizeof conv);
+  conv.in.count = some_size(random, CN_MAX_DIMENSION), conv.in.height = some_size(random, CN_MAX_DIMENSION);
+  conv.in.width = some_size(random, CN_MAX_DIMENSION), conv.in.channels = some_size(random, CN_MAX_DIMENSION);
+  conv.filters = some_option(random, conv.in.channels, CN_MAX_DIMENSION);
+  conv.groups = cn_random_below(random, 4) ? 1 : conv.in.channels;
+  w->height = side, w->width = some_option(random, side, CN_MAX_DIMENSION);
+  w->stride_y = some_option(random, 1, CN_MAX_DIMENSION), w->stride_x = some_option(random, 1, CN_MAX_DIMENSION);
+  w->dilation_y = some_option(random, 1, CN_MAX_DIMENSION);
+  w->dilation_x = some_option(random, 1, CN_MAX_DIMENSION);
+  w->pad_top = some_option(random, 1, CN_MAX_DIMENSION) - 1, w->pad_left = some_option(random, 1, CN_MAX_DIMENSION) - 1;
+  w->pad_bottom = some_option(random, 2, CN_MAX_DIMENSION) - 1;
+  w->pad_right = some_option(random, 2, CN_MAX_DIMENSION) - 1;
+  w->padding = (cn_padding)(cn_random_below(random, 4) ? 0 : cn_random_below(random, 3));
+  conv.relu = (int)cn_random_below(random, 2), conv.pool = (int)cn_random_below(random, 2);
+  conv.math = (cn_math)cn_random_below(random, 4), conv.alone = cn_random_below(random, 8) == 0;
+  return conv;
+}
+
+/* Fewer than a size must hold at least; the products in floating point, which do not wrap. */
+static void assert_at_least(const char *what, size_t got, double least) {
+  if ((double)got < least * 0.999999 && got < SIZE_MAX / 8)
+    fail_msg("%s: %zu are too few for %.0f", what, got, least);
+}
+
+static void sizes_of_convolutions_do_not_wrap(void **state) {
+  (void)state;
+  cn_random random = {11, 0};
+  int taken = 0, tried = 0, scarce = 0;
+  for (int isa = CN_ISA_SCALAR; isa <= CN_ISA_AVX512; isa++) {
+    if (cn_isa_limit((cn_isa)isa) != (cn_isa)isa) continue;
+    for (int i = 0; i < 30000; i++) {
+      cn_conv2d conv = some_convolution(&random);
+      cn_shape out;
+      cn_error error = {CN_OK, 0, 0, ""};
+      tried++;
+      cn_status status = cn_conv2d_output(&conv, &out, &error);
+      if (status) {
+        assert_true(status == CN_ERROR_SHAPE || status == CN_ERROR_ARGUMENT);
+        assert_int_equal(error.status, status);
+        continue;
+      }
+      taken++;
+      double weights = (double)conv.window.height * conv.window.width * conv.in.channels /
+                       (conv.groups ? conv.groups : 1) * conv.filters;
+      assert_true(out.height > 0 && out.width > 0 && out.height <= CN_MAX_DIMENSION);
+      assert_true((double)out.height * out.width * out.channels <= INT32_MAX);
+      assert_int_equal(cn_conv2d_weight_count(&conv), (size_t)weights);
+      for (int pass = CN_FORWARD; pass <= CN_BACKWARD_WEIGHTS; pass++) {
+        int units = cn_conv2d_units(&conv, (cn_pass)pass);
+        size_t workspace = cn_conv2d_workspace(&conv, (cn_pass)pass);
+        assert_true(units > 0 && workspace > 0);
+        assert_true(units < INT_MAX || workspace == SIZE_MAX);
+        scarce += workspace > SIZE_MAX / 8;
+        if (pass != CN_BACKWARD_WEIGHTS && conv.math == CN_MATH_DIRECT)
+          assert_at_least("packed", cn_conv2d_packed_count(&conv, (cn_pass)pass), weights);
+      }
+      assert_at_least("partial", cn_conv2d_partial_count(&conv), weights);
+      conv.window.padding = CN_PADDING_REPLICATE, conv.math = CN_MATH_DIRECT;
+      if (cn_conv2d_output(&conv, &out, NULL) == CN_OK && !conv.pool && conv.window.height > 1)
+        assert_at_least(
+            "workspace", cn_conv2d_workspace(&conv, CN_BACKWARD_INPUT),
+            4.0 * (conv.in.height + conv.window.pad_top + conv.window.pad_bottom) *
+                (conv.in.width + conv.window.pad_left + conv.window.pad_right) * conv.in.channels);
+    }
+  }
+  cn_isa_limit(CN_ISA_AVX512);
+  assert_true(taken > tried / 20);
+  if (sizeof(size_t) < 8) assert_true(scarce > 0);
+}
+
+static void sizes_of_poolings_are_bounded(void **state) {
+  (void)state;
+  cn_random random = {13, 0};
+  int taken = 0;
+  for (int i = 0; i < 100000; i++) {
+    cn_conv2d conv = some_convolution(&random);
+    cn_pool2d pool = {conv.in, conv.window, CN_POOL_MAX, 0.5f, 0};
+    cn_shape out;
+    pool.kind = (cn_pool_kind)cn_random_below(&random, 5);
+    pool.window.ceil = (int)cn_random_below(&random, 2);
+    if (cn_pool2d_output(&pool, &out, NULL)) continue;
+    taken++;
+    assert_true(out.height > 0 && out.height <= CN_MAX_DIMENSION);
+    assert_true(out.width > 0 && out.width <= CN_MAX_DIMENSION);
+    assert_true((double)out.height * out.width * out.channels <= INT32_MAX);
+  }
+  assert_true(taken > 1000);
+}
+
+/* Grants everything up to a bound, of address space that nobody touches: what a plan asks for is seen,
+   and whether it was enough by its own account. */
+typedef struct ledger {
+  size_t largest;
+} ledger;
+
+static void *note_and_refuse(size_t bytes, void *user) {
+  ledger *l = (ledger *)user;
+  if (bytes > l->largest) l->largest = bytes;
+  return bytes > ((size_t)1 << 26) ? NULL : malloc(bytes);
+}
+static void release(void *memory, void *user) {
+  (void)user;
+  free(memory);
+}
+
+/* What a plan must hold at the least for so many images: the largest node's values, if nothing can be
+   taken in slices. 0: no plan is possible. */
+static const struct {
+  const char *text;
+  double values; /* of an image, that are there at the same time for all images of a batch */
+} hostile_networks[] = {
+    {"input 1x1x1\nmaxpool 1x1 stride=1 pad=0\ndense 65536\ndense 2\n", 65536},
+    {"input 46000x46000x1\nrelu\nglobalmean\ndense 2\n", 46000.0 * 46000},
+    {"input 46000x46000x1\nmaxpool 2x2 stride=1\ndense 1\n", 45999.0 * 45999},
+    {"input 32768x65535x1\nmaxpool 1x1\nbatchnorm\nglobalmean\ndense 1\n", 32768.0 * 65535},
+    {"input 1024x1024x4\nmaxpool 1x1\ndense 1\n", 1024.0 * 1024 * 4},
+    {"input 1x65536x1\nconv 32767 1x1\nglobalmean\n", 65536.0 * 32767},
+    {"input 512x512x16\nconv 16 3x3 pad=1\nrelu\nconv 16 3x3 pad=1\nadaptivemean 512x512\n",
+     512.0 * 512 * 16},
+    {"input 8x8x1\nadaptivemean 46340x46340\nadd from=input,adaptivemean1\n", 0},
+    {"input 8x8x1\nadaptivemean 46340x46340\nrelu\nglobalmean\n", 46340.0 * 46340},
+    {"input 65536x65536x1\nmaxpool 1x1\n", 0},
+    {"input 1x1x65536\nadaptivemean 65536x1\n", 0},
+    {"input 40000x40000x1\nmaxpool 2x2 stride=1 pad=1\nmaxpool 2x2 stride=1 pad=1\ndense 1\n",
+     40001.0 * 40001},
+    {"input 46340x46340x1\nmaxpool 2x2 stride=1 pad=1\ndense 1\n", 0},
+    {"input 65536x1x1\nmaxpool 2x1 stride=1 pad=1,0,1,0\n", 0},
+    {"input 65536x1x1\nconv 1 2x1 pad=1,0,1,0\n", 0},
+    {"input 65536x8x8\nconv 8 3x3 pad=1\nconv 8 3x3 pad=1\nglobalmean\n", 65536.0 * 64},
+    {"input 4096x4096x8\nconv 8 3x3 pad=1\nconv 8 3x3 pad=1\nglobalmean\n", 4096.0 * 4096 * 8},
+};
+
+static void plans_hold_what_they_promise(void **state) {
+  (void)state;
+  static const int counts[] = {1, 2, 255, 256, 4096, 16384, 65536};
+  int refused = 0, sized = 0;
+  for (int i = 0; i < LENGTH(hostile_networks); i++) {
+    ledger seen = {0};
+    cn_allocator allocator = {note_and_refuse, release, &seen};
+    cn_error error = {CN_OK, 0, 0, ""};
+    cn_network *net = cn_network_create_with(&allocator, &error);
+    const double values = hostile_networks[i].values;
+    cn_status status = cn_network_add_text(net, hostile_networks[i].text, &error);
+    if (status != CN_OK && values > 0)
+      assert_int_equal(status, CN_ERROR_MEMORY); /* for weights, with a small address space */
+    if (values == 0) assert_true(status == CN_ERROR_SHAPE || status == CN_ERROR_ARGUMENT);
+    for (int j = 0; status == CN_OK && j < LENGTH(counts); j++) {
+      for (int training = 0; training < 2; training++) {
+        cn_predict_options predict;
+        cn_training_options train = cn_training_defaults();
+        memset(&predict, 0, sizeof predict);
+        predict.threads = train.threads = 1;
+        size_t bytes = training ? cn_trainer_size(net, counts[j], &train, &error)
+                                : cn_predictor_size(net, counts[j], &predict, &error);
+        double least = 4 * values * counts[j];
+        if (bytes == 0) {
+          if (error.status == CN_ERROR_ARGUMENT) continue; /* nothing to train */
+          assert_int_equal(error.status, CN_ERROR_MEMORY);
+          assert_true(sizeof(size_t) < 8 || least > 1e12);
+          refused++;
+        } else {
+          assert_at_least(hostile_networks[i].text, bytes, least);
+          sized++;
+        }
+        /* and the same is asked for, or refused, when it is made */
+        seen.largest = 0;
+        if (training) {
+          cn_trainer *trainer = cn_trainer_create(net, counts[j], &train, &error);
+          if (trainer) assert_true((double)cn_trainer_bytes(trainer) >= least);
+          if (!trainer) assert_int_equal(error.status, CN_ERROR_MEMORY);
+          cn_trainer_free(trainer);
+        } else {
+          cn_predictor *predictor = cn_predictor_create(net, counts[j], &predict, &error);
+          if (predictor) assert_true((double)cn_predictor_bytes(predictor) >= least);
+          if (!predictor) assert_int_equal(error.status, CN_ERROR_MEMORY);
+          cn_predictor_free(predictor);
+        }
+        if (bytes) assert_true((double)seen.largest >= least || seen.largest + 4096 >= bytes / 2);
+      }
+    }
+    cn_network_free(net);
+  }
+  assert_true(sized > 20 && refused > 0);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(names_do_not_decide_roles),
@@ -368,6 +663,11 @@ int main(void) {
       cmocka_unit_test(refused_steps_change_nothing),
       cmocka_unit_test(options_are_finite),
       cmocka_unit_test(early_stopping_wants_numbers),
+      cmocka_unit_test(every_pooling_sees_something),
+      cmocka_unit_test(common_poolings_are_taken),
+      cmocka_unit_test(sizes_of_convolutions_do_not_wrap),
+      cmocka_unit_test(sizes_of_poolings_are_bounded),
+      cmocka_unit_test(plans_hold_what_they_promise),
 #ifndef FAST_MATH
       cmocka_unit_test(losses_hide_nothing),
 #endif
