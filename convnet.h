@@ -37,8 +37,9 @@
    - Buffers of one call must not overlap, except where a comment says "may be the same".
    - NaN and infinity pass through arithmetic as IEEE 754 has it, but a gradient of 0 may count for
      nothing beside them; max pooling and ReLU treat NaN as smaller than everything. A training step
-     with a value that is not finite in its batch, loss, gradients or running figures is reported and
-     changes nothing; so it is with -ffast-math too, under which all else may become of a NaN.
+     is refused, and changes nothing, where a value of the batch, the loss, a running figure or a
+     gradient is not finite. That holds with -ffast-math too, of which the implementation frees
+     itself; but with clang max pooling and ReLU may then treat NaN otherwise.
    - Subnormal numbers count as zero inside cn_train_step and cn_predict (the mode is restored), where
      the processor and the compiler have a switch for it: x86 with SSE2 and ARM, but not by tcc.
 
@@ -132,7 +133,7 @@
        subnormals    where there is no switch for them (LIMITS) they count as what they are
        more digits   where C's arithmetic keeps more than a float has (FLT_EVAL_METHOD is not 0):
                      32-bit x86 without -mfpmath=sse, s390x with gcc -std=c99
-       flags         -ffast-math, and -ffp-contract=fast with clang, allow other results
+       flags         -ffast-math and -ffp-contract=fast, with clang, allow other results
      The instruction set is chosen at run time on x86: AVX-512 (F, VL, BW, DQ), AVX2 with FMA, or
      scalar; on others when compiling: NEON (AArch64; ARMv7 with its own last digits where it has no
      fused multiply-add), WebAssembly's SIMD128 (wasm128), or scalar. Results of different ones
@@ -204,7 +205,7 @@ typedef enum cn_status {
   CN_ERROR_SHAPE,    /* shapes that do not fit each other */
   CN_ERROR_IO,       /* the operating system refused a file operation */
   CN_ERROR_FORMAT,   /* a file's contents are not what they should be */
-  CN_ERROR_NUMERIC   /* something is not a finite number */
+  CN_ERROR_NUMERIC   /* a value of a batch, loss, running figure or gradient is not finite */
 } cn_status;
 
 /* What went wrong. Functions that can fail take one (NULL is allowed) and fill it on failure
@@ -339,7 +340,8 @@ CN_API void cn_conv2d_pack(const cn_conv2d *conv, cn_pass pass, const float *wei
                            float *packed);
 
 /* Independent units of a pass, and bytes of workspace (64-byte aligned) for each concurrent
-   caller, enough for fewer images too. */
+   caller, enough for fewer images too. A number that would be too large for its type is INT_MAX or
+   SIZE_MAX, here and in the counts above and below; where units are INT_MAX, bytes are SIZE_MAX. */
 CN_API int cn_conv2d_units(const cn_conv2d *conv, cn_pass pass);
 CN_API size_t cn_conv2d_workspace(const cn_conv2d *conv, cn_pass pass);
 
@@ -775,13 +777,16 @@ CN_API size_t cn_trainer_size(cn_network *net, int max_count, const cn_training_
 CN_API void cn_trainer_free(cn_trainer *trainer); /* not the caller's memory */
 
 /* One step: forward, backward, update. CN_ERROR_ARGUMENT for a bad batch (label out of range,
-   count), CN_ERROR_NUMERIC where its values, the loss, a gradient or a running figure are not finite
-   (the message has step and learning rate); in both cases nothing has changed. */
+   count), for a learning rate outside [0, 1e6), or by the gradient hook; CN_ERROR_NUMERIC for a
+   value of the batch, a loss, a running figure or a gradient that is not finite, or a gradient of
+   2^48 or more that is not clipped (the message has the image, or step and learning rate). Then
+   nothing has changed: weights, running figures, the optimiser's state, the number of steps. */
 CN_API cn_status cn_train_step(cn_trainer *trainer, const cn_batch *batch, cn_metrics *metrics,
                                cn_error *error);
 
 /* The gradients of a batch without the update, for tests and own optimisers; nothing of the network
-   changes. Read them with cn_trainer_gradient. */
+   changes. Fails as cn_train_step does, but for large gradients. Read them with
+   cn_trainer_gradient. */
 CN_API cn_status cn_train_gradients(cn_trainer *trainer, const cn_batch *batch, cn_metrics *metrics,
                                     cn_error *error);
 /* Gradient of parameter tensor number `parameter` (count values, its layout) from the last step;
@@ -1066,11 +1071,18 @@ CN_API cn_status cn_trainer_load(cn_trainer *trainer, const char *path, cn_error
 #define CN_ALIGN_FLOATS_ 16
 
 /* A product and a sum become one operation, with one rounding, where cn_vfma_ says so and nowhere
-   else, or the bytes of results would be the compiler's choice. */
+   else, or the bytes of results would be the compiler's choice. Nor may it take for granted that
+   there are no infinities, or reorder sums (-ffast-math). */
 #if defined(CN_CLANG_)
+#if defined(__FAST_MATH__) || defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__
+#define CN_CLANG_FAST_
+#pragma float_control(push)
+#pragma float_control(precise, on)
+#endif
 #pragma STDC FP_CONTRACT OFF
 #elif defined(CN_GCC_)
 #pragma GCC push_options
+#pragma GCC optimize("no-fast-math", "no-finite-math-only", "no-unsafe-math-optimizations")
 #pragma GCC optimize("fp-contract=off")
 #elif defined(CN_MSC_)
 #pragma fp_contract(off)
@@ -1110,14 +1122,6 @@ static int cn_share_(int n, int i, int shares) {
 static size_t cn_min_size_(size_t a, size_t b) {
   return a < b ? a : b;
 }
-static size_t cn_align_bytes_(size_t n) {
-  return n > SIZE_MAX - CN_ALIGNMENT_ ? SIZE_MAX
-                                      : (n + CN_ALIGNMENT_ - 1) / CN_ALIGNMENT_ * CN_ALIGNMENT_;
-}
-static size_t cn_align_floats_(size_t n) {
-  return (n + CN_ALIGN_FLOATS_ - 1) / CN_ALIGN_FLOATS_ * CN_ALIGN_FLOATS_;
-}
-
 /* Sizes come from texts and files that may be hostile: every product and sum of them stops at
    SIZE_MAX, which no memory has, in the place of wrapping around. */
 static size_t cn_times_(size_t a, size_t b) {
@@ -1125,6 +1129,21 @@ static size_t cn_times_(size_t a, size_t b) {
 }
 static size_t cn_plus_(size_t a, size_t b) {
   return a > SIZE_MAX - b ? SIZE_MAX : a + b;
+}
+
+static size_t cn_align_size_(size_t n, size_t to) {
+  return n > SIZE_MAX - to ? SIZE_MAX : (n + to - 1) / to * to;
+}
+static size_t cn_align_bytes_(size_t n) {
+  return cn_align_size_(n, CN_ALIGNMENT_);
+}
+static size_t cn_align_floats_(size_t n) {
+  return cn_align_size_(n, CN_ALIGN_FLOATS_);
+}
+
+/* A number of units, which are ints; INT_MAX where there would be more. */
+static int cn_unit_count_(int64_t n) {
+  return n < INT_MAX ? (int)n : INT_MAX;
 }
 
 /* a * b * c, or SIZE_MAX where it would pass SIZE_MAX / 8 (so that bytes of floats still fit). */
@@ -1165,6 +1184,40 @@ static void cn_release_(const cn_allocator *allocator, void *aligned) {
   if (!aligned) return;
   memcpy(&raw, (char *)aligned - sizeof(void *), sizeof raw);
   cn_free_(allocator, raw);
+}
+
+/* What must be finite is looked at by its bits: compilers may have been told that there are no
+   other numbers (-ffast-math) and then drop a comparison that asks. */
+static int cn_is_finite_(double value) {
+  const uint64_t exponent = (uint64_t)0x7FF << 52;
+  uint64_t bits;
+  memcpy(&bits, &value, sizeof bits);
+  return (bits & exponent) != exponent;
+}
+
+#define CN_INFINITE_BITS_ 0x7F800000u /* of infinity; those of what is no number are larger */
+
+/* Whether the bits of |value| are below `limit` for all n values. What is not sets a sum's highest
+   bit; so many sums at a time that compilers make vectors of them. */
+static int cn_all_below_(const float *values, size_t n, uint32_t limit) {
+  enum { at_a_time = 64 };
+  const uint32_t missing = 0x80000000u - limit;
+  uint32_t bits[at_a_time], sums = 0;
+  size_t i;
+  int j;
+  for (i = 0; i + at_a_time <= n; i += at_a_time) {
+    memcpy(bits, values + i, sizeof bits);
+    for (j = 0; j < at_a_time; j++) sums |= (bits[j] & 0x7FFFFFFFu) + missing;
+  }
+  for (; i < n; i++) {
+    memcpy(bits, values + i, sizeof *bits);
+    sums |= (bits[0] & 0x7FFFFFFFu) + missing;
+  }
+  return sums < 0x80000000u;
+}
+
+static int cn_all_finite_(const float *values, size_t n) {
+  return cn_all_below_(values, n, CN_INFINITE_BITS_);
 }
 
 /* splitmix64's output function of a counter. */
@@ -2187,9 +2240,14 @@ static const cn_kernels_ *cn_current_(void) {
 
 /* ==== layer 1: kernels ======================================================================== */
 
+/* From a window's first tap to behind its last. */
+static int64_t cn_span_(int window, int dilation) {
+  return (int64_t)dilation * (window - 1) + 1;
+}
+
 CN_API int cn_window_positions(int size, int window, int stride, int dilation, int pad_before,
                                int pad_after, int round_up) {
-  const int64_t span = (int64_t)dilation * (window - 1) + 1;
+  const int64_t span = cn_span_(window, dilation);
   const int64_t room = (int64_t)size + pad_before + pad_after - span;
   const int64_t most = ((int64_t)size + pad_before - 1) / stride + 1;
   int64_t positions;
@@ -2228,7 +2286,8 @@ static cn_status cn_window_check_(const cn_window *window, cn_error *error) {
 }
 
 static cn_status cn_shape_check_(cn_shape s, cn_error *error) {
-  if (s.count < 1 || !cn_in_range_(s.height, 1) || !cn_in_range_(s.channels, 1) || s.width < 1 ||
+  if (s.count < 1 || !cn_in_range_(s.height, 1) || !cn_in_range_(s.width, 1) ||
+      !cn_in_range_(s.channels, 1) ||
       cn_product3_((size_t)s.height, (size_t)s.width, (size_t)s.channels) > INT32_MAX)
     return cn_fail_(error, CN_ERROR_ARGUMENT, "shape %d x %dx%dx%d is outside the limits", s.count,
                     s.height, s.width, s.channels);
@@ -2266,6 +2325,18 @@ typedef struct cn_geometry_ {
 
 #define CN_UNITS_ 16 /* wanted, so that threads have something to share */
 
+/* Rows or columns that so many window positions reach; 0 if there is no position. */
+static int cn_reach_(int positions, int window, int stride, int dilation) {
+  return positions < 1 ? 0 : (int)((positions - 1) * (int64_t)stride + cn_span_(window, dilation));
+}
+
+static int cn_is_flat_(const cn_conv2d *conv) {
+  const cn_window w = cn_window_filled_(conv->window);
+  return w.height == 1 && w.width == 1 && w.stride_y == 1 && w.stride_x == 1 &&
+         conv->groups <= 1 && !conv->pool && !w.pad_top && !w.pad_left && !w.pad_bottom &&
+         !w.pad_right;
+}
+
 static cn_geometry_ cn_geometry_of_(const cn_conv2d *conv) {
   cn_geometry_ g;
   const cn_window w = cn_window_filled_(conv->window);
@@ -2280,11 +2351,10 @@ static cn_geometry_ cn_geometry_of_(const cn_conv2d *conv) {
       cn_window_positions(g.in_w, w.width, w.stride_x, w.dilation_x, w.pad_left, w.pad_right, 0);
   g.y_h = conv->pool ? g.out_h / 2 : g.out_h, g.y_w = conv->pool ? g.out_w / 2 : g.out_w;
   if (conv->pool) g.out_h = 2 * g.y_h, g.out_w = 2 * g.y_w;
-  g.padded_h = (g.out_h - 1) * w.stride_y + w.dilation_y * (w.height - 1) + 1;
-  g.padded_w = (g.out_w - 1) * w.stride_x + w.dilation_x * (w.width - 1) + 1;
+  g.padded_h = cn_reach_(g.out_h, w.height, w.stride_y, w.dilation_y);
+  g.padded_w = cn_reach_(g.out_w, w.width, w.stride_x, w.dilation_x);
   g.depth = w.height * w.width * g.group_channels;
-  g.flat = w.height == 1 && w.width == 1 && w.stride_y == 1 && w.stride_x == 1 && g.groups == 1 &&
-           !conv->pool && w.pad_top + w.pad_left + w.pad_bottom + w.pad_right == 0;
+  g.flat = cn_is_flat_(conv);
   g.units = conv->alone ? 1 : CN_UNITS_;
   return g;
 }
@@ -2298,16 +2368,19 @@ CN_API cn_conv2d cn_dense(int rows, int inputs, int outputs, int relu) {
   return conv;
 }
 
+/* What cn_dense makes, and what is like it: any number of rows of any number of values. */
+static int cn_is_dense_(const cn_conv2d *conv) {
+  return conv->in.count == 1 && conv->in.height == 1 && conv->in.width > 0 &&
+         conv->in.channels > 0 && cn_is_flat_(conv);
+}
+
 CN_API cn_status cn_conv2d_output(const cn_conv2d *conv, cn_shape *out, cn_error *error) {
   const int groups = conv->groups ? conv->groups : 1;
   const cn_window w = cn_window_filled_(conv->window);
-  const int dense = conv->in.count == 1 && conv->in.height == 1 && w.height == 1 && w.width == 1;
   cn_geometry_ g;
+  cn_shape y;
   if (cn_window_check_(&conv->window, error)) return CN_ERROR_ARGUMENT;
-  if (dense ? conv->in.width < 1 || conv->in.channels < 1
-            : cn_shape_check_(conv->in, error) != CN_OK)
-    return cn_fail_(error, CN_ERROR_ARGUMENT, "shape %d x %dx%dx%d is outside the limits",
-                    conv->in.count, conv->in.height, conv->in.width, conv->in.channels);
+  if (!cn_is_dense_(conv) && cn_shape_check_(conv->in, error)) return CN_ERROR_ARGUMENT;
   if (!cn_in_range_(conv->filters, 1))
     return cn_fail_(error, CN_ERROR_ARGUMENT, "%d filters are outside 1 .. %d", conv->filters,
                     CN_MAX_DIMENSION);
@@ -2327,10 +2400,12 @@ CN_API cn_status cn_conv2d_output(const cn_conv2d *conv, cn_shape *out, cn_error
     return cn_fail_(error, CN_ERROR_SHAPE, "window %dx%d%s does not fit the input %dx%d", w.height,
                     w.width, conv->pool ? " with 2x2 pooling" : "", conv->in.height,
                     conv->in.width);
-  if (cn_product3_((size_t)g.out_h, (size_t)g.out_w, (size_t)g.filters) > INT32_MAX ||
+  y.count = g.count, y.height = g.y_h, y.width = g.y_w, y.channels = g.filters;
+  if ((!cn_is_dense_(conv) && cn_shape_check_(y, NULL)) ||
+      cn_product3_((size_t)g.out_h, (size_t)g.out_w, (size_t)g.filters) > INT32_MAX ||
       cn_product3_((size_t)g.padded_h, (size_t)g.padded_w, (size_t)g.channels) > INT32_MAX)
-    return cn_fail_(error, CN_ERROR_SHAPE, "the convolution's result passes 2^31 values");
-  out->count = g.count, out->height = g.y_h, out->width = g.y_w, out->channels = g.filters;
+    return cn_fail_(error, CN_ERROR_SHAPE, "the convolution's result is outside the limits");
+  *out = y;
   return CN_OK;
 }
 
@@ -2393,14 +2468,14 @@ static int cn_flat_rows_(const cn_geometry_ *g) {
 
 static int cn_flat_units_(const cn_geometry_ *g) {
   const int64_t rows = (int64_t)g->count * g->in_h * g->in_w;
-  return (int)((rows + cn_flat_rows_(g) - 1) / cn_flat_rows_(g));
+  return cn_unit_count_((rows + cn_flat_rows_(g) - 1) / cn_flat_rows_(g));
 }
 
 /* ---- convolution: packed weights ---- */
 
 /* Floats of a packed [depth][columns] matrix: columns rounded up to whole vectors. */
 static size_t cn_packed_floats_(const cn_kernels_ *k, int depth, int columns) {
-  return (size_t)depth * (size_t)cn_round_up_(columns, k->lanes);
+  return cn_times_((size_t)depth, (size_t)cn_round_up_(columns, k->lanes));
 }
 
 #define CN_GREY_POINTS_ 12 /* 3 kernel rows, each transformed to 4 points */
@@ -2438,7 +2513,7 @@ static int cn_winograd_sets_of_(const cn_geometry_ *g, cn_algorithm_ algorithm, 
   const int forward = pass != CN_BACKWARD_INPUT;
   const int mixes =
       cn_winograd_mixes_(algorithm, forward ? g->out_h : g->in_h, forward ? g->out_w : g->in_w,
-                         (size_t)g->channels * (size_t)g->filters);
+                         cn_times_((size_t)g->channels, (size_t)g->filters));
   return cn_winograd_sets_(algorithm, mixes, first);
 }
 
@@ -2459,14 +2534,15 @@ CN_API size_t cn_conv2d_packed_count(const cn_conv2d *conv, cn_pass pass) {
     const int end = cn_winograd_sets_of_(&g, algorithm, pass, &set);
     for (; set < end; set++) positions += cn_winograd_positions_(set);
     return cn_align_floats_(
-        (size_t)positions * cn_winograd_plane_(k, &g, pass) +
-        (pass == CN_FORWARD ? 0 : cn_align_floats_((size_t)g.depth * (size_t)g.filters)));
+        cn_plus_(cn_times_((size_t)positions, cn_winograd_plane_(k, &g, pass)),
+                 pass == CN_FORWARD ? 0 : cn_align_floats_((size_t)g.depth * (size_t)g.filters)));
   }
   default:
-    return cn_align_floats_((size_t)g.groups *
-                            (pass == CN_FORWARD
-                                 ? cn_packed_floats_(k, g.depth, g.group_filters)
-                                 : cn_packed_floats_(k, taps * g.group_filters, g.group_channels)));
+    return cn_align_floats_(
+        cn_times_((size_t)g.groups,
+                  pass == CN_FORWARD
+                      ? cn_packed_floats_(k, g.depth, g.group_filters)
+                      : cn_packed_floats_(k, taps * g.group_filters, g.group_channels)));
   }
 }
 
@@ -2649,12 +2725,13 @@ static float *cn_take_(char **workspace, size_t floats) {
 }
 
 static size_t cn_taps_bytes_(const cn_geometry_ *g) {
-  return (size_t)g->window.height * (size_t)g->window.width * sizeof(cn_segment_) + CN_ALIGNMENT_;
+  const size_t taps = (size_t)g->window.height * (size_t)g->window.width;
+  return cn_plus_(cn_times_(taps, sizeof(cn_segment_)), CN_ALIGNMENT_);
 }
 
 static cn_segment_ *cn_take_segments_(char **workspace, const cn_geometry_ *g) {
   cn_segment_ *piece = (cn_segment_ *)(void *)*workspace;
-  *workspace += (cn_taps_bytes_(g) + CN_ALIGNMENT_ - 1) / CN_ALIGNMENT_ * CN_ALIGNMENT_;
+  *workspace += cn_align_bytes_(cn_taps_bytes_(g));
   return piece;
 }
 
@@ -2880,8 +2957,8 @@ typedef struct cn_winograd_ {
   int share_images, share_tile_rows, row_blocks;
   int filter_blocks, block_filters, channel_blocks, block_channels;
   int v_pitch, m_pitch; /* floats between tiles: a block's channels and filters, rounded up */
-  ptrdiff_t v_floats, m_floats; /* of a share */
-  size_t spread_floats;         /* of an image of pooled gradients, spread out */
+  size_t v_floats, m_floats; /* of a share */
+  size_t spread_floats;      /* of an image of pooled gradients, spread out */
 } cn_winograd_;
 
 /* What patches are cut from: a block of an image's channels, and how far its first patch begins
@@ -2918,6 +2995,10 @@ static int cn_winograd_parts_(const cn_winograd_ *w) {
   return cn_ceil_div_(CN_PARTS_, w->filter_blocks * w->channel_blocks);
 }
 
+static int cn_winograd_shares_(const cn_winograd_ *w) { /* that the images' tiles are cut into */
+  return cn_unit_count_((int64_t)cn_ceil_div_(w->count, w->share_images) * w->row_blocks);
+}
+
 /* Shares and blocks from the numbers of uniform tiles. */
 static void cn_winograd_split_(cn_winograd_ *w, int tile_rows, int tile_columns) {
   const int units_wanted = cn_min_(w->units, CN_WINOGRAD_UNITS_);
@@ -2927,7 +3008,8 @@ static void cn_winograd_split_(cn_winograd_ *w, int tile_rows, int tile_columns)
   if (units < CN_WINOGRAD_UNITS_) w->share_images = cn_ceil_div_(w->count, units); /* even shares */
   w->share_tile_rows = tile_rows;
   if (w->share_images == 1) {
-    const int wanted = cn_ceil_div_(tile_rows * w->count, units_wanted);
+    const int wanted =
+        cn_unit_count_(((int64_t)tile_rows * w->count + units_wanted - 1) / units_wanted);
     w->share_tile_rows = cn_min_(tile_rows, cn_max_(1, CN_WINOGRAD_TILES_ / tile_columns));
     if (wanted < w->share_tile_rows)
       w->share_tile_rows =
@@ -2935,7 +3017,7 @@ static void cn_winograd_split_(cn_winograd_ *w, int tile_rows, int tile_columns)
                                   cn_ceil_div_(CN_WINOGRAD_LEAST_TILES_, tile_columns)));
   }
   w->row_blocks = cn_ceil_div_(tile_rows, w->share_tile_rows);
-  units = cn_ceil_div_(w->count, w->share_images) * w->row_blocks;
+  units = cn_winograd_shares_(w);
   cn_winograd_split_filters_(w, cn_max_(1, cn_min_(cn_ceil_div_(units_wanted, units),
                                                    w->filters / CN_WINOGRAD_LEAST_FILTERS_)));
   w->channel_blocks = 1, w->block_channels = w->channels;
@@ -2962,9 +3044,9 @@ static int cn_pitch_(int channels) {
 
 /* Floats between the planes of one patch position: a multiple of 4096 bytes would make all of them
    compete for the same cache lines. */
-static ptrdiff_t cn_plane_floats_(int tiles, int pitch) {
-  const ptrdiff_t floats = (ptrdiff_t)tiles * pitch;
-  return floats % 1024 == 0 ? floats + CN_ALIGN_FLOATS_ : floats;
+static size_t cn_plane_floats_(int tiles, int pitch) {
+  const size_t floats = cn_times_((size_t)tiles, (size_t)pitch);
+  return floats % 1024 == 0 ? cn_plus_(floats, CN_ALIGN_FLOATS_) : floats;
 }
 
 /* Tiles of a share's images that one of its sizes has. */
@@ -2976,18 +3058,20 @@ static int cn_winograd_share_tiles_(const cn_winograd_ *w, const cn_tiles_ *tile
 static void cn_winograd_add_tiles_(cn_winograd_ *w, int set, int row, int column, int rows,
                                    int columns, const float *packed) {
   cn_tiles_ *tiles = &w->tiles[w->sizes];
+  size_t v_plane, m_plane, m_floats;
   if (rows < 1 || columns < 1) return;
   w->sizes++;
   tiles->height = cn_winograd_sizes_[set][0], tiles->width = cn_winograd_sizes_[set][1];
   tiles->positions = cn_winograd_positions_(set);
   tiles->row = row, tiles->column = column, tiles->rows = rows, tiles->columns = columns;
   tiles->packed = packed;
-  tiles->v = w->v_floats;
-  tiles->v_plane = cn_plane_floats_(cn_winograd_share_tiles_(w, tiles), w->v_pitch);
-  tiles->m_plane = cn_plane_floats_(cn_winograd_share_tiles_(w, tiles), w->m_pitch);
-  w->v_floats += tiles->positions * tiles->v_plane;
-  if (tiles->positions * tiles->m_plane > w->m_floats)
-    w->m_floats = tiles->positions * tiles->m_plane;
+  v_plane = cn_plane_floats_(cn_winograd_share_tiles_(w, tiles), w->v_pitch);
+  m_plane = cn_plane_floats_(cn_winograd_share_tiles_(w, tiles), w->m_pitch);
+  tiles->v = (ptrdiff_t)w->v_floats;
+  tiles->v_plane = (ptrdiff_t)v_plane, tiles->m_plane = (ptrdiff_t)m_plane;
+  w->v_floats = cn_plus_(w->v_floats, cn_times_((size_t)tiles->positions, v_plane));
+  m_floats = cn_times_((size_t)tiles->positions, m_plane);
+  if (m_floats > w->m_floats) w->m_floats = m_floats;
 }
 
 /* Tiles of 4 along a side that is covered by 4s and, at its end, a 2. */
@@ -3042,10 +3126,6 @@ static cn_winograd_ cn_winograd_setup_(const cn_conv2d *conv, const cn_geometry_
   return w;
 }
 
-static int cn_winograd_shares_(const cn_winograd_ *w) { /* that the images' tiles are cut into */
-  return cn_ceil_div_(w->count, w->share_images) * w->row_blocks;
-}
-
 /* Floats of one channel's sums: for each position a block's filters. */
 static ptrdiff_t cn_winograd_sum_pitch_(const cn_winograd_ *w) {
   return (ptrdiff_t)w->tiles[0].positions * w->m_pitch;
@@ -3056,9 +3136,10 @@ static size_t cn_winograd_zeros_(const cn_winograd_ *w) { /* floats of a row out
 }
 
 static size_t cn_winograd_floats_(const cn_winograd_ *w, cn_pass pass) { /* of a unit */
-  return (size_t)(w->v_floats + w->m_floats) + w->spread_floats + cn_winograd_zeros_(w) +
-         (pass == CN_BACKWARD_WEIGHTS ? (size_t)(w->block_channels * cn_winograd_sum_pitch_(w))
-                                      : 0);
+  const size_t sums =
+      pass == CN_BACKWARD_WEIGHTS ? (size_t)(w->block_channels * cn_winograd_sum_pitch_(w)) : 0;
+  return cn_plus_(cn_plus_(w->v_floats, w->m_floats),
+                  cn_plus_(w->spread_floats, cn_winograd_zeros_(w) + sums));
 }
 
 /* For this many images or fewer: how a batch is cut into units depends on its size. */
@@ -3073,7 +3154,7 @@ static size_t cn_winograd_workspace_(const cn_conv2d *conv, const cn_geometry_ *
     floats = cn_winograd_floats_(&w, pass);
     if (floats > most) most = floats;
   }
-  return (most + 6 * CN_SLACK_) * sizeof(float) + 5 * CN_ALIGNMENT_;
+  return cn_plus_(cn_times_(cn_plus_(most, 6 * CN_SLACK_), sizeof(float)), 5 * CN_ALIGNMENT_);
 }
 
 /* Pooled gradients of one image back to the convolution's own rows. */
@@ -3219,8 +3300,8 @@ static cn_winograd_share_ cn_winograd_share_of_(const cn_winograd_ *w, int numbe
   share.filter = filter_block * w->block_filters;
   share.filters = cn_min_(w->block_filters, w->filters - share.filter);
   share.zeros = zeros;
-  share.v = cn_take_(&workspace, (size_t)w->v_floats + CN_SLACK_);
-  share.m = cn_take_(&workspace, (size_t)w->m_floats + CN_SLACK_);
+  share.v = cn_take_(&workspace, w->v_floats + CN_SLACK_);
+  share.m = cn_take_(&workspace, w->m_floats + CN_SLACK_);
   share.image = cn_take_(&workspace, 0);
   return share;
 }
@@ -3480,8 +3561,8 @@ static cn_weight_split_ cn_weight_split_of_(const cn_conv2d *conv, const cn_geom
     split.blocks = cn_max_(1, cn_min_(CN_PARTS_ / split.parts, g->depth / 14));
   }
   split.most_parts = cn_max_(split.most_parts, split.parts);
-  split.part_floats = cn_align_floats_((size_t)split.rows * split.row_floats) +
-                      cn_align_floats_((size_t)g->filters);
+  split.part_floats = cn_plus_(cn_align_floats_(cn_times_((size_t)split.rows, split.row_floats)),
+                               cn_align_floats_((size_t)g->filters));
   return split;
 }
 
@@ -3516,7 +3597,7 @@ static int cn_one_part_(const cn_conv2d *conv) {
 CN_API size_t cn_conv2d_partial_count(const cn_conv2d *conv) {
   const cn_geometry_ g = cn_geometry_of_(conv);
   const cn_weight_split_ split = cn_weight_split_of_(conv, &g);
-  return (size_t)split.most_parts * split.part_floats;
+  return cn_times_((size_t)split.most_parts, split.part_floats);
 }
 
 /* dW of one image as an outer product over its pixels, rows [begin, end) of the weight matrix. */
@@ -3947,6 +4028,7 @@ static void cn_weights_of_slice_(const cn_conv2d *conv, const float *x, const fl
 CN_API int cn_conv2d_units(const cn_conv2d *conv, cn_pass pass) {
   const cn_geometry_ g = cn_geometry_of_(conv);
   const cn_algorithm_ algorithm = cn_algorithm_of_(conv, &g, pass);
+  int blocks;
   if (pass == CN_BACKWARD_WEIGHTS) {
     const cn_weight_split_ split = cn_weight_split_of_(conv, &g);
     return split.parts * split.blocks;
@@ -3954,42 +4036,54 @@ CN_API int cn_conv2d_units(const cn_conv2d *conv, cn_pass pass) {
   if (algorithm == CN_FLAT_) return cn_flat_units_(&g);
   if (algorithm == CN_WINOGRAD2_ || algorithm == CN_WINOGRAD4_) {
     const cn_winograd_ w = cn_winograd_setup_(conv, &g, pass, NULL);
-    return cn_winograd_shares_(&w) * w.filter_blocks;
+    return cn_unit_count_((int64_t)cn_winograd_shares_(&w) * w.filter_blocks);
   }
-  if (pass == CN_FORWARD) return g.count * cn_ceil_div_(g.out_h, cn_forward_block_(conv, &g));
-  return g.count * cn_ceil_div_(g.in_h, cn_backward_block_(&g));
+  blocks = pass == CN_FORWARD ? cn_ceil_div_(g.out_h, cn_forward_block_(conv, &g))
+                              : cn_ceil_div_(g.in_h, cn_backward_block_(&g));
+  return cn_unit_count_((int64_t)g.count * blocks);
+}
+
+/* Floats of workspace where the algorithm is none that has a function of its own for this. */
+static size_t cn_plain_workspace_(const cn_conv2d *conv, const cn_geometry_ *g,
+                                  cn_algorithm_ algorithm, cn_pass pass) {
+  const cn_window *w = &g->window;
+  const size_t filters = (size_t)g->filters, channels = (size_t)g->channels,
+               out_h = (size_t)g->out_h, out_w = (size_t)g->out_w;
+  const size_t padded = cn_product3_((size_t)g->padded_h, (size_t)g->padded_w, channels);
+  if (algorithm == CN_GREY_)
+    return cn_plus_(padded, cn_product3_(4, (size_t)g->padded_h, (size_t)cn_grey_plane_(g)));
+  if (pass == CN_FORWARD)
+    return cn_plus_(conv->pool ? cn_product3_(2, out_w, filters) : 0,
+                    cn_needs_padding_(g) ? padded : 0);
+  if (pass == CN_BACKWARD_INPUT) {
+    const size_t margins = (size_t)(cn_backward_left_(g) + cn_backward_right_(g));
+    const size_t rows = (size_t)(g->in_h + w->pad_top + w->pad_bottom),
+                 columns = (size_t)(g->in_w + w->pad_left + w->pad_right);
+    return cn_plus_(
+        cn_product3_(out_h, out_w + margins, filters),
+        w->padding == CN_PADDING_ZERO ? 0 : cn_product3_(rows, columns, channels));
+  }
+  if (algorithm == CN_SPARSE_) {
+    const size_t places = cn_times_((size_t)g->y_h, (size_t)g->y_w) + CN_LIST_SLACK_;
+    const size_t vector = cn_product3_((size_t)g->padded_h, (size_t)g->padded_w,
+                                       (size_t)cn_current_()->lanes);
+    return cn_plus_(cn_plus_(padded, vector),
+                    cn_plus_(cn_product3_(2, places, filters), filters + 2 * CN_SLACK_));
+  }
+  return cn_plus_(padded, conv->pool && algorithm != CN_FEW_ ? cn_product3_(out_h, out_w, filters)
+                                                             : 0);
 }
 
 CN_API size_t cn_conv2d_workspace(const cn_conv2d *conv, cn_pass pass) {
   const cn_geometry_ g = cn_geometry_of_(conv);
   const cn_algorithm_ algorithm = cn_algorithm_of_(conv, &g, pass);
-  const size_t filters = (size_t)g.filters, out = (size_t)g.out_h * (size_t)g.out_w * filters;
-  const size_t padded = (size_t)g.padded_h * (size_t)g.padded_w * (size_t)g.channels;
-  size_t floats = 8 * CN_SLACK_;
+  size_t floats;
+  if (cn_conv2d_units(conv, pass) == INT_MAX) return SIZE_MAX;
   if (algorithm == CN_FLAT_) return CN_ALIGNMENT_ + (pass == CN_FORWARD ? 0 : sizeof(cn_lists_));
   if (algorithm == CN_WINOGRAD2_ || algorithm == CN_WINOGRAD4_)
     return cn_winograd_workspace_(conv, &g, pass);
-  if (algorithm == CN_GREY_) {
-    floats += padded + 4 * (size_t)g.padded_h * (size_t)cn_grey_plane_(&g);
-  } else if (pass == CN_FORWARD) {
-    floats +=
-        (conv->pool ? 2 * (size_t)g.out_w * filters : 0) + (cn_needs_padding_(&g) ? padded : 0);
-  } else if (pass == CN_BACKWARD_INPUT) {
-    const size_t margins = (size_t)(cn_backward_left_(&g) + cn_backward_right_(&g));
-    floats += (size_t)g.out_h * ((size_t)g.out_w + margins) * filters;
-    if (g.window.padding != CN_PADDING_ZERO)
-      floats += (size_t)(g.in_h + g.window.pad_top + g.window.pad_bottom) *
-                (size_t)(g.in_w + g.window.pad_left + g.window.pad_right) * (size_t)g.channels;
-  } else {
-    floats += padded;
-    if (algorithm == CN_SPARSE_)
-      floats += 2 * ((size_t)g.y_h * (size_t)g.y_w + CN_LIST_SLACK_) * filters + filters +
-                2 * CN_SLACK_ +
-                (size_t)g.padded_h * (size_t)g.padded_w * (size_t)cn_current_()->lanes;
-    else if (conv->pool && algorithm != CN_FEW_)
-      floats += out;
-  }
-  return floats * sizeof(float) + cn_taps_bytes_(&g) + CN_ALIGNMENT_;
+  floats = cn_plus_(cn_plain_workspace_(conv, &g, algorithm, pass), 8 * CN_SLACK_);
+  return cn_plus_(cn_times_(floats, sizeof(float)), cn_plus_(cn_taps_bytes_(&g), CN_ALIGNMENT_));
 }
 
 CN_API void cn_conv2d_forward(const cn_conv2d *conv, const float *x, const float *packed,
@@ -4093,16 +4187,15 @@ CN_API void cn_conv2d_sum(const cn_conv2d *conv, float *partial, float *dweights
 
 /* ---- pooling ---- */
 
-/* Whether at one of the positions along a side all taps lie in the padding or between values. */
-static int cn_sees_nothing_(int positions, int size, int window, int stride, int dilation,
-                            int pad_before) {
-  int position;
-  for (position = 0; position < positions; position++) {
-    const int64_t first = (int64_t)position * stride - pad_before;
-    const int64_t skipped = first < 0 ? (-first + dilation - 1) / dilation : 0; /* taps in front */
-    if (skipped >= window || first + skipped * dilation >= size) return 1;
+/* Whether along one side each of the window's positions has a tap inside the image: those that begin
+   before it may step over it, the last one may begin behind it. */
+static int cn_all_see_(int size, int window, int stride, int dilation, int pad, int positions) {
+  int i;
+  for (i = 0; i < positions && (int64_t)i * stride < pad; i++) {
+    const int before = pad - i * stride, taps = cn_ceil_div_(before, dilation);
+    if (taps >= window || taps * (int64_t)dilation - before >= size) return 0;
   }
-  return 0;
+  return (positions - 1) * (int64_t)stride - pad < size;
 }
 
 CN_API cn_status cn_pool2d_output(const cn_pool2d *pool, cn_shape *out, cn_error *error) {
@@ -4125,15 +4218,14 @@ CN_API cn_status cn_pool2d_output(const cn_pool2d *pool, cn_shape *out, cn_error
   if (out->height < 1 || out->width < 1)
     return cn_fail_(error, CN_ERROR_SHAPE, "window %dx%d does not fit the input %dx%d", w.height,
                     w.width, pool->in.height, pool->in.width);
-  if (cn_sees_nothing_(out->height, pool->in.height, w.height, w.stride_y, w.dilation_y,
-                       w.pad_top) ||
-      cn_sees_nothing_(out->width, pool->in.width, w.width, w.stride_x, w.dilation_x, w.pad_left))
-    return cn_fail_(error, CN_ERROR_SHAPE,
-                    "with padding %d,%d,%d,%d and dilation %dx%d a %dx%d window sees nothing of the "
-                    "input %dx%d",
-                    w.pad_top, w.pad_left, w.pad_bottom, w.pad_right, w.dilation_y, w.dilation_x,
+  if (cn_shape_check_(*out, NULL))
+    return cn_fail_(error, CN_ERROR_SHAPE, "the pooling's result %dx%dx%d is outside the limits",
+                    out->height, out->width, out->channels);
+  if (!cn_all_see_(pool->in.height, w.height, w.stride_y, w.dilation_y, w.pad_top, out->height) ||
+      !cn_all_see_(pool->in.width, w.width, w.stride_x, w.dilation_x, w.pad_left, out->width))
+    return cn_fail_(error, CN_ERROR_SHAPE, "a window %dx%d would see nothing of the input %dx%d",
                     w.height, w.width, pool->in.height, pool->in.width);
-  return cn_shape_check_(*out, error);
+  return CN_OK;
 }
 
 /* First of `size` values that belong to window i of n, and one behind the last. */
@@ -4177,11 +4269,10 @@ static cn_pool_at_ cn_pool_locate_(const cn_pool2d *pool, const cn_window *w, in
   if (top < 0) top += cn_ceil_div_(-top, w->dilation_y) * w->dilation_y;
   if (left < 0) left += cn_ceil_div_(-left, w->dilation_x) * w->dilation_x;
   bottom = cn_min_(bottom, h - 1), right = cn_min_(right, width - 1);
-  at.rows = bottom < top ? 0 : (bottom - top) / w->dilation_y + 1;
-  at.columns = right < left ? 0 : (right - left) / w->dilation_x + 1;
-  at.mean_scale = pool->count_padding     ? 1.0f / (float)(counted_rows * counted_columns)
-                  : at.rows && at.columns ? 1.0f / (float)(at.rows * at.columns)
-                                          : 0.0f;
+  at.rows = (bottom - top) / w->dilation_y + 1;
+  at.columns = (right - left) / w->dilation_x + 1;
+  at.mean_scale = pool->count_padding ? 1.0f / ((float)counted_rows * (float)counted_columns)
+                                      : 1.0f / ((float)at.rows * (float)at.columns);
   *offset = ((ptrdiff_t)top * width + left) * c;
   return at;
 }
@@ -4286,7 +4377,8 @@ CN_API void cn_copy_channels(const float *x, size_t x_pitch, float *y, size_t y_
 /* ---- batch normalisation ---- */
 
 CN_API int cn_batchnorm_parts(size_t rows) {
-  return (int)((rows + CN_STATISTICS_ROWS - 1) / CN_STATISTICS_ROWS);
+  return cn_unit_count_(
+      (int64_t)(rows / CN_STATISTICS_ROWS + (rows % CN_STATISTICS_ROWS != 0)));
 }
 
 static size_t cn_part_rows_(size_t rows, int part) {
@@ -4379,37 +4471,6 @@ CN_API void cn_batchnorm_backward(const cn_batchnorm *norm, const float *x, cons
                                     end_row - begin_row);
 }
 
-/* ---- what is not finite ----
-   Found by the bits of a number, since flags as -ffast-math let compilers believe that no comparison
-   ever meets a NaN. */
-
-static int cn_is_finite_(float value) {
-  uint32_t bits;
-  memcpy(&bits, &value, sizeof bits);
-  return (bits & 0x7F800000u) != 0x7F800000u;
-}
-
-static int cn_is_finite_double_(double value) {
-  uint64_t bits;
-  memcpy(&bits, &value, sizeof bits);
-  return (bits & 0x7FF0000000000000u) != 0x7FF0000000000000u;
-}
-
-/* Whether n values all are, and not so large that their sums are not: what is added up with one that
-   is not finite is not either. */
-static int cn_all_finite_(const float *values, size_t n) {
-  enum { COLUMNS = 4 * CN_ALIGN_FLOATS_ };
-  const size_t rows = n / COLUMNS;
-  float sums[COLUMNS];
-  size_t i;
-  memset(sums, 0, sizeof sums);
-  if (rows) cn_current_()->column_sums(values, rows, COLUMNS, sums);
-  for (i = rows * COLUMNS; i < n; i++) sums[i % COLUMNS] += values[i];
-  for (i = 0; i < COLUMNS; i++)
-    if (!cn_is_finite_(sums[i])) return 0;
-  return 1;
-}
-
 /* ---- losses ---- */
 
 static float cn_row_max_(const float *x, int n) {
@@ -4459,7 +4520,7 @@ CN_API double cn_sigmoid_loss(const float *logits, const float *targets, int cla
   for (i = begin * (size_t)classes; i < end * (size_t)classes; i++) {
     const double x = (double)logits[i], t = (double)targets[i], e = exp(-fabs(x));
     const double s = x >= 0.0 ? 1.0 / (1.0 + e) : e / (1.0 + e);
-    total += (x > 0.0 ? x : 0.0) - t * x + log1p(e);
+    total += 0.5 * (x + fabs(x)) - t * x + log1p(e); /* max(x, 0), which would hide NaN */
     if (probabilities) probabilities[i] = (float)s;
     gradient[i] = scale * (float)(s - t);
   }
@@ -4487,8 +4548,8 @@ CN_API void cn_update_weights(const cn_update *update, float *w, const float *g,
 
 typedef enum cn_role_ { /* up to CN_BIAS_ROLE_ they are trained */
   CN_WEIGHT_,
-  CN_SCALE_ROLE_, /* of batch norm */
-  CN_BIAS_ROLE_,  /* and shift of batch norm */
+  CN_NORM_SCALE_, /* the first of a batch norm's four, which stand in this order */
+  CN_BIAS_ROLE_,
   CN_RUNNING_MEAN_,
   CN_RUNNING_VARIANCE_
 } cn_role_;
@@ -4871,7 +4932,7 @@ static cn_status cn_check_init_(const cn_node *node, cn_error *error) {
   const int takes_value = node->init == CN_INIT_GAUSSIAN || node->init == CN_INIT_CONSTANT;
   if (node->init < CN_INIT_GLOROT || node->init > CN_INIT_CONSTANT)
     return cn_fail_(error, CN_ERROR_ARGUMENT, "unknown init %d", (int)node->init);
-  if (takes_value && !(fabsf(node->init_value) <= FLT_MAX))
+  if (takes_value && !cn_is_finite_((double)node->init_value))
     return cn_fail_(error, CN_ERROR_ARGUMENT, "init value %g is not a finite number",
                     (double)node->init_value);
   return CN_OK;
@@ -4920,7 +4981,7 @@ static cn_status cn_infer_shape_(const cn_network *net, cn_node *node, cn_error 
                       (double)node->rate);
     return CN_OK;
   case CN_OP_SCALE:
-    if (!cn_is_finite_(node->factor))
+    if (!cn_is_finite_((double)node->factor))
       return cn_fail_(error, CN_ERROR_ARGUMENT, "factor %g is not a finite number",
                       (double)node->factor);
     return CN_OK;
@@ -5058,7 +5119,7 @@ static int cn_add_tensors_(cn_network *net, int index) {
   }
   if (node->op == CN_OP_BATCHNORM) {
     dims[0] = in.channels;
-    return cn_add_tensor_(net, index, "weight", CN_SCALE_ROLE_, 1, 1, dims) &&
+    return cn_add_tensor_(net, index, "weight", CN_NORM_SCALE_, 1, 1, dims) &&
            cn_add_tensor_(net, index, "bias", CN_BIAS_ROLE_, 1, 1, dims) &&
            cn_add_tensor_(net, index, "running_mean", CN_RUNNING_MEAN_, 1, 1, dims) &&
            cn_add_tensor_(net, index, "running_var", CN_RUNNING_VARIANCE_, 1, 1, dims);
@@ -5143,7 +5204,7 @@ static void cn_init_tensors_(cn_network *net, int first, uint64_t seed) {
               t->dims[0] / (t->rank == 4 ? cn_max_(1, node->groups) : 1) * taps, &random, values,
               t->count);
     } else {
-      const int one = t->role == CN_RUNNING_VARIANCE_ || t->role == CN_SCALE_ROLE_;
+      const int one = t->role == CN_NORM_SCALE_ || t->role == CN_RUNNING_VARIANCE_;
       for (j = 0; j < t->count; j++) values[j] = one ? 1.0f : 0.0f;
     }
   }
@@ -6717,7 +6778,7 @@ static void cn_fuse_(const cn_plan_ *plan, cn_step_ *step) {
       step->relu = 1;
     } else if (node->op == CN_OP_BATCHNORM && can_normalise && step->norm < 0 && !step->relu &&
                !step->conv.pool) {
-      step->norm = cn_find_tensor_(net, next, CN_SCALE_ROLE_), step->eps = node->eps;
+      step->norm = cn_find_tensor_(net, next, CN_NORM_SCALE_), step->eps = node->eps;
     } else if (first_op == CN_OP_CONV && !step->dense && !step->conv.pool &&
                cn_pool_can_fuse_(node, net->nodes[step->node].shape)) {
       step->conv.pool = 1;
@@ -6749,7 +6810,7 @@ static void cn_build_step_(cn_plan_ *plan, int index, cn_step_ *step) {
   step->node = index, step->input_count = node->input_count;
   step->weight = cn_find_tensor_(net, index, CN_WEIGHT_), step->bias = -1, step->norm = -1;
   if (step->weight >= 0) step->bias = cn_find_tensor_(net, index, CN_BIAS_ROLE_);
-  if (node->op == CN_OP_BATCHNORM) step->norm = cn_find_tensor_(net, index, CN_SCALE_ROLE_);
+  if (node->op == CN_OP_BATCHNORM) step->norm = cn_find_tensor_(net, index, CN_NORM_SCALE_);
   step->eps = node->eps, step->momentum = node->momentum, step->factor = node->factor;
   step->rate = node->op == CN_OP_DROPOUT ? node->rate : 0.0f;
   if (node->op == CN_OP_INPUT) {
@@ -6914,8 +6975,8 @@ static void cn_plan_forward_(cn_plan_ *plan, int index) {
     cn_need_workspace_(plan, step, CN_FORWARD);
   }
   if (step->op == CN_OP_BATCHNORM) {
-    const size_t rows =
-        (size_t)plan->max_count * (size_t)step->out.height * (size_t)step->out.width;
+    const size_t rows = cn_product3_((size_t)plan->max_count, (size_t)step->out.height,
+                                     (size_t)step->out.width);
     step->saved = cn_new_buffer_(
         plan, 2 * (size_t)step->out.channels * sizeof(float) + CN_ALIGNMENT_, index, end);
     step->sums = cn_new_buffer_(
@@ -7114,6 +7175,19 @@ static cn_status cn_plan_take_block_(cn_plan_ *plan, size_t bytes, cn_error *err
   return plan->block ? CN_OK : CN_ERROR_MEMORY;
 }
 
+static cn_status cn_fail_size_(const cn_plan_ *plan, cn_error *error) {
+  return cn_fail_(error, CN_ERROR_MEMORY, "a plan for %d images passes what memory can be",
+                  plan->max_count);
+}
+
+/* Bytes of memory of the caller's, wherever it begins; 0 with an error. */
+static size_t cn_size_for_caller_(const cn_plan_ *plan, size_t block_bytes, cn_error *error) {
+  const size_t bytes = cn_plus_(cn_plus_(plan->tables_bytes, block_bytes), CN_ALIGNMENT_);
+  if (bytes <= SIZE_MAX / 2) return bytes;
+  cn_fail_size_(plan, error);
+  return 0;
+}
+
 static size_t cn_plan_bytes_(const cn_plan_ *plan) {
   return cn_plus_(plan->tables_bytes, plan->block_bytes);
 }
@@ -7168,8 +7242,7 @@ static cn_status cn_plan_build_(cn_plan_ *plan, const cn_request_ *request, cn_e
   cn_place_slices_(plan);
   for (i = 0; i < plan->buffer_count; i++) total = cn_plus_(total, plan->buffers[i].bytes);
   if (total > SIZE_MAX / 2 || plan->workspace_bytes > SIZE_MAX / 2)
-    return cn_fail_(error, CN_ERROR_MEMORY, "a plan for %d images passes what memory can be",
-                    plan->max_count);
+    return cn_fail_size_(plan, error);
   cn_place_buffers_(plan);
   return CN_OK;
 }
@@ -7838,7 +7911,7 @@ CN_API size_t cn_predictor_size(cn_network *net, int max_count, const cn_predict
   chosen.memory = NULL;
   predictor = cn_predictor_open_(net, max_count, &chosen, error);
   if (!predictor) return 0;
-  bytes = predictor->plan.tables_bytes + CN_ALIGNMENT_ + cn_predictor_lay_out_(predictor, NULL);
+  bytes = cn_size_for_caller_(&predictor->plan, cn_predictor_lay_out_(predictor, NULL), error);
   cn_plan_free_(&predictor->plan);
   return bytes;
 }
@@ -8001,12 +8074,12 @@ CN_API cn_status cn_input_gradient(cn_predictor *predictor, const float *const *
 
 /* ==== layer 3: training ======================================================================= */
 
-typedef struct cn_chunk_ { /* of one trained tensor */
+typedef struct cn_chunk_ { /* a run of one trained tensor, updated as a unit */
   int tensor;
   size_t begin, count;
 } cn_chunk_;
 
-#define CN_LOSS_ROWS_ 32 /* rows of the loss per unit */
+#define CN_LOSS_ROWS_ 32 /* rows of the loss, and images of a batch's check, per unit */
 
 struct cn_trainer {
   cn_plan_ plan;
@@ -8017,7 +8090,7 @@ struct cn_trainer {
   cn_chunk_ *chunks;
   int chunk_count;
   double *sums; /* one per unit of loss or chunk, added in order */
-  int *corrects;
+  int *counts; /* one per unit of loss or of the batch's check */
   cn_truth *truths;    /* of the batch, one per output */
   cn_metrics *metrics; /* one per output */
   int64_t step;
@@ -8046,21 +8119,30 @@ CN_API float cn_learning_rate(const cn_training_options *o, int64_t step) {
   return (float)rate;
 }
 
+/* The options' rate, and what a schedule makes of it. */
+static cn_status cn_check_rate_(float rate, cn_error *error) {
+  if (cn_is_finite_((double)rate) && rate >= 0.0f && rate < 1e6f) return CN_OK;
+  return cn_fail_(error, CN_ERROR_ARGUMENT, "learning rate %g is outside [0, 1e6)", (double)rate);
+}
+
 static cn_status cn_check_options_(const cn_training_options *o, cn_error *error) {
   if (o->optimizer < CN_ADAM || o->optimizer > CN_ADAGRAD)
     return cn_fail_(error, CN_ERROR_ARGUMENT, "unknown optimiser %d", (int)o->optimizer);
-  if (!(o->learning_rate >= 0.0f && o->learning_rate < 1e6f))
-    return cn_fail_(error, CN_ERROR_ARGUMENT, "learning rate %g is outside [0, 1e6)",
-                    (double)o->learning_rate);
+  if (cn_check_rate_(o->learning_rate, error)) return CN_ERROR_ARGUMENT;
   if (!(o->momentum >= 0.0f && o->momentum < 1.0f))
     return cn_fail_(error, CN_ERROR_ARGUMENT, "momentum %g is outside [0, 1)", (double)o->momentum);
   if (!(o->beta1 >= 0.0f && o->beta1 < 1.0f && o->beta2 >= 0.0f && o->beta2 < 1.0f))
     return cn_fail_(error, CN_ERROR_ARGUMENT, "beta1 %g or beta2 %g is outside [0, 1)",
                     (double)o->beta1, (double)o->beta2);
-  if (!(o->epsilon > 0.0f))
-    return cn_fail_(error, CN_ERROR_ARGUMENT, "epsilon %g is not above 0", (double)o->epsilon);
-  if (!(o->decay >= 0.0f && o->l1 >= 0.0f && o->l2 >= 0.0f && o->clip_norm >= 0.0f))
-    return cn_fail_(error, CN_ERROR_ARGUMENT, "decay, l1, l2 and clip_norm must not be negative");
+  if (!(o->epsilon > 0.0f && o->epsilon < 1e6f))
+    return cn_fail_(error, CN_ERROR_ARGUMENT, "epsilon %g is outside (0, 1e6)", (double)o->epsilon);
+  if (!(o->decay >= 0.0f && o->decay < 1e6f && o->l1 >= 0.0f && o->l1 < 1e6f && o->l2 >= 0.0f &&
+        o->l2 < 1e6f))
+    return cn_fail_(error, CN_ERROR_ARGUMENT, "decay %g, l1 %g or l2 %g is outside [0, 1e6)",
+                    (double)o->decay, (double)o->l1, (double)o->l2);
+  if (!(o->clip_norm >= 0.0f && o->clip_norm < 1e12f))
+    return cn_fail_(error, CN_ERROR_ARGUMENT, "clip_norm %g is outside [0, 1e12)",
+                    (double)o->clip_norm);
   if (o->warmup_steps < 0 || o->decay_steps < 0)
     return cn_fail_(error, CN_ERROR_ARGUMENT, "numbers of steps must not be negative");
   return CN_OK;
@@ -8118,7 +8200,7 @@ static size_t cn_trainer_lay_out_(cn_trainer *t, char *base) {
   t->saved_figures = (float *)cn_carve_(&block, cn_figure_count_(net), sizeof(float));
   t->chunks = (cn_chunk_ *)cn_carve_(&block, chunks, sizeof *t->chunks);
   t->sums = (double *)cn_carve_(&block, units, sizeof *t->sums);
-  t->corrects = (int *)cn_carve_(&block, units, sizeof *t->corrects);
+  t->counts = (int *)cn_carve_(&block, units, sizeof *t->counts);
   t->truths = (cn_truth *)cn_carve_(&block, (size_t)plan->output_count, sizeof *t->truths);
   t->metrics = (cn_metrics *)cn_carve_(&block, (size_t)plan->output_count, sizeof *t->metrics);
   if (t->options.class_weights)
@@ -8200,7 +8282,7 @@ CN_API size_t cn_trainer_size(cn_network *net, int max_count, const cn_training_
   chosen.memory = NULL;
   trainer = cn_trainer_open_(net, max_count, &chosen, error);
   if (!trainer) return 0;
-  bytes = trainer->plan.tables_bytes + CN_ALIGNMENT_ + cn_trainer_lay_out_(trainer, NULL);
+  bytes = cn_size_for_caller_(&trainer->plan, cn_trainer_lay_out_(trainer, NULL), error);
   cn_plan_free_(&trainer->plan);
   return bytes;
 }
@@ -8248,6 +8330,59 @@ static cn_status cn_check_truth_(const cn_plan_ *plan, const cn_head_ *head, con
   return CN_OK;
 }
 
+/* The node whose input values or targets are not all finite in an image of the batch; -1: none. */
+static int cn_spoilt_node_(const cn_trainer *trainer, int image) {
+  const cn_plan_ *plan = &trainer->plan;
+  int i;
+  for (i = 0; i < plan->input_count; i++) {
+    const int node = cn_network_input(plan->net, i);
+    const size_t values = cn_values_(plan->net->nodes[node].shape);
+    if (!cn_all_finite_(plan->inputs[i] + (size_t)image * values, values)) return node;
+  }
+  for (i = 0; i < plan->head_count; i++) {
+    const cn_head_ *head = &plan->heads[i];
+    const float *targets = trainer->truths[head->output].targets;
+    const size_t values = cn_values_(plan->steps[head->step].out);
+    if (head->op != CN_OP_SOFTMAX && !cn_all_finite_(targets + (size_t)image * values, values))
+      return head->node;
+  }
+  return -1;
+}
+
+typedef struct cn_check_run_ {
+  const cn_trainer *trainer;
+  int count;
+} cn_check_run_;
+
+/* Leaves the unit's first image that has a value which is not finite, or -1. */
+static void cn_check_images_task_(void *context, int unit, char *workspace) {
+  const cn_check_run_ *r = (const cn_check_run_ *)context;
+  const int end = cn_min_((unit + 1) * CN_LOSS_ROWS_, r->count);
+  int image = unit * CN_LOSS_ROWS_;
+  (void)workspace;
+  while (image < end && cn_spoilt_node_(r->trainer, image) < 0) image++;
+  r->trainer->counts[unit] = image < end ? image : -1;
+}
+
+/* Max pooling and ReLU would hide a value that is no number, but not from all weights. */
+static cn_status cn_check_images_(const cn_trainer *trainer, int count, cn_error *error) {
+  const cn_plan_ *plan = &trainer->plan;
+  const int units = cn_ceil_div_(count, CN_LOSS_ROWS_);
+  cn_check_run_ run;
+  int unit = 0;
+  run.trainer = trainer, run.count = count;
+  cn_parallel_(plan, NULL, units, cn_check_images_task_, &run);
+  while (unit < units && trainer->counts[unit] < 0) unit++;
+  if (unit < units) {
+    const int image = trainer->counts[unit];
+    const cn_node *node = &plan->net->nodes[cn_spoilt_node_(trainer, image)];
+    return cn_fail_(error, CN_ERROR_NUMERIC,
+                    "image %d has a %s that is not a finite number, for %.90s", image,
+                    node->op == CN_OP_INPUT ? "value" : "target", node->name);
+  }
+  return CN_OK;
+}
+
 /* Takes over what the batch points to and checks it. */
 static cn_status cn_take_batch_(cn_trainer *trainer, const cn_batch *batch, cn_error *error) {
   cn_plan_ *plan = &trainer->plan;
@@ -8278,7 +8413,7 @@ static cn_status cn_take_batch_(cn_trainer *trainer, const cn_batch *batch, cn_e
     const cn_truth *truth = &trainer->truths[head->output];
     if (cn_check_truth_(plan, head, truth, batch->count, error)) return CN_ERROR_ARGUMENT;
   }
-  return CN_OK;
+  return cn_check_images_(trainer, batch->count, error);
 }
 
 typedef struct cn_loss_run_ {
@@ -8315,7 +8450,7 @@ static void cn_loss_task_(void *context, int unit, char *workspace) {
   const int begin = unit * CN_LOSS_ROWS_, end = cn_min_(begin + CN_LOSS_ROWS_, r->count);
   double *sum = &r->trainer->sums[unit];
   (void)workspace;
-  r->trainer->corrects[unit] = cn_count_correct_(r, begin, end);
+  r->trainer->counts[unit] = cn_count_correct_(r, begin, end);
   if (r->head->op == CN_OP_SOFTMAX)
     *sum = cn_softmax_loss(r->logits, r->truth.labels, r->class_weights, r->values, r->scale, NULL,
                            r->gradient, (size_t)begin, (size_t)end);
@@ -8344,7 +8479,7 @@ static cn_metrics cn_loss_(cn_trainer *trainer, int count) {
     run.logits = cn_floats_(plan, step->value), run.gradient = cn_floats_(plan, step->gradient);
     run.values = (int)cn_values_(step->out), run.scale = head->weight / (float)count;
     cn_parallel_(plan, NULL, units, cn_loss_task_, &run);
-    for (j = 0; j < units; j++) own.loss += trainer->sums[j], own.correct += trainer->corrects[j];
+    for (j = 0; j < units; j++) own.loss += trainer->sums[j], own.correct += trainer->counts[j];
     metrics.loss += (double)head->weight * own.loss;
     metrics.correct = own.correct;
     own.loss /= (double)count;
@@ -8359,139 +8494,102 @@ CN_API cn_metrics cn_trainer_metrics(const cn_trainer *trainer, int output) {
   return output < 0 || output >= trainer->plan.output_count ? none : trainer->metrics[output];
 }
 
-/* Something that is not finite would spoil the network for good. */
-static cn_status cn_not_finite_(const cn_trainer *trainer, const char *what, cn_error *error) {
-  return cn_fail_(
-      error, CN_ERROR_NUMERIC, "%s is not finite at step %lld with learning rate %g", what,
-      (long long)trainer->step + 1, (double)cn_learning_rate(&trainer->options, trainer->step + 1));
+/* Refuses a step: `what` would spoil the network for good. */
+static cn_status cn_fail_step_(const cn_trainer *trainer, const char *what, const char *tensor,
+                               cn_error *error) {
+  return cn_fail_(error, CN_ERROR_NUMERIC,
+                  "%s%.110s is not a finite number at step %lld with learning rate %g", what,
+                  tensor, (long long)trainer->step + 1,
+                  (double)cn_learning_rate(&trainer->options, trainer->step + 1));
 }
 
-static cn_status cn_check_loss_(const cn_trainer *trainer, double loss, cn_error *error) {
-  const cn_network *net = trainer->plan.net;
-  int i;
-  if (!cn_is_finite_double_(loss)) return cn_not_finite_(trainer, "the loss", error);
+/* The heads' values, the loss and the running figures behind a forward pass. */
+static cn_status cn_check_forward_(const cn_trainer *trainer, int count, double loss,
+                                   cn_error *error) {
+  const cn_plan_ *plan = &trainer->plan;
+  const cn_network *net = plan->net;
+  int i, finite = cn_is_finite_(loss);
+  for (i = 0; i < plan->head_count && finite; i++) {
+    const cn_step_ *step = &plan->steps[plan->heads[i].step];
+    finite = cn_all_finite_(cn_floats_(plan, step->value), (size_t)count * cn_values_(step->out));
+  }
+  if (!finite) return cn_fail_step_(trainer, "the loss", "", error);
   for (i = 0; i < net->tensor_count; i++) {
     const cn_tensor_ *t = &net->tensors[i];
     if (t->role >= CN_RUNNING_MEAN_ && !cn_all_finite_(net->values + t->offset, t->count))
-      return cn_not_finite_(trainer, t->name, error);
+      return cn_fail_step_(trainer, "", t->name, error);
   }
   return CN_OK;
 }
 
-typedef struct cn_finite_run_ { /* each unit leaves in corrects whether its values are finite */
-  const cn_trainer *trainer;
-  const float *values; /* of a batch: [count][n], unit: a row; NULL: gradients, unit: a chunk */
-  size_t n;
-} cn_finite_run_;
-
-static void cn_finite_task_(void *context, int unit, char *workspace) {
-  const cn_finite_run_ *r = (const cn_finite_run_ *)context;
-  const cn_trainer *t = r->trainer;
-  (void)workspace;
-  if (r->values) {
-    t->corrects[unit] = cn_all_finite_(r->values + (size_t)unit * r->n, r->n);
-  } else {
-    const cn_chunk_ *chunk = &t->chunks[unit];
-    const size_t at = t->plan.net->tensors[chunk->tensor].offset + chunk->begin;
-    t->corrects[unit] = cn_all_finite_(t->gradients + at, chunk->count);
-  }
-}
-
-/* The first unit whose values are not finite, or -1. values NULL: of the gradients. */
-static int cn_first_not_finite_(const cn_trainer *trainer, const float *values, size_t n,
-                                int units) {
-  cn_finite_run_ run;
-  int i;
-  run.trainer = trainer, run.values = values, run.n = n;
-  cn_parallel_(&trainer->plan, NULL, units, cn_finite_task_, &run);
-  for (i = 0; i < units && trainer->corrects[i]; i++) {
-  }
-  return i < units ? i : -1;
-}
-
-static cn_status cn_check_gradients_(const cn_trainer *trainer, cn_error *error) {
-  const int chunk = cn_first_not_finite_(trainer, NULL, 0, trainer->chunk_count);
-  char what[CN_MAX_NAME + 40];
-  if (chunk < 0) return CN_OK;
-  snprintf(what, sizeof what, "the gradient of %s",
-           trainer->plan.net->tensors[trainer->chunks[chunk].tensor].name);
-  return cn_not_finite_(trainer, what, error);
-}
-
-/* Maxima and ReLU take NaN for small numbers, so that the loss may not show what a batch has. */
-static cn_status cn_check_values_(const cn_trainer *trainer, int count, cn_error *error) {
-  const cn_plan_ *plan = &trainer->plan;
-  int i, row;
-  for (i = 0; i < plan->input_count; i++) {
-    const cn_node *node = &plan->net->nodes[cn_network_input(plan->net, i)];
-    row = cn_first_not_finite_(trainer, plan->inputs[i], cn_values_(node->shape), count);
-    if (row >= 0)
-      return cn_fail_(error, CN_ERROR_NUMERIC, "%.90s: image %d of the batch is not finite", node->name,
-                      row);
-  }
-  for (i = 0; i < plan->head_count; i++) {
-    const cn_head_ *head = &plan->heads[i];
-    const float *targets = trainer->truths[head->output].targets;
-    if (head->op == CN_OP_SOFTMAX) continue;
-    row = cn_first_not_finite_(trainer, targets, cn_values_(plan->steps[head->step].out), count);
-    if (row >= 0)
-      return cn_fail_(error, CN_ERROR_NUMERIC, "%.90s: target %d of the batch is not finite",
-                      plan->net->nodes[head->node].name, row);
-  }
-  return CN_OK;
-}
-
-/* Forward and backward. Moves the running figures; saved_figures holds them as they were, and they are
-   so again after a failure. */
+/* Forward and backward. Moves the running figures; saved_figures holds them as they were, and they
+   are so again after an error. */
 static cn_status cn_compute_gradients_(cn_trainer *trainer, const cn_batch *batch,
                                        cn_metrics *metrics, cn_error *error) {
   cn_plan_ *plan = &trainer->plan;
   const uint64_t batch_seed = cn_mix_(trainer->options.seed, (uint64_t)trainer->step);
   const unsigned mode = cn_flush_subnormals_();
-  cn_metrics result = {0.0, 0};
   cn_status status = cn_take_batch_(trainer, batch, error);
-  if (!status) status = cn_check_values_(trainer, batch->count, error);
-  if (!status) {
+  if (status == CN_OK) {
     cn_pack_if_changed_(plan);
     cn_copy_figures_(trainer, 0);
     cn_forward_(plan, batch->count, batch_seed);
-    result = cn_loss_(trainer, batch->count);
-    status = cn_check_loss_(trainer, result.loss, error);
-    if (!status) {
+    *metrics = cn_loss_(trainer, batch->count);
+    status = cn_check_forward_(trainer, batch->count, metrics->loss, error);
+    if (status == CN_OK)
       cn_run_backward_(plan, trainer->gradients, batch->count, batch_seed);
-      status = cn_check_gradients_(trainer, error);
-    }
-    if (status) cn_copy_figures_(trainer, 1);
+    else
+      cn_copy_figures_(trainer, 1);
   }
   cn_restore_subnormals_(mode);
-  if (!status && metrics) *metrics = result;
-  return status;
-}
-
-CN_API cn_status cn_train_gradients(cn_trainer *trainer, const cn_batch *batch, cn_metrics *metrics,
-                                    cn_error *error) {
-  const cn_status status = cn_compute_gradients_(trainer, batch, metrics, error);
-  if (status == CN_OK) cn_copy_figures_(trainer, 1);
   return status;
 }
 
 /* ---- update ---- */
 
+/* The bits of 2^48. Sums of squares of larger gradients, which optimisers keep, might become
+   infinite; clipped ones are smaller. */
+#define CN_TOO_LARGE_BITS_ 0x57800000u
+
 typedef struct cn_update_run_ {
   const cn_trainer *trainer;
   cn_update update;
-  float factor; /* of the gradients, when their norm was too large */
+  uint32_t limit; /* bits of a gradient that may not be reached */
+  double factor;  /* of the gradients, when their norm was too large */
 } cn_update_run_;
 
+/* Leaves a chunk's sum of squares, where somebody asks for the norm, or -1 if a gradient is at the
+   limit. */
 static void cn_norm_task_(void *context, int unit, char *workspace) {
-  const cn_trainer *t = ((cn_update_run_ *)context)->trainer;
+  const cn_update_run_ *r = (const cn_update_run_ *)context;
+  const cn_trainer *t = r->trainer;
   const cn_chunk_ *chunk = &t->chunks[unit];
   const float *g = t->gradients + t->plan.net->tensors[chunk->tensor].offset + chunk->begin;
   double sum = 0.0;
   size_t i;
   (void)workspace;
-  for (i = 0; i < chunk->count; i++) sum += (double)g[i] * (double)g[i];
+  if (!cn_all_below_(g, chunk->count, r->limit))
+    sum = -1.0;
+  else if (t->options.clip_norm > 0.0f)
+    for (i = 0; i < chunk->count; i++) sum += (double)g[i] * (double)g[i];
   t->sums[unit] = sum;
+}
+
+/* Looks at all gradients; their norm gives the run's factor. */
+static cn_status cn_check_gradients_(cn_update_run_ *run, cn_error *error) {
+  const cn_trainer *t = run->trainer;
+  const double most = (double)t->options.clip_norm;
+  double sum = 0.0;
+  int i;
+  cn_parallel_(&t->plan, NULL, t->chunk_count, cn_norm_task_, run);
+  for (i = 0; i < t->chunk_count; i++) {
+    if (t->sums[i] < 0.0)
+      return cn_fail_step_(t, "the gradient of ", t->plan.net->tensors[t->chunks[i].tensor].name,
+                           error);
+    sum += t->sums[i];
+  }
+  if (sqrt(sum) > most && most > 0.0) run->factor = most / sqrt(sum);
+  return CN_OK;
 }
 
 static void cn_update_task_(void *context, int unit, char *workspace) {
@@ -8501,73 +8599,83 @@ static void cn_update_task_(void *context, int unit, char *workspace) {
   const cn_chunk_ *chunk = &t->chunks[unit];
   const cn_tensor_ *tensor = &net->tensors[chunk->tensor];
   const size_t at = tensor->offset + chunk->begin;
+  float *g = t->gradients + at;
   cn_update update = r->update;
   size_t i;
   (void)workspace;
   if (tensor->role != CN_WEIGHT_) update.decay = update.l1 = update.l2 = 0.0f;
   update.learning_rate *= tensor->rate;
-  if (r->factor < 1.0f)
-    for (i = 0; i < chunk->count; i++) t->gradients[at + i] *= r->factor;
-  cn_update_weights(&update, net->values + at, t->gradients + at, t->first + at, t->second + at,
-                    chunk->count);
+  if (r->factor < 1.0) /* in double: it may be smaller than a float can be */
+    for (i = 0; i < chunk->count; i++) g[i] = (float)((double)g[i] * r->factor);
+  cn_update_weights(&update, net->values + at, g, t->first + at, t->second + at, chunk->count);
 }
 
 static cn_update_run_ cn_update_run_of_(const cn_trainer *trainer) {
   const cn_training_options *o = &trainer->options;
   cn_update_run_ run;
-  run.trainer = trainer, run.factor = 1.0f;
-  run.update.optimizer = o->optimizer,
-  run.update.learning_rate = cn_learning_rate(o, trainer->step);
+  run.trainer = trainer, run.factor = 1.0;
+  run.limit = o->clip_norm > 0.0f ? CN_INFINITE_BITS_ : CN_TOO_LARGE_BITS_;
+  run.update.optimizer = o->optimizer, run.update.step = trainer->step + 1;
+  run.update.learning_rate = cn_learning_rate(o, run.update.step);
   run.update.momentum = o->momentum, run.update.beta1 = o->beta1, run.update.beta2 = o->beta2;
   run.update.epsilon = o->epsilon, run.update.decay = o->decay, run.update.l1 = o->l1,
   run.update.l2 = o->l2;
-  run.update.nesterov = o->nesterov, run.update.step = trainer->step;
+  run.update.nesterov = o->nesterov;
   return run;
 }
 
-/* A hook may add what other machines have computed. */
+/* Whether the hook lets the step pass. */
 static cn_status cn_call_hook_(const cn_trainer *trainer, cn_error *error) {
   const cn_training_options *o = &trainer->options;
-  if (!o->gradient_hook) return CN_OK;
-  if (o->gradient_hook(trainer->gradients, trainer->plan.net->value_count, o->hook_user))
-    return cn_fail_(error, CN_ERROR_ARGUMENT, "the gradient hook stopped step %lld",
-                    (long long)trainer->step + 1);
-  return cn_check_gradients_(trainer, error);
+  if (!o->gradient_hook ||
+      !o->gradient_hook(trainer->gradients, trainer->plan.net->value_count, o->hook_user))
+    return CN_OK;
+  return cn_fail_(error, CN_ERROR_ARGUMENT, "the gradient hook stopped step %lld",
+                  (long long)trainer->step + 1);
+}
+
+CN_API cn_status cn_train_gradients(cn_trainer *trainer, const cn_batch *batch, cn_metrics *metrics,
+                                    cn_error *error) {
+  cn_update_run_ run = cn_update_run_of_(trainer);
+  cn_metrics result;
+  cn_status status = cn_compute_gradients_(trainer, batch, &result, error);
+  if (status) return status;
+  cn_copy_figures_(trainer, 1);
+  run.limit = CN_INFINITE_BITS_;
+  status = cn_check_gradients_(&run, error);
+  if (metrics && status == CN_OK) *metrics = result;
+  return status;
 }
 
 CN_API cn_status cn_train_step(cn_trainer *trainer, const cn_batch *batch, cn_metrics *metrics,
                                cn_error *error) {
   const cn_plan_ *plan = &trainer->plan;
-  const cn_training_options *o = &trainer->options;
-  cn_update_run_ run;
+  cn_update_run_ run = cn_update_run_of_(trainer);
+  cn_metrics result;
   unsigned mode;
-  cn_status status = cn_compute_gradients_(trainer, batch, metrics, error);
+  cn_status status = cn_check_rate_(run.update.learning_rate, error);
+  if (status == CN_OK) status = cn_compute_gradients_(trainer, batch, &result, error);
   if (status) return status;
   status = cn_call_hook_(trainer, error);
+  if (status == CN_OK) status = cn_check_gradients_(&run, error);
   if (status) {
     cn_copy_figures_(trainer, 1);
     return status;
   }
   trainer->step++;
-  run = cn_update_run_of_(trainer);
   mode = cn_flush_subnormals_();
-  if (o->clip_norm > 0.0f) {
-    double sum = 0.0;
-    int i;
-    cn_parallel_(plan, NULL, trainer->chunk_count, cn_norm_task_, &run);
-    for (i = 0; i < trainer->chunk_count; i++) sum += trainer->sums[i];
-    if (sqrt(sum) > (double)o->clip_norm) run.factor = (float)((double)o->clip_norm / sqrt(sum));
-  }
   cn_parallel_(plan, NULL, trainer->chunk_count, cn_update_task_, &run);
   cn_restore_subnormals_(mode);
   cn_atomic_add_(&plan->net->version, 1);
+  if (metrics) *metrics = result;
   return CN_OK;
 }
 
 CN_API int cn_early_stopping_check(cn_early_stopping *stopping, double loss) {
-  const int good = cn_is_finite_double_(loss), had_good = cn_is_finite_double_(stopping->best);
+  const int finite = cn_is_finite_(loss);
   stopping->checks++;
-  if (stopping->best_check == 0 || (good && (!had_good || loss < stopping->best))) {
+  if (stopping->best_check == 0 ||
+      (finite && (loss < stopping->best || !cn_is_finite_(stopping->best)))) {
     stopping->best = loss, stopping->best_check = stopping->checks;
     return 1;
   }
@@ -9298,10 +9406,15 @@ static void cn_import_(const cn_network *net, const cn_tensor_ *t, const cn_tens
 }
 
 /* PyTorch keeps a counter with each batch norm that nothing here needs. */
-static int cn_is_counter_(const char *name) {
-  const char *ending = "num_batches_tracked";
-  return strlen(name) >= strlen(ending) &&
-         strcmp(name + strlen(name) - strlen(ending), ending) == 0;
+static int cn_is_counter_(const cn_network *net, const char *name) {
+  const char *end = strrchr(name, '.');
+  int i;
+  if (!end || strcmp(end, ".num_batches_tracked") != 0) return 0;
+  for (i = 0; i < net->node_count; i++)
+    if (net->nodes[i].op == CN_OP_BATCHNORM && strlen(net->nodes[i].name) == (size_t)(end - name) &&
+        strncmp(net->nodes[i].name, name, (size_t)(end - name)) == 0)
+      return 1;
+  return 0;
 }
 
 /* Does the file have all of the network's tensors? With a report, what it lacks is told, and all is
@@ -9349,7 +9462,7 @@ static void cn_report_extra_(const cn_network *net, const cn_safetensors *file,
     for (j = 0; j < net->tensor_count && strcmp(net->tensors[j].name, file->tensors[i].name) != 0;
          j++) {
     }
-    if (j == net->tensor_count && !cn_is_counter_(file->tensors[i].name))
+    if (j == net->tensor_count && !cn_is_counter_(net, file->tensors[i].name))
       report(CN_TENSOR_EXTRA, file->tensors[i].name, "is not in the network", user);
   }
 }
@@ -9859,6 +9972,9 @@ CN_API cn_status cn_trainer_load(cn_trainer *trainer, const char *path, cn_error
 
 #if defined(CN_CLANG_)
 #pragma STDC FP_CONTRACT DEFAULT
+#ifdef CN_CLANG_FAST_
+#pragma float_control(pop)
+#endif
 #elif defined(CN_GCC_)
 #pragma GCC pop_options
 #endif

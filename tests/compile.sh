@@ -188,6 +188,20 @@ without_threads() {
     tests/test_threads.c -o "$to" -lcmocka -lm && check "test_threads runs with CONVNET_NO_THREADS" "$to"
 }
 
+# The library as it is in a program that was told that all numbers are finite; what looks at it is not.
+fast_math() {
+  local compiler=$1 to=build/fast-math-$1 flag isa
+  for flag in -ffast-math -ffinite-math-only; do
+    check "convnet.h builds with $compiler $flag" build_library "$to.a" "$compiler" -O2 \
+      -DCONVNET_NO_AVX512 "$flag" &&
+      check "test_guards builds beside it" "$compiler" -O1 -DFAST_MATH -I. tests/test_guards.c "$to.a" \
+        -o "$to" -lcmocka -lm || return
+    for isa in scalar avx2; do
+      check "test_guards with $compiler $flag, CONVNET_ISA=$isa" env CONVNET_ISA=$isa "$to" || return
+    done
+  done
+}
+
 capped() {
   check "$2 with CONVNET_ISA=$1" env CONVNET_ISA="$1" "build/tests/$2"
 }
@@ -222,6 +236,7 @@ jobs() {
     fi
     echo "sanitized $compiler"
     echo "races $compiler"
+    echo "fast_math $compiler"
     for standard in c99 c11 c++11; do
       for configuration in plain O0 O3 CONVNET_NO_THREADS CONVNET_STATIC CONVNET_NO_SIMD CONVNET_NO_AVX512 \
         CONVNET_NO_FILES both; do
@@ -243,7 +258,7 @@ jobs() {
 }
 
 case ${1:-} in
-  matrix | sanitized | races | without_threads | capped | under_valgrind | neon)
+  matrix | sanitized | races | fast_math | without_threads | capped | under_valgrind | neon)
     "$@"
     exit
     ;;
