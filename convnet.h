@@ -29,8 +29,9 @@
 
    LIMITS, FIRST
    - 32-bit floats only; images are dense NHWC: [image][row][column][channel], channel fastest.
-   - A tensor holds fewer than 2^31 values for one image; a dimension is at most CN_MAX_DIMENSION (a
-     dense layer's inputs, being rows x columns x channels, may be more).
+   - A tensor holds at most 2^31 - 2^16 values for one image; a dimension is at most CN_MAX_DIMENSION
+     (a dense layer's inputs, being rows x columns x channels, may be more). Networks and batches that
+     need more memory than a machine can have are refused, not cut.
    - Weights of a convolution are HWIO: [kernel row][kernel column][input channel / groups][filter].
      Files hold PyTorch's OIHW; cn_save and cn_load translate.
    - Float pointers may be unaligned unless a comment says otherwise; 64-byte alignment is faster.
@@ -1098,7 +1099,7 @@ static int cn_max_(int a, int b) {
   return a > b ? a : b;
 }
 static int cn_ceil_div_(int a, int b) {
-  return (a + b - 1) / b;
+  return a / b + (a % b > 0);
 }
 static int cn_round_up_(int a, int b) {
   return cn_ceil_div_(a, b) * b;
@@ -1110,18 +1111,25 @@ static int cn_share_(int n, int i, int shares) {
 static size_t cn_min_size_(size_t a, size_t b) {
   return a < b ? a : b;
 }
+static size_t cn_max_size_(size_t a, size_t b) {
+  return a > b ? a : b;
+}
 static size_t cn_align_bytes_(size_t n) {
   return n > SIZE_MAX - CN_ALIGNMENT_ ? SIZE_MAX
                                       : (n + CN_ALIGNMENT_ - 1) / CN_ALIGNMENT_ * CN_ALIGNMENT_;
 }
 static size_t cn_align_floats_(size_t n) {
-  return (n + CN_ALIGN_FLOATS_ - 1) / CN_ALIGN_FLOATS_ * CN_ALIGN_FLOATS_;
+  return n > SIZE_MAX - CN_ALIGN_FLOATS_
+             ? SIZE_MAX
+             : (n + CN_ALIGN_FLOATS_ - 1) / CN_ALIGN_FLOATS_ * CN_ALIGN_FLOATS_;
 }
 
 /* Sizes come from texts and files that may be hostile: every product and sum of them stops at
-   SIZE_MAX, which no memory has, in the place of wrapping around. */
+   SIZE_MAX, which no memory has, in the place of wrapping around. Factors of half the bits need no
+   division to see that. */
 static size_t cn_times_(size_t a, size_t b) {
-  return b && a > SIZE_MAX / b ? SIZE_MAX : a * b;
+  const size_t half = (size_t)1 << 4 * sizeof(size_t);
+  return (a | b) >= half && b && a > SIZE_MAX / b ? SIZE_MAX : a * b;
 }
 static size_t cn_plus_(size_t a, size_t b) {
   return a > SIZE_MAX - b ? SIZE_MAX : a + b;
@@ -1131,6 +1139,11 @@ static size_t cn_plus_(size_t a, size_t b) {
 static size_t cn_product3_(size_t a, size_t b, size_t c) {
   const size_t product = cn_times_(cn_times_(a, b), c);
   return product > SIZE_MAX / 8 ? SIZE_MAX : product;
+}
+
+/* n, or INT_MAX where it would pass that: so many units have no room for their values. */
+static int cn_to_int_(int64_t n) {
+  return n > INT_MAX ? INT_MAX : (int)n;
 }
 
 /* Memory of an allocator; of CN_MALLOC where it is NULL or empty. */
@@ -2227,9 +2240,13 @@ static cn_status cn_window_check_(const cn_window *window, cn_error *error) {
   return CN_OK;
 }
 
+/* Values of an image or of a convolution's weights: a number that may be rounded up and is an int. */
+#define CN_MAX_VALUES_ ((size_t)INT32_MAX - 65535)
+
 static cn_status cn_shape_check_(cn_shape s, cn_error *error) {
-  if (s.count < 1 || !cn_in_range_(s.height, 1) || !cn_in_range_(s.channels, 1) || s.width < 1 ||
-      cn_product3_((size_t)s.height, (size_t)s.width, (size_t)s.channels) > INT32_MAX)
+  if (s.count < 1 || !cn_in_range_(s.height, 1) || !cn_in_range_(s.width, 1) ||
+      !cn_in_range_(s.channels, 1) ||
+      cn_product3_((size_t)s.height, (size_t)s.width, (size_t)s.channels) > CN_MAX_VALUES_)
     return cn_fail_(error, CN_ERROR_ARGUMENT, "shape %d x %dx%dx%d is outside the limits", s.count,
                     s.height, s.width, s.channels);
   return CN_OK;
@@ -2266,6 +2283,11 @@ typedef struct cn_geometry_ {
 
 #define CN_UNITS_ 16 /* wanted, so that threads have something to share */
 
+/* Values along a side that so many windows reach; 0 for none, of which a window may be any size. */
+static int cn_reach_(int positions, int window, int stride, int dilation) {
+  return positions < 1 ? 0 : (positions - 1) * stride + dilation * (window - 1) + 1;
+}
+
 static cn_geometry_ cn_geometry_of_(const cn_conv2d *conv) {
   cn_geometry_ g;
   const cn_window w = cn_window_filled_(conv->window);
@@ -2280,8 +2302,8 @@ static cn_geometry_ cn_geometry_of_(const cn_conv2d *conv) {
       cn_window_positions(g.in_w, w.width, w.stride_x, w.dilation_x, w.pad_left, w.pad_right, 0);
   g.y_h = conv->pool ? g.out_h / 2 : g.out_h, g.y_w = conv->pool ? g.out_w / 2 : g.out_w;
   if (conv->pool) g.out_h = 2 * g.y_h, g.out_w = 2 * g.y_w;
-  g.padded_h = (g.out_h - 1) * w.stride_y + w.dilation_y * (w.height - 1) + 1;
-  g.padded_w = (g.out_w - 1) * w.stride_x + w.dilation_x * (w.width - 1) + 1;
+  g.padded_h = cn_reach_(g.out_h, w.height, w.stride_y, w.dilation_y);
+  g.padded_w = cn_reach_(g.out_w, w.width, w.stride_x, w.dilation_x);
   g.depth = w.height * w.width * g.group_channels;
   g.flat = w.height == 1 && w.width == 1 && w.stride_y == 1 && w.stride_x == 1 && g.groups == 1 &&
            !conv->pool && w.pad_top + w.pad_left + w.pad_bottom + w.pad_right == 0;
@@ -2314,9 +2336,10 @@ CN_API cn_status cn_conv2d_output(const cn_conv2d *conv, cn_shape *out, cn_error
   if (groups < 1 || conv->in.channels % groups || conv->filters % groups)
     return cn_fail_(error, CN_ERROR_SHAPE, "%d groups do not divide %d channels and %d filters",
                     groups, conv->in.channels, conv->filters);
-  if (cn_product3_((size_t)w.height * (size_t)w.width, (size_t)(conv->in.channels / groups),
-                   (size_t)conv->filters) > INT32_MAX)
-    return cn_fail_(error, CN_ERROR_SHAPE, "the convolution's weights pass 2^31 values");
+  if (cn_product3_(cn_times_((size_t)w.height, (size_t)w.width),
+                   (size_t)(conv->in.channels / groups), (size_t)conv->filters) > CN_MAX_VALUES_)
+    return cn_fail_(error, CN_ERROR_SHAPE, "the convolution's weights pass %zu values",
+                    CN_MAX_VALUES_);
   if (w.padding == CN_PADDING_WRAP &&
       (w.pad_top > conv->in.height || w.pad_bottom > conv->in.height ||
        w.pad_left > conv->in.width || w.pad_right > conv->in.width))
@@ -2327,9 +2350,12 @@ CN_API cn_status cn_conv2d_output(const cn_conv2d *conv, cn_shape *out, cn_error
     return cn_fail_(error, CN_ERROR_SHAPE, "window %dx%d%s does not fit the input %dx%d", w.height,
                     w.width, conv->pool ? " with 2x2 pooling" : "", conv->in.height,
                     conv->in.width);
-  if (cn_product3_((size_t)g.out_h, (size_t)g.out_w, (size_t)g.filters) > INT32_MAX ||
-      cn_product3_((size_t)g.padded_h, (size_t)g.padded_w, (size_t)g.channels) > INT32_MAX)
-    return cn_fail_(error, CN_ERROR_SHAPE, "the convolution's result passes 2^31 values");
+  if (!(dense || (cn_in_range_(g.y_h, 1) && cn_in_range_(g.y_w, 1))) ||
+      cn_product3_((size_t)g.out_h, (size_t)g.out_w, (size_t)g.filters) > CN_MAX_VALUES_ ||
+      cn_product3_((size_t)g.padded_h, (size_t)g.padded_w, (size_t)g.channels) > CN_MAX_VALUES_)
+    return cn_fail_(error, CN_ERROR_SHAPE,
+                    "the convolution's result, %dx%dx%d, is outside the limits", g.y_h, g.y_w,
+                    g.filters);
   out->count = g.count, out->height = g.y_h, out->width = g.y_w, out->channels = g.filters;
   return CN_OK;
 }
@@ -2393,14 +2419,14 @@ static int cn_flat_rows_(const cn_geometry_ *g) {
 
 static int cn_flat_units_(const cn_geometry_ *g) {
   const int64_t rows = (int64_t)g->count * g->in_h * g->in_w;
-  return (int)((rows + cn_flat_rows_(g) - 1) / cn_flat_rows_(g));
+  return cn_to_int_((rows + cn_flat_rows_(g) - 1) / cn_flat_rows_(g));
 }
 
 /* ---- convolution: packed weights ---- */
 
 /* Floats of a packed [depth][columns] matrix: columns rounded up to whole vectors. */
 static size_t cn_packed_floats_(const cn_kernels_ *k, int depth, int columns) {
-  return (size_t)depth * (size_t)cn_round_up_(columns, k->lanes);
+  return cn_times_((size_t)depth, (size_t)cn_round_up_(columns, k->lanes));
 }
 
 #define CN_GREY_POINTS_ 12 /* 3 kernel rows, each transformed to 4 points */
@@ -2458,15 +2484,16 @@ CN_API size_t cn_conv2d_packed_count(const cn_conv2d *conv, cn_pass pass) {
     int set, positions = 0;
     const int end = cn_winograd_sets_of_(&g, algorithm, pass, &set);
     for (; set < end; set++) positions += cn_winograd_positions_(set);
-    return cn_align_floats_(
-        (size_t)positions * cn_winograd_plane_(k, &g, pass) +
-        (pass == CN_FORWARD ? 0 : cn_align_floats_((size_t)g.depth * (size_t)g.filters)));
+    return cn_align_floats_(cn_plus_(
+        cn_times_((size_t)positions, cn_winograd_plane_(k, &g, pass)),
+        pass == CN_FORWARD ? 0 : cn_align_floats_((size_t)g.depth * (size_t)g.filters)));
   }
   default:
-    return cn_align_floats_((size_t)g.groups *
-                            (pass == CN_FORWARD
-                                 ? cn_packed_floats_(k, g.depth, g.group_filters)
-                                 : cn_packed_floats_(k, taps * g.group_filters, g.group_channels)));
+    return cn_align_floats_(
+        cn_times_((size_t)g.groups,
+                  pass == CN_FORWARD
+                      ? cn_packed_floats_(k, g.depth, g.group_filters)
+                      : cn_packed_floats_(k, taps * g.group_filters, g.group_channels)));
   }
 }
 
@@ -2649,7 +2676,9 @@ static float *cn_take_(char **workspace, size_t floats) {
 }
 
 static size_t cn_taps_bytes_(const cn_geometry_ *g) {
-  return (size_t)g->window.height * (size_t)g->window.width * sizeof(cn_segment_) + CN_ALIGNMENT_;
+  return cn_plus_(cn_product3_((size_t)g->window.height, (size_t)g->window.width,
+                               sizeof(cn_segment_)),
+                  CN_ALIGNMENT_);
 }
 
 static cn_segment_ *cn_take_segments_(char **workspace, const cn_geometry_ *g) {
@@ -2880,8 +2909,8 @@ typedef struct cn_winograd_ {
   int share_images, share_tile_rows, row_blocks;
   int filter_blocks, block_filters, channel_blocks, block_channels;
   int v_pitch, m_pitch; /* floats between tiles: a block's channels and filters, rounded up */
-  ptrdiff_t v_floats, m_floats; /* of a share */
-  size_t spread_floats;         /* of an image of pooled gradients, spread out */
+  size_t v_floats, m_floats; /* of a share */
+  size_t spread_floats;      /* of an image of pooled gradients, spread out */
 } cn_winograd_;
 
 /* What patches are cut from: a block of an image's channels, and how far its first patch begins
@@ -2918,16 +2947,21 @@ static int cn_winograd_parts_(const cn_winograd_ *w) {
   return cn_ceil_div_(CN_PARTS_, w->filter_blocks * w->channel_blocks);
 }
 
+static int cn_winograd_shares_(const cn_winograd_ *w) { /* that the images' tiles are cut into */
+  return cn_to_int_((int64_t)cn_ceil_div_(w->count, w->share_images) * w->row_blocks);
+}
+
 /* Shares and blocks from the numbers of uniform tiles. */
 static void cn_winograd_split_(cn_winograd_ *w, int tile_rows, int tile_columns) {
   const int units_wanted = cn_min_(w->units, CN_WINOGRAD_UNITS_);
   int units;
   cn_winograd_split_images_(w, tile_rows * tile_columns, w->units);
-  units = cn_max_(1, (w->count + w->share_images / 2) / w->share_images);
+  units = cn_max_(1, (int)(((int64_t)w->count + w->share_images / 2) / w->share_images));
   if (units < CN_WINOGRAD_UNITS_) w->share_images = cn_ceil_div_(w->count, units); /* even shares */
   w->share_tile_rows = tile_rows;
   if (w->share_images == 1) {
-    const int wanted = cn_ceil_div_(tile_rows * w->count, units_wanted);
+    const int wanted =
+        cn_to_int_(((int64_t)tile_rows * w->count + units_wanted - 1) / units_wanted);
     w->share_tile_rows = cn_min_(tile_rows, cn_max_(1, CN_WINOGRAD_TILES_ / tile_columns));
     if (wanted < w->share_tile_rows)
       w->share_tile_rows =
@@ -2935,7 +2969,7 @@ static void cn_winograd_split_(cn_winograd_ *w, int tile_rows, int tile_columns)
                                   cn_ceil_div_(CN_WINOGRAD_LEAST_TILES_, tile_columns)));
   }
   w->row_blocks = cn_ceil_div_(tile_rows, w->share_tile_rows);
-  units = cn_ceil_div_(w->count, w->share_images) * w->row_blocks;
+  units = cn_winograd_shares_(w);
   cn_winograd_split_filters_(w, cn_max_(1, cn_min_(cn_ceil_div_(units_wanted, units),
                                                    w->filters / CN_WINOGRAD_LEAST_FILTERS_)));
   w->channel_blocks = 1, w->block_channels = w->channels;
@@ -2962,9 +2996,9 @@ static int cn_pitch_(int channels) {
 
 /* Floats between the planes of one patch position: a multiple of 4096 bytes would make all of them
    compete for the same cache lines. */
-static ptrdiff_t cn_plane_floats_(int tiles, int pitch) {
-  const ptrdiff_t floats = (ptrdiff_t)tiles * pitch;
-  return floats % 1024 == 0 ? floats + CN_ALIGN_FLOATS_ : floats;
+static size_t cn_plane_floats_(int tiles, int pitch) {
+  const size_t floats = cn_times_((size_t)tiles, (size_t)pitch);
+  return floats % 1024 == 0 ? cn_plus_(floats, CN_ALIGN_FLOATS_) : floats;
 }
 
 /* Tiles of a share's images that one of its sizes has. */
@@ -2976,18 +3010,19 @@ static int cn_winograd_share_tiles_(const cn_winograd_ *w, const cn_tiles_ *tile
 static void cn_winograd_add_tiles_(cn_winograd_ *w, int set, int row, int column, int rows,
                                    int columns, const float *packed) {
   cn_tiles_ *tiles = &w->tiles[w->sizes];
+  size_t v_plane, m_plane;
   if (rows < 1 || columns < 1) return;
   w->sizes++;
   tiles->height = cn_winograd_sizes_[set][0], tiles->width = cn_winograd_sizes_[set][1];
   tiles->positions = cn_winograd_positions_(set);
   tiles->row = row, tiles->column = column, tiles->rows = rows, tiles->columns = columns;
   tiles->packed = packed;
-  tiles->v = w->v_floats;
-  tiles->v_plane = cn_plane_floats_(cn_winograd_share_tiles_(w, tiles), w->v_pitch);
-  tiles->m_plane = cn_plane_floats_(cn_winograd_share_tiles_(w, tiles), w->m_pitch);
-  w->v_floats += tiles->positions * tiles->v_plane;
-  if (tiles->positions * tiles->m_plane > w->m_floats)
-    w->m_floats = tiles->positions * tiles->m_plane;
+  v_plane = cn_plane_floats_(cn_winograd_share_tiles_(w, tiles), w->v_pitch);
+  m_plane = cn_plane_floats_(cn_winograd_share_tiles_(w, tiles), w->m_pitch);
+  tiles->v = (ptrdiff_t)w->v_floats; /* these are in use where there was room for them */
+  tiles->v_plane = (ptrdiff_t)v_plane, tiles->m_plane = (ptrdiff_t)m_plane;
+  w->v_floats = cn_plus_(w->v_floats, cn_times_((size_t)tiles->positions, v_plane));
+  w->m_floats = cn_max_size_(w->m_floats, cn_times_((size_t)tiles->positions, m_plane));
 }
 
 /* Tiles of 4 along a side that is covered by 4s and, at its end, a 2. */
@@ -3042,10 +3077,6 @@ static cn_winograd_ cn_winograd_setup_(const cn_conv2d *conv, const cn_geometry_
   return w;
 }
 
-static int cn_winograd_shares_(const cn_winograd_ *w) { /* that the images' tiles are cut into */
-  return cn_ceil_div_(w->count, w->share_images) * w->row_blocks;
-}
-
 /* Floats of one channel's sums: for each position a block's filters. */
 static ptrdiff_t cn_winograd_sum_pitch_(const cn_winograd_ *w) {
   return (ptrdiff_t)w->tiles[0].positions * w->m_pitch;
@@ -3056,9 +3087,11 @@ static size_t cn_winograd_zeros_(const cn_winograd_ *w) { /* floats of a row out
 }
 
 static size_t cn_winograd_floats_(const cn_winograd_ *w, cn_pass pass) { /* of a unit */
-  return (size_t)(w->v_floats + w->m_floats) + w->spread_floats + cn_winograd_zeros_(w) +
-         (pass == CN_BACKWARD_WEIGHTS ? (size_t)(w->block_channels * cn_winograd_sum_pitch_(w))
-                                      : 0);
+  const size_t share = cn_plus_(cn_plus_(w->v_floats, w->m_floats), w->spread_floats);
+  const size_t sums = pass == CN_BACKWARD_WEIGHTS
+                          ? cn_times_((size_t)w->block_channels, (size_t)cn_winograd_sum_pitch_(w))
+                          : 0;
+  return cn_plus_(cn_plus_(share, cn_winograd_zeros_(w)), sums);
 }
 
 /* For this many images or fewer: how a batch is cut into units depends on its size. */
@@ -3073,7 +3106,7 @@ static size_t cn_winograd_workspace_(const cn_conv2d *conv, const cn_geometry_ *
     floats = cn_winograd_floats_(&w, pass);
     if (floats > most) most = floats;
   }
-  return (most + 6 * CN_SLACK_) * sizeof(float) + 5 * CN_ALIGNMENT_;
+  return cn_plus_(cn_times_(cn_plus_(most, 6 * CN_SLACK_), sizeof(float)), 5 * CN_ALIGNMENT_);
 }
 
 /* Pooled gradients of one image back to the convolution's own rows. */
@@ -3219,8 +3252,8 @@ static cn_winograd_share_ cn_winograd_share_of_(const cn_winograd_ *w, int numbe
   share.filter = filter_block * w->block_filters;
   share.filters = cn_min_(w->block_filters, w->filters - share.filter);
   share.zeros = zeros;
-  share.v = cn_take_(&workspace, (size_t)w->v_floats + CN_SLACK_);
-  share.m = cn_take_(&workspace, (size_t)w->m_floats + CN_SLACK_);
+  share.v = cn_take_(&workspace, w->v_floats + CN_SLACK_);
+  share.m = cn_take_(&workspace, w->m_floats + CN_SLACK_);
   share.image = cn_take_(&workspace, 0);
   return share;
 }
@@ -3480,8 +3513,8 @@ static cn_weight_split_ cn_weight_split_of_(const cn_conv2d *conv, const cn_geom
     split.blocks = cn_max_(1, cn_min_(CN_PARTS_ / split.parts, g->depth / 14));
   }
   split.most_parts = cn_max_(split.most_parts, split.parts);
-  split.part_floats = cn_align_floats_((size_t)split.rows * split.row_floats) +
-                      cn_align_floats_((size_t)g->filters);
+  split.part_floats = cn_plus_(cn_align_floats_(cn_times_((size_t)split.rows, split.row_floats)),
+                               cn_align_floats_((size_t)g->filters));
   return split;
 }
 
@@ -3516,7 +3549,7 @@ static int cn_one_part_(const cn_conv2d *conv) {
 CN_API size_t cn_conv2d_partial_count(const cn_conv2d *conv) {
   const cn_geometry_ g = cn_geometry_of_(conv);
   const cn_weight_split_ split = cn_weight_split_of_(conv, &g);
-  return (size_t)split.most_parts * split.part_floats;
+  return cn_times_((size_t)split.most_parts, split.part_floats);
 }
 
 /* dW of one image as an outer product over its pixels, rows [begin, end) of the weight matrix. */
@@ -3947,6 +3980,7 @@ static void cn_weights_of_slice_(const cn_conv2d *conv, const float *x, const fl
 CN_API int cn_conv2d_units(const cn_conv2d *conv, cn_pass pass) {
   const cn_geometry_ g = cn_geometry_of_(conv);
   const cn_algorithm_ algorithm = cn_algorithm_of_(conv, &g, pass);
+  int blocks;
   if (pass == CN_BACKWARD_WEIGHTS) {
     const cn_weight_split_ split = cn_weight_split_of_(conv, &g);
     return split.parts * split.blocks;
@@ -3954,42 +3988,49 @@ CN_API int cn_conv2d_units(const cn_conv2d *conv, cn_pass pass) {
   if (algorithm == CN_FLAT_) return cn_flat_units_(&g);
   if (algorithm == CN_WINOGRAD2_ || algorithm == CN_WINOGRAD4_) {
     const cn_winograd_ w = cn_winograd_setup_(conv, &g, pass, NULL);
-    return cn_winograd_shares_(&w) * w.filter_blocks;
+    return cn_to_int_((int64_t)cn_winograd_shares_(&w) * w.filter_blocks);
   }
-  if (pass == CN_FORWARD) return g.count * cn_ceil_div_(g.out_h, cn_forward_block_(conv, &g));
-  return g.count * cn_ceil_div_(g.in_h, cn_backward_block_(&g));
+  blocks = pass == CN_FORWARD ? cn_ceil_div_(g.out_h, cn_forward_block_(conv, &g))
+                              : cn_ceil_div_(g.in_h, cn_backward_block_(&g));
+  return cn_to_int_((int64_t)g.count * blocks);
 }
 
 CN_API size_t cn_conv2d_workspace(const cn_conv2d *conv, cn_pass pass) {
   const cn_geometry_ g = cn_geometry_of_(conv);
   const cn_algorithm_ algorithm = cn_algorithm_of_(conv, &g, pass);
-  const size_t filters = (size_t)g.filters, out = (size_t)g.out_h * (size_t)g.out_w * filters;
-  const size_t padded = (size_t)g.padded_h * (size_t)g.padded_w * (size_t)g.channels;
+  const cn_window *w = &g.window;
+  const size_t filters = (size_t)g.filters, channels = (size_t)g.channels;
+  const size_t padded = cn_product3_((size_t)g.padded_h, (size_t)g.padded_w, channels);
   size_t floats = 8 * CN_SLACK_;
   if (algorithm == CN_FLAT_) return CN_ALIGNMENT_ + (pass == CN_FORWARD ? 0 : sizeof(cn_lists_));
   if (algorithm == CN_WINOGRAD2_ || algorithm == CN_WINOGRAD4_)
     return cn_winograd_workspace_(conv, &g, pass);
+  if (pass == CN_BACKWARD_WEIGHTS || (pass == CN_FORWARD && cn_needs_padding_(&g)) ||
+      algorithm == CN_GREY_)
+    floats = cn_plus_(floats, padded);
   if (algorithm == CN_GREY_) {
-    floats += padded + 4 * (size_t)g.padded_h * (size_t)cn_grey_plane_(&g);
+    floats = cn_plus_(floats, cn_product3_(4, (size_t)g.padded_h, (size_t)cn_grey_plane_(&g)));
   } else if (pass == CN_FORWARD) {
-    floats +=
-        (conv->pool ? 2 * (size_t)g.out_w * filters : 0) + (cn_needs_padding_(&g) ? padded : 0);
+    if (conv->pool) floats = cn_plus_(floats, cn_product3_(2, (size_t)g.out_w, filters));
   } else if (pass == CN_BACKWARD_INPUT) {
-    const size_t margins = (size_t)(cn_backward_left_(&g) + cn_backward_right_(&g));
-    floats += (size_t)g.out_h * ((size_t)g.out_w + margins) * filters;
-    if (g.window.padding != CN_PADDING_ZERO)
-      floats += (size_t)(g.in_h + g.window.pad_top + g.window.pad_bottom) *
-                (size_t)(g.in_w + g.window.pad_left + g.window.pad_right) * (size_t)g.channels;
-  } else {
-    floats += padded;
-    if (algorithm == CN_SPARSE_)
-      floats += 2 * ((size_t)g.y_h * (size_t)g.y_w + CN_LIST_SLACK_) * filters + filters +
-                2 * CN_SLACK_ +
-                (size_t)g.padded_h * (size_t)g.padded_w * (size_t)cn_current_()->lanes;
-    else if (conv->pool && algorithm != CN_FEW_)
-      floats += out;
+    const size_t row = (size_t)g.out_w + (size_t)cn_backward_left_(&g) +
+                       (size_t)cn_backward_right_(&g);
+    floats = cn_plus_(floats, cn_product3_((size_t)g.out_h, row, filters));
+    if (w->padding != CN_PADDING_ZERO)
+      floats = cn_plus_(floats, cn_product3_((size_t)(g.in_h + w->pad_top + w->pad_bottom),
+                                             (size_t)(g.in_w + w->pad_left + w->pad_right),
+                                             channels));
+  } else if (algorithm == CN_SPARSE_) {
+    const size_t places = cn_plus_((size_t)g.y_h * (size_t)g.y_w, CN_LIST_SLACK_);
+    const size_t spikes = cn_plus_(cn_product3_(2, places, filters), filters + 2 * CN_SLACK_);
+    const size_t vector = cn_product3_((size_t)g.padded_h, (size_t)g.padded_w,
+                                       (size_t)cn_current_()->lanes);
+    floats = cn_plus_(floats, cn_plus_(spikes, vector));
+  } else if (conv->pool && algorithm != CN_FEW_) {
+    floats = cn_plus_(floats, cn_product3_((size_t)g.out_h, (size_t)g.out_w, filters));
   }
-  return floats * sizeof(float) + cn_taps_bytes_(&g) + CN_ALIGNMENT_;
+  return cn_plus_(cn_times_(floats, sizeof(float)),
+                  cn_plus_(cn_taps_bytes_(&g), CN_ALIGNMENT_));
 }
 
 CN_API void cn_conv2d_forward(const cn_conv2d *conv, const float *x, const float *packed,
@@ -4179,7 +4220,7 @@ static cn_pool_at_ cn_pool_locate_(const cn_pool2d *pool, const cn_window *w, in
   bottom = cn_min_(bottom, h - 1), right = cn_min_(right, width - 1);
   at.rows = bottom < top ? 0 : (bottom - top) / w->dilation_y + 1;
   at.columns = right < left ? 0 : (right - left) / w->dilation_x + 1;
-  at.mean_scale = pool->count_padding     ? 1.0f / (float)(counted_rows * counted_columns)
+  at.mean_scale = pool->count_padding     ? 1.0f / ((float)counted_rows * (float)counted_columns)
                   : at.rows && at.columns ? 1.0f / (float)(at.rows * at.columns)
                                           : 0.0f;
   *offset = ((ptrdiff_t)top * width + left) * c;
@@ -4286,7 +4327,8 @@ CN_API void cn_copy_channels(const float *x, size_t x_pitch, float *y, size_t y_
 /* ---- batch normalisation ---- */
 
 CN_API int cn_batchnorm_parts(size_t rows) {
-  return (int)((rows + CN_STATISTICS_ROWS - 1) / CN_STATISTICS_ROWS);
+  const size_t parts = rows / CN_STATISTICS_ROWS + (rows % CN_STATISTICS_ROWS > 0);
+  return (int)cn_min_size_(parts, INT_MAX);
 }
 
 static size_t cn_part_rows_(size_t rows, int part) {
@@ -5426,8 +5468,9 @@ static int cn_parse_pad_(const char *text, int length, cn_window *w, int *same) 
 /* Padding that makes the output ceil(size / stride), the odd one behind (as TensorFlow does). */
 static void cn_same_padding_(int size, int window, int stride, int dilation, int *before,
                              int *after) {
-  const int positions = cn_ceil_div_(size, stride);
-  const int total = cn_max_(0, (positions - 1) * stride + dilation * (window - 1) + 1 - size);
+  const int64_t last = (int64_t)(cn_ceil_div_(size, stride) - 1) * stride;
+  const int64_t missing = last + (int64_t)dilation * (window - 1) + 1 - size;
+  const int total = missing < 0 ? 0 : cn_to_int_(missing);
   *before = total / 2, *after = total - total / 2;
 }
 

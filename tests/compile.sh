@@ -14,7 +14,7 @@ export CONVNET_THREADS=1 TEST_BUDGET=${TEST_BUDGET:-10}
 warnings=(-Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror)
 sanitizers=(-g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all)
 # Programs that exercise the library; each name is tests/NAME.c.
-programs=(test_networks test_files test_golden test_kernels test_threads test_embedding)
+programs=(test_networks test_files test_golden test_kernels test_threads test_embedding test_sizes)
 
 # Runs the rest of its arguments; one line on stdout, the output on stderr if it failed.
 check() {
@@ -188,6 +188,13 @@ without_threads() {
     tests/test_threads.c -o "$to" -lcmocka -lm && check "test_threads runs with CONVNET_NO_THREADS" "$to"
 }
 
+# Products of sizes pass SIZE_MAX early where addresses have 32 bits.
+small_addresses() {
+  local to=build/sizes-i686
+  check "test_sizes builds for i686" i686-linux-gnu-gcc -O1 -static "${warnings[@]}" -DCONVNET_NO_AVX512 \
+    -I. tests/test_sizes.c -o "$to" -lm && check "test_sizes runs on i686" "$to"
+}
+
 capped() {
   check "$2 with CONVNET_ISA=$1" env CONVNET_ISA="$1" "build/tests/$2"
 }
@@ -231,6 +238,11 @@ jobs() {
     done
   done
   echo without_threads
+  if has i686-linux-gnu-gcc; then
+    echo small_addresses
+  else
+    echo "skip sizes with addresses of 32 bits: no i686-linux-gnu-gcc" >&3
+  fi
   for isa in scalar avx2; do
     # test_kernels runs every instruction set by itself.
     for program in test_networks test_files test_golden; do echo "capped $isa $program"; done
@@ -243,7 +255,7 @@ jobs() {
 }
 
 case ${1:-} in
-  matrix | sanitized | races | without_threads | capped | under_valgrind | neon)
+  matrix | sanitized | races | without_threads | capped | under_valgrind | neon | small_addresses)
     "$@"
     exit
     ;;
