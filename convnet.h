@@ -4950,11 +4950,11 @@ static cn_status cn_infer_shape_(const cn_network *net, cn_node *node, cn_error 
     return cn_pool2d_output(&pool, &node->shape, error);
   }
   case CN_OP_BATCHNORM:
-    if (!(node->eps > 0.0f && node->eps < 1.0f) ||
+    if (!(node->eps >= FLT_MIN && node->eps < 1.0f) || /* below it, eps may count as 0 */
         !(node->momentum >= 0.0f && node->momentum <= 1.0f))
       return cn_fail_(error, CN_ERROR_ARGUMENT,
-                      "eps %g is outside (0, 1) or momentum %g outside [0, 1]", (double)node->eps,
-                      (double)node->momentum);
+                      "eps %g is outside [1.18e-38, 1) or momentum %g outside [0, 1]",
+                      (double)node->eps, (double)node->momentum);
     return CN_OK;
   case CN_OP_DROPOUT:
     if (!(node->rate >= 0.0f && node->rate < 1.0f))
@@ -8100,8 +8100,8 @@ static cn_status cn_check_options_(const cn_training_options *o, cn_error *error
   if (!(o->beta1 >= 0.0f && o->beta1 < 1.0f && o->beta2 >= 0.0f && o->beta2 < 1.0f))
     return cn_fail_(error, CN_ERROR_ARGUMENT, "beta1 %g or beta2 %g is outside [0, 1)",
                     (double)o->beta1, (double)o->beta2);
-  if (!(o->epsilon > 0.0f))
-    return cn_fail_(error, CN_ERROR_ARGUMENT, "epsilon %g is not above 0", (double)o->epsilon);
+  if (!(o->epsilon >= FLT_MIN)) /* below it, epsilon may count as 0 */
+    return cn_fail_(error, CN_ERROR_ARGUMENT, "epsilon %g is below 1.18e-38", (double)o->epsilon);
   if (!(o->decay >= 0.0f && o->l1 >= 0.0f && o->l2 >= 0.0f && o->clip_norm >= 0.0f))
     return cn_fail_(error, CN_ERROR_ARGUMENT, "decay, l1, l2 and clip_norm must not be negative");
   if (o->warmup_steps < 0 || o->decay_steps < 0)
