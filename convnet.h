@@ -29,8 +29,9 @@
 
    LIMITS, FIRST
    - 32-bit floats only; images are dense NHWC: [image][row][column][channel], channel fastest.
-   - A tensor holds fewer than 2^31 values for one image; a dimension is at most CN_MAX_DIMENSION (a
-     dense layer's inputs, being rows x columns x channels, may be more).
+   - A tensor holds at most 2^31 - 2^16 values for one image; a dimension is at most CN_MAX_DIMENSION
+     (a dense layer's inputs, being rows x columns x channels, may be more). Networks and batches that
+     need more memory than a machine can have are refused, not cut.
    - Weights of a convolution are HWIO: [kernel row][kernel column][input channel / groups][filter].
      Files hold PyTorch's OIHW; cn_save and cn_load translate.
    - Float pointers may be unaligned unless a comment says otherwise; 64-byte alignment is faster.
@@ -1110,7 +1111,7 @@ static int cn_max_(int a, int b) {
   return a > b ? a : b;
 }
 static int cn_ceil_div_(int a, int b) {
-  return (a + b - 1) / b;
+  return a / b + (a % b > 0);
 }
 static int cn_round_up_(int a, int b) {
   return cn_ceil_div_(a, b) * b;
@@ -1123,9 +1124,11 @@ static size_t cn_min_size_(size_t a, size_t b) {
   return a < b ? a : b;
 }
 /* Sizes come from texts and files that may be hostile: every product and sum of them stops at
-   SIZE_MAX, which no memory has, in the place of wrapping around. */
+   SIZE_MAX, which no memory has, in the place of wrapping around. Factors of half the bits need no
+   division to see that. */
 static size_t cn_times_(size_t a, size_t b) {
-  return b && a > SIZE_MAX / b ? SIZE_MAX : a * b;
+  const size_t half = (size_t)1 << 4 * sizeof(size_t);
+  return (a | b) >= half && b && a > SIZE_MAX / b ? SIZE_MAX : a * b;
 }
 static size_t cn_plus_(size_t a, size_t b) {
   return a > SIZE_MAX - b ? SIZE_MAX : a + b;
@@ -2285,10 +2288,13 @@ static cn_status cn_window_check_(const cn_window *window, cn_error *error) {
   return CN_OK;
 }
 
+/* Values of an image or of a convolution's weights: a number that may be rounded up and is an int. */
+#define CN_MAX_VALUES_ ((size_t)INT32_MAX - 65535)
+
 static cn_status cn_shape_check_(cn_shape s, cn_error *error) {
   if (s.count < 1 || !cn_in_range_(s.height, 1) || !cn_in_range_(s.width, 1) ||
       !cn_in_range_(s.channels, 1) ||
-      cn_product3_((size_t)s.height, (size_t)s.width, (size_t)s.channels) > INT32_MAX)
+      cn_product3_((size_t)s.height, (size_t)s.width, (size_t)s.channels) > CN_MAX_VALUES_)
     return cn_fail_(error, CN_ERROR_ARGUMENT, "shape %d x %dx%dx%d is outside the limits", s.count,
                     s.height, s.width, s.channels);
   return CN_OK;
@@ -2387,9 +2393,10 @@ CN_API cn_status cn_conv2d_output(const cn_conv2d *conv, cn_shape *out, cn_error
   if (groups < 1 || conv->in.channels % groups || conv->filters % groups)
     return cn_fail_(error, CN_ERROR_SHAPE, "%d groups do not divide %d channels and %d filters",
                     groups, conv->in.channels, conv->filters);
-  if (cn_product3_((size_t)w.height * (size_t)w.width, (size_t)(conv->in.channels / groups),
-                   (size_t)conv->filters) > INT32_MAX)
-    return cn_fail_(error, CN_ERROR_SHAPE, "the convolution's weights pass 2^31 values");
+  if (cn_product3_(cn_times_((size_t)w.height, (size_t)w.width),
+                   (size_t)(conv->in.channels / groups), (size_t)conv->filters) > CN_MAX_VALUES_)
+    return cn_fail_(error, CN_ERROR_SHAPE, "the convolution's weights pass %zu values",
+                    CN_MAX_VALUES_);
   if (w.padding == CN_PADDING_WRAP &&
       (w.pad_top > conv->in.height || w.pad_bottom > conv->in.height ||
        w.pad_left > conv->in.width || w.pad_right > conv->in.width))
@@ -2402,8 +2409,8 @@ CN_API cn_status cn_conv2d_output(const cn_conv2d *conv, cn_shape *out, cn_error
                     conv->in.width);
   y.count = g.count, y.height = g.y_h, y.width = g.y_w, y.channels = g.filters;
   if ((!cn_is_dense_(conv) && cn_shape_check_(y, NULL)) ||
-      cn_product3_((size_t)g.out_h, (size_t)g.out_w, (size_t)g.filters) > INT32_MAX ||
-      cn_product3_((size_t)g.padded_h, (size_t)g.padded_w, (size_t)g.channels) > INT32_MAX)
+      cn_product3_((size_t)g.out_h, (size_t)g.out_w, (size_t)g.filters) > CN_MAX_VALUES_ ||
+      cn_product3_((size_t)g.padded_h, (size_t)g.padded_w, (size_t)g.channels) > CN_MAX_VALUES_)
     return cn_fail_(error, CN_ERROR_SHAPE, "the convolution's result is outside the limits");
   *out = y;
   return CN_OK;
@@ -3004,7 +3011,7 @@ static void cn_winograd_split_(cn_winograd_ *w, int tile_rows, int tile_columns)
   const int units_wanted = cn_min_(w->units, CN_WINOGRAD_UNITS_);
   int units;
   cn_winograd_split_images_(w, tile_rows * tile_columns, w->units);
-  units = cn_max_(1, (w->count + w->share_images / 2) / w->share_images);
+  units = cn_max_(1, (int)(((int64_t)w->count + w->share_images / 2) / w->share_images));
   if (units < CN_WINOGRAD_UNITS_) w->share_images = cn_ceil_div_(w->count, units); /* even shares */
   w->share_tile_rows = tile_rows;
   if (w->share_images == 1) {
@@ -4969,11 +4976,11 @@ static cn_status cn_infer_shape_(const cn_network *net, cn_node *node, cn_error 
     return cn_pool2d_output(&pool, &node->shape, error);
   }
   case CN_OP_BATCHNORM:
-    if (!(node->eps > 0.0f && node->eps < 1.0f) ||
+    if (!(node->eps >= FLT_MIN && node->eps < 1.0f) || /* below it, eps may count as 0 */
         !(node->momentum >= 0.0f && node->momentum <= 1.0f))
       return cn_fail_(error, CN_ERROR_ARGUMENT,
-                      "eps %g is outside (0, 1) or momentum %g outside [0, 1]", (double)node->eps,
-                      (double)node->momentum);
+                      "eps %g is outside [1.18e-38, 1) or momentum %g outside [0, 1]",
+                      (double)node->eps, (double)node->momentum);
     return CN_OK;
   case CN_OP_DROPOUT:
     if (!(node->rate >= 0.0f && node->rate < 1.0f))
@@ -5487,8 +5494,9 @@ static int cn_parse_pad_(const char *text, int length, cn_window *w, int *same) 
 /* Padding that makes the output ceil(size / stride), the odd one behind (as TensorFlow does). */
 static void cn_same_padding_(int size, int window, int stride, int dilation, int *before,
                              int *after) {
-  const int positions = cn_ceil_div_(size, stride);
-  const int total = cn_max_(0, (positions - 1) * stride + dilation * (window - 1) + 1 - size);
+  const int64_t last = (int64_t)(cn_ceil_div_(size, stride) - 1) * stride;
+  const int64_t missing = last + (int64_t)dilation * (window - 1) + 1 - size;
+  const int total = missing < 0 ? 0 : cn_unit_count_(missing);
   *before = total / 2, *after = total - total / 2;
 }
 
@@ -8134,8 +8142,9 @@ static cn_status cn_check_options_(const cn_training_options *o, cn_error *error
   if (!(o->beta1 >= 0.0f && o->beta1 < 1.0f && o->beta2 >= 0.0f && o->beta2 < 1.0f))
     return cn_fail_(error, CN_ERROR_ARGUMENT, "beta1 %g or beta2 %g is outside [0, 1)",
                     (double)o->beta1, (double)o->beta2);
-  if (!(o->epsilon > 0.0f && o->epsilon < 1e6f))
-    return cn_fail_(error, CN_ERROR_ARGUMENT, "epsilon %g is outside (0, 1e6)", (double)o->epsilon);
+  if (!(o->epsilon >= FLT_MIN && o->epsilon < 1e6f)) /* below, it may count as 0 */
+    return cn_fail_(error, CN_ERROR_ARGUMENT, "epsilon %g is outside [1.18e-38, 1e6)",
+                    (double)o->epsilon);
   if (!(o->decay >= 0.0f && o->decay < 1e6f && o->l1 >= 0.0f && o->l1 < 1e6f && o->l2 >= 0.0f &&
         o->l2 < 1e6f))
     return cn_fail_(error, CN_ERROR_ARGUMENT, "decay %g, l1 %g or l2 %g is outside [0, 1e6)",

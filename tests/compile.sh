@@ -14,7 +14,8 @@ export CONVNET_THREADS=1 TEST_BUDGET=${TEST_BUDGET:-10}
 warnings=(-Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror)
 sanitizers=(-g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all)
 # Programs that exercise the library; each name is tests/NAME.c.
-programs=(test_networks test_files test_golden test_kernels test_threads test_embedding)
+programs=(test_networks test_files test_golden test_kernels test_threads test_embedding test_guards test_sizes
+  test_texts)
 
 # Runs the rest of its arguments; one line on stdout, the output on stderr if it failed.
 check() {
@@ -202,6 +203,13 @@ fast_math() {
   done
 }
 
+# Products of sizes pass SIZE_MAX early where addresses have 32 bits.
+small_addresses() {
+  local to=build/sizes-i686
+  check "test_sizes builds for i686" i686-linux-gnu-gcc -O1 -static "${warnings[@]}" -DCONVNET_NO_AVX512 \
+    -I. tests/test_sizes.c -o "$to" -lm && check "test_sizes runs on i686" "$to"
+}
+
 capped() {
   check "$2 with CONVNET_ISA=$1" env CONVNET_ISA="$1" "build/tests/$2"
 }
@@ -246,6 +254,11 @@ jobs() {
     done
   done
   echo without_threads
+  if has i686-linux-gnu-gcc; then
+    echo small_addresses
+  else
+    echo "skip sizes with addresses of 32 bits: no i686-linux-gnu-gcc" >&3
+  fi
   for isa in scalar avx2; do
     # test_kernels runs every instruction set by itself.
     for program in test_networks test_files test_golden; do echo "capped $isa $program"; done
@@ -258,7 +271,7 @@ jobs() {
 }
 
 case ${1:-} in
-  matrix | sanitized | races | fast_math | without_threads | capped | under_valgrind | neon)
+  matrix | sanitized | races | fast_math | without_threads | capped | under_valgrind | neon | small_addresses)
     "$@"
     exit
     ;;

@@ -410,6 +410,7 @@ static const struct text_error {
     {"input 28x28x1\ndropout nan\n", CN_ERROR_SYNTAX, 2, 9, ""},
     {"input 28x28x1\ndropout\n", CN_ERROR_SYNTAX, 2, 8, ""},
     {"input 28x28x1\nbatchnorm eps=0\n", CN_ERROR_ARGUMENT, 2, 1, "batchnorm1"},
+    {"input 28x28x1\nbatchnorm eps=1e-40\n", CN_ERROR_ARGUMENT, 2, 1, "batchnorm1"},
     {"input 28x28x1\nbatchnorm momentum=2\n", CN_ERROR_ARGUMENT, 2, 1, "batchnorm1"},
     {"input 28x28x1\nrelu from=nowhere\n", CN_ERROR_SYNTAX, 2, 11, "nowhere"},
     {"input 28x28x1\nrelu from=\n", CN_ERROR_SYNTAX, 2, 11, "name"},
@@ -1243,7 +1244,7 @@ static void plans_refuse(void **state) {
 static void options_refused(void **state) {
   (void)state;
   cn_network *net = must_parse("input 4x4x1\ndense 2\nsoftmax");
-  cn_training_options bad[12];
+  cn_training_options bad[13];
   for (int i = 0; i < LENGTH(bad); i++) bad[i] = cn_training_defaults();
   bad[0].learning_rate = -0.1f;
   bad[1].learning_rate = NAN;
@@ -1257,6 +1258,7 @@ static void options_refused(void **state) {
   bad[9].clip_norm = -1;
   bad[10].warmup_steps = -1;
   bad[11].optimizer = (cn_optimizer)99;
+  bad[12].epsilon = 1e-40f; /* where subnormal numbers count as 0 */
   for (int i = 0; i < LENGTH(bad); i++) {
     cn_error error = {CN_OK, 0, 0, ""};
     if (cn_trainer_create(net, 1, &bad[i], &error)) fail_msg("options %d accepted", i);
