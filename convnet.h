@@ -1110,7 +1110,7 @@ static int cn_max_(int a, int b) {
   return a > b ? a : b;
 }
 static int cn_ceil_div_(int a, int b) {
-  return (a + b - 1) / b;
+  return (int)(((int64_t)a + b - 1) / b);
 }
 static int cn_round_up_(int a, int b) {
   return cn_ceil_div_(a, b) * b;
@@ -2387,8 +2387,8 @@ CN_API cn_status cn_conv2d_output(const cn_conv2d *conv, cn_shape *out, cn_error
   if (groups < 1 || conv->in.channels % groups || conv->filters % groups)
     return cn_fail_(error, CN_ERROR_SHAPE, "%d groups do not divide %d channels and %d filters",
                     groups, conv->in.channels, conv->filters);
-  if (cn_product3_((size_t)w.height * (size_t)w.width, (size_t)(conv->in.channels / groups),
-                   (size_t)conv->filters) > INT32_MAX)
+  if (cn_product3_(cn_times_((size_t)w.height, (size_t)w.width),
+                   (size_t)(conv->in.channels / groups), (size_t)conv->filters) > INT32_MAX)
     return cn_fail_(error, CN_ERROR_SHAPE, "the convolution's weights pass 2^31 values");
   if (w.padding == CN_PADDING_WRAP &&
       (w.pad_top > conv->in.height || w.pad_bottom > conv->in.height ||

@@ -480,6 +480,11 @@ static cn_conv2d some_convolution(cn_random *random) {
   w->pad_bottom = some_option(random, 2, CN_MAX_DIMENSION) - 1;
   w->pad_right = some_option(random, 2, CN_MAX_DIMENSION) - 1;
   w->padding = (cn_padding)(cn_random_below(random, 4) ? 0 : cn_random_below(random, 3));
+  if (cn_random_below(random, 2)) { /* what Winograd's transforms are for */
+    memset(w, 0, sizeof *w);
+    w->height = w->width = 3, conv.groups = 1;
+    w->pad_top = w->pad_left = w->pad_bottom = w->pad_right = (int)cn_random_below(random, 2);
+  }
   conv.relu = (int)cn_random_below(random, 2), conv.pool = (int)cn_random_below(random, 2);
   conv.math = (cn_math)cn_random_below(random, 4), conv.alone = cn_random_below(random, 8) == 0;
   return conv;
@@ -610,9 +615,10 @@ static void plans_hold_what_they_promise(void **state) {
     cn_network *net = cn_network_create_with(&allocator, &error);
     const double values = hostile_networks[i].values;
     cn_status status = cn_network_add_text(net, hostile_networks[i].text, &error);
-    if (status != CN_OK && values > 0)
-      assert_int_equal(status, CN_ERROR_MEMORY); /* for weights, with a small address space */
     if (values == 0) assert_true(status == CN_ERROR_SHAPE || status == CN_ERROR_ARGUMENT);
+    /* where one image's values, or the weights, are more than there can be addresses for, or given */
+    if (values > 0 && status != CN_OK)
+      assert_true(status == CN_ERROR_MEMORY || (sizeof(size_t) < 8 && values > 5e8));
     for (int j = 0; status == CN_OK && j < LENGTH(counts); j++) {
       for (int training = 0; training < 2; training++) {
         cn_predict_options predict;
@@ -644,7 +650,8 @@ static void plans_hold_what_they_promise(void **state) {
           if (!predictor) assert_int_equal(error.status, CN_ERROR_MEMORY);
           cn_predictor_free(predictor);
         }
-        if (bytes) assert_true((double)seen.largest >= least || seen.largest + 4096 >= bytes / 2);
+        if (bytes && bytes < SIZE_MAX / 4)
+          assert_true((double)seen.largest >= least || seen.largest + 4096 >= bytes / 2);
       }
     }
     cn_network_free(net);
