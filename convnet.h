@@ -41,7 +41,8 @@
      gradient is not finite. That holds with -ffast-math too, of which the implementation frees
      itself; but with clang max pooling and ReLU may then treat NaN otherwise.
    - Subnormal numbers count as zero inside cn_train_step and cn_predict (the mode is restored), where
-     the processor and the compiler have a switch for it: x86 with SSE2 and ARM, but not by tcc.
+     the processor and the compiler have a switch for it: x86 with SSE2 and ARM, with any kernels, but
+     not by tcc. Elsewhere (x87, WebAssembly, RISC-V, POWER, z) they count as what they are.
 
    LAYERS, each only using the one above it
      1. Kernels    cn_conv2d_*, cn_pool2d_*, cn_relu_*, ... on raw pointers. They own nothing,
