@@ -1,5 +1,5 @@
-/* As much of cmocka as test_guards.c takes, for targets that cmocka is not there for: the first failure
-   ends the program. */
+/* As much of cmocka as test_guards.c takes, for targets that have none: the first failure ends the
+   program. */
 #ifndef PLAIN_CMOCKA_H
 #define PLAIN_CMOCKA_H
 
