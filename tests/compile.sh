@@ -46,7 +46,7 @@ static double work(void) {
   cn_trainer *trainer = net ? cn_trainer_create(net, 4, &options, &error) : NULL;
   cn_predictor *predictor = net ? cn_predictor_create(net, 4, NULL, &error) : NULL;
   cn_metrics metrics = {0, 0};
-  cn_batch batch;
+  static cn_batch batch; /* zeroes */
   cn_random random = {1, 0};
   int i;
   if (!trainer || !predictor) return -1;
