@@ -42,7 +42,8 @@
      gradient is not finite. That holds with -ffast-math too, of which the implementation frees
      itself; but with clang max pooling and ReLU may then treat NaN otherwise.
    - Subnormal numbers count as zero inside cn_train_step and cn_predict (the mode is restored), where
-     the processor and the compiler have a switch for it: x86 with SSE2 and ARM, but not by tcc.
+     the processor and the compiler have a switch for it: x86 with SSE2 and ARM, with any kernels, but
+     not by tcc. Elsewhere (x87, WebAssembly, RISC-V, POWER, z) they count as what they are.
 
    LAYERS, each only using the one above it
      1. Kernels    cn_conv2d_*, cn_pool2d_*, cn_relu_*, ... on raw pointers. They own nothing,
@@ -1198,31 +1199,6 @@ static int cn_is_finite_(double value) {
   return (bits & exponent) != exponent;
 }
 
-#define CN_INFINITE_BITS_ 0x7F800000u /* of infinity; those of what is no number are larger */
-
-/* Whether the bits of |value| are below `limit` for all n values. What is not sets a sum's highest
-   bit; so many sums at a time that compilers make vectors of them. */
-static int cn_all_below_(const float *values, size_t n, uint32_t limit) {
-  enum { at_a_time = 64 };
-  const uint32_t missing = 0x80000000u - limit;
-  uint32_t bits[at_a_time], sums = 0;
-  size_t i;
-  int j;
-  for (i = 0; i + at_a_time <= n; i += at_a_time) {
-    memcpy(bits, values + i, sizeof bits);
-    for (j = 0; j < at_a_time; j++) sums |= (bits[j] & 0x7FFFFFFFu) + missing;
-  }
-  for (; i < n; i++) {
-    memcpy(bits, values + i, sizeof *bits);
-    sums |= (bits[0] & 0x7FFFFFFFu) + missing;
-  }
-  return sums < 0x80000000u;
-}
-
-static int cn_all_finite_(const float *values, size_t n) {
-  return cn_all_below_(values, n, CN_INFINITE_BITS_);
-}
-
 /* splitmix64's output function of a counter. */
 static uint64_t cn_mix_(uint64_t seed, uint64_t position) {
   uint64_t z = seed + (position + 1) * 0x9E3779B97F4A7C15u;
@@ -1791,6 +1767,7 @@ typedef struct cn_kernels_ {
   void (*unpool_row)(const float *, const uint8_t *, int, int, float *, ptrdiff_t);
   void (*channel_block)(const float *, size_t, int, int, float *);
   void (*transpose)(const float *, ptrdiff_t, int, int, float *, ptrdiff_t);
+  int (*all_below)(const float *, size_t, uint32_t);
   size_t (*zeros)(const float *, ptrdiff_t, int, int);
   int (*list)(const float *, const uint32_t *, int, cn_spike_ *);
   void (*find_spikes)(const cn_pooled_ *, cn_spike_ *, int *);
@@ -2239,6 +2216,12 @@ CN_API cn_isa cn_isa_limit(cn_isa isa) {
 
 static const cn_kernels_ *cn_current_(void) {
   return cn_kernels_of_(cn_isa_current());
+}
+
+#define CN_INFINITE_BITS_ 0x7F800000u /* of infinity; those of what is no number are larger */
+
+static int cn_all_finite_(const float *values, size_t n) {
+  return cn_current_()->all_below(values, n, CN_INFINITE_BITS_);
 }
 
 /* ==== layer 1: kernels ======================================================================== */
@@ -8577,7 +8560,7 @@ static void cn_norm_task_(void *context, int unit, char *workspace) {
   double sum = 0.0;
   size_t i;
   (void)workspace;
-  if (!cn_all_below_(g, chunk->count, r->limit))
+  if (!cn_current_()->all_below(g, chunk->count, r->limit))
     sum = -1.0;
   else if (t->options.clip_norm > 0.0f)
     for (i = 0; i < chunk->count; i++) sum += (double)g[i] * (double)g[i];
@@ -11659,6 +11642,29 @@ static void CN_NAME_(cn_normalise_backward_)(const cn_batchnorm *norm, const flo
   }
 }
 
+/* ---- what is finite ---- */
+
+/* Whether the bits of |value| are below `limit` for all n values: what is not sets the highest bit.
+   Loops of a known length become vectors at -O2 too. */
+static int CN_NAME_(cn_all_below_)(const float *values, size_t n, uint32_t limit) {
+  enum { at_a_time = 64 };
+  const uint32_t missing = 0x80000000u - limit;
+  uint32_t bits, sums = 0;
+  size_t i;
+  int j;
+  for (i = 0; i + at_a_time <= n; i += at_a_time) {
+    for (j = 0; j < at_a_time; j++) {
+      memcpy(&bits, values + i + j, sizeof bits);
+      sums |= (bits & 0x7FFFFFFFu) + missing;
+    }
+  }
+  for (; i < n; i++) {
+    memcpy(&bits, values + i, sizeof bits);
+    sums |= (bits & 0x7FFFFFFFu) + missing;
+  }
+  return sums < 0x80000000u;
+}
+
 /* ---- optimisers ---- */
 
 static void CN_NAME_(cn_update_)(const cn_update *u, float *w, const float *g, float *first,
@@ -11719,6 +11725,7 @@ static const cn_kernels_ CN_NAME_(cn_kernels_) = {CN_LANES_,
                                                   CN_NAME_(cn_unpool_row_),
                                                   CN_NAME_(cn_channel_block_),
                                                   CN_NAME_(cn_transpose_),
+                                                  CN_NAME_(cn_all_below_),
                                                   CN_NAME_(cn_zeros_),
                                                   CN_NAME_(cn_list_),
                                                   CN_NAME_(cn_find_spikes_),
