@@ -1654,9 +1654,10 @@ CN_API void cn_parallel_for(const cn_parallel *parallel, int threads, int units,
                             void (*unit)(void *context, int i, int thread), void *context) {
   const int lanes = cn_min_(cn_threads_of_(parallel, threads), units);
   cn_units_ all;
+  int i;
   all.unit = unit, all.context = context, all.count = units, all.next = 0;
   if (lanes < 2)
-    cn_take_units_(&all, 0);
+    for (i = 0; i < units; i++) unit(context, i, 0);
   else if (parallel && parallel->run)
     parallel->run(cn_take_units_, &all, lanes, parallel->user);
 #ifdef CN_THREADS_
@@ -6679,10 +6680,10 @@ static void cn_parallel_(const cn_plan_ *plan, char *alone, int units, cn_task_ 
   cn_work_ work;
   int unit;
   work.plan = plan, work.task = task, work.context = context;
-  if (!alone)
+  if (!alone && plan->threads > 1 && units > 1)
     cn_parallel_for(&plan->parallel, plan->threads, units, cn_work_unit_, &work);
   else
-    for (unit = 0; unit < units; unit++) task(context, unit, alone);
+    for (unit = 0; unit < units; unit++) task(context, unit, alone ? alone : plan->workspaces);
 }
 
 /* ---- steps and buffers of a plan ---- */
