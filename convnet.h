@@ -5,9 +5,9 @@
        #include "convnet.h"
    and compile with a plain `cc -O2 file.c -lm` (C99 or C++11); it uses every core. Everywhere else
    include the header without the macro. Where the C library keeps threads apart (glibc before 2.34)
-   add -pthread. On x86-64 and AArch64 gcc, clang, clang-cl and zig cc (Linux, Windows, macOS) need no
-   flags for the vector kernels; on WebAssembly they want -msimd128, on 32-bit ARM -mfpu=neon. Other
-   compilers take the scalar kernels.
+   add -pthread. On x86-64 and AArch64 gcc, clang, clang-cl and zig cc (Linux, Windows, macOS) need
+   no flags for the vector kernels; on WebAssembly they want -msimd128, on 32-bit ARM -mfpu=neon.
+   Other compilers take the scalar kernels.
 
    A SMALL COMPLETE PROGRAM (tests compile and run it)
 
@@ -29,9 +29,9 @@
 
    LIMITS, FIRST
    - 32-bit floats only; images are dense NHWC: [image][row][column][channel], channel fastest.
-   - A tensor holds at most 2^31 - 2^16 values for one image; a dimension is at most CN_MAX_DIMENSION
-     (a dense layer's inputs, being rows x columns x channels, may be more). Networks and batches that
-     need more memory than a machine can have are refused, not cut.
+   - A tensor holds at most 2^31 - 2^16 values for one image; a dimension is at most
+     CN_MAX_DIMENSION (a dense layer's inputs, being rows x columns x channels, may be more).
+     Networks and batches that need more memory than a machine can have are refused, not cut.
    - Weights of a convolution are HWIO: [kernel row][kernel column][input channel / groups][filter].
      Files hold PyTorch's OIHW; cn_save and cn_load translate.
    - Float pointers may be unaligned unless a comment says otherwise; 64-byte alignment is faster.
@@ -41,9 +41,9 @@
      is refused, and changes nothing, where a value of the batch, the loss, a running figure or a
      gradient is not finite. That holds with -ffast-math too, of which the implementation frees
      itself; but with clang max pooling and ReLU may then treat NaN otherwise.
-   - Subnormal numbers count as zero inside cn_train_step and cn_predict (the mode is restored), where
-     the processor and the compiler have a switch for it: x86 with SSE2 and ARM, with any kernels, but
-     not by tcc. Elsewhere (x87, WebAssembly, RISC-V, POWER, z) they count as what they are.
+   - Subnormal numbers count as zero inside cn_train_step and cn_predict (the mode is restored),
+     where the processor and the compiler have a switch for it: x86 with SSE2 and ARM, with any
+     kernels, but not by tcc. Elsewhere (x87, WebAssembly, RISC-V, POWER, z) they count as what they are.
 
    LAYERS, each only using the one above it
      1. Kernels    cn_conv2d_*, cn_pool2d_*, cn_relu_*, ... on raw pointers. They own nothing,
@@ -53,10 +53,10 @@
      2. Networks   cn_network: a graph of nodes and its parameters, from text or from C calls.
                    cn_predictor: a plan for inference.
      3. Training   cn_trainer: a plan for training, the optimiser and its state.
-     4. Files      cn_save, cn_load, cn_load_weights, the same in memory, and safetensors below them.
+     4. Files      cn_save, cn_load, cn_load_weights, also in memory, and safetensors below them.
 
-   NETWORKS AS TEXT: one node a line, # starts a comment, names in front, options behind; numbers have a
-   decimal point, whatever the locale has
+   NETWORKS AS TEXT: one node a line, # starts a comment, names in front, options behind; numbers
+   have a decimal point, whatever the locale has
        input 28x28x1                rows x columns x channels; must come first, others may follow
        conv 16 3x3 pad=1            filters, window. stride=1 dilation=1 pad=0 groups=1 padding=zero
                                     bias=yes; sizes are N or RxC; pad is also same or T,L,B,R;
@@ -312,8 +312,8 @@ typedef enum cn_math {
      x  [count][height][width][channels]                weights [kh][kw][channels / groups][filters]
      z = conv(x, weights) + bias;   z = max(z, 0) if relu;   y = maxpool2x2(z) if pool
    groups divides channels and filters; group g reads its share of the channels and writes its share
-   of the filters; groups == channels is a depthwise convolution. alone: one thread runs all units of
-   a pass, so they are cut for its caches rather than to be shared. */
+   of the filters; groups == channels is a depthwise convolution. alone: one thread runs all units
+   of a pass, so they are cut for its caches rather than to be shared. */
 typedef struct cn_conv2d {
   cn_shape in;
   int filters, groups; /* groups 0 means 1 */
@@ -379,13 +379,13 @@ typedef enum cn_pool_kind {
   CN_POOL_ADAPTIVE_MEAN
 } cn_pool_kind;
 
-/* Pooling, channel by channel. Every window must see some of the image (else CN_ERROR_SHAPE). Positions
-   outside the image never count as maximum or minimum; a mean divides by the positions inside the image
-   or, with count_padding, inside image and padding. CN_POOL_MIX: mix * max + (1 - mix) * mean (Lee,
-   Gallagher & Tu 2016). CN_POOL_ADAPTIVE_MEAN: window.height x window.width is the size of the output,
-   whose value i along a side is the mean of the input's floor(i * in / out) .. ceil((i + 1) * in / out)
-   - 1, as PyTorch's adaptive average pooling has it; stride, padding and the rest do not count. Unit: one
-   image. */
+/* Pooling, channel by channel. Every window must see some of the image (else CN_ERROR_SHAPE).
+   Positions outside the image never count as maximum or minimum; a mean divides by the positions
+   inside the image or, with count_padding, inside image and padding. CN_POOL_MIX: mix * max + (1 -
+   mix) * mean (Lee, Gallagher & Tu 2016). CN_POOL_ADAPTIVE_MEAN: window.height x window.width is
+   the size of the output, whose value i along a side is the mean of the input's values from
+   floor(i * in / out) to ceil((i + 1) * in / out) - 1, as PyTorch's adaptive average pooling has
+   it; stride, padding and the rest do not count. Unit: one image. */
 typedef struct cn_pool2d {
   cn_shape in;
   cn_window window;
@@ -426,13 +426,13 @@ CN_API void cn_copy_channels(const float *x, size_t x_pitch, float *y, size_t y_
 
 /* Batch normalisation of x [rows][channels] (Ioffe & Szegedy 2015):
      y = (x - mean) / sqrt(variance + eps) * scale + shift
-   Training uses the batch's own mean and (biased) variance, and moves the running figures: running = (1 -
-   momentum) * running + momentum * batch, the variance there unbiased, as PyTorch does. */
+   Training uses the batch's own mean and (biased) variance, and moves the running figures: running
+   = (1 - momentum) * running + momentum * batch, the variance there unbiased, as PyTorch does. */
 typedef struct cn_batchnorm {
   size_t rows; /* count * height * width */
   int channels;
-  const float *scale, *shift;             /* [channels], as all that follow */
-  float *mean, *inverse_deviation;        /* 1 / sqrt(variance + eps); cn_batchnorm_finish writes both */
+  const float *scale, *shift;      /* [channels], as all that follow */
+  float *mean, *inverse_deviation; /* 1 / sqrt(variance + eps); written by cn_batchnorm_finish */
   float *running_mean, *running_variance; /* cn_batchnorm_finish moves them; NULL: there are none */
   float eps, momentum;
   int relu;   /* y = max(y, 0) */
@@ -440,13 +440,13 @@ typedef struct cn_batchnorm {
                  inverse_deviation */
 } cn_batchnorm;
 
-/* The calls of a training pass, each for [begin, end): statistics per part of CN_STATISTICS_ROWS rows,
-   summed in float and the parts in double (sums holds 2 * channels doubles a part); finish once; then
-   rows. y may be x. */
+/* The calls of a training pass, each for [begin, end): statistics per part of CN_STATISTICS_ROWS
+   rows, summed in float and the parts in double (sums holds 2 * channels doubles a part); finish
+   once; then rows. y may be x. */
 #define CN_STATISTICS_ROWS 512
 CN_API int cn_batchnorm_parts(size_t rows);
-CN_API void cn_batchnorm_statistics(const cn_batchnorm *norm, const float *x, double *sums, int begin,
-                                    int end);
+CN_API void cn_batchnorm_statistics(const cn_batchnorm *norm, const float *x, double *sums,
+                                    int begin, int end);
 CN_API void cn_batchnorm_finish(const cn_batchnorm *norm, const double *sums);
 CN_API void cn_batchnorm_forward(const cn_batchnorm *norm, const float *x, float *y,
                                  size_t begin_row, size_t end_row);
@@ -454,8 +454,8 @@ CN_API void cn_batchnorm_forward(const cn_batchnorm *norm, const float *x, float
    and dshift [channels] (= those sums); then dx for rows, dx may be dy. */
 CN_API void cn_batchnorm_backward_sums(const cn_batchnorm *norm, const float *x, const float *dy,
                                        double *sums, int begin, int end);
-CN_API void cn_batchnorm_backward_finish(const cn_batchnorm *norm, const double *sums, float *dscale,
-                                         float *dshift);
+CN_API void cn_batchnorm_backward_finish(const cn_batchnorm *norm, const double *sums,
+                                         float *dscale, float *dshift);
 CN_API void cn_batchnorm_backward(const cn_batchnorm *norm, const float *x, const float *dy,
                                   const float *dscale, const float *dshift, float *dx,
                                   size_t begin_row, size_t end_row);
@@ -534,8 +534,8 @@ typedef enum cn_op {
 /* A node of the graph. Start from cn_node_defaults(op) and set what the op needs (see NETWORKS AS
    TEXT): CONV filters, window, groups, bias, init; DENSE filters (= outputs), bias, init; pools
    window, mix, count_padding; ADAPTIVEMEAN window (rows and columns of its output); INPUT shape;
-   SCALE factor; BATCHNORM eps, momentum; DROPOUT rate; SOFTMAX loss_weight; an output beside the last
-   node output_weight. */
+   SCALE factor; BATCHNORM eps, momentum; DROPOUT rate; SOFTMAX loss_weight; an output beside the
+   last node output_weight. */
 typedef struct cn_node {
   cn_op op;
   char name[CN_MAX_NAME];    /* "" asks for a default; letters, digits, _ . - */
@@ -569,9 +569,9 @@ CN_API cn_network *cn_network_create(cn_error *error);
 CN_API cn_network *cn_network_create_with(const cn_allocator *allocator, cn_error *error);
 CN_API void cn_network_free(cn_network *net); /* NULL is allowed */
 
-/* Adds a copy of the node, checks it and infers its shape; its parameters are initialised from seed 1
-   (cn_network_init takes another one). Returns its index, or -1 with an error that names the node.
-   The network then is as it was before. Not while a predictor or trainer exists. */
+/* Adds a copy of the node, checks it and infers its shape; its parameters are initialised from seed
+   1 (cn_network_init takes another one). Returns its index, or -1 with an error that names the
+   node. The network then is as it was before. Not while a predictor or trainer exists. */
 CN_API int cn_network_add(cn_network *net, const cn_node *node, cn_error *error);
 
 /* Adds the nodes of a text (grammar above) in the same way. An error has line and column, and the
@@ -590,9 +590,9 @@ typedef struct cn_arch_options {
 } cn_arch_options;
 CN_API const char *cn_arch_name(int index);
 
-/* The text of a built-in network: returns its length without the final 0 and writes as much of it as
-   fits into `text`, with a final 0, as snprintf does; with capacity 0 text may be NULL. options may
-   be NULL. 0 with an error: unknown name, a size that the network does not allow. */
+/* The text of a built-in network: returns its length without the final 0 and writes as much of it
+   as fits into `text`, with a final 0, as snprintf does; with capacity 0 text may be NULL. options
+   may be NULL. 0 with an error: unknown name, a size that the network does not allow. */
 CN_API size_t cn_arch_text(const char *name, const cn_arch_options *options, char *text,
                            size_t capacity, cn_error *error);
 
@@ -638,15 +638,15 @@ CN_API void cn_network_touch(cn_network *net);
 
 /* Freezes the first `layers` nodes that have parameters (0: none, thaws all), or the nodes whose
    name, with a point behind it, starts with prefix (so "layer1." leaves layer10.0 alone). Frozen
-   nodes keep their weights; frozen batch norm uses and keeps its running figures. Returns the number
-   of frozen nodes. Before cn_trainer_create. */
+   nodes keep their weights; frozen batch norm uses and keeps its running figures. Returns the
+   number of frozen nodes. Before cn_trainer_create. */
 CN_API int cn_network_freeze(cn_network *net, int layers);
 CN_API int cn_network_freeze_named(cn_network *net, const char *prefix);
 
-/* Gives a node's parameters a learning rate of their own: factor (default 1) times the trainer's, in
-   every step of its schedule; decay of AdamW goes with it. A new last layer often wants a larger one
-   than the layers below it. Files do not keep it. Before cn_trainer_create. CN_ERROR_ARGUMENT for a
-   node without parameters or a factor outside [0, 1e6). */
+/* Gives a node's parameters a learning rate of their own: factor (default 1) times the trainer's,
+   in every step of its schedule; decay of AdamW goes with it. A new last layer often wants a larger
+   one than the layers below it. Files do not keep it. Before cn_trainer_create. CN_ERROR_ARGUMENT
+   for a node without parameters or a factor outside [0, 1e6). */
 CN_API cn_status cn_network_scale_rate(cn_network *net, int node, float factor, cn_error *error);
 
 /* Notes are short texts that travel with the network in its file: class names, normalisation, ...
@@ -666,7 +666,7 @@ typedef struct cn_predict_options {
   int gradients;   /* 1: cn_input_gradient may be called; takes more memory */
   const int *keep; /* [keep_count] nodes whose feature maps can be read afterwards */
   int keep_count;
-  void *memory; /* the plan lies here, in cn_predictor_size bytes; NULL: of the network's allocator */
+  void *memory; /* the plan lies here, in cn_predictor_size bytes; NULL: it is allocated */
   size_t memory_bytes;
 } cn_predict_options;
 typedef struct cn_predictor cn_predictor;
@@ -694,9 +694,9 @@ CN_API void cn_predict_all(cn_predictor *predictor, const float *const *inputs, 
 /* Gradient of a number that depends on the outputs with respect to the inputs, in inference mode
    (running figures, no dropout): output_gradients[i] [count][values] is the number's derivative by
    output i as cn_predict_all writes it, NULL for zeros; input_gradients[i] [count][h][w][c] is
-   overwritten, NULL where it is not wanted. outputs as in cn_predict_all, or NULL. For the gradient of
-   one output value let its derivative be 1 and all others 0. CN_ERROR_ARGUMENT if the predictor was
-   made without the option. */
+   overwritten, NULL where it is not wanted. outputs as in cn_predict_all, or NULL. For the gradient
+   of one output value let its derivative be 1 and all others 0. CN_ERROR_ARGUMENT if the predictor
+   was made without the option. */
 CN_API cn_status cn_input_gradient(cn_predictor *predictor, const float *const *inputs, int count,
                                    const float *const *output_gradients, float *const *outputs,
                                    float *const *input_gradients, cn_error *error);
@@ -704,8 +704,8 @@ CN_API cn_status cn_input_gradient(cn_predictor *predictor, const float *const *
 CN_API int cn_predictor_outputs(const cn_predictor *predictor);  /* values per image, last node */
 CN_API size_t cn_predictor_bytes(const cn_predictor *predictor); /* memory it holds */
 
-/* A kept node's feature maps for the last images of the last call (at most max_count of them, [h][w][c]
-   each, owned by the predictor); NULL for other nodes. */
+/* A kept node's feature maps for the last images of the last call (at most max_count of them,
+   [h][w][c] each, owned by the predictor); NULL for other nodes. */
 CN_API const float *cn_predictor_feature_map(const cn_predictor *predictor, int node);
 
 /* ---- layer 3: training ----------------------------------------------------------------------- */
@@ -754,18 +754,18 @@ typedef struct cn_truth {
 } cn_truth;
 
 typedef struct cn_batch {
-  int count;            /* 1 .. max_count of the trainer */
-  const float *inputs;  /* [count][h][w][c] */
-  const int *labels;    /* the last node's truth: one of these two */
+  int count;           /* 1 .. max_count of the trainer */
+  const float *inputs; /* [count][h][w][c] */
+  const int *labels;   /* the last node's truth: one of these two */
   const float *targets;
-  const float *const *all_inputs; /* of a network with several inputs: one each, instead of inputs */
-  const cn_truth *truths;         /* of one with several outputs: one each, instead of the two */
+  const float *const *all_inputs; /* several inputs: one each, instead of inputs */
+  const cn_truth *truths;         /* several outputs: one each, instead of the two */
 } cn_batch;
 
 typedef struct cn_metrics {
   double loss; /* mean over the batch, without penalties; of all heads, each by its weight */
-  int correct; /* at the last node: rows whose largest output is the label (softmax), or whose outputs
-                  all lie on their target's side of 0.5 (sigmoid); 0 for squared error */
+  int correct; /* at the last node: rows whose largest output is the label (softmax), or whose
+                  outputs all lie on their target's side of 0.5 (sigmoid); 0 for squared error */
 } cn_metrics;
 
 typedef struct cn_trainer cn_trainer;
@@ -815,14 +815,15 @@ CN_API int cn_early_stopping_check(cn_early_stopping *stopping, double loss);
 /* ---- layer 4: files -------------------------------------------------------------------------- */
 
 /* A model is the same bytes in a file and in memory: a safetensors file with the network's text,
-   parameters and notes. Saving what was loaded gives the same bytes, on machines of any byte order. */
+   parameters and notes. Saving what was loaded gives the same bytes, on machines of any byte
+   order. */
 
-/* Writes a model into buffer if it fits into capacity bytes; returns how many it takes, 0 with an error.
-   With capacity 0 buffer may be NULL. */
+/* Writes a model into buffer if it fits into capacity bytes; returns how many it takes, 0 with an
+   error. With capacity 0 buffer may be NULL. */
 CN_API size_t cn_save_memory(cn_network *net, void *buffer, size_t capacity, cn_error *error);
 
-/* A network from such bytes, an array in the program for instance (xxd -i makes one of a file), or NULL.
-   They are not needed afterwards. */
+/* A network from such bytes, an array in the program for instance (xxd -i makes one of a file), or
+   NULL. They are not needed afterwards. */
 CN_API cn_network *cn_load_memory(const void *bytes, size_t size, cn_error *error);
 
 typedef enum cn_mismatch { CN_TENSOR_MISSING, CN_TENSOR_EXTRA, CN_TENSOR_SHAPE } cn_mismatch;
@@ -830,11 +831,11 @@ typedef void (*cn_mismatch_report)(cn_mismatch kind, const char *tensor, const c
                                    void *user);
 
 /* Loads parameters by name from any safetensors file, F32, F16 or BF16, for instance a torchvision
-   state dict saved as safetensors (its num_batches_tracked counters do not matter). Strict: a missing
-   or misshapen tensor is an error and nothing is changed; what is extra in the file is not used. With
-   `report` not NULL the rest is loaded and report is called once per tensor that is missing, extra or
-   misshapen; the network's own tensors among them stay as they are. Returns the number of tensors
-   loaded, -1 on error. */
+   state dict saved as safetensors (its num_batches_tracked counters do not matter). Strict: a
+   missing or misshapen tensor is an error and nothing is changed; what is extra in the file is not
+   used. With `report` not NULL the rest is loaded and report is called once per tensor that is
+   missing, extra or misshapen; the network's own tensors among them stay as they are. Returns the
+   number of tensors loaded, -1 on error. */
 CN_API int cn_load_weights_memory(cn_network *net, const void *bytes, size_t size,
                                   cn_mismatch_report report, void *user, cn_error *error);
 
@@ -852,8 +853,8 @@ typedef struct cn_note {
   const char *key, *value;
 } cn_note;
 
-/* What a file holds, every offset checked: inside the file, no overlap, no hole, sizes that match dtype
-   and shape. */
+/* What a file holds, every offset checked: inside the file, no overlap, no hole, sizes that match
+   dtype and shape. */
 typedef struct cn_safetensors {
   cn_tensor *tensors; /* in the file's order of data */
   int tensor_count;
@@ -861,8 +862,8 @@ typedef struct cn_safetensors {
   int note_count;
 } cn_safetensors;
 
-/* NULL with an error that names the place. Tensors point into the bytes, which are not copied and must
-   outlive what is returned. */
+/* NULL with an error that names the place. Tensors point into the bytes, which are not copied and
+   must outlive what is returned. */
 CN_API cn_safetensors *cn_safetensors_read_memory(const void *bytes, size_t size, cn_error *error);
 CN_API void cn_safetensors_free(cn_safetensors *file);
 CN_API const cn_tensor *cn_safetensors_find(const cn_safetensors *file,
@@ -870,13 +871,13 @@ CN_API const cn_tensor *cn_safetensors_find(const cn_safetensors *file,
 CN_API const char *cn_safetensors_note(const cn_safetensors *file, const char *key); /* or NULL */
 
 #ifndef CONVNET_NO_FILES
-/* The same with files. One that is written appears whole or not at all: it is written beside its place
-   as NAME.PROCESS-NUMBER.part, synchronised and renamed. A symbolic link stays, and what it points to is
-   replaced; a file's permissions stay as they are; what is no regular file, as a pipe or /dev/null, is
-   written into. Where the system can do so, files are mapped rather than read: while one of these
-   functions runs, and until cn_safetensors_free, no other program should change the file in place, or
-   values change with it; if it is cut, the system ends the program (SIGBUS). Replacing it as these
-   functions do is safe. */
+/* The same with files. One that is written appears whole or not at all: it is written beside its
+   place as NAME.PROCESS-NUMBER.part, synchronised and renamed. A symbolic link stays, and what it
+   points to is replaced; a file's permissions stay as they are; what is no regular file, as a pipe
+   or /dev/null, is written into. Where the system can do so, files are mapped rather than read:
+   while one of these functions runs, and until cn_safetensors_free, no other program should change
+   the file in place, or values change with it; if it is cut, the system ends the program (SIGBUS).
+   Replacing it as these functions do is safe. */
 CN_API cn_status cn_save(cn_network *net, const char *path, cn_error *error);
 CN_API cn_network *cn_load(const char *path, cn_error *error);
 CN_API int cn_load_weights(cn_network *net, const char *path, cn_mismatch_report report, void *user,
@@ -884,8 +885,8 @@ CN_API int cn_load_weights(cn_network *net, const char *path, cn_mismatch_report
 CN_API cn_safetensors *cn_safetensors_read(const char *path, cn_error *error);
 
 /* Writes F32 tensors in the given order with metadata. CN_ERROR_ARGUMENT for what could not be read
-   back: names and notes that are not UTF-8 or stand there twice, a tensor "__metadata__", more than 8
-   dimensions, data that is missing or not of its shape's size. */
+   back: names and notes that are not UTF-8 or stand there twice, a tensor "__metadata__", more than
+   8 dimensions, data that is missing or not of its shape's size. */
 CN_API cn_status cn_safetensors_write(const char *path, const cn_tensor *tensors, int tensor_count,
                                       const cn_note *notes, int note_count, cn_error *error);
 
@@ -908,8 +909,8 @@ CN_API cn_status cn_trainer_load(cn_trainer *trainer, const char *path, cn_error
    threads            the pool, and work shared by threads
    instruction sets   what kernels are asked for (structs), the table of kernels, matrix tiles, and
                       which of them this processor runs
-   layer 1: kernels   convolution: what follows from its shapes, how weights are packed, and its three
-                      passes; pooling, batch normalisation, losses
+   layer 1: kernels   convolution: what follows from its shapes, how weights are packed, and its
+                      three passes; pooling, batch normalisation, losses
    layer 2: networks  text, shapes, nodes, built-in networks, parameters, notes
    plans              the graph as steps over buffers of one arena; steps forward and backward;
                       prediction, and gradients of inputs
@@ -927,16 +928,16 @@ CN_API cn_status cn_trainer_load(cn_trainer *trainer, const char *path, cn_error
                            pooling behind it, is one step, cut into units by cn_conv2d_units;
      cn_parallel_          hands these to threads, each with a workspace of its own.
      cn_conv2d_forward     does a unit by the algorithm that cn_algorithm_of_ chose. Direct sums:
-     cn_forward_direct_    pads the unit's rows into the workspace; lists where the windows' rows begin
-                           ("segments": runs of the summed index whose values lie side by side); and
-                           asks, row by row, for one matrix product: pixels x (window, channel) times
-                           (window, channel) x filters.
+     cn_forward_direct_    pads the unit's rows into the workspace; lists where the windows' rows
+                           begin ("segments": runs of the summed index whose values lie side by
+                           side); and asks, row by row, for one matrix product: pixels x (window, channel)
+                           times (window, channel) x filters.
      cn_product_           (kernels) cuts that into tiles of rows x vectors that fit the registers.
      CN_PRODUCT_TILE_      the inner loop: broadcasts one input value, multiplies it with `vectors`
                            vectors of packed weights, adds to the sums, for each of the tile's rows.
-   By Winograd (cn_winograd_unit_) a unit's patches are transformed (cn_winograd_patches_), multiplied by
-   the same cn_product_, position by position, and transformed back, where bias, ReLU and pooling are done
-   (cn_winograd_results_).
+   By Winograd (cn_winograd_unit_) a unit's patches are transformed (cn_winograd_patches_),
+   multiplied by the same cn_product_, position by position, and transformed back, where bias, ReLU
+   and pooling are done (cn_winograd_results_).
 
    WORDS FOR WHAT IS CUT, from large to small
      slice   some images of a batch, which one thread takes through the first steps of a plan
@@ -946,8 +947,9 @@ CN_API cn_status cn_trainer_load(cn_trainer *trainer, const char *path, cn_error
      share   Winograd: the tiles that are transformed and multiplied together
      chunk   CN_CHUNK_ values of element-wise work
 
-   SPECIAL PATHS, each with what a step of training (T) or an inference (I) takes without it, batches of
-   200, one thread of an Intel Xeon with AVX-512 (gcc 12.2 -O2, medians of 11 rounds; batch 1: of 9)
+   SPECIAL PATHS, each with what a step of training (T) or an inference (I) takes without it,
+   batches of 200, one thread of an Intel Xeon with AVX-512 (gcc 12.2 -O2, medians of 11 rounds;
+   batch 1: of 9)
      CN_GREY_, forward, first layer on grey pictures          base T 1.05, I 1.15; revised I 1.07
      CN_FEW_, weights' gradient, few channels, behind pooling base T 1.11; revised T 0.99
        the same for one channel by permutations (cn_few_grey_)  base T 1.08
@@ -1360,7 +1362,8 @@ static void cn_signal_all_(cn_condition_ *condition) {
 #ifdef __cplusplus
 extern "C"
 #endif
-    int cn_sched_getaffinity_(int process, size_t bytes, void *mask) __asm__("sched_getaffinity");
+    int
+    cn_sched_getaffinity_(int process, size_t bytes, void *mask) __asm__("sched_getaffinity");
 
 static int cn_processors_(void) {
   unsigned char mask[1024]; /* 8192 processors */
@@ -1455,9 +1458,10 @@ static int cn_thread_start_(void) {
    gaps between the jobs of a network, and then sleep; so does who waits for workers. */
 
 #ifdef CN_THREADS_
-#define CN_JOBS_ 32    /* open at the same time; who finds no place works alone */
-/* With a pause after each: 0.2 to 0.9 milliseconds, by processor. That is longer than one thread takes
-   for the dense layers of an image, during which the others wait; to wake one costs 40 microseconds. */
+#define CN_JOBS_ 32 /* open at the same time; who finds no place works alone */
+/* With a pause after each: 0.2 to 0.9 milliseconds, by processor. That is longer than one thread
+   takes for the dense layers of an image, during which the others wait; to wake one costs 40
+   microseconds. */
 #define CN_LOOKS_ 20000
 
 /* A job's state: how many lanes wait for a worker, how many workers run, and two flags. */
@@ -1659,8 +1663,7 @@ typedef struct cn_units_ {
 static void cn_take_units_(void *context, int lane) {
   cn_units_ *units = (cn_units_ *)context;
   int i;
-  while ((i = cn_atomic_add_(&units->next, 1)) < units->count)
-    units->unit(units->context, i, lane);
+  while ((i = cn_atomic_add_(&units->next, 1)) < units->count) units->unit(units->context, i, lane);
 }
 
 CN_API void cn_parallel_for(const cn_parallel *parallel, int threads, int units,
@@ -2025,14 +2028,14 @@ typedef struct cn_kernels_ {
    Microsoft's compiler takes all of them everywhere. */
 #if defined(CN_GCC_) && defined(CN_X86_) && defined(_WIN64)
 /* The stack of 64-bit Windows is aligned to 16 bytes, and gcc (bug 54412) moves wide vectors to and
-   from it as if it were to 32 or 64. The assembler is told to take aligned moves for unaligned ones,
-   which are as fast. */
+   from it as if it were to 32 or 64. The assembler is told to take aligned moves for unaligned
+   ones, which are as fast. */
 #define CN_UNALIGNED_(aligned, unaligned)                                                          \
   ".macro " aligned " operands:vararg\n" unaligned " \\operands\n.endm\n"
 __asm__(".ifndef .Lcn_unaligned_moves\n.set .Lcn_unaligned_moves, 1\n" /* with -flto: once */
         CN_UNALIGNED_("vmovaps", "vmovups") CN_UNALIGNED_("vmovapd", "vmovupd")
-        CN_UNALIGNED_("vmovdqa", "vmovdqu") CN_UNALIGNED_("vmovdqa32", "vmovdqu32")
-        CN_UNALIGNED_("vmovdqa64", "vmovdqu64") ".endif\n");
+            CN_UNALIGNED_("vmovdqa", "vmovdqu") CN_UNALIGNED_("vmovdqa32", "vmovdqu32")
+                CN_UNALIGNED_("vmovdqa64", "vmovdqu64") ".endif\n");
 #endif
 
 #ifdef CN_GCC_
@@ -2127,7 +2130,8 @@ static const cn_kernels_ *cn_kernels_of_(cn_isa isa) {
 }
 
 #ifdef CN_X86_
-/* What CPUID says of a leaf, in registers a, b, c, d; zeros where the processor does not know it. */
+/* What CPUID says of a leaf, in registers a, b, c, d; zeros where the processor does not know
+   it. */
 static void cn_cpuid_(int leaf, unsigned *registers) {
   memset(registers, 0, 4 * sizeof *registers);
 #ifdef CN_MSC_
@@ -2285,7 +2289,8 @@ static cn_status cn_window_check_(const cn_window *window, cn_error *error) {
   return CN_OK;
 }
 
-/* Values of an image or of a convolution's weights: a number that may be rounded up and is an int. */
+/* Values of an image or of a convolution's weights: a number that may be rounded up and is an
+   int. */
 #define CN_MAX_VALUES_ ((size_t)INT32_MAX - 65535)
 
 static cn_status cn_shape_check_(cn_shape s, cn_error *error) {
@@ -2335,9 +2340,8 @@ static int cn_reach_(int positions, int window, int stride, int dilation) {
 
 static int cn_is_flat_(const cn_conv2d *conv) {
   const cn_window w = cn_window_filled_(conv->window);
-  return w.height == 1 && w.width == 1 && w.stride_y == 1 && w.stride_x == 1 &&
-         conv->groups <= 1 && !conv->pool && !w.pad_top && !w.pad_left && !w.pad_bottom &&
-         !w.pad_right;
+  return w.height == 1 && w.width == 1 && w.stride_y == 1 && w.stride_x == 1 && conv->groups <= 1 &&
+         !conv->pool && !w.pad_top && !w.pad_left && !w.pad_bottom && !w.pad_right;
 }
 
 static cn_geometry_ cn_geometry_of_(const cn_conv2d *conv) {
@@ -2484,8 +2488,8 @@ static size_t cn_packed_floats_(const cn_kernels_ *k, int depth, int columns) {
 
 #define CN_GREY_POINTS_ 12 /* 3 kernel rows, each transformed to 4 points */
 
-/* A map whose sides are no multiples of 4 may be covered by tiles of 4 and, at the ends, of 2. These
-   need transformed weights of their own: three sets more, which must stay small. */
+/* A map whose sides are no multiples of 4 may be covered by tiles of 4 and, at the ends, of 2.
+   These need transformed weights of their own: three sets more, which must stay small. */
 static int cn_winograd_mixes_(cn_algorithm_ algorithm, int out_h, int out_w, size_t floats) {
   const int rest_h = out_h % 4, rest_w = out_w % 4;
   return algorithm == CN_WINOGRAD4_ && (rest_h == 1 || rest_h == 2 || rest_w == 1 || rest_w == 2) &&
@@ -2542,11 +2546,10 @@ CN_API size_t cn_conv2d_packed_count(const cn_conv2d *conv, cn_pass pass) {
                  pass == CN_FORWARD ? 0 : cn_align_floats_((size_t)g.depth * (size_t)g.filters)));
   }
   default:
-    return cn_align_floats_(
-        cn_times_((size_t)g.groups,
-                  pass == CN_FORWARD
-                      ? cn_packed_floats_(k, g.depth, g.group_filters)
-                      : cn_packed_floats_(k, taps * g.group_filters, g.group_channels)));
+    return cn_align_floats_(cn_times_(
+        (size_t)g.groups, pass == CN_FORWARD
+                              ? cn_packed_floats_(k, g.depth, g.group_filters)
+                              : cn_packed_floats_(k, taps * g.group_filters, g.group_channels)));
   }
 }
 
@@ -2852,8 +2855,8 @@ static void cn_forward_grey_(const cn_conv2d *conv, const cn_geometry_ *g, const
 }
 
 /* ---- convolution: flat products, and gradients that are mostly zero ----
-   Behind ReLU, and more so behind dropout, few of a dense layer's gradients are not zero. Where that
-   is so they are listed, and only what they contribute is computed. */
+   Behind ReLU, and more so behind dropout, few of a dense layer's gradients are not zero. Where
+   that is so they are listed, and only what they contribute is computed. */
 
 #define CN_MOSTLY_ZERO_ 0.6 /* at least this share is zero; with less, full tiles are as fast */
 #define CN_LISTED_STEPS_ 2  /* of `sparse_row` in a block of rows: fewer do not pay for lists */
@@ -2944,9 +2947,9 @@ typedef struct cn_tiles_ {
 } cn_tiles_;
 
 /* One pass as a stride-1 3x3 convolution from source [in_h][in_w][channels] to
-   [out_h][out_w][filters]. A share is several images, or some tile rows of one. A unit is a share for
-   a block of the filters or, for the weights' gradient, a run of shares for a block of channels and
-   filters. */
+   [out_h][out_w][filters]. A share is several images, or some tile rows of one. A unit is a share
+   for a block of the filters or, for the weights' gradient, a run of shares for a block of channels
+   and filters. */
 typedef struct cn_winograd_ {
   const cn_kernels_ *k;
   int count, in_h, in_w, channels, out_h, out_w, filters, pad_top, pad_left;
@@ -2960,7 +2963,7 @@ typedef struct cn_winograd_ {
   int sizes; /* of tiles */
   int share_images, share_tile_rows, row_blocks;
   int filter_blocks, block_filters, channel_blocks, block_channels;
-  int v_pitch, m_pitch; /* floats between tiles: a block's channels and filters, rounded up */
+  int v_pitch, m_pitch;      /* floats between tiles: a block's channels and filters, rounded up */
   size_t v_floats, m_floats; /* of a share */
   size_t spread_floats;      /* of an image of pooled gradients, spread out */
 } cn_winograd_;
@@ -3667,18 +3670,18 @@ typedef struct cn_weights_of_ {
   const cn_geometry_ *g;
   const float *x, *dy; /* of all images */
   const uint8_t *argmax;
-  int first, last; /* images */
+  int first, last;   /* images */
   int block, blocks; /* of the weight matrix's rows or vectors of channels: which, of how many */
-  int accumulate;  /* onto what stands in dw */
+  int accumulate;    /* onto what stands in dw */
   float *dw;
   char *workspace;
 } cn_weights_of_;
 
 #define CN_SMALL_IMAGE_FLOATS_ 16384 /* fetched ahead as a whole */
 
-/* Behind a pooling: windows where a gradient is not zero are added up, scaled by it, for a vector of
-   channels at a time, so that the image's part of them stays in the cache. dw is
-   [channels / lanes][filters][taps][lanes]; the unit's share of the first is a block. */
+/* Behind a pooling: windows where a gradient is not zero are added up, scaled by it, for a vector
+   of channels at a time, so that the image's part of them stays in the cache. dw is [channels /
+   lanes][filters][taps][lanes]; the unit's share of the first is a block. */
 static void cn_weights_sparse_(const cn_weights_of_ *of) {
   const cn_kernels_ *k = cn_current_();
   const cn_geometry_ *g = of->g;
@@ -3773,8 +3776,8 @@ static cn_flat_block_ cn_flat_block_of_(const cn_geometry_ *g, const cn_weight_s
   return block;
 }
 
-/* The first rows of a block of dw (+)= x^T dy, of at most two runs of CN_LIST_DEPTH_ pixels; returns
-   the row behind them. */
+/* The first rows of a block of dw (+)= x^T dy, of at most two runs of CN_LIST_DEPTH_ pixels;
+   returns the row behind them. */
 static int cn_flat_sparse_weights_(const cn_geometry_ *g, const cn_flat_block_ *block,
                                    const float *x, const float *dy, int pixels, int accumulate,
                                    float *dw, char *workspace) {
@@ -3885,7 +3888,8 @@ static void cn_winograd_finish_(const cn_winograd_ *w, const cn_winograd_share_ 
   }
 }
 
-/* The gradient of the weights from a part of the shares, for a block of the channels and filters. */
+/* The gradient of the weights from a part of the shares, for a block of the channels and
+   filters. */
 static void cn_weights_winograd_(const cn_winograd_ *w, const cn_weight_split_ *split,
                                  const float *dy, int part, int block, float *dw, char *workspace) {
   const cn_tiles_ *tiles = &w->tiles[0];
@@ -3932,7 +3936,7 @@ static void cn_weights_by_image_(const cn_weights_of_ *of) {
   const cn_geometry_ *g = of->g;
   const cn_algorithm_ algorithm = cn_algorithm_of_(of->conv, g, CN_BACKWARD_WEIGHTS);
   const int begin = cn_share_(g->depth, of->block, of->blocks), /* rows of the weight matrix */
-            end = cn_share_(g->depth, of->block + 1, of->blocks);
+      end = cn_share_(g->depth, of->block + 1, of->blocks);
   const int pad = cn_needs_padding_(g);
   const ptrdiff_t pitch = (ptrdiff_t)(pad ? g->padded_w : g->in_w) * g->channels;
   const size_t y_floats = (size_t)g->y_h * (size_t)g->y_w * (size_t)g->filters;
@@ -4063,19 +4067,18 @@ static size_t cn_plain_workspace_(const cn_conv2d *conv, const cn_geometry_ *g,
     const size_t margins = (size_t)(cn_backward_left_(g) + cn_backward_right_(g));
     const size_t rows = (size_t)(g->in_h + w->pad_top + w->pad_bottom),
                  columns = (size_t)(g->in_w + w->pad_left + w->pad_right);
-    return cn_plus_(
-        cn_product3_(out_h, out_w + margins, filters),
-        w->padding == CN_PADDING_ZERO ? 0 : cn_product3_(rows, columns, channels));
+    return cn_plus_(cn_product3_(out_h, out_w + margins, filters),
+                    w->padding == CN_PADDING_ZERO ? 0 : cn_product3_(rows, columns, channels));
   }
   if (algorithm == CN_SPARSE_) {
     const size_t places = cn_times_((size_t)g->y_h, (size_t)g->y_w) + CN_LIST_SLACK_;
-    const size_t vector = cn_product3_((size_t)g->padded_h, (size_t)g->padded_w,
-                                       (size_t)cn_current_()->lanes);
+    const size_t vector =
+        cn_product3_((size_t)g->padded_h, (size_t)g->padded_w, (size_t)cn_current_()->lanes);
     return cn_plus_(cn_plus_(padded, vector),
                     cn_plus_(cn_product3_(2, places, filters), filters + 2 * CN_SLACK_));
   }
-  return cn_plus_(padded, conv->pool && algorithm != CN_FEW_ ? cn_product3_(out_h, out_w, filters)
-                                                             : 0);
+  return cn_plus_(padded,
+                  conv->pool && algorithm != CN_FEW_ ? cn_product3_(out_h, out_w, filters) : 0);
 }
 
 CN_API size_t cn_conv2d_workspace(const cn_conv2d *conv, cn_pass pass) {
@@ -4191,8 +4194,8 @@ CN_API void cn_conv2d_sum(const cn_conv2d *conv, float *partial, float *dweights
 
 /* ---- pooling ---- */
 
-/* Whether along one side each of the window's positions has a tap inside the image: those that begin
-   before it may step over it, the last one may begin behind it. */
+/* Whether along one side each of the window's positions has a tap inside the image: those that
+   begin before it may step over it, the last one may begin behind it. */
 static int cn_all_see_(int size, int window, int stride, int dilation, int pad, int positions) {
   int i;
   for (i = 0; i < positions && (int64_t)i * stride < pad; i++) {
@@ -4381,8 +4384,7 @@ CN_API void cn_copy_channels(const float *x, size_t x_pitch, float *y, size_t y_
 /* ---- batch normalisation ---- */
 
 CN_API int cn_batchnorm_parts(size_t rows) {
-  return cn_unit_count_(
-      (int64_t)(rows / CN_STATISTICS_ROWS + (rows % CN_STATISTICS_ROWS != 0)));
+  return cn_unit_count_((int64_t)(rows / CN_STATISTICS_ROWS + (rows % CN_STATISTICS_ROWS != 0)));
 }
 
 static size_t cn_part_rows_(size_t rows, int part) {
@@ -4392,8 +4394,8 @@ static size_t cn_part_rows_(size_t rows, int part) {
 
 /* Sums about the part's first row keep digits where the mean is far from 0; then they are moved to
    0. */
-CN_API void cn_batchnorm_statistics(const cn_batchnorm *norm, const float *x, double *sums, int begin,
-                                    int end) {
+CN_API void cn_batchnorm_statistics(const cn_batchnorm *norm, const float *x, double *sums,
+                                    int begin, int end) {
   const int channels = norm->channels;
   int part, c;
   for (part = begin; part < end; part++) {
@@ -4456,8 +4458,8 @@ CN_API void cn_batchnorm_backward_sums(const cn_batchnorm *norm, const float *x,
   }
 }
 
-CN_API void cn_batchnorm_backward_finish(const cn_batchnorm *norm, const double *sums, float *dscale,
-                                         float *dshift) {
+CN_API void cn_batchnorm_backward_finish(const cn_batchnorm *norm, const double *sums,
+                                         float *dscale, float *dshift) {
   int c;
   for (c = 0; c < norm->channels; c++) {
     double sum, product;
@@ -4550,9 +4552,10 @@ CN_API void cn_update_weights(const cn_update *update, float *w, const float *g,
 
 /* ==== layer 2: networks ======================================================================= */
 
-typedef enum cn_role_ { /* up to CN_BIAS_ROLE_ they are trained */
+/* Up to CN_BIAS_ROLE_ they are trained; a batch norm's four stand in this order. */
+typedef enum cn_role_ {
   CN_WEIGHT_,
-  CN_NORM_SCALE_, /* the first of a batch norm's four, which stand in this order */
+  CN_NORM_SCALE_,
   CN_BIAS_ROLE_,
   CN_RUNNING_MEAN_,
   CN_RUNNING_VARIANCE_
@@ -4618,7 +4621,7 @@ static void cn_text_add_(cn_text_ *text, const char *format, ...) {
 }
 
 #define CN_FLOAT_DIGITS_ 9 /* with so many every float comes back from its text as it was */
-#define CN_FLOAT_TEXT_ 20  /* bytes: sign, digits, point, exponent or zeros in front, and the final 0 */
+#define CN_FLOAT_TEXT_ 20  /* bytes: sign, digits, point, exponent or zeros, and the final 0 */
 
 /* Multiplies a number of `count` decimal digits, the lowest first; returns how many it then has. */
 static int cn_multiply_digits_(unsigned char *digits, int count, int factor) {
@@ -4646,8 +4649,9 @@ static int cn_round_digits_(unsigned char *digits, int count) {
   return at == count;
 }
 
-/* A finite number as printf's %.9g writes it in the C locale; printf itself writes what the program's
-   locale takes for a decimal point. A float is m * 2^e, or m * 5^-e / 10^-e: the digits are exact. */
+/* A finite number as printf's %.9g writes it in the C locale; printf itself writes what the
+   program's locale takes for a decimal point. A float is m * 2^e, or m * 5^-e / 10^-e: the digits
+   are exact. */
 static void cn_write_float_(float value, char *to) {
   unsigned char digits[128]; /* 2^24 * 5^149 has 112 */
   int count = 0, power, exponent, lowest, i;
@@ -4814,13 +4818,20 @@ static const cn_op_info_ cn_ops_[] = {
 static const struct {
   const char *name;
   int takes;
-} cn_options_[] = {{"stride", CN_TAKES_WINDOW_},  {"dilation", CN_TAKES_WINDOW_},
-                   {"pad", CN_TAKES_WINDOW_},     {"padding", CN_TAKES_WINDOW_},
-                   {"ceil", CN_TAKES_WINDOW_},    {"groups", CN_TAKES_GROUPS_},
-                   {"bias", CN_TAKES_WEIGHTS_},   {"init", CN_TAKES_WEIGHTS_},
-                   {"mix", CN_TAKES_MIX_},        {"count", CN_TAKES_COUNT_},
-                   {"eps", CN_TAKES_NORM_},       {"momentum", CN_TAKES_NORM_},
-                   {"loss", CN_TAKES_LOSS_},      {"from", 0},
+} cn_options_[] = {{"stride", CN_TAKES_WINDOW_},
+                   {"dilation", CN_TAKES_WINDOW_},
+                   {"pad", CN_TAKES_WINDOW_},
+                   {"padding", CN_TAKES_WINDOW_},
+                   {"ceil", CN_TAKES_WINDOW_},
+                   {"groups", CN_TAKES_GROUPS_},
+                   {"bias", CN_TAKES_WEIGHTS_},
+                   {"init", CN_TAKES_WEIGHTS_},
+                   {"mix", CN_TAKES_MIX_},
+                   {"count", CN_TAKES_COUNT_},
+                   {"eps", CN_TAKES_NORM_},
+                   {"momentum", CN_TAKES_NORM_},
+                   {"loss", CN_TAKES_LOSS_},
+                   {"from", 0},
                    {"output", 0}};
 
 static const char *const cn_padding_names_[] = {"zero", "replicate", "wrap"};
@@ -4864,7 +4875,7 @@ CN_API void cn_network_free(cn_network *net) {
   cn_allocator allocator;
   int i;
   if (!net) return;
-  CN_ASSERT(cn_atomic_load_(&net->users) == 0 && "free predictors and trainers before their network");
+  CN_ASSERT(cn_atomic_load_(&net->users) == 0 && "free its predictors and trainers first");
   allocator = net->allocator;
   for (i = 0; i < 2 * net->note_count; i++) cn_free_(&allocator, net->notes[i]);
   cn_free_(&allocator, net->notes);
@@ -5076,7 +5087,7 @@ static cn_status cn_check_node_(cn_network *net, cn_node *node, cn_error *error)
     if (net->nodes[node->inputs[i]].op == CN_OP_SIGMOID &&
         net->nodes[node->inputs[i]].output_weight > 0.0f)
       return cn_fail_(error, CN_ERROR_ARGUMENT,
-                      "%s cannot follow the output %s, whose sigmoid belongs to its loss", node->name,
+                      "%s cannot follow the output %s: its sigmoid is part of the loss", node->name,
                       net->nodes[node->inputs[i]].name);
   }
   for (i = 0; node->op == CN_OP_SOFTMAX && i < net->node_count; i++)
@@ -5173,9 +5184,8 @@ static int cn_append_node_(cn_network *net, const cn_node *source, cn_error *err
   if (cn_infer_shape_(net, &node, &inner)) {
     const cn_shape in = net->node_count ? net->nodes[0].shape : node.shape;
     cn_fail_(error, inner.status, "%.90s: %.180s%s", node.name, inner.message,
-             in.height < in.channels && in.height <= 4
-                 ? "; shapes are rows x columns x channels"
-                 : "");
+             in.height < in.channels && in.height <= 4 ? "; shapes are rows x columns x channels"
+                                                       : "");
     return -1;
   }
   if (cn_grow_(&net->allocator, (void **)&net->nodes, net->node_count, &net->node_capacity,
@@ -5301,14 +5311,12 @@ static void cn_write_node_(cn_text_ *text, const cn_network *net, int index) {
     cn_text_add_(text, " init=%s", cn_init_names_[node->init]);
     if (node->init != CN_INIT_HE) cn_text_add_float_(text, ":", node->init_value);
   }
-  if ((takes & CN_TAKES_NORM_) && node->eps != 1e-5f)
-    cn_text_add_float_(text, " eps=", node->eps);
+  if ((takes & CN_TAKES_NORM_) && node->eps != 1e-5f) cn_text_add_float_(text, " eps=", node->eps);
   if ((takes & CN_TAKES_NORM_) && node->momentum != 0.1f)
     cn_text_add_float_(text, " momentum=", node->momentum);
   if ((takes & CN_TAKES_LOSS_) && node->loss_weight != 1.0f)
     cn_text_add_float_(text, " loss=", node->loss_weight);
-  if (node->output_weight > 0.0f)
-    cn_text_add_float_(text, " output=", node->output_weight);
+  if (node->output_weight > 0.0f) cn_text_add_float_(text, " output=", node->output_weight);
   if (node->input_count > 1 || (node->input_count == 1 && node->inputs[0] != index - 1))
     for (i = 0; i < node->input_count; i++)
       cn_text_add_(text, "%s%s", i ? "," : " from=", net->nodes[node->inputs[i]].name);
@@ -5776,7 +5784,8 @@ static void cn_write_alexnet_(cn_text_ *text, const cn_arch_ *arch,
                options->classes);
 }
 
-/* VGG (Simonyan & Zisserman 2015, table 1). numbers: convolutions of the five stages, batch norm. */
+/* VGG (Simonyan & Zisserman 2015, table 1). numbers: convolutions of the five stages, batch
+   norm. */
 static void cn_write_vgg_(cn_text_ *text, const cn_arch_ *arch, const cn_arch_options *options) {
   static const int filters[5] = {64, 128, 256, 512, 512};
   const int normalise = arch->numbers[5];
@@ -6527,8 +6536,7 @@ CN_API cn_status cn_network_set_note(cn_network *net, const char *key, const cha
     return CN_OK;
   }
   name = cn_copy_text_(&net->allocator, key, strlen(key));
-  notes = (char **)cn_malloc_(&net->allocator,
-                              (size_t)(2 * (net->note_count + 1)) * sizeof *notes);
+  notes = (char **)cn_malloc_(&net->allocator, (size_t)(2 * (net->note_count + 1)) * sizeof *notes);
   if (!copy || !name || !notes) {
     cn_free_(&net->allocator, copy);
     cn_free_(&net->allocator, name);
@@ -6563,8 +6571,8 @@ typedef struct cn_buffer_ {
 } cn_buffer_;
 
 typedef struct cn_step_ {
-  cn_op op; /* CN_OP_DENSE runs as CN_OP_CONV; CN_OP_INPUT is the caller's array, there is nothing to do */
-  int node; /* the last node of the chain: the step's output is its output */
+  cn_op op;   /* CN_OP_DENSE runs as CN_OP_CONV; CN_OP_INPUT has nothing to do */
+  int node;   /* the last node of the chain: the step's output is its output */
   int source; /* CN_OP_INPUT: number of the input */
   int input_count;
   int *inputs;       /* steps */
@@ -6585,8 +6593,8 @@ typedef struct cn_step_ {
       spill; /* buffers or -1 */
 } cn_step_;
 
-/* Where the graph ends: at an output or, in training, at an auxiliary head. In the order of the nodes,
-   so that the last one is the last node's. */
+/* Where the graph ends: at an output or, in training, at an auxiliary head. In the order of the
+   nodes, so that the last one is the last node's. */
 typedef struct cn_head_ {
   int node, step; /* the step delivers the values, or the logits of a softmax or sigmoid */
   cn_op op;       /* CN_OP_SOFTMAX, CN_OP_SIGMOID or anything else: decides output and loss */
@@ -6618,7 +6626,7 @@ typedef struct cn_plan_ {
   int step_count;
   int slice_steps, slice_images; /* the first steps, or 0; images of a slice, or max_count */
   int *lists;                    /* inputs and writes_first of all steps */
-  int *used, *reader, *step_of;  /* of nodes, see cn_find_readers_; the step that has a node's value */
+  int *used, *reader, *step_of;  /* of nodes, see cn_find_readers_; the step with its value */
   cn_buffer_ *buffers;
   int *order; /* of buffers */
   int buffer_count;
@@ -6627,7 +6635,7 @@ typedef struct cn_plan_ {
   const float **inputs; /* the caller's arrays while it runs */
   size_t workspace_bytes, arena_bytes;
   char *arena, *workspaces;
-  char *tables, *block; /* what it lies in: tables first, then all else; the caller's or allocated */
+  char *tables, *block; /* what it lies in: tables first, then all else */
   size_t tables_bytes, block_bytes;
   char *callers; /* what is left of the caller's memory, or NULL */
   size_t callers_bytes;
@@ -6797,8 +6805,8 @@ static void cn_fuse_(const cn_plan_ *plan, cn_step_ *step) {
   }
 }
 
-/* Where few places share many filters, reading the transformed filters takes the time, and they take
-   the memory: F(2x2) keeps 16 values for each 9 of a filter, F(4x4) 36. */
+/* Where few places share many filters, reading the transformed filters takes the time, and they
+   take the memory: F(2x2) keeps 16 values for each 9 of a filter, F(4x4) 36. */
 static cn_math cn_step_math_(const cn_plan_ *plan, cn_shape in, cn_shape out) {
   const int64_t places = (int64_t)plan->max_count * out.height * out.width,
                 filters = (int64_t)in.channels * out.channels;
@@ -6851,15 +6859,15 @@ static cn_status cn_add_head_(cn_plan_ *plan, int index, cn_error *error) {
   head->node = index, head->step = plan->step_of[index], head->op = node->op;
   head->auxiliary = !cn_is_output_(net, index);
   head->output = head->auxiliary ? -1 : plan->output_count++;
-  head->weight = node->output_weight > 0.0f     ? node->output_weight
+  head->weight = node->output_weight > 0.0f  ? node->output_weight
                  : node->op == CN_OP_SOFTMAX ? node->loss_weight
-                                                : 1.0f;
+                                             : 1.0f;
   if (plan->steps[head->step].op == CN_OP_INPUT)
     return cn_fail_(error, CN_ERROR_SHAPE, "%s: the network has nothing to compute", node->name);
   for (i = 0; plan->backward && i < plan->head_count; i++)
     if (plan->heads[i].step == head->step)
       return cn_fail_(error, CN_ERROR_SHAPE,
-                      "%.90s and %.90s end the graph at the same values, which can have one loss only",
+                      "%.90s and %.90s end the graph at the same values: they can have one loss",
                       net->nodes[plan->heads[i].node].name, node->name);
   plan->steps[head->step].ends = 1;
   plan->head_count++;
@@ -6939,7 +6947,8 @@ static int cn_step_slices_(const cn_plan_ *plan, const cn_step_ *step) {
   return !plan->training || !step->trains || cn_weights_in_slices_(&step->conv);
 }
 
-/* How many steps take slices. What a head reads is read as a whole, and so are inputs' gradients. */
+/* How many steps take slices. What a head reads is read as a whole, and so are inputs'
+   gradients. */
 static void cn_plan_slices_(cn_plan_ *plan) {
   int steps = 0;
   while (!plan->steps[steps].ends && cn_step_slices_(plan, &plan->steps[steps])) steps++;
@@ -6980,15 +6989,14 @@ static void cn_plan_forward_(cn_plan_ *plan, int index) {
     cn_need_workspace_(plan, step, CN_FORWARD);
   }
   if (step->op == CN_OP_BATCHNORM) {
-    const size_t rows = cn_product3_((size_t)plan->max_count, (size_t)step->out.height,
-                                     (size_t)step->out.width);
+    const size_t rows =
+        cn_product3_((size_t)plan->max_count, (size_t)step->out.height, (size_t)step->out.width);
     step->saved = cn_new_buffer_(
         plan, 2 * (size_t)step->out.channels * sizeof(float) + CN_ALIGNMENT_, index, end);
-    step->sums = cn_new_buffer_(
-        plan,
-        cn_times_((size_t)cn_batchnorm_parts(rows),
-                  2 * (size_t)step->out.channels * sizeof(double)),
-        0, end);
+    step->sums = cn_new_buffer_(plan,
+                                cn_times_((size_t)cn_batchnorm_parts(rows),
+                                          2 * (size_t)step->out.channels * sizeof(double)),
+                                0, end);
   }
 }
 
@@ -7033,8 +7041,8 @@ static void cn_plan_backward_(cn_plan_ *plan, int index) {
   if (step->op == CN_OP_CONV && step->trains) {
     const cn_conv2d conv = cn_step_conv_(step, plan->max_count);
     if (!cn_one_part_(&conv))
-      step->partial = cn_new_buffer_(
-          plan, cn_times_(cn_conv2d_partial_count(&conv), sizeof(float)), moment, moment);
+      step->partial = cn_new_buffer_(plan, cn_times_(cn_conv2d_partial_count(&conv), sizeof(float)),
+                                     moment, moment);
     cn_need_workspace_(plan, step, CN_BACKWARD_WEIGHTS);
   }
   if (step->op == CN_OP_CONV && cn_input_wants_gradient_(plan, step, 0)) {
@@ -7051,9 +7059,9 @@ static void cn_plan_backward_(cn_plan_ *plan, int index) {
     if (!input->wants_gradient) continue;
     step->writes_first[i] = input->gradient < 0;
     if (input->gradient < 0) /* an input's is read in the end */
-      input->gradient = cn_new_gradient_(
-          plan, index, input->out,
-          input->op == CN_OP_INPUT ? end : 2 * plan->step_count - step->inputs[i]);
+      input->gradient =
+          cn_new_gradient_(plan, index, input->out,
+                           input->op == CN_OP_INPUT ? end : 2 * plan->step_count - step->inputs[i]);
     else if (cn_values_(input->out) > cn_values_(spilled))
       spilled = input->out;
   }
@@ -7120,8 +7128,8 @@ static void cn_place_buffers_(cn_plan_ *plan) {
 }
 
 /* ---- memory of a plan ----
-   It lies in two blocks: the tables, with the predictor or trainer that begins with it, and, once these
-   say how large it is, all else. The caller's memory holds one behind the other. */
+   It lies in two blocks: the tables, with the predictor or trainer that begins with it, and, once
+   these say how large it is, all else. The caller's memory holds one behind the other. */
 
 /* A block in aligned pieces; with base NULL they are only counted. */
 typedef struct cn_block_ {
@@ -7218,11 +7226,11 @@ static cn_status cn_check_request_(const cn_network *net, const cn_request_ *req
   for (i = 0; i < request->keep_count; i++) {
     const int node = request->keep[i];
     if (node < 0 || node >= net->node_count)
-      return cn_fail_(error, CN_ERROR_ARGUMENT, "node %d, which is to be kept, does not exist", node);
+      return cn_fail_(error, CN_ERROR_ARGUMENT, "node %d is to be kept, and does not exist", node);
     if (net->nodes[node].op == CN_OP_INPUT || cn_is_end_(net, node))
-      return cn_fail_(error, CN_ERROR_ARGUMENT, "%.90s cannot be kept: it is an %s", 
-                      net->nodes[node].name,
-                      net->nodes[node].op == CN_OP_INPUT ? "input" : "output, or an auxiliary head");
+      return cn_fail_(
+          error, CN_ERROR_ARGUMENT, "%.90s cannot be kept: it is an %s", net->nodes[node].name,
+          net->nodes[node].op == CN_OP_INPUT ? "input" : "output, or an auxiliary head");
   }
   return CN_OK;
 }
@@ -7252,8 +7260,8 @@ static cn_status cn_plan_build_(cn_plan_ *plan, const cn_request_ *request, cn_e
   return CN_OK;
 }
 
-/* A predictor or trainer of so many bytes, which begins with its plan: zeroes, tables built, without
-   the second block. NULL with an error. */
+/* A predictor or trainer of so many bytes, which begins with its plan: zeroes, tables built,
+   without the second block. NULL with an error. */
 static cn_plan_ *cn_plan_open_(cn_network *net, size_t object_bytes, const cn_request_ *request,
                                cn_error *error) {
   cn_plan_ start, *plan;
@@ -7663,7 +7671,7 @@ static void cn_forward_(const cn_plan_ *plan, int count, uint64_t batch_seed) {
    slice, of which `accumulate` says whether it is not the first. */
 typedef struct cn_backward_ {
   const cn_plan_ *plan;
-  float *gradients; /* of the network's values, as they lie; NULL where only inputs want gradients */
+  float *gradients; /* of the network's values, as they lie; NULL: only inputs want gradients */
   cn_slice_ slice;
   int part, accumulate;
   uint64_t batch_seed;
@@ -7879,8 +7887,7 @@ static cn_predictor *cn_predictor_open_(cn_network *net, int max_count,
     request.keep = options->keep, request.keep_count = options->keep_count;
     request.memory = options->memory, request.memory_bytes = options->memory_bytes;
   }
-  predictor =
-      (cn_predictor *)(void *)cn_plan_open_(net, sizeof *predictor, &request, error);
+  predictor = (cn_predictor *)(void *)cn_plan_open_(net, sizeof *predictor, &request, error);
   if (predictor) predictor->logits = options && options->logits;
   return predictor;
 }
@@ -7945,7 +7952,8 @@ static void cn_write_output_(const cn_predictor *predictor, const cn_head_ *head
                              float *to) {
   const cn_plan_ *plan = &predictor->plan;
   const cn_step_ *step = &plan->steps[head->step];
-  const size_t values = (size_t)count * cn_values_(step->out), channels = (size_t)step->out.channels;
+  const size_t values = (size_t)count * cn_values_(step->out),
+               channels = (size_t)step->out.channels;
   const float *from = cn_floats_(plan, step->value);
   if (head->op == CN_OP_SOFTMAX && !predictor->logits)
     cn_softmax(from, to, values / channels, step->out.channels);
@@ -8006,9 +8014,8 @@ CN_API void cn_predict(cn_predictor *predictor, const float *inputs, int count, 
 CN_API const float *cn_predictor_feature_map(const cn_predictor *predictor, int node) {
   const cn_plan_ *plan = &predictor->plan;
   const cn_network *net = plan->net;
-  const int step = node < 0 || node >= net->node_count || cn_is_end_(net, node)
-                       ? -1
-                       : plan->step_of[node];
+  const int step =
+      node < 0 || node >= net->node_count || cn_is_end_(net, node) ? -1 : plan->step_of[node];
   if (step < 0 || !plan->steps[step].kept) return NULL;
   /* another node's of the same step, but for dropout, which only passes on */
   if (plan->steps[step].node != node && net->nodes[node].op != CN_OP_DROPOUT) return NULL;
@@ -8023,7 +8030,8 @@ static void cn_start_gradient_(const cn_predictor *predictor, const cn_head_ *he
                                const float *by_output) {
   const cn_plan_ *plan = &predictor->plan;
   const cn_step_ *step = &plan->steps[head->step];
-  const size_t values = (size_t)count * cn_values_(step->out), channels = (size_t)step->out.channels;
+  const size_t values = (size_t)count * cn_values_(step->out),
+               channels = (size_t)step->out.channels;
   float *gradient = cn_floats_(plan, step->gradient);
   size_t row, i;
   if (!by_output) {
@@ -8094,8 +8102,8 @@ struct cn_trainer {
   float *saved_figures;              /* running figures, to go back to when a step fails */
   cn_chunk_ *chunks;
   int chunk_count;
-  double *sums; /* one per unit of loss or chunk, added in order */
-  int *counts; /* one per unit of loss or of the batch's check */
+  double *sums;        /* one per unit of loss or chunk, added in order */
+  int *counts;         /* one per unit of loss or of the batch's check */
   cn_truth *truths;    /* of the batch, one per output */
   cn_metrics *metrics; /* one per output */
   int64_t step;
@@ -8227,8 +8235,7 @@ static cn_status cn_check_heads_(const cn_plan_ *plan, cn_error *error) {
       return cn_fail_(error, CN_ERROR_SHAPE,
                       "%.90s: softmax for training needs one vector per image, not %dx%d",
                       plan->net->nodes[head->node].name, step->out.height, step->out.width);
-    if (head->auxiliary &&
-        (last->op != CN_OP_SOFTMAX || cn_values_(step->out) != cn_values_(out)))
+    if (head->auxiliary && (last->op != CN_OP_SOFTMAX || cn_values_(step->out) != cn_values_(out)))
       return cn_fail_(
           error, CN_ERROR_SHAPE,
           "the auxiliary softmax behind %.90s needs a softmax of as many classes at the "
@@ -8968,7 +8975,8 @@ static int cn_json_integer_(cn_json_ *j, int64_t *value) {
   for (*value = 0; j->at < j->end && j->text[j->at] >= '0' && j->text[j->at] <= '9';
        j->at++, digits++)
     if (digits < CN_MAX_DIGITS_) *value = *value * 10 + (j->text[j->at] - '0');
-  return (digits > 0 && digits <= CN_MAX_DIGITS_) || cn_json_error_(j, "a whole number is expected");
+  return (digits > 0 && digits <= CN_MAX_DIGITS_) ||
+         cn_json_error_(j, "a whole number is expected");
 }
 
 /* [1,2,3] with at most `most` numbers; returns how many, -1 after an error. */
@@ -9185,8 +9193,7 @@ static cn_safetensors *cn_open_bytes_(const unsigned char *bytes, size_t size, c
   return NULL;
 }
 
-CN_API cn_safetensors *cn_safetensors_read_memory(const void *bytes, size_t size,
-                                                  cn_error *error) {
+CN_API cn_safetensors *cn_safetensors_read_memory(const void *bytes, size_t size, cn_error *error) {
   return cn_open_bytes_((const unsigned char *)bytes, size, "memory", error);
 }
 
@@ -9257,8 +9264,8 @@ static void cn_put_float_(unsigned char *to, float value) { /* little-endian on 
 
 static const char *const cn_optimizer_names_[] = {"adam", "adamw", "sgd", "adagrad"};
 
-/* A network, and perhaps the memory of its optimiser, on the way into a file: sets of values, each as
-   the network's own. */
+/* A network, and perhaps the memory of its optimiser, on the way into a file: sets of values, each
+   as the network's own. */
 typedef struct cn_export_ {
   cn_network *net;
   const float *sets[3];
@@ -9314,8 +9321,8 @@ static cn_status cn_export_begin_(cn_export_ *e, cn_network *net, const cn_train
   memset(e, 0, sizeof *e);
   e->net = net, e->header.allocator = &net->allocator;
   e->tensors = (cn_tensor *)cn_malloc_(&net->allocator, tensors * sizeof *e->tensors);
-  e->notes = (cn_note *)cn_malloc_(&net->allocator,
-                                   (size_t)(net->note_count + 3) * sizeof *e->notes);
+  e->notes =
+      (cn_note *)cn_malloc_(&net->allocator, (size_t)(net->note_count + 3) * sizeof *e->notes);
   e->names = (char *)cn_malloc_(&net->allocator,
                                 tensors * (sizeof net->tensors[0].name + CN_PREFIX_BYTES_));
   if (!text || !e->tensors || !e->notes || !e->names)
@@ -9331,7 +9338,8 @@ static cn_status cn_export_begin_(cn_export_ *e, cn_network *net, const cn_train
     cn_export_set_(e, "optimizer.first.", trainer->first);
     cn_export_set_(e, "optimizer.second.", trainer->second);
   }
-  status = cn_header_(&e->header, e->tensors, e->tensor_count, e->notes, e->note_count, path, error);
+  status =
+      cn_header_(&e->header, e->tensors, e->tensor_count, e->notes, e->note_count, path, error);
   e->bytes += e->header.length;
   return status;
 }
@@ -9347,8 +9355,7 @@ static void cn_export_put_(const cn_export_ *e, cn_put_ put, void *to) {
     size_t done, n, k;
     for (done = 0; done < t->count; done += n) {
       n = cn_min_size_(t->count - done, CN_EXPORT_CHUNK_);
-      for (k = 0; k < n; k++)
-        cn_put_float_(chunk + 4 * k, values[cn_place_of_(net, t, done + k)]);
+      for (k = 0; k < n; k++) cn_put_float_(chunk + 4 * k, values[cn_place_of_(net, t, done + k)]);
       put(to, chunk, 4 * n);
     }
   }
@@ -9496,8 +9503,8 @@ static int cn_take_weights_(cn_network *net, cn_safetensors *file, const char *p
   return loaded;
 }
 
-/* The tensors are held against the graph before there is room for their values: what a text of a few
-   bytes asks for may be large. */
+/* The tensors are held against the graph before there is room for their values: what a text of a
+   few bytes asks for may be large. */
 static cn_network *cn_take_network_(cn_safetensors *file, const char *path, cn_error *error) {
   const char *text = file ? cn_safetensors_note(file, "network") : NULL;
   cn_network *net = NULL;
@@ -9565,7 +9572,7 @@ ssize_t readlink(const char *path, char *target, size_t bytes);
 typedef struct cn_writer_ {
   const char *path;
   char *place;     /* where the file is to be: at the end of path's symbolic links */
-  char *temporary; /* what is written, beside the place; NULL: path itself, which is no regular file */
+  char *temporary; /* what is written, beside the place; NULL: path, which is no regular file */
 #ifdef CN_POSIX_
   int file;
 #else
@@ -9792,13 +9799,14 @@ static void cn_unmap_(void *bytes, size_t size) {
   munmap(bytes, size);
 }
 
-/* The pages of a regular file; NULL if it is none, or cannot be mapped, or is empty: it is read then,
-   and whoever reads it tells why not. */
+/* The pages of a regular file; NULL if it is none, or cannot be mapped, or is empty: it is read
+   then, and whoever reads it tells why not. */
 static unsigned char *cn_map_file_(const char *path, size_t *size) {
   struct stat there;
   void *bytes = MAP_FAILED;
   int file;
-  if (stat(path, &there) != 0 || !S_ISREG(there.st_mode)) return NULL; /* opening a pipe takes from it */
+  /* to open a pipe takes from it */
+  if (stat(path, &there) != 0 || !S_ISREG(there.st_mode)) return NULL;
   file = open(path, O_RDONLY);
   if (file < 0) return NULL;
   if (fstat(file, &there) == 0 && there.st_size > 0 && (uint64_t)there.st_size < SIZE_MAX) {
@@ -9914,9 +9922,9 @@ static cn_status cn_check_checkpoint_(cn_trainer *trainer, const cn_safetensors 
   return CN_OK;
 }
 
-/* The optimiser's memory decides what becomes of the weights: `second` holds sums of squares, which may
-   be infinite but not negative, `first` finite numbers. Looks at bits, as no compiler's flag changes
-   what these are. */
+/* The optimiser's memory decides what becomes of the weights: `second` holds sums of squares, which
+   may be infinite but not negative, `first` finite numbers. Looks at bits, as no compiler's flag
+   changes what these are. */
 static cn_status cn_check_memory_(const cn_network *net, const float *first, const float *second,
                                   const char *path, cn_error *error) {
   const uint32_t infinity = UINT32_C(0x7F800000), sign = UINT32_C(0x80000000);
@@ -10601,7 +10609,8 @@ static void CN_NAME_(cn_unpool_row_)(const float *dy, const uint8_t *argmax, int
 
 /* ---- gradients of which most are zero ---- */
 
-/* How many of values[rows][columns] are zero: fewer than 2^24 a lane, which floats count exactly. */
+/* How many of values[rows][columns] are zero: fewer than 2^24 a lane, which floats count
+   exactly. */
 static size_t CN_NAME_(cn_zeros_)(const float *values, ptrdiff_t pitch, int rows, int columns) {
   cn_vf_ zeros = cn_vzero_();
   float lanes[CN_LANES_];
@@ -10665,8 +10674,8 @@ static int CN_NAME_(cn_list_)(const float *values, const uint32_t *offsets, int 
   }                                                                                                \
   EACH(CN_SPARSE_ROW_STORE_)
 
-/* sum[CN_SPARSE_VECTORS_ * CN_LANES_] (+)= gradient * the row at offset, over all spikes; a row lies
-   in pieces of CN_PANEL_ floats, `panel` floats apart. */
+/* sum[CN_SPARSE_VECTORS_ * CN_LANES_] (+)= gradient * the row at offset, over all spikes; a row
+   lies in pieces of CN_PANEL_ floats, `panel` floats apart. */
 static void CN_NAME_(cn_sparse_row_)(const cn_spike_ *spikes, int count, const float *rows,
                                      ptrdiff_t panel, int accumulate, float *sum) {
   int i;
@@ -10768,8 +10777,8 @@ CN_SPARSE_(2, cn_sparse_2_, CN_SPARSE_ADD_)
 CN_SPARSE_(5, cn_sparse_5_, CN_SPARSE_ADD_)
 CN_SPARSE_(9, cn_sparse_3x3_, CN_SPARSE_ADD_3X3_)
 
-/* sum[height][width][lanes] += gradient * x[offset + ...] over all spikes; x is a block of channels,
-   `row` floats from one of the window's rows to the next. */
+/* sum[height][width][lanes] += gradient * x[offset + ...] over all spikes; x is a block of
+   channels, `row` floats from one of the window's rows to the next. */
 static void CN_NAME_(cn_sparse_)(const cn_spike_ *spikes, int count, const float *x, ptrdiff_t row,
                                  int height, int width, float *sum) {
   int ky, left;
@@ -10933,8 +10942,8 @@ static void CN_NAME_(cn_winograd_weights_)(int height, int width, const float *c
   }
 }
 
-/* Written once for all sizes; compiled for each, so that the loops' lengths are known, and apart from
-   the loop over channels, or a compiler keeps all addresses during that loop. */
+/* Written once for all sizes; compiled for each, so that the loops' lengths are known, and apart
+   from the loop over channels, or a compiler keeps all addresses during that loop. */
 #define CN_PATCH_AT_(k) cn_vload_first_(patch->rows[k] + at, mask)
 #define CN_INPUT_COLUMN_(i)                                                                        \
   if ((i) < columns) {                                                                             \
@@ -10974,8 +10983,8 @@ static void CN_NAME_(cn_winograd_weights_)(int height, int width, const float *c
     CN_STORE_POSITIONS_(width, to);                                                                \
   }
 
-/* Rows of a transformed patch from `first` on, of one vector of channels: all four, or three of six,
-   as more would not find room in the registers. */
+/* Rows of a transformed patch from `first` on, of one vector of channels: all four, or three of
+   six, as more would not find room in the registers. */
 static CN_ALWAYS_INLINE_ void CN_NAME_(cn_input_rows_)(int height, int width, int first,
                                                        const cn_patch_ *patch, ptrdiff_t at,
                                                        cn_vm_ mask, float *to, ptrdiff_t plane) {
@@ -11198,8 +11207,8 @@ static CN_NOINLINE_ void CN_NAME_(cn_gradient_2x2_)(const cn_patch_ *patch, int 
   CN_NAME_(cn_gradient_of_)(2, patch, c, mask, to, plane);
 }
 
-/* A dY A^T of a tile's gradients, size 2 or 4 a side; position p goes to d + p * plane. Writes whole
-   vectors. */
+/* A dY A^T of a tile's gradients, size 2 or 4 a side; position p goes to d + p * plane. Writes
+   whole vectors. */
 static void CN_NAME_(cn_winograd_gradient_)(int size, const cn_patch_ *patch, int channels,
                                             float *d, ptrdiff_t plane) {
   int c;
@@ -11628,8 +11637,8 @@ static void CN_NAME_(cn_normalise_)(const cn_batchnorm *norm, const float *x, fl
   }
 }
 
-/* dx = scale * inverse_deviation * (dy - share * (dshift + (x - mean) * inverse_deviation * dscale))
-   with share = 1 / rows of the batch; frozen: dx = scale * inverse_deviation * dy. */
+/* dx = scale * inverse_deviation * (dy - share * (dshift + (x - mean) * inverse_deviation *
+   dscale)) with share = 1 / rows of the batch; frozen: dx = scale * inverse_deviation * dy. */
 static void CN_NAME_(cn_normalise_backward_)(const cn_batchnorm *norm, const float *x,
                                              const float *dy, const float *dscale,
                                              const float *dshift, float *dx, size_t rows) {
@@ -11650,8 +11659,8 @@ static void CN_NAME_(cn_normalise_backward_)(const cn_batchnorm *norm, const flo
                      cn_vload_first_(dshift + c, mask));
         d = cn_vfnma_(share, both, d);
       }
-      cn_vstore_first_(dx + c, cn_vmul_(cn_vmul_(cn_vload_first_(norm->scale + c, mask), inverse), d),
-                       mask);
+      cn_vstore_first_(
+          dx + c, cn_vmul_(cn_vmul_(cn_vload_first_(norm->scale + c, mask), inverse), d), mask);
     }
   }
 }

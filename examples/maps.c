@@ -21,15 +21,15 @@ int main(void) {
     pictures[2 * PIXELS + p] = (float)(x > -2 && x < 2 && y > -9 && y < 9);
   }
   cn_error error;
-  cn_network *net = cn_arch_network("base", NULL, &error); /* not trained: cn_load gives one that is */
+  cn_network *net = cn_arch_network("base", NULL, &error); /* not trained: cn_load has others */
   if (!net) return puts(error.message), 1;
   const int keep[] = {cn_network_find(net, "conv1"), cn_network_find(net, "relu4")};
   const cn_predict_options options = {.keep = keep, .keep_count = 2};
   cn_predictor *predictor = cn_predictor_create(net, 3, &options, &error);
   if (!predictor) return puts(error.message), 1;
   cn_predict(predictor, pictures, 3, outputs);
-  const float *map = cn_predictor_feature_map(predictor, keep[0]); /* [3][28][28][16] */
-  for (int p = 0; p < PIXELS; p += p % SIDE == SIDE - 2 ? SIDE + 2 : 2) /* of filter 5, every second */
+  const float *map = cn_predictor_feature_map(predictor, keep[0]); /* [3][28][28][16]; filter 5: */
+  for (int p = 0; p < PIXELS; p += p % SIDE == SIDE - 2 ? SIDE + 2 : 2)
     printf("%c%s", fabsf(map[p * 16 + 5]) > 0.1f ? '#' : '.', p % SIDE == SIDE - 2 ? "\n" : "");
   const float *embedding = cn_predictor_feature_map(predictor, keep[1]); /* [3][50] */
   const double rings = distance(embedding, embedding + SIZE),

@@ -13,8 +13,8 @@ static void draw(cn_random *random) {
     const int column = (int)cn_random_below(random, SIDE), row = (int)cn_random_below(random, SIDE);
     for (int k = 0; k < LABELS; k++) targets[i * LABELS + k] = (float)cn_random_below(random, 2);
     for (int p = 0; p < PIXELS; p++)
-      images[i][p] = (targets[i * LABELS] > 0 && p % SIDE == column) ||
-                     (targets[i * LABELS + 1] > 0 && p / SIDE == row) ? 1.0f : 0.0f;
+      images[i][p] = (float)((targets[i * LABELS] > 0 && p % SIDE == column) ||
+                             (targets[i * LABELS + 1] > 0 && p / SIDE == row));
   }
 }
 
@@ -23,8 +23,8 @@ int main(void) {
   cn_random random = {1, 0};
   const cn_batch batch = {.count = COUNT, .inputs = images[0], .targets = targets};
   cn_metrics metrics = {0, 0};
-  cn_network *net = cn_network_parse("input 8x8x1\nconv 8 3x3 pad=1\nrelu\ndense 16\nrelu\n"
-                                     "dense 2\nsigmoid\n", &error);
+  cn_network *net = cn_network_parse(
+      "input 8x8x1\nconv 8 3x3 pad=1\nrelu\ndense 16\nrelu\ndense 2\nsigmoid\n", &error);
   cn_trainer *trainer = net ? cn_trainer_create(net, COUNT, NULL, &error) : NULL;
   for (int step = 0; trainer && step < 400; step++, draw(&random))
     if (cn_train_step(trainer, &batch, &metrics, &error)) return puts(error.message), 1;

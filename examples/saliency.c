@@ -8,20 +8,20 @@
 enum { COUNT = 50, SIDE = 8, PIXELS = SIDE * SIDE };
 static float images[COUNT * PIXELS];
 static int labels[COUNT];
-
 int main(void) { /* class 1 has a bright square, and noise is everywhere */
   cn_error error;
   cn_random random = {1, 0};
-  cn_network *net = cn_network_parse("input 8x8x1\nconv 8 3x3 pad=1\nrelu\nmaxpool 2x2\ndense 2\n"
-                                     "softmax\n", &error);
+  cn_network *net = cn_network_parse(
+      "input 8x8x1\nconv 8 3x3 pad=1\nrelu\nmaxpool 2x2\ndense 2\nsoftmax\n", &error);
   cn_trainer *trainer = net ? cn_trainer_create(net, COUNT, NULL, &error) : NULL;
   const cn_batch batch = {.count = COUNT, .inputs = images, .labels = labels};
   for (int step = 0; trainer && step < 300; step++) {
     for (int i = 0; i < COUNT * PIXELS; i++) images[i] = 0.3f * cn_random_uniform(&random);
     for (int i = 0; i < COUNT; i++) {
       const int at = (int)cn_random_below(&random, 6) * SIDE + (int)cn_random_below(&random, 6);
+      float *corner = images + i * PIXELS + at;
       labels[i] = i % 2;
-      for (int p = 0; p < 4 && labels[i]; p++) images[i * PIXELS + at + p / 2 * SIDE + p % 2] = 1.0f;
+      for (int p = 0; p < 4 && labels[i]; p++) corner[p / 2 * SIDE + p % 2] = 1.0f;
     }
     if (cn_train_step(trainer, &batch, NULL, &error)) return puts(error.message), 1;
   }

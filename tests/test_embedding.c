@@ -59,7 +59,7 @@ static int use_everything(const cn_allocator *allocator, cn_error *error) {
   fill_random(images, 4 * 36, 3);
   if (net && cn_network_add_text(net, small_net, error) == CN_OK &&
       cn_network_set_note(net, "about", "strokes", error) == CN_OK &&
-      cn_network_set_note(net, "about", "letters", error) == CN_OK && 
+      cn_network_set_note(net, "about", "letters", error) == CN_OK &&
       (trainer = cn_trainer_create(net, 4, NULL, error)) != NULL &&
       (predictor = cn_predictor_create(net, 4, NULL, error)) != NULL &&
       cn_train_step(trainer, &batch, NULL, error) == CN_OK) {
@@ -360,7 +360,8 @@ static double weighted_sum(const float *const *weights, float *const *outputs, c
                            int count, int networks_outputs) {
   double sum = 0;
   for (int o = 0; o < networks_outputs; o++)
-    for (int i = 0; i < count * values[o]; i++) sum += (double)weights[o][i] * (double)outputs[o][i];
+    for (int i = 0; i < count * values[o]; i++)
+      sum += (double)weights[o][i] * (double)outputs[o][i];
   return sum;
 }
 
@@ -378,8 +379,8 @@ static void input_gradients_of_several(void **state) {
     cn_error error;
     fill_family(&d);
     for (int o = 0; o < OUTPUTS; o++) fill_random(w[o], FAMILY * 4, 20 + (uint64_t)o);
-    assert_int_equal(cn_input_gradient(predictor, d.inputs, FAMILY, weights, outputs, gradients, &error),
-                     CN_OK);
+    assert_int_equal(
+        cn_input_gradient(predictor, d.inputs, FAMILY, weights, outputs, gradients, &error), CN_OK);
     for (int in = 0; in < INPUTS; in++) {
       for (int k = 0; k < FAMILY * in_values[in]; k += in ? 1 : 5) {
         const float was = inputs[in][k], h = 0.02f;
@@ -407,7 +408,8 @@ static void input_gradients_of_convolutions(void **state) {
   static const char *const texts[] = {
       "input 12x12x1\nconv 16 3x3 pad=1\nrelu\nmaxpool 2x2\nconv 16 3x3 pad=1\nbatchnorm\nrelu\n"
       "dropout 0.5\ndense 4\nsoftmax\n",
-      "input 12x12x3\nconv 8 5x5 stride=2 pad=2\na: batchnorm\nrelu\nconv 8 3x3 pad=1\nb: batchnorm\n"
+      "input 12x12x3\nconv 8 5x5 stride=2 pad=2\na: batchnorm\nrelu\nconv 8 3x3 pad=1\nb: "
+      "batchnorm\n"
       "add from=b,a\nrelu\nmixpool 2x2\nglobalmean\ndense 3\nsigmoid\n",
       "input 9x9x2\nc: conv 8 3x3 pad=1 groups=2\nminpool 3x3 stride=2\np: tanh\nd: meanpool 4x4\n"
       "maxpool 4x4 from=p\nconcat from=d,maxpool1\nscale 3\ndense 2\n"};
@@ -432,15 +434,18 @@ static void input_gradients_of_convolutions(void **state) {
     }
     cn_network_touch(net);
     fill_random(x, COUNT * values, 30 + (uint64_t)t);
-    for (int i = 0; i < COUNT * classes; i++) weights[i] = (float)(i % classes == i / classes % classes);
+    for (int i = 0; i < COUNT * classes; i++)
+      weights[i] = (float)(i % classes == i / classes % classes);
     const float *inputs = x, *seed = weights, *at = moved;
     float *to = outputs;
-    assert_int_equal(cn_input_gradient(predictor, &inputs, COUNT, &seed, NULL, &gradient, &error), CN_OK);
+    assert_int_equal(cn_input_gradient(predictor, &inputs, COUNT, &seed, NULL, &gradient, &error),
+                     CN_OK);
     for (int d = 0; d < 6; d++) {
       double slope = 0, sum[2];
       const float h = 1e-3f;
       fill_random(direction, COUNT * values, 50 + (uint64_t)d);
-      for (size_t k = 0; k < COUNT * values; k++) slope += (double)gradient[k] * (double)direction[k];
+      for (size_t k = 0; k < COUNT * values; k++)
+        slope += (double)gradient[k] * (double)direction[k];
       for (int side = 0; side < 2; side++) {
         for (size_t k = 0; k < COUNT * values; k++)
           moved[k] = x[k] + (side ? h : -h) * direction[k];
@@ -477,8 +482,9 @@ static void input_gradients_must_be_asked_for(void **state) {
 /* An auxiliary head on a frozen branch adds to the loss, and to nobody's gradient. */
 static void frozen_auxiliary_head_changes_no_gradient(void **state) {
   (void)state;
-  static const char *const with = "input 4x4x1\nf: dense 3 bias=no\nsoftmax\nd: dense 3 from=f\nsoftmax\n",
-                    *const without = "input 4x4x1\nf: dense 3 bias=no\nd: dense 3 from=f\nsoftmax\n";
+  static const char
+      *const with = "input 4x4x1\nf: dense 3 bias=no\nsoftmax\nd: dense 3 from=f\nsoftmax\n",
+             *const without = "input 4x4x1\nf: dense 3 bias=no\nd: dense 3 from=f\nsoftmax\n";
   cn_network *nets[2] = {must_parse(with), must_parse(without)};
   cn_trainer *trainers[2];
   float images[4 * 16];
@@ -505,10 +511,9 @@ static void frozen_auxiliary_head_changes_no_gradient(void **state) {
 /* Whatever the order of nodes, one value cannot learn from two losses. */
 static void one_value_has_one_loss(void **state) {
   (void)state;
-  static const char *const texts[] = {
-      "input 4x4x1\nd: dense 3\nsoftmax loss=0.3\nsigmoid from=d\n",
-      "input 4x4x1\nd: dense 3\nsigmoid output=1\nsoftmax from=d\n",
-      "input 4x4x1\nd: dense 3 output=1\nsoftmax\n"};
+  static const char *const texts[] = {"input 4x4x1\nd: dense 3\nsoftmax loss=0.3\nsigmoid from=d\n",
+                                      "input 4x4x1\nd: dense 3\nsigmoid output=1\nsoftmax from=d\n",
+                                      "input 4x4x1\nd: dense 3 output=1\nsoftmax\n"};
   for (int i = 0; i < LENGTH(texts); i++) {
     cn_network *net = must_parse(texts[i]);
     cn_error error = {CN_OK, 0, 0, ""};
@@ -577,7 +582,8 @@ static void mistakes_in_batches(void **state) {
                {c, {.count = 1, .inputs = numbers, .labels = labels}, "all_inputs"}};
   for (int i = 0; i < LENGTH(cases); i++) {
     cn_error error = {CN_OK, 0, 0, ""};
-    assert_int_equal(cn_train_step(cases[i].trainer, &cases[i].batch, NULL, &error), CN_ERROR_ARGUMENT);
+    assert_int_equal(cn_train_step(cases[i].trainer, &cases[i].batch, NULL, &error),
+                     CN_ERROR_ARGUMENT);
     assert_contains(error.message, cases[i].part);
   }
   cn_trainer_free(a), cn_trainer_free(b), cn_trainer_free(c);

@@ -723,10 +723,15 @@ static void writer_refuses(void **state) {
       {"bad", CN_F32, 9, {1, 1, 1, 1, 1, 1, 1, 1}, values, 4},
       {"bad", CN_F32, 2, {-2, -2}, values, 16},
       {"bad", CN_F32, 2, {-4, 0}, values, 0},
-      {"bad", CN_F32, 2, {INT64_C(1) << 62, 4}, values, 0},             /* 2^64 */
+      {"bad", CN_F32, 2, {INT64_C(1) << 62, 4}, values, 0}, /* 2^64 */
       {"bad", CN_F32, 3, {INT64_C(1) << 32, INT64_C(1) << 32, 4}, values, 0},
-      {"bad", CN_F32, 1, {(INT64_C(1) << 62) + 4}, values, 16},         /* times 4: 2^64 + 16 */
-      {"bad", CN_F32, 2, {0, INT64_C(1100000000000000000)}, values, 0}, /* more digits than are read */
+      {"bad", CN_F32, 1, {(INT64_C(1) << 62) + 4}, values, 16}, /* times 4: 2^64 + 16 */
+      {"bad",
+       CN_F32,
+       2,
+       {0, INT64_C(1100000000000000000)},
+       values,
+       0}, /* more digits than are read */
       {"bad", CN_F32, 2, {INT64_MIN, INT64_MIN}, values, 0},
   };
   for (int i = 0; i < LENGTH(bad); i++) {
@@ -738,8 +743,9 @@ static void writer_refuses(void **state) {
     assert_contains(error.message, in_folder("a"));
   }
   static const cn_note bad_notes[][2] = {
-      {{"a", "1"}, {"a", "2"}},    {{"a", "1"}, {"\xc3", "2"}}, {{"a", "1"}, {"b", "\x80"}},
-      {{"a", "1"}, {NULL, "2"}},   {{"a", "1"}, {"b", NULL}},    {{"a", "\xf5\x80\x80\x80"}, {"b", ""}},
+      {{"a", "1"}, {"a", "2"}},      {{"a", "1"}, {"\xc3", "2"}},
+      {{"a", "1"}, {"b", "\x80"}},   {{"a", "1"}, {NULL, "2"}},
+      {{"a", "1"}, {"b", NULL}},     {{"a", "\xf5\x80\x80\x80"}, {"b", ""}},
       {{"a", "\xe2\x82"}, {"b", ""}}};
   for (int i = 0; i < LENGTH(bad_notes); i++) {
     cn_error error = {CN_OK, 0, 0, ""};
@@ -754,7 +760,8 @@ static void writer_refuses(void **state) {
 static void written_is_readable(void **state) {
   (void)state;
   static const int64_t sizes[] = {-1, 0, 1, 2, 3, INT64_C(1) << 31, INT64_C(1) << 60, INT64_MAX};
-  static const char *const names[] = {"", "a", "\n", "\"", "\x7f", "\xff", "__metadata__", "\xc3\xa9"};
+  static const char *const names[] = {"",     "a",    "\n",           "\"",
+                                      "\x7f", "\xff", "__metadata__", "\xc3\xa9"};
   static const float values[512];
   cn_random random = {5, 0};
   int written = 0;
@@ -766,7 +773,8 @@ static void written_is_readable(void **state) {
     tensor.rank = (int)cn_random_below(&random, 4);
     for (int i = 0; i < tensor.rank; i++) {
       tensor.dims[i] = sizes[cn_random_below(&random, LENGTH(sizes))];
-      tensor.bytes = tensor.dims[i] >= 0 && tensor.dims[i] < 4 ? tensor.bytes * (size_t)tensor.dims[i] : 0;
+      tensor.bytes =
+          tensor.dims[i] >= 0 && tensor.dims[i] < 4 ? tensor.bytes * (size_t)tensor.dims[i] : 0;
     }
     note.key = names[cn_random_below(&random, LENGTH(names))];
     note.value = names[cn_random_below(&random, LENGTH(names))];
@@ -805,7 +813,8 @@ static void memory_equals_file(void **state) {
     size_t size, file_size;
     assert_int_equal(cn_network_set_note(net, "classes", "\xc3\xa9\n\"", &error), CN_OK);
     must_save(net, in_folder("a"));
-    unsigned char *bytes = must_save_memory(net, &size), *file = read_bytes(in_folder("a"), &file_size);
+    unsigned char *bytes = must_save_memory(net, &size),
+                  *file = read_bytes(in_folder("a"), &file_size);
     assert_int_equal(size, file_size);
     assert_memory_equal(bytes, file, size);
 
@@ -1221,20 +1230,27 @@ static void change_checkpoint(const char *from, const char *to, const char *key,
 
 static void garbage_in_checkpoints(void **state) {
   (void)state;
-  static const char *const steps[] = {"-1",   "-9223372036854775808", "9223372036854775807",
-                                      "",     "9007199254740992",     "99999999999999999999999",
-                                      "1e3",  " 1",                   "+1",
-                                      "1 ",   "0x1",                  "1.5",
-                                      "two",  "18446744073709551617"};
+  static const char *const steps[] = {"-1",
+                                      "-9223372036854775808",
+                                      "9223372036854775807",
+                                      "",
+                                      "9007199254740992",
+                                      "99999999999999999999999",
+                                      "1e3",
+                                      " 1",
+                                      "+1",
+                                      "1 ",
+                                      "0x1",
+                                      "1.5",
+                                      "two",
+                                      "18446744073709551617"};
   static const struct {
     const char *tensor;
     float value;
-  } values[] = {{"optimizer.first.fc.weight", NAN},
-                {"optimizer.first.fc.weight", INFINITY},
-                {"optimizer.first.last.weight", -INFINITY},
-                {"optimizer.second.fc.weight", NAN},
-                {"optimizer.second.fc.weight", -1.0f},
-                {"optimizer.second.last.weight", -1e-30f}};
+  } values[] = {
+      {"optimizer.first.fc.weight", NAN},         {"optimizer.first.fc.weight", INFINITY},
+      {"optimizer.first.last.weight", -INFINITY}, {"optimizer.second.fc.weight", NAN},
+      {"optimizer.second.fc.weight", -1.0f},      {"optimizer.second.last.weight", -1e-30f}};
   cn_training_options options = options_of(CN_ADAM);
   cn_network *net = must_parse(net_text);
   cn_trainer *trainer = must_train(net, IMAGES, &options);
@@ -1251,7 +1267,8 @@ static void garbage_in_checkpoints(void **state) {
     assert_contains(error.message, "steps");
   }
   for (int i = 0; i < LENGTH(values); i++) {
-    change_checkpoint(in_folder("good"), in_folder("bad"), "", "", values[i].tensor, values[i].value);
+    change_checkpoint(in_folder("good"), in_folder("bad"), "", "", values[i].tensor,
+                      values[i].value);
     if (cn_trainer_load(trainer, in_folder("bad"), &error) != CN_ERROR_FORMAT)
       fail_msg("accepted: %s with %g", values[i].tensor, (double)values[i].value);
     assert_contains(error.message, "memory");

@@ -23,8 +23,9 @@ static cn_parameter find_parameter(const cn_network *net, const char *name) {
 
 static void names_do_not_decide_roles(void **state) {
   (void)state;
-  static const char *const names[] = {"block.weighted",  "a.weight",        "b.bias",
-                                      "c.running_mean",  "d.running_var",   "num_batches_tracked",
+  static const char *const names[] = {"block.weighted",  "a.weight",
+                                      "b.bias",          "c.running_mean",
+                                      "d.running_var",   "num_batches_tracked",
                                       "e.weight.weight", "f.running_mean.weight"};
   for (int i = 0; i < LENGTH(names); i++) {
     char text[200], name[120];
@@ -315,9 +316,9 @@ static void options_are_finite(void **state) {
   for (int i = 0; i < 5; i++) {
     for (int which = 0; which < 8; which++) {
       cn_training_options options = cn_training_defaults();
-      float *fields[] = {&options.learning_rate, &options.momentum, &options.beta1,
-                         &options.beta2,         &options.epsilon,  &options.decay,
-                         &options.l1,            &options.clip_norm};
+      float *fields[] = {
+          &options.learning_rate, &options.momentum, &options.beta1, &options.beta2,
+          &options.epsilon,       &options.decay,    &options.l1,    &options.clip_norm};
       *fields[which] = special(i);
       assert_null(cn_trainer_create(net, 1, &options, &error));
       assert_int_equal(error.status, CN_ERROR_ARGUMENT);
@@ -386,7 +387,7 @@ static void subnormals_count_as_zero(void **state) {
       float y[2] = {-1, -1};
       cn_predict(predictor, x, 1, y);
       assert_true(flushed ? y[0] == 0 : y[0] > 0);
-#ifndef FAST_MATH /* which flushes in the whole program */
+#ifndef FAST_MATH                      /* which flushes in the whole program */
       assert_true(small * 1e-10f > 0); /* as before */
 #else
       (void)small;
@@ -568,10 +569,10 @@ static void sizes_of_convolutions_do_not_wrap(void **state) {
       assert_at_least("partial", cn_conv2d_partial_count(&conv), weights);
       conv.window.padding = CN_PADDING_REPLICATE, conv.math = CN_MATH_DIRECT;
       if (cn_conv2d_output(&conv, &out, NULL) == CN_OK && !conv.pool && conv.window.height > 1)
-        assert_at_least(
-            "workspace", cn_conv2d_workspace(&conv, CN_BACKWARD_INPUT),
-            4.0 * (conv.in.height + conv.window.pad_top + conv.window.pad_bottom) *
-                (conv.in.width + conv.window.pad_left + conv.window.pad_right) * conv.in.channels);
+        assert_at_least("workspace", cn_conv2d_workspace(&conv, CN_BACKWARD_INPUT),
+                        4.0 * (conv.in.height + conv.window.pad_top + conv.window.pad_bottom) *
+                            (conv.in.width + conv.window.pad_left + conv.window.pad_right) *
+                            conv.in.channels);
     }
   }
   cn_isa_limit(CN_ISA_AVX512);

@@ -2392,8 +2392,13 @@ static void test_batchnorm_nan(void **state) {
     cn_isa_limit(isas[i]);
     for (int relu = 0; relu <= 1; relu++) {
       describe("batch norm of a NaN, relu %d", relu);
-      const cn_batchnorm norm = {.rows = ROWS, .channels = CHANNELS, .scale = ones, .shift = zeros,
-                                 .mean = zeros, .inverse_deviation = ones, .relu = relu};
+      const cn_batchnorm norm = {.rows = ROWS,
+                                 .channels = CHANNELS,
+                                 .scale = ones,
+                                 .shift = zeros,
+                                 .mean = zeros,
+                                 .inverse_deviation = ones,
+                                 .relu = relu};
       cn_batchnorm_forward(&norm, x, y, 0, ROWS);
       for (int j = 0; j < ROWS * CHANNELS; j++) {
         const double want = relu ? (x[j] > 0 ? (double)x[j] : 0) : (double)x[j];

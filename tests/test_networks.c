@@ -1179,10 +1179,12 @@ static void feature_maps(void **state) {
                  3 * reference_values(&node->shape), 2e-6, 0.01);
     if (node->op != CN_OP_DROPOUT) /* which passes on the map before it */
       assert_null(cn_predictor_feature_map(predictor, i > 1 ? i - 1 : i + 1));
-    for (int j = 0; j < 3 * 5; j++) assert_near("output", (double)alone[j], (double)outputs[j], 1e-4);
+    for (int j = 0; j < 3 * 5; j++)
+      assert_near("output", (double)alone[j], (double)outputs[j], 1e-4);
     cn_predictor_free(predictor);
   }
-  for (int wrong = -1; wrong <= last + 1; wrong += wrong == 0 ? last : 1) { /* -1, 0, last, last + 1 */
+  for (int wrong = -1; wrong <= last + 1;
+       wrong += wrong == 0 ? last : 1) { /* -1, 0, last, last + 1 */
     options.keep = &wrong, options.keep_count = 1;
     assert_null(cn_predictor_create(b.net, 3, &options, &error));
     assert_int_equal(error.status, CN_ERROR_ARGUMENT);

@@ -489,9 +489,14 @@ static void batch_figures(const float *x, ptrdiff_t rows, ptrdiff_t channels, fl
   const int parts = cn_batchnorm_parts((size_t)rows), c = (int)channels;
   double *sums = memory((size_t)(2 * parts * c) * sizeof *sums);
   const float *old = copied(running_variance, channels);
-  const cn_batchnorm norm = {.rows = (size_t)rows, .channels = c, .eps = eps, .momentum = 1 - keep,
-                             .mean = mean, .inverse_deviation = inverse,
-                             .running_mean = running_mean, .running_variance = running_variance};
+  const cn_batchnorm norm = {.rows = (size_t)rows,
+                             .channels = c,
+                             .eps = eps,
+                             .momentum = 1 - keep,
+                             .mean = mean,
+                             .inverse_deviation = inverse,
+                             .running_mean = running_mean,
+                             .running_variance = running_variance};
   cn_batchnorm_statistics(&norm, x, sums, 0, parts);
   cn_batchnorm_finish(&norm, sums);
   for (ptrdiff_t i = 0; i < channels; i++) {
@@ -521,8 +526,11 @@ static int run_batchnorm(run *r, const onnx_node *node) {
     for (ptrdiff_t c = 0; c < channels; c++) inverse[c] = 1 / sqrtf(variance[c] + eps);
   }
   float *y = floats(x->count);
-  const cn_batchnorm norm = {.rows = (size_t)rows, .channels = (int)channels,
-                             .scale = in[1]->values, .shift = in[2]->values, .mean = used_mean,
+  const cn_batchnorm norm = {.rows = (size_t)rows,
+                             .channels = (int)channels,
+                             .scale = in[1]->values,
+                             .shift = in[2]->values,
+                             .mean = used_mean,
                              .inverse_deviation = inverse};
   cn_batchnorm_forward(&norm, images, y, 0, norm.rows);
   result(r, node, 0, x, channels_first(y, x->dims, x->rank));

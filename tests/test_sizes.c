@@ -60,8 +60,8 @@ static void assert_sizes(int row, const cn_conv2d *conv) {
   const int groups = conv->groups ? conv->groups : 1, side = conv->window.height;
   const int pad = conv->window.pad_top;
   const double weights = (double)side * side * conv->in.channels / groups * conv->filters;
-  const double padded = ((double)conv->in.height + pad) * ((double)conv->in.width + pad) *
-                        conv->in.channels;
+  const double padded =
+      ((double)conv->in.height + pad) * ((double)conv->in.width + pad) * conv->in.channels;
   const int direct = conv->math == CN_MATH_DIRECT && side > 1 && !conv->pool;
   for (int pass = CN_FORWARD; pass <= CN_BACKWARD_INPUT; pass++) {
     assert_at_least("packed count", row, cn_conv2d_packed_count(conv, (cn_pass)pass), weights);
@@ -81,22 +81,22 @@ static void assert_sizes(int row, const cn_conv2d *conv) {
 static void sizes_of_convolutions(void) {
   const cn_conv2d rows[] = {
       conv_of(1, 32, 32, 3, 16, 1, 3, 1, 0),
-      conv_of(1, 1, 1, 65536, 32766, 1, 1, 0, 0), /* nearly 2^31 weights */
-      conv_of(1, 2, 2, 32767, 16384, 1, 2, 0, 0), /* the same in windows */
-      conv_of(1, 65536, 32760, 1, 1, 1, 3, 1, 0), /* nearly 2^31 values */
-      conv_of(65536, 65536, 2040, 16, 8, 1, 3, 1, 0), /* Winograd, one row of tiles a share */
-      conv_of(INT_MAX, 65536, 2040, 16, 8, 1, 3, 1, 0), /* more units than an int counts */
+      conv_of(1, 1, 1, 65536, 32766, 1, 1, 0, 0),        /* nearly 2^31 weights */
+      conv_of(1, 2, 2, 32767, 16384, 1, 2, 0, 0),        /* the same in windows */
+      conv_of(1, 65536, 32760, 1, 1, 1, 3, 1, 0),        /* nearly 2^31 values */
+      conv_of(65536, 65536, 2040, 16, 8, 1, 3, 1, 0),    /* Winograd, one row of tiles a share */
+      conv_of(INT_MAX, 65536, 2040, 16, 8, 1, 3, 1, 0),  /* more units than an int counts */
       conv_of(65536, 16, 65536, 1024, 1024, 1, 3, 1, 0), /* few rows, wide patches */
-      conv_of(INT_MAX, 46340, 46340, 1, 1, 1, 1, 0, 0), /* flat */
+      conv_of(INT_MAX, 46340, 46340, 1, 1, 1, 1, 0, 0),  /* flat */
       conv_of(INT_MAX, 1024, 1024, 64, 64, 64, 3, 1, 0), /* depthwise */
-      conv_of(INT_MAX, 4096, 4096, 8, 16, 1, 5, 2, 1), /* sparse */
-      conv_of(INT_MAX, 16384, 16384, 1, 7, 1, 3, 1, 1), /* grey */
-      conv_of(1, 1, 1, 65536, 3640, 1, 3, 1, 0), /* Winograd: 36 values for 9 weights */
+      conv_of(INT_MAX, 4096, 4096, 8, 16, 1, 5, 2, 1),   /* sparse */
+      conv_of(INT_MAX, 16384, 16384, 1, 7, 1, 3, 1, 1),  /* grey */
+      conv_of(1, 1, 1, 65536, 3640, 1, 3, 1, 0),         /* Winograd: 36 values for 9 weights */
       conv_of(1, 2, 2, 65536, 3640, 1, 3, 1, 1),
       conv_of(1, 2, 2, 65536, 800, 1, 3, 1, 0), /* the same for 32 bits */
       conv_of(99999, 4096, 4096, 16, 8, 1, 3, 1, 0),
       conv_of(99999, 16384, 16384, 1, 1, 1, 3, 1, 0),
-      conv_of(16384, 256, 256, 16384, 1, 1, 3, 1, 0), /* columns rounded up to vectors */
+      conv_of(16384, 256, 256, 16384, 1, 1, 3, 1, 0),    /* columns rounded up to vectors */
       conv_of(1, 30000, 30000, 1, 1, 1, 40000, 5000, 0), /* a window larger than the map */
   };
   static const cn_isa isas[] = {CN_ISA_SCALAR, CN_ISA_AVX2, CN_ISA_AVX512};
@@ -176,8 +176,8 @@ static void texts_refused(void) {
     cn_error error = {CN_OK, 0, 0, ""};
     cn_network *net = cn_network_parse(texts[i], &error);
     expect(!net, "accepted: %s", texts[i]);
-    expect(error.status == CN_ERROR_SHAPE || error.status == CN_ERROR_ARGUMENT,
-           "status %d, %s: %s", (int)error.status, error.message, texts[i]);
+    expect(error.status == CN_ERROR_SHAPE || error.status == CN_ERROR_ARGUMENT, "status %d, %s: %s",
+           (int)error.status, error.message, texts[i]);
     cn_network_free(net);
   }
 }
@@ -226,8 +226,10 @@ int main(void) {
     const char *name;
     void (*run)(void);
   } tests[] = {
-      {"sizes of convolutions", sizes_of_convolutions}, {"shapes refused", shapes_refused},
-      {"the widest mean", widest_mean},                 {"texts refused", texts_refused},
+      {"sizes of convolutions", sizes_of_convolutions},
+      {"shapes refused", shapes_refused},
+      {"the widest mean", widest_mean},
+      {"texts refused", texts_refused},
       {"plans without memory", plans_without_memory},
   };
   int failed = 0;

@@ -45,8 +45,8 @@ static void numbers_come_back(void **state) {
   cn_random random = {11, 0};
   for (uint32_t exponent = 0; exponent < 255; exponent++)
     for (int i = 0; i < LENGTH(fractions) + 8; i++) {
-      uint32_t fraction = i < LENGTH(fractions) ? fractions[i]
-                                                : (uint32_t)cn_random_bits(&random) & 0x7FFFFF;
+      uint32_t fraction =
+          i < LENGTH(fractions) ? fractions[i] : (uint32_t)cn_random_bits(&random) & 0x7FFFFF;
       check_number(exponent << 23 | fraction);
       check_number(UINT32_C(1) << 31 | exponent << 23 | fraction);
     }
@@ -63,12 +63,17 @@ static void numbers_come_back(void **state) {
 /* What every line of a network's text that holds a number becomes when it is no number of a float's. */
 static void numbers_refused(void **state) {
   (void)state;
-  static const char *const lines[] = {
-      "conv 1 1x1 init=constant:%s", "dense 1 init=gaussian:%s", "mixpool 1x1 mix=%s",
-      "batchnorm eps=%s",            "batchnorm momentum=%s",    "softmax loss=%s",
-      "relu output=%s",              "scale %s",                 "dropout %s"};
-  static const char *const numbers[] = {"1e39", "-1e39",       "3.4028236e38", "9e99", "inf",
-                                        "-inf", "nan",         "0,25",         "1e",   "0x1p3",
+  static const char *const lines[] = {"conv 1 1x1 init=constant:%s",
+                                      "dense 1 init=gaussian:%s",
+                                      "mixpool 1x1 mix=%s",
+                                      "batchnorm eps=%s",
+                                      "batchnorm momentum=%s",
+                                      "softmax loss=%s",
+                                      "relu output=%s",
+                                      "scale %s",
+                                      "dropout %s"};
+  static const char *const numbers[] = {"1e39", "-1e39",    "3.4028236e38", "9e99", "inf",
+                                        "-inf", "nan",      "0,25",         "1e",   "0x1p3",
                                         "+1",   "infinity", "1e999"};
   for (int i = 0; i < LENGTH(lines); i++)
     for (int k = 0; k < LENGTH(numbers); k++) {
@@ -136,9 +141,10 @@ static const char numbers[] = "input 4x4x1\n"
 /* Makes de_DE in a folder and sets it; 0 where that cannot be. */
 static int set_comma_locale(const char *folder) {
   char command[256];
-  snprintf(command, sizeof command,
-           "localedef -i de_DE -f UTF-8 '%s/de_DE.UTF-8' >/dev/null 2>&1 || [ -d '%s/de_DE.UTF-8' ]",
-           folder, folder);
+  snprintf(
+      command, sizeof command,
+      "localedef -i de_DE -f UTF-8 '%s/de_DE.UTF-8' >/dev/null 2>&1 || [ -d '%s/de_DE.UTF-8' ]",
+      folder, folder);
   return system(command) == 0 && setenv("LOCPATH", folder, 1) == 0 &&
          setlocale(LC_ALL, "de_DE.UTF-8") != NULL && strcmp(localeconv()->decimal_point, ",") == 0;
 }
@@ -192,11 +198,12 @@ static void byte_order_mark(void **state) {
 
 static void notes_refused(void **state) {
   (void)state;
-  static const char *const keys[] = {"network", "__metadata__", "optimizer.step", "optimizer.kind",
-                                     "optimizer.", "", "a b", "\xc3\xa9"};
-  static const char *const values[] = {"\xff",     "caf\xe9",    "\xc0\x80",         "\xed\xa0\x80",
-                                       "\xe2\x82", "a\x80",      "\xf4\x90\x80\x80", "\xf5\x80\x80\x80",
-                                       "\xc3",     "ok \xe2\x28"};
+  static const char *const keys[] = {
+      "network", "__metadata__", "optimizer.step", "optimizer.kind", "optimizer.",
+      "",        "a b",          "\xc3\xa9"};
+  static const char *const values[] = {
+      "\xff",  "caf\xe9",          "\xc0\x80",         "\xed\xa0\x80", "\xe2\x82",
+      "a\x80", "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "\xc3",         "ok \xe2\x28"};
   cn_network *net = must_parse("input 1x1x2\nrelu");
   cn_error error = {CN_OK, 0, 0, ""};
   assert_int_equal(cn_network_set_note(net, "kept", "old", &error), CN_OK);
@@ -217,8 +224,10 @@ static void notes_refused(void **state) {
 /* Any bytes: a note is refused, or comes back from what is saved. */
 static void accepted_notes_come_back(void **state) {
   (void)state;
-  static const char *const pieces[] = {"a", "\"", "\\", "\n", "\x01", "\x7f", "\x80", "\xc3\xa9",
-                                       "\xe2\x82\xac", "\xf0\x9f\x90\xa6", "\xff", "\xc3", "/"};
+  static const char *const pieces[] = {
+      "a",    "\"",   "\\",       "\n",           "\x01",
+      "\x7f", "\x80", "\xc3\xa9", "\xe2\x82\xac", "\xf0\x9f\x90\xa6",
+      "\xff", "\xc3", "/"};
   cn_random random = {3, 0};
   int taken = 0;
   for (int run = 0; run < 1000; run++) {
@@ -244,9 +253,12 @@ static void accepted_notes_come_back(void **state) {
 
 int main(void) {
   static const struct CMUnitTest tests[] = {
-      cmocka_unit_test(numbers_come_back), cmocka_unit_test(numbers_refused),
-      cmocka_unit_test(nodes_refused),     cmocka_unit_test(locale_does_not_matter),
-      cmocka_unit_test(byte_order_mark),   cmocka_unit_test(notes_refused),
+      cmocka_unit_test(numbers_come_back),
+      cmocka_unit_test(numbers_refused),
+      cmocka_unit_test(nodes_refused),
+      cmocka_unit_test(locale_does_not_matter),
+      cmocka_unit_test(byte_order_mark),
+      cmocka_unit_test(notes_refused),
       cmocka_unit_test(accepted_notes_come_back),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -263,8 +263,10 @@ static void the_environment_caps_the_number(void **state) {
     setenv("CONVNET_THREADS", nothing[i], 1);
     assert_int_equal(cn_thread_count(), all);
   }
-  if (kept) setenv("CONVNET_THREADS", kept, 1);
-  else unsetenv("CONVNET_THREADS");
+  if (kept)
+    setenv("CONVNET_THREADS", kept, 1);
+  else
+    unsetenv("CONVNET_THREADS");
   free(kept);
 }
 
@@ -289,7 +291,7 @@ static void the_process_may_use_fewer_processors(void **state) {
 typedef struct user {
   cn_network *net;
   int trains, rounds, threads;
-  int bad; /* rounds that went wrong or gave other bytes */
+  int bad;         /* rounds that went wrong or gave other bytes */
   float *expected; /* outputs, then gradients of the first output with respect to the inputs */
 } user;
 
@@ -321,7 +323,8 @@ static void use_trainer(user *u) {
   cn_batch batch = {.count = IMAGES, .inputs = inputs, .labels = labels};
   options.threads = u->threads;
   cn_trainer *trainer = cn_trainer_create(u->net, IMAGES, &options, NULL);
-  for (int i = 0; trainer && i < 2; i++) u->bad += cn_train_step(trainer, &batch, NULL, NULL) != CN_OK;
+  for (int i = 0; trainer && i < 2; i++)
+    u->bad += cn_train_step(trainer, &batch, NULL, NULL) != CN_OK;
   u->bad += trainer == NULL;
   cn_trainer_free(trainer);
 }
@@ -329,8 +332,10 @@ static void use_trainer(user *u) {
 static void *user_thread(void *context) {
   user *u = (user *)context;
   for (int i = 0; i < u->rounds; i++) {
-    if (u->trains) use_trainer(u);
-    else use_predictor(u);
+    if (u->trains)
+      use_trainer(u);
+    else
+      use_predictor(u);
   }
   return NULL;
 }
