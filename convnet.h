@@ -1130,9 +1130,9 @@ static int cn_ceil_div_(int a, int b) {
 static int cn_round_up_(int a, int b) {
   return cn_ceil_div_(a, b) * b;
 }
-/* Where share i of n items begins, which is where the one before it ends. */
-static int cn_share_(int n, int i, int shares) {
-  return (int)((int64_t)n * i / shares);
+/* Where the i-th of so many equal cuts of n items begins, which is where the one before it ends. */
+static int cn_cut_(int n, int i, int cuts) {
+  return (int)((int64_t)n * i / cuts);
 }
 static size_t cn_min_size_(size_t a, size_t b) {
   return a < b ? a : b;
@@ -3687,8 +3687,8 @@ static void cn_weights_sparse_(const cn_weights_of_ *of) {
   const cn_geometry_ *g = of->g;
   const cn_window *w = &g->window;
   const int vectors = cn_ceil_div_(g->channels, k->lanes),
-            begin = cn_share_(vectors, of->block, of->blocks),
-            end = cn_share_(vectors, of->block + 1, of->blocks);
+            begin = cn_cut_(vectors, of->block, of->blocks),
+            end = cn_cut_(vectors, of->block + 1, of->blocks);
   const size_t filter_floats = (size_t)w->height * (size_t)w->width * (size_t)k->lanes;
   const size_t pixels = (size_t)g->padded_h * (size_t)g->padded_w,
                windows = (size_t)g->y_h * (size_t)g->y_w,
@@ -3756,9 +3756,9 @@ typedef struct cn_flat_block_ {
   int row, row_end, filter, filter_end;
 } cn_flat_block_;
 
-/* Share i of n in whole steps; the last takes what is left over. */
-static int cn_share_in_steps_(int n, int step, int i, int shares) {
-  return i == shares ? n : cn_share_(n / step, i, shares) * step;
+/* The same in whole steps; the last takes what is left over. */
+static int cn_cut_in_steps_(int n, int step, int i, int cuts) {
+  return i == cuts ? n : cn_cut_(n / step, i, cuts) * step;
 }
 
 static cn_flat_block_ cn_flat_block_of_(const cn_geometry_ *g, const cn_weight_split_ *split,
@@ -3769,10 +3769,10 @@ static cn_flat_block_ cn_flat_block_of_(const cn_geometry_ *g, const cn_weight_s
   const int row_step = cn_has_listed_rows_(g) ? k->sparse_columns : 1;
   const int panel = k->lanes * k->tile_vectors;
   cn_flat_block_ block;
-  block.row = cn_share_in_steps_(g->depth, row_step, i, row_blocks);
-  block.row_end = cn_share_in_steps_(g->depth, row_step, i + 1, row_blocks);
-  block.filter = cn_share_in_steps_(g->filters, panel, j, split->filter_blocks);
-  block.filter_end = cn_share_in_steps_(g->filters, panel, j + 1, split->filter_blocks);
+  block.row = cn_cut_in_steps_(g->depth, row_step, i, row_blocks);
+  block.row_end = cn_cut_in_steps_(g->depth, row_step, i + 1, row_blocks);
+  block.filter = cn_cut_in_steps_(g->filters, panel, j, split->filter_blocks);
+  block.filter_end = cn_cut_in_steps_(g->filters, panel, j + 1, split->filter_blocks);
   return block;
 }
 
@@ -3793,7 +3793,7 @@ static int cn_flat_sparse_weights_(const cn_geometry_ *g, const cn_flat_block_ *
   for (filter = block->filter; filter < block->filter_end; filter += CN_LIST_FILTERS_) {
     const int filters = cn_min_(CN_LIST_FILTERS_, block->filter_end - filter);
     for (run = 0; run < runs; run++) {
-      const int first = cn_share_(pixels, run, runs), n = cn_share_(pixels, run + 1, runs) - first;
+      const int first = cn_cut_(pixels, run, runs), n = cn_cut_(pixels, run + 1, runs) - first;
       k->transpose(dy + (ptrdiff_t)first * g->filters + filter, g->filters, n, filters,
                    lists->turned, CN_LIST_DEPTH_);
       for (i = 0; i < filters; i++)
@@ -3807,7 +3807,7 @@ static int cn_flat_sparse_weights_(const cn_geometry_ *g, const cn_flat_block_ *
         for (i = 0; i < filters; i++)
           k->sparse_row(lists->spikes[run * CN_LIST_FILTERS_ + i],
                         lists->counts[run * CN_LIST_FILTERS_ + i],
-                        x + (ptrdiff_t)cn_share_(pixels, run, runs) * g->channels + row, panel,
+                        x + (ptrdiff_t)cn_cut_(pixels, run, runs) * g->channels + row, panel,
                         run > 0, lists->sums + i * step);
       if (!accumulate) {
         k->transpose(lists->sums, step, filters, step, to, g->filters);
@@ -3894,12 +3894,12 @@ static void cn_weights_winograd_(const cn_winograd_ *w, const cn_weight_split_ *
                                  const float *dy, int part, int block, float *dw, char *workspace) {
   const cn_tiles_ *tiles = &w->tiles[0];
   const int shares = cn_winograd_shares_(w);
-  const int last = cn_share_(shares, part + 1, split->parts);
+  const int last = cn_cut_(shares, part + 1, split->parts);
   const ptrdiff_t sum_pitch = cn_winograd_sum_pitch_(w);
   float *sums = cn_take_(&workspace, (size_t)(w->block_channels * sum_pitch) + CN_SLACK_);
   const float *zeros = cn_winograd_take_zeros_(w, &workspace);
   cn_winograd_share_ share;
-  int number = cn_share_(shares, part, split->parts), position;
+  int number = cn_cut_(shares, part, split->parts), position;
   cn_outer_ outer;
   memset(&outer, 0, sizeof outer);
   outer.segment_count = 1, outer.a_step = w->v_pitch, outer.b_step = w->m_pitch;
@@ -3935,8 +3935,8 @@ static void cn_bias_items_(const cn_geometry_ *g, const float *dy, int64_t first
 static void cn_weights_by_image_(const cn_weights_of_ *of) {
   const cn_geometry_ *g = of->g;
   const cn_algorithm_ algorithm = cn_algorithm_of_(of->conv, g, CN_BACKWARD_WEIGHTS);
-  const int begin = cn_share_(g->depth, of->block, of->blocks), /* rows of the weight matrix */
-      end = cn_share_(g->depth, of->block + 1, of->blocks);
+  const int begin = cn_cut_(g->depth, of->block, of->blocks), /* rows of the weight matrix */
+      end = cn_cut_(g->depth, of->block + 1, of->blocks);
   const int pad = cn_needs_padding_(g);
   const ptrdiff_t pitch = (ptrdiff_t)(pad ? g->padded_w : g->in_w) * g->channels;
   const size_t y_floats = (size_t)g->y_h * (size_t)g->y_w * (size_t)g->filters;
@@ -4001,8 +4001,8 @@ static void cn_backward_weights_unit_(const cn_conv2d *conv, const cn_geometry_ 
   } else {
     cn_weights_of_ of;
     of.conv = conv, of.g = g, of.x = x, of.dy = dy, of.argmax = argmax;
-    of.first = cn_share_(g->count, part, split.parts);
-    of.last = cn_share_(g->count, part + 1, split.parts);
+    of.first = cn_cut_(g->count, part, split.parts);
+    of.last = cn_cut_(g->count, part + 1, split.parts);
     of.block = block, of.blocks = split.blocks;
     of.accumulate = 0, of.dw = sums.weights, of.workspace = workspace;
     cn_weights_of_images_(&of);
@@ -4155,8 +4155,8 @@ static void cn_sum_parts_(const cn_conv2d *conv, float *partial, float *dweights
   const cn_geometry_ g = cn_geometry_of_(conv);
   const cn_kernels_ *k = cn_current_();
   const cn_weight_split_ split = cn_weight_split_of_(conv, &g);
-  const int begin = cn_share_(split.rows, unit, units),
-            end = cn_share_(split.rows, unit + 1, units);
+  const int begin = cn_cut_(split.rows, unit, units),
+            end = cn_cut_(split.rows, unit + 1, units);
   const size_t at = (size_t)begin * split.row_floats, n = (size_t)(end - begin) * split.row_floats;
   int part, tap, row, i;
   for (part = 1; part < split.parts; part++)
@@ -7629,8 +7629,8 @@ typedef struct cn_slices_run_ {
 /* Slice `number` of so many equal ones, for one thread. */
 static cn_slice_ cn_slice_of_(const cn_slice_ *batch, int number, int slices, char *workspace) {
   cn_slice_ slice = *batch;
-  slice.first = batch->first + cn_share_(batch->count, number, slices);
-  slice.count = batch->first + cn_share_(batch->count, number + 1, slices) - slice.first;
+  slice.first = batch->first + cn_cut_(batch->count, number, slices);
+  slice.count = batch->first + cn_cut_(batch->count, number + 1, slices) - slice.first;
   slice.workspace = workspace;
   return slice;
 }
