@@ -4155,8 +4155,7 @@ static void cn_sum_parts_(const cn_conv2d *conv, float *partial, float *dweights
   const cn_geometry_ g = cn_geometry_of_(conv);
   const cn_kernels_ *k = cn_current_();
   const cn_weight_split_ split = cn_weight_split_of_(conv, &g);
-  const int begin = cn_cut_(split.rows, unit, units),
-            end = cn_cut_(split.rows, unit + 1, units);
+  const int begin = cn_cut_(split.rows, unit, units), end = cn_cut_(split.rows, unit + 1, units);
   const size_t at = (size_t)begin * split.row_floats, n = (size_t)(end - begin) * split.row_floats;
   int part, tap, row, i;
   for (part = 1; part < split.parts; part++)
