@@ -774,6 +774,7 @@ typedef struct cn_trainer cn_trainer;
    outlive it. All memory is taken here; steps allocate nothing. */
 CN_API cn_trainer *cn_trainer_create(cn_network *net, int max_count,
                                      const cn_training_options *options, cn_error *error);
+/* Bytes that such a plan needs in memory of the caller's; 0 with an error. */
 CN_API size_t cn_trainer_size(cn_network *net, int max_count, const cn_training_options *options,
                               cn_error *error);
 CN_API void cn_trainer_free(cn_trainer *trainer); /* not the caller's memory */
@@ -1463,7 +1464,7 @@ static int cn_thread_start_(void) {
    takes for the dense layers of an image, during which the others wait; to wake one costs 40
    microseconds. */
 #define CN_LOOKS_ 20000
-#define CN_SHORTER_ 10 /* so much, where a lane may be held up for want of this very processor */
+#define CN_OWNER_LOOKS_ 2000 /* a lane may be held up for want of this very processor */
 
 /* A job's state: how many lanes wait for a worker, how many workers run, and two flags. */
 #define CN_LANE_WAITS_ 1
@@ -1603,7 +1604,7 @@ static void cn_job_open_(cn_job_ *job, void (*task)(void *context, int lane), vo
 
 /* No lane starts from now on; returns when those that have are finished. */
 static void cn_job_close_(cn_job_ *job) {
-  int looks = cn_atomic_load_(&cn_shared_pool_.looks) / CN_SHORTER_, state;
+  int looks = cn_atomic_load_(&cn_shared_pool_.looks) ? CN_OWNER_LOOKS_ : 0, state;
   do state = cn_atomic_load_(&job->state);
   while (!cn_atomic_replace_(&job->state, state, state - cn_waiting_lanes_(state)));
   for (; looks > 0 && cn_running_lanes_(cn_atomic_load_(&job->state)); looks--) cn_pause_();
