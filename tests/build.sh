@@ -105,7 +105,7 @@ examples() {
 
 by_hand() {
   local line
-  line=$(sed -n '/^ *cc -O2 tools\/NAME.c/,/-lm$/p' tools/common.h | sed 's/\\$//' | tr '\n' ' ')
+  line=$(sed -n '/^ *cc -O2 tools\/NAME.c/,/-lm$/p' tools/tool.h | sed 's/\\$//' | tr '\n' ' ')
   line=${line//NAME/tally-evaluate}
   rm "$copy/bin/tally-evaluate"
   # shellcheck disable=SC2086  # the line is a command with its arguments
@@ -140,7 +140,7 @@ check "convnet.h concerns those that include it" touched convnet.h tools/impleme
 check "other flags make everything anew" other_flags
 check "a failed compilation leaves no half object" half_an_object
 check "make examples" examples
-check "a tool builds by the line in tools/common.h" by_hand
+check "a tool builds by the line in tools/tool.h" by_hand
 check "make install, and what it installed runs" installed
 check "make clean" clean
 exit $failed

@@ -1,7 +1,7 @@
 /* tally-dedup.c - finds exact and near duplicates among pictures, files that are suspiciously small,
    and files that cannot be read. Deletes nothing.
 
-   Build:  make bin/tally-dedup     (common.h says how by hand)
+   Build:  make bin/tally-dedup     (tool.h says how by hand)
    Use:    bin/tally-dedup --out duplicates.csv photos/
 
    How it compares:

@@ -1,7 +1,7 @@
 /* tally-evaluate.c - how well a model reads labelled pictures, or how well given predictions agree
    with the truth: accuracy, precision, recall and F1 per class, confusion matrix, worst mistakes.
 
-   Build:  make bin/tally-evaluate     (common.h says how by hand)
+   Build:  make bin/tally-evaluate     (tool.h says how by hand)
    Use:    bin/tally-evaluate --model base.safetensors --data data:test --out report
 
    The order of this file: options, results and where they come from, figures, tables, the picture

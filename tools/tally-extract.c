@@ -1,7 +1,7 @@
 /* tally-extract.c - cuts the cells out of scanned or photographed forms, as 28 x 28 pictures to
    train and test networks on; joins them with labels and splits them by tally.
 
-   Build:  make bin/tally-extract     (common.h says how by hand)
+   Build:  make bin/tally-extract     (tool.h says how by hand)
    Use:    bin/tally-extract --template c1-2019 --out cells scans/
 
    The order of this file: options, labels, one form, all forms, tables, labelled data and its

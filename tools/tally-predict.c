@@ -1,7 +1,7 @@
 /* tally-predict.c - labels pictures with a model: one row of a CSV file each, with the probability of
    every class.
 
-   Build:  make bin/tally-predict     (common.h says how by hand)
+   Build:  make bin/tally-predict     (tool.h says how by hand)
    Use:    bin/tally-predict --model protest.safetensors --out labels.csv photos/ */
 #define _POSIX_C_SOURCE 200809L
 #define TOOL_NAME "tally-predict"

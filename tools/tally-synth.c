@@ -1,6 +1,6 @@
 /* tally-synth.c - draws filled-in tallies as a scanner or a phone would see them, with the truth.
 
-   Build:  make bin/tally-synth     (common.h says how by hand)
+   Build:  make bin/tally-synth     (tool.h says how by hand)
    Use:    bin/tally-synth --template mexico-2015.form --digits data:test --count 400 --out district
 
    Nothing is resampled: print and handwriting are drawn as shapes straight into the picture,

@@ -1,6 +1,6 @@
 /* tally-train.c - trains or fine-tunes a convolutional network on labelled pictures, on the CPU.
 
-   Build:  make bin/tally-train     (common.h says how by hand)
+   Build:  make bin/tally-train     (tool.h says how by hand)
    Use:    bin/tally-train --data data:train --val 0.1 --arch base --out base.safetensors
 
    The order of this file: options, the network and its classes, data and its split, one epoch, the

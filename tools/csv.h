@@ -1,0 +1,112 @@
+/* csv.h - tables of comma-separated values, read and written. */
+#ifndef TALLY_CSV_H
+#define TALLY_CSV_H
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "memory.h"
+#include "messages.h"
+#include "path.h"
+
+/* Reads RFC 4180: commas, quoted fields with "" for a quote and line ends inside, LF or CRLF, an
+   optional byte order mark. The first row names the columns. */
+typedef struct csv {
+  const char *path;
+  char *data, *at, *end;
+  char **fields; /* of the current row; they point into data */
+  int field_count, field_capacity;
+  int column_count;
+  int line, next_line; /* of the current row's start; of what comes next */
+} csv;
+
+/* Unquotes a field in place; returns it and moves `at` to what ended it. */
+static inline char *csv_field(csv *table) {
+  char *start = table->at, *to = table->at;
+  if (*table->at != '"') {
+    while (table->at < table->end && *table->at != ',' && *table->at != '\n') table->at++;
+    to = table->at;
+    if (to > start && to[-1] == '\r' && (table->at == table->end || *table->at == '\n')) to[-1] = 0;
+    return start;
+  }
+  table->at++;
+  for (;; table->at++) {
+    if (table->at == table->end)
+      fail("%s: line %d: a quote is not closed", table->path, table->line);
+    if (*table->at == '\n') table->next_line++;
+    if (*table->at == '"' && *++table->at != '"') break;
+    *to++ = *table->at;
+  }
+  if (table->at < table->end && *table->at == '\r') table->at++;
+  if (table->at < table->end && *table->at != ',' && *table->at != '\n')
+    fail("%s: line %d: text behind a closing quote", table->path, table->next_line);
+  *to = 0;
+  return start;
+}
+
+/* Reads the next row that is not empty; 0 at the end. */
+static inline int csv_row(csv *table) {
+  while (table->at < table->end && (*table->at == '\n' || *table->at == '\r'))
+    if (*table->at++ == '\n') table->next_line++;
+  if (table->at >= table->end) return 0;
+  table->line = table->next_line;
+  table->field_count = 0;
+  for (;;) {
+    if (table->field_count == table->field_capacity) {
+      table->field_capacity = table->field_capacity * 2 + 8;
+      table->fields = reallocate(table->fields, (size_t)table->field_capacity, sizeof(char *));
+    }
+    table->fields[table->field_count++] = csv_field(table);
+    char stop = table->at < table->end ? *table->at : '\n';
+    if (table->at < table->end) *table->at++ = 0;
+    if (stop == '\n') break;
+  }
+  table->next_line++;
+  if (table->column_count && table->field_count != table->column_count)
+    fail("%s: line %d: %d fields where the header has %d", table->path, table->line,
+         table->field_count, table->column_count);
+  return 1;
+}
+
+static inline csv csv_open(const char *path) {
+  csv table = {0};
+  size_t size;
+  table.path = path;
+  table.data = table.at = read_file(path, &size);
+  table.end = table.data + size;
+  table.next_line = 1;
+  char *zero = memchr(table.data, 0, size);
+  if (zero) fail("%s: byte %zu is 0: not a CSV file", path, (size_t)(zero - table.data));
+  if (size >= 3 && !memcmp(table.data, "\xEF\xBB\xBF", 3)) table.at += 3;
+  if (!csv_row(&table)) fail("%s: the file is empty", path);
+  table.column_count = table.field_count;
+  return table;
+}
+
+/* Index of a column; to be called before the first row after the header is read. */
+static inline int csv_column(const csv *table, const char *name) {
+  for (int i = 0; i < table->field_count; i++)
+    if (!strcmp(table->fields[i], name)) return i;
+  fail("%s: line 1: there is no column \"%s\"", table->path, name);
+}
+
+static inline void csv_close(csv *table) {
+  free(table->data);
+  free(table->fields);
+}
+
+static inline void csv_write(FILE *file, const char *field) {
+  if (!strpbrk(field, ",\"\r\n")) {
+    fputs(field, file);
+    return;
+  }
+  putc('"', file);
+  for (; *field; field++) {
+    if (*field == '"') putc('"', file);
+    putc(*field, file);
+  }
+  putc('"', file);
+}
+
+#endif

@@ -1,0 +1,392 @@
+/* dataset.h - labelled pictures to learn from and to judge by. */
+#ifndef TALLY_DATASET_H
+#define TALLY_DATASET_H
+
+#include <limits.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "classes.h"
+#include "csv.h"
+#include "idx.h"
+#include "preprocess.h"
+#include "progress.h"
+#include "work.h"
+
+#define DATASET_CACHE_BYTES ((size_t)512 << 20)
+
+/* A list of samples with labels. Bytes, not floats, are kept: four times less memory. Pictures from
+   files are decoded once and kept up to cache_bytes; the rest are read again whenever they are
+   needed. Neither changes what is delivered. */
+typedef struct dataset {
+  char *name; /* as the user gave it */
+  class_list set;
+  int count, capacity;
+  int *labels;      /* [count], index into set */
+  char **paths;     /* [count] picture files; NULL if the pictures came in one piece (IDX) */
+  char *label_file; /* IDX: where the labels are, for messages */
+  uint8_t *pixels;  /* [cached][height][width][channels]: of the first samples */
+  int cached;
+  int height, width, channels;
+  size_t cache_bytes; /* DATASET_CACHE_BYTES, unless changed before dataset_prepare */
+  int keeps_originals; /* set before dataset_prepare: keep pictures as large as their files have them */
+  picture *originals; /* [count] then; pixels NULL for one that did not fit into the cache */
+} dataset;
+
+static inline void dataset_free(dataset *data) {
+  if (data->paths)
+    for (int i = 0; i < data->count; i++) free(data->paths[i]);
+  if (data->originals)
+    for (int i = 0; i < data->count; i++) free(data->originals[i].pixels);
+  free(data->originals);
+  free(data->paths);
+  free(data->labels);
+  free(data->pixels);
+  free(data->name);
+  free(data->label_file);
+  classes_free(&data->set);
+}
+
+static inline void dataset_add(dataset *data, char *path, int label) {
+  if (data->count == INT_MAX) fail("%s: too many pictures", data->name);
+  if (data->count == data->capacity) {
+    data->capacity = data->capacity > INT_MAX / 2 ? INT_MAX : data->capacity * 2 + 64;
+    data->paths = reallocate(data->paths, (size_t)data->capacity, sizeof(char *));
+    data->labels = reallocate(data->labels, (size_t)data->capacity, sizeof(int));
+  }
+  data->paths[data->count] = path;
+  data->labels[data->count++] = label;
+}
+
+/* A sample's name in messages and tables: its path, or its number from 0. */
+static inline const char *dataset_sample(const dataset *data, int index, char number[16]) {
+  if (data->paths) return data->paths[index];
+  snprintf(number, 16, "%d", index);
+  return number;
+}
+
+static inline void dataset_open_idx(dataset *data, const char *folder, const char *part) {
+  idx images = idx_read(folder, part, "images", 3), labels = idx_read(folder, part, "labels", 1);
+  if (images.sizes[0] != labels.sizes[0])
+    fail("%s has %u images, but %s %u labels", images.path, (unsigned)images.sizes[0], labels.path,
+         (unsigned)labels.sizes[0]);
+  data->count = (int)images.sizes[0];
+  data->height = (int)images.sizes[1];
+  data->width = (int)images.sizes[2];
+  data->channels = 1;
+  data->pixels = images.values;
+  data->cached = data->count;
+  data->labels = allocate((size_t)data->count, sizeof(int));
+  int largest = 0;
+  for (int i = 0; i < data->count; i++) {
+    data->labels[i] = labels.values[i];
+    if (data->labels[i] > largest) largest = data->labels[i];
+  }
+  data->set = classes_numbered(largest + 1);
+  data->label_file = labels.path;
+  free(labels.values);
+  free(images.path);
+}
+
+static inline void dataset_open_folder(dataset *data, const char *folder) {
+  int class_count, file_count, others = 0;
+  char **names = list_folder(folder, &class_count);
+  for (int k = 0; k < class_count; k++) {
+    char *sub = join_path(folder, names[k]);
+    if (is_folder(sub)) {
+      if (strchr(names[k], '\n')) fail("%s: a class name cannot hold a line end", sub);
+      char **files = list_folder(sub, &file_count);
+      classes_add(&data->set, names[k]);
+      for (int i = 0; i < file_count; i++) {
+        if (is_picture_name(files[i]))
+          dataset_add(data, join_path(sub, files[i]), data->set.count - 1);
+        else
+          others++;
+        free(files[i]);
+      }
+      free(files);
+    }
+    free(sub);
+    free(names[k]);
+  }
+  free(names);
+  if (others) say("%s: ignores %d files that are not named like pictures", folder, others);
+}
+
+static inline void dataset_open_csv(dataset *data, const char *path) {
+  csv table = csv_open(path);
+  int path_column = csv_column(&table, "path"), label_column = csv_column(&table, "label");
+  char *folder = folder_of(path);
+  char **labels = NULL;
+  while (csv_row(&table)) {
+    const char *file = table.fields[path_column], *label = table.fields[label_column];
+    if (!*file) fail("%s: line %d: the path is empty", path, table.line);
+    if (!*label) fail("%s: line %d: the label is empty", path, table.line);
+    if (strchr(label, '\n')) fail("%s: line %d: a label cannot hold a line end", path, table.line);
+    labels = reallocate(labels, (size_t)data->count + 1, sizeof(char *));
+    labels[data->count] = copy_text(label);
+    dataset_add(data, *file == '/' ? copy_text(file) : join_path(folder, file), 0);
+  }
+  char **sorted = allocate((size_t)data->count, sizeof(char *));
+  if (data->count) memcpy(sorted, labels, (size_t)data->count * sizeof(char *));
+  qsort(sorted, (size_t)data->count, sizeof(char *), compare_names);
+  for (int i = 0; i < data->count; i++)
+    if (i == 0 || strcmp(sorted[i], sorted[i - 1])) classes_add(&data->set, sorted[i]);
+  free(sorted);
+  for (int i = 0; i < data->count; i++) {
+    data->labels[i] = classes_find(&data->set, labels[i]);
+    free(labels[i]);
+  }
+  free(labels);
+  free(folder);
+  csv_close(&table);
+}
+
+/* Finds a data set's samples and labels. IDX pictures are read now, others by dataset_prepare. */
+static inline dataset dataset_open(const char *spec) {
+  dataset data = {0};
+  data.name = copy_text(spec);
+  data.cache_bytes = DATASET_CACHE_BYTES;
+  const char *colon = strrchr(spec, ':');
+  int train = colon && !strcmp(colon, ":train"), test = colon && !strcmp(colon, ":test");
+  if (train || test) {
+    char *folder = copy_text(spec);
+    folder[colon - spec] = 0;
+    if (!is_folder(folder)) fail("%s is not a folder", folder);
+    dataset_open_idx(&data, folder, train ? "train" : "t10k");
+    free(folder);
+  } else if (is_folder(spec)) {
+    dataset_open_folder(&data, spec);
+    if (!data.count)
+      fail("%s: no class folders with pictures in it (for IDX files add :train or :test)", spec);
+  } else {
+    dataset_open_csv(&data, spec);
+    if (!data.count) fail("%s: lists no pictures", spec);
+  }
+  return data;
+}
+
+/* Renumbers labels by name, so that a folder which lacks a class does not shift the others. */
+static inline void dataset_map(dataset *data, const class_list *set, const char *whose) {
+  int *to = allocate((size_t)data->set.count, sizeof(int));
+  for (int k = 0; k < data->set.count; k++) to[k] = classes_find(set, data->set.names[k]);
+  for (int i = 0; i < data->count; i++) {
+    int label = data->labels[i];
+    if (to[label] >= 0) {
+      data->labels[i] = to[label];
+      continue;
+    }
+    if (data->label_file)
+      fail("%s: byte %d: label %d of picture %d is out of range: %s has %d classes (%s to %s)",
+           data->label_file, 8 + i, label, i, whose, set->count, set->names[0],
+           set->names[set->count - 1]);
+    fail("%s: class \"%s\" (%s) is not one of the %d classes of %s (%s to %s)", data->name,
+         data->set.names[label], data->paths[i], set->count, whose, set->names[0],
+         set->names[set->count - 1]);
+  }
+  free(to);
+  classes_free(&data->set);
+  for (int k = 0; k < set->count; k++) classes_add(&data->set, set->names[k]);
+}
+
+typedef struct idx_fitting {
+  const dataset *data;
+  const preprocess *pre;
+  uint8_t *fitted;
+} idx_fitting;
+
+static inline void dataset_fit_picture(void *context, int i, int thread) {
+  const idx_fitting *f = context;
+  const dataset *data = f->data;
+  size_t from = (size_t)data->height * (size_t)data->width;
+  uint8_t *grey = allocate(from, (size_t)f->pre->channels);
+  picture sample = {grey, data->height, data->width, f->pre->channels};
+  (void)thread;
+  convert_channels(data->pixels + (size_t)i * from, 1, grey, f->pre->channels, from);
+  picture_resize(&sample, f->pre, f->fitted + (size_t)i * preprocess_size(f->pre));
+  free(grey);
+}
+
+/* IDX pictures of another size than the network's are refused unless resizing was asked for: there
+   it is more often a wrong network than a wish. */
+static inline void dataset_fit_idx(dataset *data, const preprocess *pre, int resize) {
+  if (data->height == pre->height && data->width == pre->width && data->channels == pre->channels)
+    return;
+  if (!resize)
+    fail("%s: pictures are %dx%dx%d, the network's input is %dx%dx%d (--resize squash stretches)",
+         data->name, data->height, data->width, data->channels, pre->height, pre->width,
+         pre->channels);
+  idx_fitting f = {data, pre, allocate((size_t)data->count, preprocess_size(pre))};
+  share_work(data->count, dataset_fit_picture, &f);
+  free(data->pixels);
+  data->pixels = f.fitted;
+}
+
+/* Removes unreadable pictures if allowed, else stops; either way names and counts them. */
+static inline void dataset_drop_bad(dataset *data, char **reasons, int bad, int skip_bad,
+                                    size_t size) {
+  int kept = 0, named = 0, cached = 0;
+  for (int i = 0; i < data->count; i++) {
+    if (reasons[i]) {
+      if (!skip_bad)
+        fail("%s: %s%s (%d of %d pictures cannot be read; --skip-bad uses the rest)",
+             data->paths[i], reasons[i], bad > 1 ? ", and others" : "", bad, data->count);
+      if (named++ < 20) say("skips %s: %s", data->paths[i], reasons[i]);
+      free(data->paths[i]);
+      continue;
+    }
+    data->paths[kept] = data->paths[i];
+    data->labels[kept] = data->labels[i];
+    if (data->originals) data->originals[kept] = data->originals[i];
+    if (i < data->cached) {
+      if (kept < i)
+        memcpy(data->pixels + (size_t)kept * size, data->pixels + (size_t)i * size, size);
+      cached++;
+    }
+    kept++;
+  }
+  data->cached = cached;
+  say("%s: %d of %d pictures cannot be read and are left out", data->name, bad, data->count);
+  data->count = kept;
+  if (!kept) fail("%s: no picture is left", data->name);
+}
+
+/* Reads sample i at the network's input size, or as its file has it, and keeps it if it fits into
+   what is left of the cache. Returns 0, or why it cannot be read. */
+static inline const char *dataset_read_sample(dataset *data, int i, const preprocess *pre,
+                                              uint8_t *scratch, size_t *used) {
+  if (!data->keeps_originals)
+    return picture_fit(data->paths[i], pre,
+                       i < data->cached ? data->pixels + (size_t)i * preprocess_size(pre)
+                                        : scratch);
+  picture read = {0};
+  const char *reason = picture_read(data->paths[i], pre->channels, &read);
+  if (reason) return reason;
+  size_t bytes = (size_t)read.height * (size_t)read.width * (size_t)read.channels;
+  work_lock();
+  if (bytes <= data->cache_bytes - *used) {
+    *used += bytes;
+    data->originals[i] = read;
+  }
+  work_unlock();
+  if (!data->originals[i].pixels) free(read.pixels);
+  return NULL;
+}
+
+typedef struct picture_reading {
+  dataset *data;
+  const preprocess *pre;
+  uint8_t *scratch; /* a picture for each thread */
+  size_t used;      /* of the cache */
+  char **reasons;
+  int bad, done;
+  progress bar;
+} picture_reading;
+
+static inline void dataset_read_picture(void *context, int i, int thread) {
+  picture_reading *r = context;
+  uint8_t *scratch = r->scratch + (size_t)thread * preprocess_size(r->pre);
+  const char *reason = dataset_read_sample(r->data, i, r->pre, scratch, &r->used);
+  char figures[64];
+  work_lock();
+  if (reason) {
+    r->reasons[i] = copy_text(reason);
+    r->bad++;
+  }
+  snprintf(figures, sizeof figures, "%d of %d", ++r->done, r->data->count);
+  progress_draw(&r->bar, "reading pictures", (double)r->done / r->data->count, figures);
+  work_unlock();
+}
+
+/* Reads every picture once: finds the unreadable ones before training starts, and fills the
+   cache. */
+static inline void dataset_read_pictures(dataset *data, const preprocess *pre, int skip_bad,
+                                         int quiet) {
+  size_t size = preprocess_size(pre), fitting = data->cache_bytes / size;
+  if (data->keeps_originals) {
+    data->originals = allocate((size_t)data->count, sizeof *data->originals);
+  } else {
+    data->cached = (size_t)data->count <= fitting ? data->count : (int)fitting;
+    data->pixels = allocate((size_t)data->cached, size);
+  }
+  picture_reading r = {data, pre, NULL, 0, NULL, 0, 0, progress_start(quiet)};
+  r.scratch = allocate((size_t)use_threads(0), size);
+  r.reasons = allocate((size_t)data->count, sizeof(char *));
+  share_work(data->count, dataset_read_picture, &r);
+  progress_wipe();
+  if (r.bad) dataset_drop_bad(data, r.reasons, r.bad, skip_bad, size);
+  for (int i = 0; i < data->count + r.bad; i++) free(r.reasons[i]);
+  free(r.reasons);
+  free(r.scratch);
+}
+
+/* Makes a data set ready for dataset_bytes. */
+static inline void dataset_prepare(dataset *data, const preprocess *pre, int resize, int skip_bad,
+                                   int quiet) {
+  if (data->paths)
+    dataset_read_pictures(data, pre, skip_bad, quiet);
+  else
+    dataset_fit_idx(data, pre, resize);
+  data->height = pre->height;
+  data->width = pre->width;
+  data->channels = pre->channels;
+}
+
+/* A sample as large as its file has it if the data set keeps originals, else at the network's input
+   size. *own tells that the pixels are the caller's to free. */
+static inline picture dataset_original(const dataset *data, int index, const preprocess *pre,
+                                       int *own) {
+  picture out = {NULL, pre->height, pre->width, pre->channels};
+  *own = 0;
+  if (index < data->cached) {
+    out.pixels = data->pixels + (size_t)index * preprocess_size(pre);
+    return out;
+  }
+  if (data->originals && data->originals[index].pixels) return data->originals[index];
+  const char *reason = picture_read(data->paths[index], pre->channels, &out);
+  if (reason) fail("%s: %s (it could be read before)", data->paths[index], reason);
+  *own = 1;
+  return out;
+}
+
+/* The bytes of a sample at the network's input size; scratch has room for them. */
+static inline const uint8_t *dataset_bytes(const dataset *data, int index, const preprocess *pre,
+                                           uint8_t *scratch) {
+  int own;
+  if (index < data->cached) return data->pixels + (size_t)index * preprocess_size(pre);
+  picture original = dataset_original(data, index, pre, &own);
+  picture_resize(&original, pre, scratch);
+  if (own) free(original.pixels);
+  return scratch;
+}
+
+typedef struct input_making {
+  const dataset *data;
+  const int *indices; /* of the samples, or NULL */
+  int first;
+  const preprocess *pre;
+  float *inputs;
+  uint8_t *scratch; /* a picture for each thread, or NULL: all are cached */
+} input_making;
+
+static inline void dataset_make_input(void *context, int i, int thread) {
+  const input_making *m = context;
+  size_t size = preprocess_size(m->pre);
+  int index = m->indices ? m->indices[m->first + i] : m->first + i;
+  uint8_t *scratch = m->scratch ? m->scratch + (size_t)thread * size : NULL;
+  preprocess_bytes(m->pre, dataset_bytes(m->data, index, m->pre, scratch),
+                   m->inputs + (size_t)i * size);
+}
+
+/* Inputs for `count` samples without augmentation; indices NULL means first, first + 1, ... */
+static inline void dataset_inputs(const dataset *data, const int *indices, int first, int count,
+                                  const preprocess *pre, float *inputs) {
+  input_making m = {data, indices, first, pre, inputs, NULL};
+  if (data->cached < data->count)
+    m.scratch = allocate((size_t)use_threads(0), preprocess_size(pre));
+  share_work(count, dataset_make_input, &m);
+  free(m.scratch);
+}
+
+#endif
