@@ -176,7 +176,8 @@ static void test_usage(void **state) {
   assert_refused(
       shell("$extract --template $c1 --out x --labels scans/cells.csv --split 1,2 scans"), 2,
       "three proportions", "usage:");
-  assert_refused(shell(READ_C1 "--out x %s", "nowhere/"), 0, "", "");
+  assert_int_equal(shell(READ_C1 "--out x %s", "nowhere/"), 1);
+  assert_contains(err_text, "none of the pictures could be used");
   assert_int_equal((int)result("read"), 0);
   assert_ran(shell("mkdir -p nothing"));
   assert_refused(shell(READ_C1 "--out x nothing"), 1, "no pictures", "");

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "input.h"
 #include "memory.h"
 #include "messages.h"
 #include "path.h"
@@ -73,6 +74,7 @@ static inline csv csv_open(const char *path) {
   csv table = {0};
   size_t size;
   table.path = path;
+  input_note(path);
   table.data = table.at = read_file(path, &size);
   table.end = table.data + size;
   table.next_line = 1;

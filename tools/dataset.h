@@ -10,6 +10,8 @@
 #include "classes.h"
 #include "csv.h"
 #include "idx.h"
+#include "left_out.h"
+#include "listing.h"
 #include "preprocess.h"
 #include "progress.h"
 #include "work.h"
@@ -29,6 +31,7 @@ typedef struct dataset {
   uint8_t *pixels;  /* [cached][height][width][channels]: of the first samples */
   int cached;
   int height, width, channels;
+  left_out left;      /* files that are no samples, or could not be read */
   size_t cache_bytes; /* DATASET_CACHE_BYTES, unless changed before dataset_prepare */
   int keeps_originals; /* set before dataset_prepare: keep pictures as large as their files have them */
   picture *originals; /* [count] then; pixels NULL for one that did not fit into the cache */
@@ -46,6 +49,7 @@ static inline void dataset_free(dataset *data) {
   free(data->name);
   free(data->label_file);
   classes_free(&data->set);
+  left_out_free(&data->left);
 }
 
 static inline void dataset_add(dataset *data, char *path, int label) {
@@ -89,29 +93,102 @@ static inline void dataset_open_idx(dataset *data, const char *folder, const cha
   free(images.path);
 }
 
-static inline void dataset_open_folder(dataset *data, const char *folder) {
-  int class_count, file_count, others = 0;
-  char **names = list_folder(folder, &class_count);
-  for (int k = 0; k < class_count; k++) {
-    char *sub = join_path(folder, names[k]);
-    if (is_folder(sub)) {
-      if (strchr(names[k], '\n')) fail("%s: a class name cannot hold a line end", sub);
-      char **files = list_folder(sub, &file_count);
-      classes_add(&data->set, names[k]);
-      for (int i = 0; i < file_count; i++) {
-        if (is_picture_name(files[i]))
-          dataset_add(data, join_path(sub, files[i]), data->set.count - 1);
-        else
-          others++;
-        free(files[i]);
-      }
-      free(files);
+/* Takes a folder of one class; one without a picture is none. */
+static inline void dataset_add_class(dataset *data, const char *folder, const char *name, int flat) {
+  listing list = {0};
+  if (strchr(name, '\n')) fail("%s: a class name cannot hold a line end", folder);
+  list.flat = flat;
+  listing_add_folder(&list, folder);
+  listing_settle(&list);
+  if (list.count) classes_add(&data->set, name);
+  else left_out_add(&data->left, "folder without pictures", folder);
+  for (int i = 0; i < list.count; i++) dataset_add(data, list.paths[i], data->set.count - 1);
+  left_out_merge(&data->left, &list.left);
+  list.count = 0; /* the paths are the data set's now */
+  listing_free(&list);
+}
+
+/* Notes a folder and all that it lies in: a link to one of them is no class. */
+static inline void note_folders_above(identities *known, const char *folder) {
+  char *path = copy_text(folder);
+  identity key;
+  while (identity_of(path, &key) && identities_find(known, key) < 0) {
+    char *above = join_path(path, "..");
+    identities_add(known, key, 0);
+    free(path);
+    path = above;
+  }
+  free(path);
+}
+
+/* A class for each folder. A link to a folder of another place is a class as well; not one that
+   leads back or to another class. */
+static inline void dataset_open_folder(dataset *data, const char *folder, int flat) {
+  int count;
+  identities known = {0};
+  char **names = list_folder(folder, &count);
+  note_folders_above(&known, folder);
+  for (int k = 0; k < count; k++) {
+    char *path = join_path(folder, names[k]);
+    identity key;
+    int there = identity_of(path, &key);
+    if (!there) {
+      left_out_add(&data->left, "broken link", path);
+    } else if (!is_folder(path)) {
+      if (is_picture_name(names[k])) left_out_add(&data->left, "picture in no class folder", path);
+      else left_out_add_ending(&data->left, path);
+    } else if (folder_reason(names[k])) {
+      left_out_add(&data->left, folder_reason(names[k]), path);
+    } else if (identities_find(&known, key) >= 0) {
+      left_out_add(&data->left, "link to a folder", path);
+    } else {
+      identities_add(&known, key, 0);
+      dataset_add_class(data, path, names[k], flat);
     }
-    free(sub);
+    free(path);
     free(names[k]);
   }
   free(names);
-  if (others) say("%s: ignores %d files that are not named like pictures", folder, others);
+  identities_free(&known);
+}
+
+/* A text without the blanks around it, in its own memory. */
+static inline char *trimmed(char *text) {
+  while (*text == ' ' || *text == '\t') text++;
+  for (char *end = text + strlen(text); end > text && (end[-1] == ' ' || end[-1] == '\t');) *--end = 0;
+  return text;
+}
+
+/* One row of a list; a file of several pages is as many samples. */
+static inline void dataset_add_row(dataset *data, char *path, char *label, char ***labels) {
+  int pages = picture_pages(path);
+  input_note(path);
+  for (int page = 1; page <= pages; page++) {
+    text_buffer name = {0};
+    *labels = reallocate(*labels, (size_t)data->count + 1, sizeof(char *));
+    (*labels)[data->count] = copy_text(label);
+    if (pages > 1) text_add(&name, "%s#%d", path, page);
+    dataset_add(data, pages > 1 ? name.data : copy_text(path), 0);
+  }
+}
+
+static inline int compare_name_to(const void *key, const void *name) {
+  return strcmp(key, *(char *const *)name);
+}
+
+/* The classes are the labels that occur, in order. */
+static inline void dataset_name_classes(dataset *data, char **labels) {
+  char **sorted = allocate((size_t)data->count, sizeof(char *));
+  if (data->count) memcpy(sorted, labels, (size_t)data->count * sizeof(char *));
+  qsort(sorted, (size_t)data->count, sizeof(char *), compare_names);
+  for (int i = 0; i < data->count; i++)
+    if (i == 0 || strcmp(sorted[i], sorted[i - 1])) classes_add(&data->set, sorted[i]);
+  free(sorted);
+  for (int i = 0; i < data->count; i++) {
+    char **found = bsearch(labels[i], data->set.names, (size_t)data->set.count, sizeof(char *),
+                           compare_name_to);
+    data->labels[i] = (int)(found - data->set.names);
+  }
 }
 
 static inline void dataset_open_csv(dataset *data, const char *path) {
@@ -120,31 +197,25 @@ static inline void dataset_open_csv(dataset *data, const char *path) {
   char *folder = folder_of(path);
   char **labels = NULL;
   while (csv_row(&table)) {
-    const char *file = table.fields[path_column], *label = table.fields[label_column];
+    const char *file = table.fields[path_column];
+    char *label = trimmed(table.fields[label_column]);
     if (!*file) fail("%s: line %d: the path is empty", path, table.line);
     if (!*label) fail("%s: line %d: the label is empty", path, table.line);
     if (strchr(label, '\n')) fail("%s: line %d: a label cannot hold a line end", path, table.line);
-    labels = reallocate(labels, (size_t)data->count + 1, sizeof(char *));
-    labels[data->count] = copy_text(label);
-    dataset_add(data, *file == '/' ? copy_text(file) : join_path(folder, file), 0);
+    char *full = *file == '/' ? copy_text(file) : join_path(folder, file);
+    dataset_add_row(data, full, label, &labels);
+    free(full);
   }
-  char **sorted = allocate((size_t)data->count, sizeof(char *));
-  if (data->count) memcpy(sorted, labels, (size_t)data->count * sizeof(char *));
-  qsort(sorted, (size_t)data->count, sizeof(char *), compare_names);
-  for (int i = 0; i < data->count; i++)
-    if (i == 0 || strcmp(sorted[i], sorted[i - 1])) classes_add(&data->set, sorted[i]);
-  free(sorted);
-  for (int i = 0; i < data->count; i++) {
-    data->labels[i] = classes_find(&data->set, labels[i]);
-    free(labels[i]);
-  }
+  dataset_name_classes(data, labels);
+  for (int i = 0; i < data->count; i++) free(labels[i]);
   free(labels);
   free(folder);
   csv_close(&table);
 }
 
-/* Finds a data set's samples and labels. IDX pictures are read now, others by dataset_prepare. */
-static inline dataset dataset_open(const char *spec) {
+/* Finds a data set's samples and labels, and says what it leaves out. IDX pictures are read now,
+   others by dataset_prepare. */
+static inline dataset dataset_open(const char *spec, int flat) {
   dataset data = {0};
   data.name = copy_text(spec);
   data.cache_bytes = DATASET_CACHE_BYTES;
@@ -157,9 +228,10 @@ static inline dataset dataset_open(const char *spec) {
     dataset_open_idx(&data, folder, train ? "train" : "t10k");
     free(folder);
   } else if (is_folder(spec)) {
-    dataset_open_folder(&data, spec);
+    dataset_open_folder(&data, spec, flat);
     if (!data.count)
       fail("%s: no class folders with pictures in it (for IDX files add :train or :test)", spec);
+    left_out_say(&data.left);
   } else {
     dataset_open_csv(&data, spec);
     if (!data.count) fail("%s: lists no pictures", spec);
@@ -226,13 +298,13 @@ static inline void dataset_fit_idx(dataset *data, const preprocess *pre, int res
 /* Removes unreadable pictures if allowed, else stops; either way names and counts them. */
 static inline void dataset_drop_bad(dataset *data, char **reasons, int bad, int skip_bad,
                                     size_t size) {
-  int kept = 0, named = 0, cached = 0;
+  int kept = 0, cached = 0;
   for (int i = 0; i < data->count; i++) {
     if (reasons[i]) {
       if (!skip_bad)
         fail("%s: %s%s (%d of %d pictures cannot be read; --skip-bad uses the rest)",
              data->paths[i], reasons[i], bad > 1 ? ", and others" : "", bad, data->count);
-      if (named++ < 20) say("skips %s: %s", data->paths[i], reasons[i]);
+      left_out_add_unreadable(&data->left, data->paths[i], reasons[i]);
       free(data->paths[i]);
       continue;
     }
@@ -301,8 +373,7 @@ static inline void dataset_read_picture(void *context, int i, int thread) {
 
 /* Reads every picture once: finds the unreadable ones before training starts, and fills the
    cache. */
-static inline void dataset_read_pictures(dataset *data, const preprocess *pre, int skip_bad,
-                                         int quiet) {
+static inline void dataset_read_pictures(dataset *data, const preprocess *pre, int skip_bad) {
   size_t size = preprocess_size(pre), fitting = data->cache_bytes / size;
   if (data->keeps_originals) {
     data->originals = allocate((size_t)data->count, sizeof *data->originals);
@@ -310,7 +381,7 @@ static inline void dataset_read_pictures(dataset *data, const preprocess *pre, i
     data->cached = (size_t)data->count <= fitting ? data->count : (int)fitting;
     data->pixels = allocate((size_t)data->cached, size);
   }
-  picture_reading r = {data, pre, NULL, 0, NULL, 0, 0, progress_start(quiet)};
+  picture_reading r = {data, pre, NULL, 0, NULL, 0, 0, progress_start()};
   r.scratch = allocate((size_t)use_threads(0), size);
   r.reasons = allocate((size_t)data->count, sizeof(char *));
   share_work(data->count, dataset_read_picture, &r);
@@ -322,10 +393,9 @@ static inline void dataset_read_pictures(dataset *data, const preprocess *pre, i
 }
 
 /* Makes a data set ready for dataset_bytes. */
-static inline void dataset_prepare(dataset *data, const preprocess *pre, int resize, int skip_bad,
-                                   int quiet) {
+static inline void dataset_prepare(dataset *data, const preprocess *pre, int resize, int skip_bad) {
   if (data->paths)
-    dataset_read_pictures(data, pre, skip_bad, quiet);
+    dataset_read_pictures(data, pre, skip_bad);
   else
     dataset_fit_idx(data, pre, resize);
   data->height = pre->height;

@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 
 #include "../convnet.h"
+#include "input.h"
 #include "path.h"
 #include "picture.h"
 
@@ -51,6 +52,7 @@ static inline idx idx_read(const char *folder, const char *part, const char *wha
   size_t header_size = 4 + 4 * (size_t)rank;
   struct stat status;
   out.path = idx_find(folder, part, what, rank);
+  input_note(out.path);
   FILE *file = fopen(out.path, "rb");
   if (!file || fstat(fileno(file), &status)) fail("cannot open %s: %s", out.path, strerror(errno));
   size_t got = fread(header, 1, header_size, file);

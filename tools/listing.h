@@ -1,17 +1,54 @@
-/* listing.h - the pictures that a command line names: files, folders with everything below them, and
-   CSV files with a column path.
+/* listing.h - the pictures that a command line names: files, folders with everything below them, CSV
+   files with a column path, and pages of files that have several.
 
-   Internal to tools/; include it after common.h. */
+   One rule for all tools. What is named like a picture is one, and what is named on the command line
+   is taken as one; of folders everything below them is taken unless --flat says otherwise. Hidden
+   files and folders, those that systems leave behind, links that lead nowhere or to folders, and
+   whatever has another ending are left out, counted and said. One file is one picture however often
+   and under however many names it occurs. */
 #ifndef TALLY_LISTING_H
 #define TALLY_LISTING_H
 
-/* Paths in the order in which they were named, those of a folder sorted; each once. */
-typedef struct picture_list {
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "csv.h"
+#include "identity.h"
+#include "input.h"
+#include "left_out.h"
+#include "path.h"
+#include "picture.h"
+
+/* Another name of a picture that is listed already. */
+typedef struct listed_link {
+  char *path;
+  const char *kind; /* "symbolic link", "hard link"; or "named twice": the same path again */
+  int first;        /* index of the picture */
+} listed_link;
+
+/* Paths in the order in which they were named, those of a folder sorted; each picture once, the pages
+   of a file as scan.pdf#1, scan.pdf#2, ... Zero-initialise; listing_free. */
+typedef struct listing {
   char **paths;
   int count, capacity;
-} picture_list;
+  listed_link *links;
+  int link_count;
+  left_out left;
+  int flat; /* set before anything is added: folders in folders are left out */
+} listing;
 
-static inline void listing_add(picture_list *list, char *path) {
+static inline void listing_free(listing *list) {
+  for (int i = 0; i < list->count; i++) free(list->paths[i]);
+  for (int i = 0; i < list->link_count; i++) free(list->links[i].path);
+  free(list->paths);
+  free(list->links);
+  left_out_free(&list->left);
+}
+
+static inline void listing_append(listing *list, char *path) {
   if (list->count == INT_MAX / 4) fail("too many pictures");
   if (list->count == list->capacity) {
     list->capacity = list->capacity * 2 + 64;
@@ -20,85 +57,151 @@ static inline void listing_add(picture_list *list, char *path) {
   list->paths[list->count++] = path;
 }
 
-/* Everything below a folder that is named like a picture. Links to folders are not followed: they may
-   lead back. */
-static inline void listing_add_folder(picture_list *list, const char *folder) {
+/* A file, as each of its pages if it has several. */
+static inline void listing_add_file(listing *list, const char *path) {
+  int pages = picture_pages(path);
+  input_note(path);
+  if (pages == 1) listing_append(list, copy_text(path));
+  for (int page = 1; page <= pages && pages > 1; page++) {
+    text_buffer name = {0};
+    text_add(&name, "%s#%d", path, page);
+    listing_append(list, name.data);
+  }
+}
+
+/* Folders that are no part of what a person collected. */
+static inline const char *folder_reason(const char *name) {
+  if (name[0] == '.') return "hidden folder";
+  if (!strcmp(name, "__MACOSX")) return "folder __MACOSX";
+  if (!strcmp(name, "@eaDir")) return "folder @eaDir";
+  return NULL;
+}
+
+static inline void listing_add_folder(listing *list, const char *folder);
+
+/* Takes or leaves out what lies in a folder under a name. */
+static inline void listing_add_entry(listing *list, const char *path, const char *name) {
+  struct stat itself, there;
+  int is_link = !lstat(path, &itself) && S_ISLNK(itself.st_mode);
+  if (stat(path, &there)) {
+    /* a picture that is not there is not left out but cannot be read, which has its reason */
+    if (is_picture_name(name) && *name != '.') listing_add_file(list, path);
+    else left_out_add(&list->left, is_link ? "broken link" : strerror(errno), path);
+  } else if (S_ISDIR(there.st_mode)) {
+    const char *reason = is_link      ? "link to a folder" /* it may lead back */
+                         : list->flat ? "folder in a folder"
+                                      : folder_reason(name);
+    if (reason) left_out_add(&list->left, reason, path);
+    else listing_add_folder(list, path);
+  } else if (!is_picture_name(name) || *name == '.') {
+    left_out_add_ending(&list->left, path);
+  } else if (!S_ISREG(there.st_mode)) {
+    left_out_add(&list->left, "no regular file", path);
+  } else {
+    listing_add_file(list, path);
+  }
+}
+
+static inline void listing_add_folder(listing *list, const char *folder) {
   int count;
   char **names = list_folder(folder, &count);
   for (int i = 0; i < count; i++) {
     char *path = join_path(folder, names[i]);
-    struct stat status;
-    int known = lstat(path, &status) == 0;
-    if (known && S_ISDIR(status.st_mode)) listing_add_folder(list, path);
-    if (known && !S_ISDIR(status.st_mode) && is_picture_name(names[i]))
-      listing_add(list, path);
-    else
-      free(path);
+    listing_add_entry(list, path, names[i]);
+    free(path);
     free(names[i]);
   }
   free(names);
 }
 
 /* Relative paths of a CSV file start where the file is. */
-static inline void listing_add_csv(picture_list *list, const char *path) {
+static inline void listing_add_csv(listing *list, const char *path) {
   csv table = csv_open(path);
   int column = csv_column(&table, "path");
   char *folder = folder_of(path);
   while (csv_row(&table)) {
     const char *file = table.fields[column];
     if (!*file) fail("%s: line %d: the path is empty", path, table.line);
-    listing_add(list, *file == '/' ? copy_text(file) : join_path(folder, file));
+    char *full = *file == '/' ? copy_text(file) : join_path(folder, file);
+    listing_add_file(list, full);
+    free(full);
   }
   free(folder);
   csv_close(&table);
 }
 
-static inline int compare_listed(const void *a, const void *b) {
-  char *const *x = *(char **const *)a, *const *y = *(char **const *)b;
-  int order = strcmp(*x, *y);
-  return order ? order : (x > y) - (x < y);
+/* ---- one file, one picture ------------------------------------------------------------------------ */
+
+static inline int is_symbolic_link(const char *name) {
+  char path[PATH_MAX];
+  struct stat status;
+  picture_page(name, path);
+  return !lstat(path, &status) && S_ISLNK(status.st_mode);
 }
 
-/* Drops paths that were named before. */
-static inline void listing_drop_repeats(picture_list *list) {
-  char ***sorted = allocate((size_t)list->count, sizeof *sorted);
-  int kept = 0;
-  for (int i = 0; i < list->count; i++) sorted[i] = &list->paths[i];
-  qsort(sorted, (size_t)list->count, sizeof *sorted, compare_listed);
-  for (int i = 0, first = 0; i < list->count; i++) {
-    if (i == first) continue;
-    if (strcmp(*sorted[i], *sorted[first])) {
-      first = i;
-    } else {
-      free(*sorted[i]);
-      *sorted[i] = NULL;
+/* Whether two names stand for one entry of one folder. */
+static inline int same_entry(const char *a, const char *b) {
+  identity in_a, in_b;
+  char *folder_a = folder_of(a), *folder_b = folder_of(b);
+  int same = !strcmp(file_name_of(a), file_name_of(b)) && identity_of(folder_a, &in_a) &&
+             identity_of(folder_b, &in_b) && identity_equal(in_a, in_b);
+  free(folder_a);
+  free(folder_b);
+  return same;
+}
+
+static inline int listed_identity(const char *name, identity *out) {
+  char path[PATH_MAX];
+  int page = picture_page(name, path);
+  if (!is_regular(path) || !identity_of(path, out)) return 0;
+  out->page = page;
+  return 1;
+}
+
+/* Keeps each picture under its first name that is no symbolic link, or else its first. The others
+   become links. */
+static inline void listing_settle(listing *list) {
+  identities known = {0};
+  int *first = allocate((size_t)list->count, sizeof(int)), kept = 0;
+  for (int links = 0; links < 2; links++)
+    for (int i = 0; i < list->count; i++) {
+      identity key;
+      if (is_symbolic_link(list->paths[i]) != links) continue;
+      first[i] = listed_identity(list->paths[i], &key) ? identities_add(&known, key, i) : i;
     }
+  int *place = allocate((size_t)list->count, sizeof(int)); /* where a kept one goes */
+  for (int i = 0; i < list->count; i++) place[i] = first[i] == i ? kept++ : -1;
+  list->links = allocate((size_t)(list->count - kept), sizeof *list->links);
+  for (int i = 0; i < list->count; i++) {
+    if (first[i] == i) continue;
+    const char *kind = same_entry(list->paths[i], list->paths[first[i]]) ? "named twice"
+                       : is_symbolic_link(list->paths[i])                ? "symbolic link"
+                                                                         : "hard link";
+    list->links[list->link_count++] = (listed_link){list->paths[i], kind, place[first[i]]};
+    left_out_add(&list->left, kind, list->paths[i]);
   }
   for (int i = 0; i < list->count; i++)
-    if (list->paths[i]) list->paths[kept++] = list->paths[i];
+    if (first[i] == i) list->paths[place[i]] = list->paths[i];
   list->count = kept;
-  free(sorted);
+  free(first);
+  free(place);
+  identities_free(&known);
 }
 
-static inline picture_list listing_open(char *const *arguments, int count) {
-  picture_list list = {0};
+/* Lists what the command line names, and says what it leaves out. */
+static inline listing listing_open(char *const *arguments, int count, int flat) {
+  listing list = {0};
+  list.flat = flat;
   for (int a = 0; a < count; a++) {
-    size_t length = strlen(arguments[a]);
-    if (is_folder(arguments[a]))
-      listing_add_folder(&list, arguments[a]);
-    else if (length > 4 && !strcmp(arguments[a] + length - 4, ".csv"))
-      listing_add_csv(&list, arguments[a]);
-    else
-      listing_add(&list, copy_text(arguments[a]));
+    char ending[16];
+    if (is_folder(arguments[a])) listing_add_folder(&list, arguments[a]);
+    else if (!strcmp(ending_of(arguments[a], ending), "csv")) listing_add_csv(&list, arguments[a]);
+    else listing_add_file(&list, arguments[a]);
   }
+  listing_settle(&list);
+  left_out_say(&list.left);
   if (!list.count) fail("there are no pictures in what was named");
-  listing_drop_repeats(&list);
   return list;
-}
-
-static inline void listing_free(picture_list *list) {
-  for (int i = 0; i < list->count; i++) free(list->paths[i]);
-  free(list->paths);
 }
 
 #endif

@@ -1,59 +1,251 @@
-/* output.h - files that appear whole or not at all. */
+/* output.h - the one way in which tools write files: nothing that this run reads is overwritten, no
+   other run's output is mixed with this one's, and a file is there whole or not at all.
+
+   - What a run reads is noted by input_note (options.h, listing.h and path.h do so); a path that leads
+     to one of these files, by whatever spelling or link, is refused as an output.
+   - A file is written beside its place under a name of its own, synchronised and renamed. Links are
+     followed, so that what they lead to is replaced and not they. What ends the process, a signal
+     too, takes unfinished files with it; a kill leaves NAME.PID-N.part behind and NAME as it was.
+   - Devices, pipes and the standard streams are written into as they are.
+   - lock_folder and lock_output keep a second run away from the outputs of a long one. */
 #ifndef TALLY_OUTPUT_H
 #define TALLY_OUTPUT_H
 
 #include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include "input.h"
 #include "path.h"
 
-/* Says before hours of work, rather than after, that a result could not be written. */
-static inline void check_writable(const char *path) {
-  char *folder = folder_of(path);
-  if (is_folder(path)) fail("cannot write %s: it is a folder", path);
-  if (access(folder, W_OK | X_OK)) fail("cannot write %s: %s: %s", path, folder, strerror(errno));
-  free(folder);
+/* ---- files that go when the process ends ------------------------------------------------------ */
+
+#define MOST_UNFINISHED 2048 /* more than there are threads, each of which writes one at a time */
+
+static char *volatile unfinished_files[MOST_UNFINISHED];
+static pthread_mutex_t unfinished_lock = PTHREAD_MUTEX_INITIALIZER;
+
+/* Only what a signal handler may do. */
+static inline void unfinished_remove(void) {
+  for (int i = 0; i < MOST_UNFINISHED; i++)
+    if (unfinished_files[i]) unlink(unfinished_files[i]);
 }
 
-/* A file that appears whole or not at all: written beside its place, synchronised, renamed.
-   One at a time; fail() removes the unfinished one. */
+static inline void unfinished_on_signal(int number) {
+  unfinished_remove();
+  signal(number, SIG_DFL);
+  raise(number);
+}
+
+/* The path must stay valid until unfinished_forget. */
+static inline void unfinished_note(char *path) {
+  static const int fatal[] = {SIGHUP, SIGINT, SIGTERM, SIGPIPE};
+  static int ready = 0;
+  pthread_mutex_lock(&unfinished_lock);
+  if (!ready) {
+    atexit(unfinished_remove);
+    for (size_t i = 0; i < sizeof fatal / sizeof *fatal; i++) {
+      struct sigaction now;
+      /* nohup and shells have some ignored: so they stay */
+      if (!sigaction(fatal[i], NULL, &now) && now.sa_handler == SIG_DFL)
+        signal(fatal[i], unfinished_on_signal);
+    }
+    ready = 1;
+  }
+  int i = 0;
+  while (i < MOST_UNFINISHED && unfinished_files[i]) i++;
+  if (i < MOST_UNFINISHED) unfinished_files[i] = path;
+  pthread_mutex_unlock(&unfinished_lock);
+}
+
+static inline void unfinished_forget(const char *path) {
+  pthread_mutex_lock(&unfinished_lock);
+  for (int i = 0; i < MOST_UNFINISHED; i++)
+    if (unfinished_files[i] == path) unfinished_files[i] = NULL;
+  pthread_mutex_unlock(&unfinished_lock);
+}
+
+/* ---- where a path leads ------------------------------------------------------------------------- */
+
+#define MOST_LINKS 40 /* in a chain of them, as Linux has it */
+
+/* The path of what is written to: that behind all links, which need not be there yet. */
+static inline char *output_target(const char *path) {
+  char *at = copy_text(path), to[PATH_MAX];
+  for (int i = 0; i < MOST_LINKS; i++) {
+    ssize_t length = readlink(at, to, sizeof to - 1);
+    if (length < 0) return at;
+    to[length] = 0;
+    char *folder = folder_of(at);
+    free(at);
+    at = *to == '/' ? copy_text(to) : join_path(folder, to);
+    free(folder);
+  }
+  fail("cannot write %s: a circle of links", path);
+}
+
+/* Whether a path leads to an open file, such as standard output. */
+static inline int leads_to_stream(const char *path, int stream) {
+  struct stat there, here;
+  return !stat(path, &there) && !fstat(stream, &here) && there.st_dev == here.st_dev &&
+         there.st_ino == here.st_ino;
+}
+
+static inline int is_written_directly(const char *path) {
+  struct stat status;
+  return (!stat(path, &status) && !S_ISREG(status.st_mode) && !S_ISDIR(status.st_mode)) ||
+         leads_to_stream(path, STDOUT_FILENO) || leads_to_stream(path, STDERR_FILENO);
+}
+
+/* Says before hours of work, rather than after, that a result could not be written or would
+   overwrite what is read. */
+static inline void output_check(const char *path) {
+  const char *read = input_behind(path);
+  if (is_folder(path)) fail("cannot write %s: it is a folder", path);
+  if (read && !strcmp(read, path))
+    fail("cannot write %s: it is read in this run; name another file", path);
+  if (read) fail("cannot write %s: it is %s, which is read in this run; name another file", path, read);
+  if (is_written_directly(path)) return;
+  char *target = output_target(path), *folder = folder_of(target);
+  if (access(folder, W_OK | X_OK)) fail("cannot write %s: %s: %s", path, folder, strerror(errno));
+  free(folder);
+  free(target);
+}
+
+/* ---- files that appear whole or not at all ------------------------------------------------------ */
+
 typedef struct output {
   FILE *file;
-  char *path, *part;
+  char *path, *target; /* as the user named it; behind all links */
+  char *part;          /* the unfinished file; NULL: written directly */
 } output;
-static char *output_unfinished = NULL;
 
-static inline void output_abandon(void) {
-  if (output_unfinished) unlink(output_unfinished);
+static inline void output_open_directly(output *out) {
+  int stream = leads_to_stream(out->path, STDOUT_FILENO)   ? STDOUT_FILENO
+               : leads_to_stream(out->path, STDERR_FILENO) ? STDERR_FILENO
+                                                           : -1;
+  out->file = stream < 0 ? fopen(out->path, "wb") : fdopen(dup(stream), "wb");
+  if (!out->file) fail("cannot write %s: %s", out->path, strerror(errno));
+}
+
+/* An unfinished file whose name no other run or thread has. */
+static inline void output_open_part(output *out) {
+  static int numbers = 0;
+  int file = -1;
+  while (file < 0) {
+    text_buffer part = {0};
+    pthread_mutex_lock(&unfinished_lock);
+    int number = numbers++;
+    pthread_mutex_unlock(&unfinished_lock);
+    text_add(&part, "%s.%ld-%d.part", out->target, (long)getpid(), number);
+    file = open(part.data, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (file < 0 && errno != EEXIST) fail("cannot write %s: %s", out->path, strerror(errno));
+    if (file >= 0) out->part = part.data;
+    else free(part.data);
+  }
+  unfinished_note(out->part);
+  struct stat before;
+  if (!stat(out->target, &before)) fchmod(file, before.st_mode & 0777);
+  out->file = fdopen(file, "wb");
+  if (!out->file) fail("cannot write %s: %s", out->path, strerror(errno));
 }
 
 static inline output output_open(const char *path) {
   output out = {0};
-  text_buffer part = {0};
-  text_add(&part, "%s.part", path);
+  output_check(path);
   out.path = copy_text(path);
-  out.part = part.data;
-  out.file = fopen(out.part, "wb");
-  if (!out.file) fail("cannot write %s: %s", path, strerror(errno));
-  output_unfinished = out.part;
+  out.target = output_target(path);
+  if (is_written_directly(path)) output_open_directly(&out);
+  else output_open_part(&out);
   return out;
 }
 
-/* Puts the file in its place. */
-static inline void output_close(output *out) {
-  int bad = ferror(out->file) || fflush(out->file) || fsync(fileno(out->file));
-  if (bad || fclose(out->file) || rename(out->part, out->path))
+/* A rename is safe from a loss of power when the folder is on the disk too. Not every file system
+   can do that, so it may fail. */
+static inline void sync_folder_of(const char *path) {
+  char *folder = folder_of(path);
+  int at = open(folder, O_RDONLY | O_CLOEXEC);
+  if (at >= 0) {
+    fsync(at);
+    close(at);
+  }
+  free(folder);
+}
+
+/* Puts a file in its place; `lasting`: also on the disk, whatever happens to the machine. */
+static inline void output_finish(output *out, int lasting) {
+  int bad = ferror(out->file) || fflush(out->file);
+  if (!bad && out->part && lasting) bad = fsync(fileno(out->file));
+  if (bad || fclose(out->file) || (out->part && rename(out->part, out->target)))
     fail("cannot write %s: %s", out->path, strerror(errno));
-  output_unfinished = NULL;
+  if (out->part) {
+    unfinished_forget(out->part);
+    if (lasting) sync_folder_of(out->target);
+  }
   free(out->path);
+  free(out->target);
   free(out->part);
+}
+
+static inline void output_close(output *out) {
+  output_finish(out, 1);
 }
 
 static inline void write_file(const char *path, const void *bytes, size_t count) {
   output out = output_open(path);
   fwrite(bytes, 1, count, out.file);
   output_close(&out);
+}
+
+/* One of many files, which a run that was cut short makes again: not worth waiting for the disk. */
+static inline void write_small_file(const char *path, const void *bytes, size_t count) {
+  output out = output_open(path);
+  fwrite(bytes, 1, count, out.file);
+  output_finish(&out, 0);
+}
+
+/* ---- locks --------------------------------------------------------------------------------------- */
+
+/* Keeps an open file for this run alone, until the process ends. File systems without locks go
+   without. */
+static inline void lock_file(int file, const char *path) {
+  if (flock(file, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK)
+    fail("%s: another run is writing there; wait for its end or name another place", path);
+}
+
+/* A folder for outputs, made if need be, for this run alone. */
+static inline void lock_folder(const char *path) {
+  make_folder(path);
+  int folder = open(path, O_RDONLY | O_CLOEXEC);
+  if (folder < 0) fail("cannot open %s: %s", path, strerror(errno));
+  lock_file(folder, path);
+}
+
+/* A file that a run writes again and again. NAME.lock lies beside it meanwhile. */
+static inline void lock_output(const char *path) {
+  text_buffer name = {0};
+  if (is_written_directly(path)) return;
+  char *target = output_target(path);
+  text_add(&name, "%s.lock", target);
+  for (;;) {
+    struct stat locked, there;
+    int file = open(name.data, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    if (file < 0) fail("cannot write %s: %s", name.data, strerror(errno));
+    lock_file(file, path);
+    /* whoever had it before may have removed it between our two calls */
+    if (!fstat(file, &locked) && !stat(name.data, &there) && locked.st_ino == there.st_ino) break;
+    close(file);
+  }
+  unfinished_note(name.data);
+  free(target);
 }
 
 #endif

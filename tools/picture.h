@@ -3,10 +3,12 @@
 #define TALLY_PICTURE_H
 
 #include <errno.h>
+#include <limits.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "implementations/stb.h"
 #include "memory.h"
@@ -111,6 +113,26 @@ static inline void picture_turn(picture *photo, int orientation) {
   photo->pixels = turned;
   photo->height = height;
   photo->width = width;
+}
+
+/* Splits the name of a page, scan.pdf#3, into its file and number. A file of that very name is no page;
+   neither is a name without a number: 0. */
+static inline int picture_page(const char *name, char path[PATH_MAX]) {
+  const char *mark = strrchr(name, '#');
+  char *end;
+  struct stat status;
+  snprintf(path, PATH_MAX, "%s", name);
+  if (!mark || mark[1] < '1' || mark[1] > '9' || !stat(name, &status)) return 0;
+  long page = strtol(mark + 1, &end, 10);
+  if (*end || page > INT_MAX || (size_t)(mark - name) >= PATH_MAX) return 0;
+  path[mark - name] = 0;
+  return (int)page;
+}
+
+/* How many pictures a file has. */
+static inline int picture_pages(const char *path) {
+  (void)path;
+  return 1;
 }
 
 /* Reads a file in any format of stb_image, upright where its camera says how it was held. Returns 0,

@@ -1,351 +1,17 @@
-/* report.h - what tally-extract and tally-read share: forms as files, their registered pictures,
-   and the page that shows them.
+/* report.h - what tally-read and tally-extract show of forms.
 
-   Internal to tools/. Include it in the place of common.h:
+   Internal to tools/.
 
-   1. Forms: lists of pictures, templates, decoding of pictures that cannot be trusted.
-   2. Views: the table of a registered form, cut out and straightened, as JPEG.
-   3. Text: what HTML and JSON need escaped, base64.
-   4. Figures in SVG.
-   5. The page: style, script, forms.
+   1. Views: the table of a registered form, cut out and straightened, as JPEG.
+   2. Text: what HTML and JSON need escaped, base64.
+   3. Figures in SVG.
+   4. The page: style, script, forms.
 
    Pictures of whole forms are never shown: names and signatures stand below the table. */
 #ifndef TALLY_REPORT_H
 #define TALLY_REPORT_H
 
-#include <stddef.h>
-#include <stdlib.h>
-#ifdef __GLIBC__
-#include <malloc.h>
-#endif
-
-#include "../tally.h"
-
-#include "common.h"
-
-/* ---- 1. forms -------------------------------------------------------------------------------- */
-
-/* Numbers in names by their size: form2 before form12. */
-static inline int compare_natural(const char *a, const char *b) {
-  const char *a_start = a, *b_start = b;
-  while (*a && *b) {
-    size_t a_digits = strspn(a, "0123456789"), b_digits = strspn(b, "0123456789");
-    if (a_digits && b_digits) {
-      while (*a == '0' && a_digits > 1) a++, a_digits--;
-      while (*b == '0' && b_digits > 1) b++, b_digits--;
-      if (a_digits != b_digits) return a_digits < b_digits ? -1 : 1;
-      int order = strncmp(a, b, a_digits);
-      if (order) return order;
-      a += a_digits;
-      b += b_digits;
-    } else {
-      if (*a != *b) return (unsigned char)*a < (unsigned char)*b ? -1 : 1;
-      a++;
-      b++;
-    }
-  }
-  if (*a || *b) return *a ? 1 : -1;
-  return strcmp(a_start, b_start);
-}
-
-static inline int compare_paths(const void *a, const void *b) {
-  return compare_natural(*(char *const *)a, *(char *const *)b);
-}
-
-/* The pictures to read, in natural order of their paths, each with its tally's name: the picture's
-   file name, or the whole path where two have the same file name. */
-typedef struct form_list {
-  char **paths, **names;
-  int count, capacity;
-  int *by_name; /* indices sorted by name */
-} form_list;
-
-static inline void form_list_add(form_list *list, char *path) {
-  if (list->count == INT_MAX / 2) fail("too many pictures");
-  if (list->count == list->capacity) {
-    list->capacity = list->capacity * 2 + 64;
-    list->paths = reallocate(list->paths, (size_t)list->capacity, sizeof(char *));
-  }
-  list->paths[list->count++] = path;
-}
-
-static inline const char *file_name_of(const char *path) {
-  const char *slash = strrchr(path, '/');
-  return slash && slash[1] ? slash + 1 : path;
-}
-
-typedef struct form_name {
-  const char *name;
-  int index;
-} form_name;
-
-static inline int compare_form_names(const void *a, const void *b) {
-  const form_name *x = a, *y = b;
-  int order = strcmp(x->name, y->name);
-  return order ? order : (x->index > y->index) - (x->index < y->index);
-}
-
-static inline void form_list_name(form_list *list) {
-  form_name *sorted = allocate((size_t)list->count, sizeof *sorted);
-  list->names = allocate((size_t)list->count, sizeof(char *));
-  list->by_name = allocate((size_t)list->count, sizeof(int));
-  for (int i = 0; i < list->count; i++)
-    sorted[i] = (form_name){file_name_of(list->paths[i]), i};
-  qsort(sorted, (size_t)list->count, sizeof *sorted, compare_form_names);
-  for (int i = 0; i < list->count; i++) {
-    int shared = (i > 0 && !strcmp(sorted[i].name, sorted[i - 1].name)) ||
-                 (i + 1 < list->count && !strcmp(sorted[i].name, sorted[i + 1].name));
-    int index = sorted[i].index;
-    list->names[index] = copy_text(shared ? list->paths[index] : sorted[i].name);
-  }
-  for (int i = 0; i < list->count; i++) sorted[i] = (form_name){list->names[i], i};
-  qsort(sorted, (size_t)list->count, sizeof *sorted, compare_form_names);
-  for (int i = 0; i < list->count; i++) list->by_name[i] = sorted[i].index;
-  free(sorted);
-}
-
-/* Files as they are, folders as the pictures in them. What is not there or not a picture stays in
-   the list: reading it fails with a reason, and the others go on. */
-static inline form_list form_list_open(char *const *arguments, int count) {
-  form_list list = {0};
-  for (int a = 0; a < count; a++) {
-    if (!is_folder(arguments[a]) || is_picture_name(arguments[a])) {
-      form_list_add(&list, copy_text(arguments[a]));
-      continue;
-    }
-    int files, others = 0;
-    char **names = list_folder(arguments[a], &files);
-    for (int i = 0; i < files; i++) {
-      if (is_picture_name(names[i])) form_list_add(&list, join_path(arguments[a], names[i]));
-      else others++;
-      free(names[i]);
-    }
-    free(names);
-    if (others == files) say("%s: there are no pictures in this folder", arguments[a]);
-  }
-  if (!list.count) fail("there are no pictures to read");
-  qsort(list.paths, (size_t)list.count, sizeof(char *), compare_paths);
-  int kept = 1;
-  for (int i = 1; i < list.count; i++) {
-    if (strcmp(list.paths[i], list.paths[kept - 1])) list.paths[kept++] = list.paths[i];
-    else free(list.paths[i]);
-  }
-  list.count = kept;
-  form_list_name(&list);
-  return list;
-}
-
-/* Index of a tally by its name, or -1. A table made elsewhere may leave the extension out. */
-static inline int form_list_find(const form_list *list, const char *name) {
-  int low = 0, high = list->count;
-  size_t length = strlen(name);
-  while (low < high) {
-    int middle = (low + high) / 2;
-    if (strcmp(list->names[list->by_name[middle]], name) < 0) low = middle + 1;
-    else high = middle;
-  }
-  if (low == list->count) return -1;
-  const char *found = list->names[list->by_name[low]];
-  if (!strcmp(found, name)) return list->by_name[low];
-  int stem = length && !strncmp(found, name, length) && found[length] == '.' &&
-             !strchr(found + length + 1, '.');
-  return stem ? list->by_name[low] : -1;
-}
-
-static inline void form_list_free(form_list *list) {
-  for (int i = 0; i < list->count; i++) {
-    free(list->paths[i]);
-    free(list->names[i]);
-  }
-  free(list->paths);
-  free(list->names);
-  free(list->by_name);
-}
-
-/* A file that comes with the programs: beside them in the checkout, or where they are installed.
-   NULL if there is none. */
-static inline char *shared_file(const char *program, const char *folder, const char *name) {
-  static const char *const places[] = {"../examples", "../share/tally", NULL};
-  char self[PATH_MAX];
-  ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
-  if (length > 0) self[length] = 0;
-  char *home = folder_of(length > 0 ? self : program);
-  for (int i = 0; places[i]; i++) {
-    text_buffer path = {0};
-    text_add(&path, "%s/%s/%s/%s", home, places[i], folder, name);
-    if (is_file(path.data)) {
-      free(home);
-      return path.data;
-    }
-    free(path.data);
-  }
-  free(home);
-  return NULL;
-}
-
-/* A template by its path, or by its name if it came with the programs. text is the caller's. */
-static inline tally_template *template_open(const char *program, const char *spec, char **text,
-                                            size_t *length) {
-  tally_template *form = allocate(1, sizeof *form);
-  tally_error error;
-  text_buffer name = {0};
-  text_add(&name, "%s.form", spec);
-  char *found =
-      is_file(spec) || strchr(spec, '/') ? NULL : shared_file(program, "templates", name.data);
-  const char *path = found ? found : spec;
-  if (!is_file(path))
-    fail("%s: there is no such file, and no template of that name came along", spec);
-  *text = read_file(path, length);
-  if (tally_template_parse(*text, *length, form, &error) != TALLY_OK)
-    fail("%s: line %d, column %d: %s", path, error.line, error.column, error.message);
-  free(found);
-  free(name.data);
-  return form;
-}
-
-/* Pictures come and go, several megabytes each: memory that was freed is kept for the next one, as
-   clearing pages anew takes a twentieth of the time. */
-static inline void keep_freed_memory(void) {
-#ifdef __GLIBC__
-  mallopt(M_MMAP_THRESHOLD, 32 << 20);
-  mallopt(M_TRIM_THRESHOLD, 128 << 20);
-#endif
-}
-
-#define FORM_MAX_PIXELS (64 << 20)                 /* 8192 x 8192; what is larger is not a form */
-#define FORM_MAX_BYTES ((off_t)256 << 20)          /* of a file */
-#define FORM_MAX_MESSAGE "more than 67,108,864 pixels"
-
-/* stb_image fills up with grey what a cut JPEG lacks. Votes must not be read off that, so the mark
-   that ends the picture has to be there; a preview in the header has one of its own. */
-static inline int jpeg_is_cut(const uint8_t *bytes, size_t size) {
-  size_t at = 2;
-  if (size < 4 || bytes[0] != 0xFF || bytes[1] != 0xD8) return 0;
-  while (jpeg_has_segment(bytes, size, at)) at = jpeg_segment_end(bytes, at);
-  for (; at + 1 < size; at++)
-    if (bytes[at] == 0xFF && bytes[at + 1] == 0xD9) return 0;
-  return 1;
-}
-
-/* The whole file; NULL with a reason. */
-static inline uint8_t *form_bytes(const char *path, size_t *size, const char **reason) {
-  struct stat status;
-  *reason = NULL;
-  if (stat(path, &status)) *reason = strerror(errno);
-  else if (S_ISDIR(status.st_mode)) *reason = "it is a folder";
-  else if (!S_ISREG(status.st_mode)) *reason = "not a regular file";
-  else if (status.st_size == 0) *reason = "the file is empty";
-  else if (status.st_size > FORM_MAX_BYTES) *reason = "the file is larger than 256 MB";
-  FILE *file = *reason ? NULL : fopen(path, "rb");
-  if (!file) {
-    if (!*reason) *reason = strerror(errno);
-    return NULL;
-  }
-  uint8_t *bytes = allocate((size_t)status.st_size, 1);
-  *size = fread(bytes, 1, (size_t)status.st_size, file);
-  if (ferror(file)) *reason = strerror(errno);
-  fclose(file);
-  if (!*reason) return bytes;
-  free(bytes);
-  return NULL;
-}
-
-/* stb_image calls a PNG file with huge sizes in its header unknown; its owner should learn the
-   reason. */
-static inline int png_is_huge(const uint8_t *bytes, int size) {
-  static const uint8_t start[] = {0x89, 'P', 'N', 'G', 13,  10,  26,  10,
-                                  0,    0,   0,   13,  'I', 'H', 'D', 'R'};
-  if (size < 24 || memcmp(bytes, start, sizeof start)) return 0;
-  return (uint64_t)file_number(bytes + 16, 4, 0) * file_number(bytes + 20, 4, 0) > FORM_MAX_PIXELS;
-}
-
-/* JPEG, PNG, BMP and PNM, told by how they start: what scanners and phones write. Forms come from
-   anywhere, so no decoder of another format gets to see them. */
-static inline int is_form_format(const uint8_t *bytes, int size) {
-  if (size < 2) return 0;
-  return (bytes[0] == 0xFF && bytes[1] == 0xD8) || (bytes[0] == 0x89 && bytes[1] == 'P') ||
-         (bytes[0] == 'B' && bytes[1] == 'M') ||
-         (bytes[0] == 'P' && (bytes[1] == '5' || bytes[1] == '6'));
-}
-
-/* Decodes with the memory capped. Twice 16-bit RGBA covers every format's scratch. */
-static inline const char *form_decode(const uint8_t *bytes, int size, tally_image *out) {
-  int width, height, channels;
-  if (!is_form_format(bytes, size)) return "not a JPEG, PNG, BMP or PNM picture";
-  if (png_is_huge(bytes, size)) return FORM_MAX_MESSAGE;
-  if (!stbi_info_from_memory(bytes, size, &width, &height, &channels)) return stbi_failure_reason();
-  if ((int64_t)width * height > FORM_MAX_PIXELS) return FORM_MAX_MESSAGE;
-  if (width > TALLY_MAX_DIMENSION || height > TALLY_MAX_DIMENSION)
-    return "more than 32,767 pixels on a side";
-  size_t count = (size_t)width * (size_t)height;
-  decoder_limit = count * 16 + ((size_t)1 << 20) + (size_t)size;
-  uint8_t *pixels =
-      stbi_load_from_memory(bytes, size, &width, &height, &channels, channels == 1 ? 3 : 0);
-  decoder_limit = 0;
-  if (!pixels) return stbi_failure_reason();
-  *out = (tally_image){pixels, width, height, 3};
-  if (channels == 1 || channels == 3) return NULL;
-  out->pixels = allocate(count, 3);
-  convert_channels(pixels, channels, out->pixels, 3, count);
-  free(pixels);
-  return NULL;
-}
-
-/* Registration knows pages of 0.5 to 2 pixels per template pixel. A page fills a third of its
-   picture at least, so this leaves it between the two. */
-static inline void form_shrink(const tally_template *form, tally_image *photo) {
-  double most = 2.2 * (form->width > form->height ? form->width : form->height);
-  int longer = photo->width > photo->height ? photo->width : photo->height;
-  if (longer <= most) return;
-  double scale = most / longer;
-  tally_image smaller;
-  int width = (int)(photo->width * scale + 0.5), height = (int)(photo->height * scale + 0.5);
-  if (tally_resize(photo, width > 0 ? width : 1, height > 0 ? height : 1, TALLY_AREA, &smaller) !=
-      TALLY_OK)
-    fail("out of memory");
-  tally_image_free(photo);
-  *photo = smaller;
-}
-
-/* Reads a form's picture in colour, at a size that can be registered. Returns 0, or why it cannot
-   be read. tally_image_free releases it. */
-static inline const char *form_read(const char *path, const tally_template *form,
-                                    tally_image *out) {
-  size_t size;
-  const char *reason;
-  memset(out, 0, sizeof *out);
-  uint8_t *bytes = form_bytes(path, &size, &reason);
-  if (!bytes) return reason;
-  if (jpeg_is_cut(bytes, size)) reason = "the file is cut off: the picture's end is missing";
-  else reason = form_decode(bytes, (int)size, out);
-  free(bytes);
-  if (out->pixels) form_shrink(form, out);
-  else if (!reason) reason = "not a picture";
-  return reason;
-}
-
-/* A form's picture, registered. Returns 0, or why it cannot be used. The picture is the caller's.
-   */
-static inline const char *form_register(const char *path, const tally_template *form,
-                                        tally_image *photo, tally_registration *where) {
-  memset(where, 0, sizeof *where);
-  where->residual = -1;
-  where->status = TALLY_FORM_POOR;
-  const char *reason = form_read(path, form, photo);
-  if (reason) return reason;
-  tally_result result = tally_register(photo, form, where);
-  if (result == TALLY_ERROR_MEMORY) fail("out of memory");
-  if (result != TALLY_OK) return tally_result_text(result);
-  return where->status == TALLY_FORM_OK ? NULL : where->reason;
-}
-
-/* What is kept of a form for the outputs to name: the folder of a tally's cells. */
-static inline char *cell_folder_name(const char *tally) {
-  char *name = copy_text(tally);
-  for (char *c = name; *c; c++)
-    if (*c == '/') *c = '_';
-  return name;
-}
+#include "forms.h"
 
 /* ---- 2. views -------------------------------------------------------------------------------- */
 
@@ -507,17 +173,6 @@ static inline void html_text(text_buffer *to, const char *text) {
   }
 }
 
-/* A JSON string that may stand inside a script element. */
-static inline void json_text(text_buffer *to, const char *text) {
-  text_append(to, "\"", 1);
-  for (; *text; text++) {
-    unsigned char c = (unsigned char)*text;
-    if (c < 32 || strchr("\"\\<>&'", c)) text_add(to, "\\u%04x", c);
-    else text_append(to, text, 1);
-  }
-  text_append(to, "\"", 1);
-}
-
 static inline void base64_text(text_buffer *to, const char *bytes, size_t size) {
   static const char letters64[] =
       "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -560,6 +215,7 @@ typedef struct report_form {
   char *reason; /* why it needs a look; NULL if it does not */
   double quality, residual;
   form_verdict verdict;
+  int readable;  /* there was a picture */
   int high;      /* the paper's "high quality" */
   int looks;     /* counts to look at */
   int fails;     /* sums that do not hold */
@@ -570,8 +226,8 @@ typedef struct report_form {
 typedef struct report {
   const tally_template *form;
   const form_list *list;
-  report_form *forms;   /* [list->count] */
-  report_count *counts; /* [list->count][form->fields] */
+  report_form *forms;   /* [form_count(list)] */
+  report_count *counts; /* [form_count(list)][form->fields] */
   tally_totals totals;
   int is_total[TALLY_MAX_FIELDS]; /* total of a sum: not a share of anything */
   int official;                   /* official counts were given */
@@ -586,7 +242,7 @@ static inline const report_count *report_count_at(const report *r, int tally, in
 
 static inline int report_verdicts(const report *r, form_verdict verdict) {
   int count = 0;
-  for (int i = 0; i < r->list->count; i++) count += r->forms[i].verdict == verdict;
+  for (int i = 0; i < form_count(r->list); i++) count += r->forms[i].verdict == verdict;
   return count;
 }
 
@@ -598,7 +254,7 @@ typedef struct report_figures {
 
 static inline report_figures report_measure(const report *r) {
   report_figures f = {0};
-  for (int i = 0; i < r->list->count; i++)
+  for (int i = 0; i < form_count(r->list); i++)
     for (int k = 0; k < r->form->fields; k++) {
       const report_count *count = report_count_at(r, i, k);
       f.counts++;
@@ -629,7 +285,7 @@ static inline int failing_sum_of(const tally_template *form, const tally_counts 
 /* Official votes of a field over the tallies of the run; -1 if there are none. */
 static inline long long report_official(const report *r, int field) {
   long long sum = -1;
-  for (int i = 0; i < r->list->count; i++) {
+  for (int i = 0; i < form_count(r->list); i++) {
     int official = report_count_at(r, i, field)->official;
     if (official != NO_OFFICIAL) sum = (sum < 0 ? 0 : sum) + official;
   }
@@ -752,9 +408,9 @@ static inline int compare_pairs(const void *a, const void *b) {
 
 static inline report_pair *report_pairs(const report *r, int *count) {
   int fields = r->form->fields;
-  report_pair *pairs = allocate((size_t)r->list->count * (size_t)fields, sizeof *pairs);
+  report_pair *pairs = allocate((size_t)form_count(r->list) * (size_t)fields, sizeof *pairs);
   *count = 0;
-  for (int i = 0; i < r->list->count; i++)
+  for (int i = 0; i < form_count(r->list); i++)
     for (int f = 0; f < fields; f++) {
       const report_count *c = report_count_at(r, i, f);
       if (r->is_total[f] || c->official == NO_OFFICIAL || c->value < 0) continue;
@@ -813,7 +469,7 @@ static inline void figure_histogram(text_buffer *to, const report *r) {
   int bars[MOST_BARS] = {0}, most = 0, used = 1, tallest = 1;
   for (int pass = 0, size = 1; pass < 2; pass++) {
     if (pass) size = (most + MOST_BARS) / MOST_BARS;
-    for (int i = 0; i < r->list->count; i++)
+    for (int i = 0; i < form_count(r->list); i++)
       for (int f = 0; f < r->form->fields; f++) {
         int value = report_count_at(r, i, f)->value;
         if (r->is_total[f] || value < 0) continue;
@@ -859,7 +515,7 @@ static inline int compare_ranked(const void *a, const void *b) {
 }
 
 static inline ranked_count *report_ranked(const report *r, int *count) {
-  size_t all = (size_t)r->list->count * (size_t)r->form->fields;
+  size_t all = (size_t)form_count(r->list) * (size_t)r->form->fields;
   ranked_count *ranked = allocate(all, sizeof *ranked);
   *count = 0;
   for (size_t i = 0; i < all; i++) {
@@ -1148,7 +804,7 @@ static inline void page_meta(text_buffer *to, const report *r) {
     text_add(to, "]]");
   }
   text_add(to, "],\"corrections\":[");
-  for (int i = 0; i < r->list->count; i++)
+  for (int i = 0; i < form_count(r->list); i++)
     for (int f = 0; f < form->fields; f++) {
       const report_count *c = report_count_at(r, i, f);
       if (!c->corrected) continue;
@@ -1173,14 +829,14 @@ static inline void page_headline(text_buffer *to, const report *r) {
   long long written = f.counts - f.status[TALLY_COUNT_MISSING];
   text_add(to, "<header><h1>Vote tallies, read from their pictures</h1>\n<p class=\"lead\">");
   text_add(to, "%s of %s %s accepted without reservation.",
-           thousands(report_verdicts(r, FORM_ACCEPTED), a), thousands(r->list->count, b),
-           r->list->count == 1 ? "tally is" : "tallies are");
+           thousands(report_verdicts(r, FORM_ACCEPTED), a), thousands(form_count(r->list), b),
+           form_count(r->list) == 1 ? "tally is" : "tallies are");
   if (look + unread)
     text_add(to,
              " %s a person: %d with counts in doubt or sums that fail, %d that could not be read.",
              look + unread == 1 ? "One needs" : "The others need", look, unread);
   text_add(to, "</p>\n<div class=\"tiles\">");
-  page_tile(to, "", r->list->count, r->list->count == 1 ? "tally" : "tallies");
+  page_tile(to, "", form_count(r->list), form_count(r->list) == 1 ? "tally" : "tallies");
   page_tile(to, "ok", report_verdicts(r, FORM_ACCEPTED), "accepted");
   page_tile(to, "look", look, "need a look");
   page_tile(to, "unread", unread, "could not be read");
@@ -1291,7 +947,7 @@ static inline void page_figures(text_buffer *to, const report *r) {
 }
 
 static inline void page_review_head(text_buffer *to, const report *r, int shown) {
-  int rest = r->list->count - shown;
+  int rest = form_count(r->list) - shown;
   text_add(
       to,
       "<h2 id=\"forms\">Forms, those that need a look first</h2>\n"

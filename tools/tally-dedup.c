@@ -39,54 +39,42 @@ static const char help[] =
     "                       distance, details. Kinds: exact (same pixels); near (the same picture\n"
     "                       in another file format, quality, size or brightness; distance is the\n"
     "                       largest difference of the compared cells, in levels of 0 to 255); small\n"
-    "                       (a small file); unreadable\n"
+    "                       (a small file); unreadable; link (another name of the very same file:\n"
+    "                       details say whether a symbolic or a hard link, or named twice)\n"
+    "  --flat               leaves out what lies in folders of the folders named\n"
     "  --small BYTES        files below this are small (default 5000; 0: none)\n"
     "  --threads N          default: all cores; does not change the result\n"
     "  --quiet              nothing on stderr but errors\n"
     "  --help\n"
     "\n"
-    "The last line on stdout is JSON: pictures, exact, near, small, unreadable, seconds. Exit code: 0,\n"
-    "1 (failed), 2 (usage).\n"
+    "The last line on stdout is JSON: pictures, exact, near, small, unreadable, links, left_out (files\n"
+    "not compared, by ending or reason), seconds. Exit code: 0, 1 (failed, or no picture could be read),\n"
+    "2 (usage).\n"
     "\n"
     "examples:\n"
     "  " TOOL_NAME " --out duplicates.csv photos/\n"
     "  " TOOL_NAME " --out duplicates.csv --small 0 2019.csv 2020.csv\n"
-    "  " TOOL_NAME " --out d.csv photos/ && awk -F, '$3 == \"exact\" {print $1}' d.csv   # what to drop\n";
+    "  " TOOL_NAME " --out d.csv photos/ && awk -F, '$3 == \"near\"' d.csv   # to look at\n";
 
 typedef struct settings {
   const char *out;
-  int small, threads, quiet;
+  int small, flat;
 } settings;
 
-enum { OPTION_OUT = 256, OPTION_SMALL, OPTION_THREADS, OPTION_QUIET };
-
-static const struct option long_options[] = {
-    {"out", required_argument, NULL, OPTION_OUT},
-    {"small", required_argument, NULL, OPTION_SMALL},
-    {"threads", required_argument, NULL, OPTION_THREADS},
-    {"quiet", no_argument, NULL, OPTION_QUIET},
-    {"help", no_argument, NULL, 'h'},
-    {NULL, 0, NULL, 0},
-};
-
-static void set_option(settings *to, int option, const char *value) {
-  switch (option) {
-    case OPTION_OUT: to->out = value; break;
-    case OPTION_SMALL: to->small = (int)option_integer("--small", value, 0, INT_MAX); break;
-    case OPTION_THREADS: to->threads = (int)option_integer("--threads", value, 1, 1024); break;
-    case OPTION_QUIET: to->quiet = 1; break;
-    default: fputs(help, stdout); exit(tool_end());
-  }
+static void print_help(void) {
+  fputs(help, stdout);
 }
 
 static settings read_options(int argc, char **argv) {
-  settings set = {0};
-  set.small = 5000;
-  for (int option; (option = next_option_before_files(argc, argv, long_options)) != -1;)
-    set_option(&set, option, optarg);
+  settings set = {.small = 5000};
+  const tool_option options[] = {
+      text_option("out", &set.out),
+      integer_option("small", &set.small, 0, INT_MAX),
+      flag_option("flat", &set.flat),
+  };
+  take_options(argc, argv, options, COUNT_OF(options), print_help);
   if (!set.out) misuse("--out is missing");
   if (optind == argc) misuse("there are no pictures on the command line");
-  set.threads = use_threads(set.threads);
   return set;
 }
 
@@ -171,7 +159,7 @@ static void take_traits(const picture *from, traits *to) {
 }
 
 typedef struct reading {
-  const picture_list *list;
+  const listing *list;
   traits *all;
   progress bar;
   int done;
@@ -196,8 +184,8 @@ static void read_one(void *context, int i, int thread) {
   work_unlock();
 }
 
-static traits *read_all(const picture_list *list, int quiet) {
-  reading r = {list, allocate((size_t)list->count, sizeof *r.all), progress_start(quiet), 0};
+static traits *read_all(const listing *list) {
+  reading r = {list, allocate((size_t)list->count, sizeof *r.all), progress_start(), 0};
   share_work(list->count, read_one, &r);
   progress_wipe();
   return r.all;
@@ -374,7 +362,14 @@ static void write_finding(FILE *file, const char *path, const char *first, const
   putc('\n', file);
 }
 
-static findings write_findings(FILE *file, const picture_list *list, const traits *all, int small) {
+/* Another name of a picture is no copy of it: dropping it, or what it leads to, loses the picture. */
+static void write_links(FILE *file, const listing *list) {
+  for (int i = 0; i < list->link_count; i++)
+    write_finding(file, list->links[i].path, list->paths[list->links[i].first], "link", "",
+                  list->links[i].kind);
+}
+
+static findings write_findings(FILE *file, listing *list, const traits *all, int small) {
   findings found = {0};
   fputs("path,first,kind,distance,details\n", file);
   for (int i = 0; i < list->count; i++) {
@@ -382,6 +377,7 @@ static findings write_findings(FILE *file, const picture_list *list, const trait
     char number[64];
     if (one->reason) {
       write_finding(file, list->paths[i], "", "unreadable", "", one->reason);
+      left_out_add_unreadable(&list->left, list->paths[i], one->reason);
       found.unreadable++;
       continue;
     }
@@ -397,6 +393,7 @@ static findings write_findings(FILE *file, const picture_list *list, const trait
     if (one->exact) found.exact++;
     else found.near++;
   }
+  write_links(file, list);
   return found;
 }
 
@@ -404,9 +401,9 @@ int main(int argc, char **argv) {
   tool_start();
   settings set = read_options(argc, argv);
   double started = seconds_now();
-  check_writable(set.out);
-  picture_list list = listing_open(argv + optind, argc - optind);
-  traits *all = read_all(&list, set.quiet);
+  listing list = listing_open(argv + optind, argc - optind, set.flat);
+  output_check(set.out);
+  traits *all = read_all(&list);
   find_exact(all, list.count);
   find_near(all, list.count);
   output out = output_open(set.out);
@@ -418,10 +415,13 @@ int main(int argc, char **argv) {
   json_integer(&json, "near", found.near);
   json_integer(&json, "small", found.small);
   json_integer(&json, "unreadable", found.unreadable);
+  json_integer(&json, "links", list.link_count);
+  left_out_json(&json, &list.left);
   json_real(&json, "seconds", seconds_now() - started);
   json_print(&json);
   for (int i = 0; i < list.count; i++) free(all[i].reason);
   free(all);
+  int readable = list.count - found.unreadable;
   listing_free(&list);
-  return tool_end();
+  return end_after_pictures(readable);
 }

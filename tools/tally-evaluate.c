@@ -29,6 +29,7 @@ static const char help[] =
     "                       against everything else\n"
     "  --worst N            mistakes in that picture (default 48)\n"
     "  --batch N            pictures at a time (default 64)\n"
+    "  --flat               leaves out what lies in folders of class folders\n"
     "  --skip-bad           leaves out pictures that cannot be read (default: stops)\n"
     "  --resize squash      takes IDX pictures of another size too, resized as the model says (others\n"
     "                       always are)\n"
@@ -39,8 +40,8 @@ static const char help[] =
     "For each class: precision = right / predicted, recall = right / truly there, F1 their harmonic\n"
     "mean; 0 where nothing was predicted or is there. Macro figures are their plain means over the\n"
     "classes that occur as truth or prediction. The last line on stdout is JSON: n, accuracy,\n"
-    "macro_precision, macro_recall, macro_f1; with --positive also precision, recall, f1. Exit code: 0,\n"
-    "1 (failed), 2 (usage).\n"
+    "macro_precision, macro_recall, macro_f1; with --positive also precision, recall, f1; left_out (files\n"
+    "not evaluated, by ending or reason). Exit code: 0, 1 (failed), 2 (usage).\n"
     "\n"
     "examples:\n"
     "  " TOOL_NAME " --model base.safetensors --data data:test\n"
@@ -49,66 +50,39 @@ static const char help[] =
 
 typedef struct settings {
   const char *model, *data, *predictions, *out, *positive;
-  int worst, batch, threads, quiet, skip_bad, resize;
+  int worst, batch, skip_bad, flat, resize; /* resize: index of resizes */
 } settings;
 
-enum {
-  OPTION_MODEL = 256, OPTION_DATA, OPTION_PREDICTIONS, OPTION_OUT, OPTION_WORST, OPTION_BATCH,
-  OPTION_SKIP_BAD, OPTION_RESIZE, OPTION_THREADS, OPTION_QUIET, OPTION_POSITIVE
-};
+static const char *const resizes[] = {"refuse", "squash", NULL};
 
-static const struct option long_options[] = {
-    {"model", required_argument, NULL, OPTION_MODEL},
-    {"data", required_argument, NULL, OPTION_DATA},
-    {"predictions", required_argument, NULL, OPTION_PREDICTIONS},
-    {"out", required_argument, NULL, OPTION_OUT},
-    {"positive", required_argument, NULL, OPTION_POSITIVE},
-    {"worst", required_argument, NULL, OPTION_WORST},
-    {"batch", required_argument, NULL, OPTION_BATCH},
-    {"skip-bad", no_argument, NULL, OPTION_SKIP_BAD},
-    {"resize", required_argument, NULL, OPTION_RESIZE},
-    {"threads", required_argument, NULL, OPTION_THREADS},
-    {"quiet", no_argument, NULL, OPTION_QUIET},
-    {"help", no_argument, NULL, 'h'},
-    {NULL, 0, NULL, 0},
-};
-
-static const char *const resizes[] = {"squash", NULL};
-
-static void set_option(settings *to, int option, const char *value) {
-  switch (option) {
-    case OPTION_MODEL: to->model = value; break;
-    case OPTION_DATA: to->data = value; break;
-    case OPTION_PREDICTIONS: to->predictions = value; break;
-    case OPTION_OUT: to->out = value; break;
-    case OPTION_POSITIVE: to->positive = value; break;
-    case OPTION_WORST: to->worst = (int)option_integer("--worst", value, 1, 400); break;
-    case OPTION_BATCH: to->batch = (int)option_integer("--batch", value, 1, 100000); break;
-    case OPTION_SKIP_BAD: to->skip_bad = 1; break;
-    case OPTION_RESIZE: to->resize = 1 + option_choice("--resize", value, resizes); break;
-    case OPTION_THREADS: to->threads = (int)option_integer("--threads", value, 1, 1024); break;
-    case OPTION_QUIET: to->quiet = 1; break;
-    default: fputs(help, stdout); exit(tool_end());
-  }
+static void print_help(void) {
+  fputs(help, stdout);
 }
 
 static settings read_options(int argc, char **argv) {
-  settings set = {0};
-  set.worst = 48;
-  set.batch = 64;
-  for (int option; (option = next_option(argc, argv, long_options)) != -1;)
-    set_option(&set, option, optarg);
+  settings set = {.worst = 48, .batch = 64};
+  const tool_option options[] = {
+      file_option("model", &set.model),
+      text_option("data", &set.data),
+      file_option("predictions", &set.predictions),
+      text_option("out", &set.out),
+      text_option("positive", &set.positive),
+      integer_option("worst", &set.worst, 1, 400),
+      integer_option("batch", &set.batch, 1, 100000),
+      flag_option("skip-bad", &set.skip_bad),
+      flag_option("flat", &set.flat),
+      choice_option("resize", &set.resize, resizes),
+  };
+  take_options(argc, argv, options, COUNT_OF(options), print_help);
+  refuse_files(argc, argv);
   if (set.predictions && (set.model || set.data))
     misuse("--predictions takes the place of --model and --data");
   if (!set.predictions && !set.model) misuse("--model or --predictions is missing");
   if (!set.predictions && !set.data) misuse("--data is missing");
-  set.threads = use_threads(set.threads);
   return set;
 }
 
 /* ---- results and where they come from -------------------------------------------------------- */
-
-#define MAX_CLASSES 10000 /* the confusion matrix has their square of cells */
 
 /* Truth and prediction of each sample, as indices into the classes. */
 typedef struct results {
@@ -116,6 +90,7 @@ typedef struct results {
   int count;
   int *truth, *prediction;
   float *probability, *truth_probability; /* of prediction and truth; NULL without a model */
+  left_out left; /* files of the data that were not evaluated */
 } results;
 
 static void results_free(results *r) {
@@ -124,6 +99,7 @@ static void results_free(results *r) {
   free(r->prediction);
   free(r->probability);
   free(r->truth_probability);
+  left_out_free(&r->left);
 }
 
 static int is_number(const char *name) {
@@ -174,7 +150,6 @@ static results read_predictions(const char *path) {
   }
   if (!r.count) fail("%s: there are no rows behind the header", path);
   r.set = distinct_names(names, 2 * r.count);
-  if (r.set.count > MAX_CLASSES) fail("%s: %d different classes are too many", path, r.set.count);
   r.truth = allocate((size_t)r.count, sizeof(int));
   r.prediction = allocate((size_t)r.count, sizeof(int));
   for (int i = 0; i < r.count; i++) {
@@ -234,7 +209,7 @@ static results predict_all(cn_network *net, const dataset *data, const preproces
                            class_list set, const settings *options, FILE *table) {
   cn_error error;
   cn_predict_options with = {0};
-  with.threads = options->threads;
+  with.threads = use_threads(0);
   cn_predictor *predictor = cn_predictor_create(net, options->batch, &with, &error);
   if (!predictor) fail("%s", error.message);
   size_t count = (size_t)data->count, batch = (size_t)options->batch;
@@ -248,7 +223,7 @@ static results predict_all(cn_network *net, const dataset *data, const preproces
   float *inputs = allocate(batch * preprocess_size(pre), sizeof(float));
   float *outputs = allocate(batch * (size_t)set.count, sizeof(float));
   double started = seconds_now();
-  progress bar = progress_start(options->quiet);
+  progress bar = progress_start();
   for (int first = 0; first < r.count; first += options->batch) {
     int now = r.count - first < options->batch ? r.count - first : options->batch;
     dataset_inputs(data, NULL, first, now, pre, inputs);
@@ -444,7 +419,7 @@ static const class_figures *positive_figures(const char *positive, const results
 }
 
 /* positive may be NULL. */
-static void print_result(const figures *f, const class_figures *positive) {
+static void print_result(const results *r, const figures *f, const class_figures *positive) {
   text_buffer json = {0};
   json_integer(&json, "n", f->count);
   json_real(&json, "accuracy", f->accuracy);
@@ -456,6 +431,7 @@ static void print_result(const figures *f, const class_figures *positive) {
     json_real(&json, "recall", positive->recall);
     json_real(&json, "f1", positive->f1);
   }
+  left_out_json(&json, &r->left);
   json_print(&json);
 }
 
@@ -696,13 +672,11 @@ static results evaluate_model(const settings *set) {
     fail("%s: the network does not end in softmax", set->model);
   preprocess pre = preprocess_load(net, set->model);
   class_list names = classes_load(net, set->model);
-  if (names.count > MAX_CLASSES) fail("%s: %d classes are too many", set->model, names.count);
-  dataset data = dataset_open(set->data);
+  dataset data = dataset_open(set->data, set->flat);
   dataset_map(&data, &names, set->model);
-  dataset_prepare(&data, &pre, set->resize, set->skip_bad, set->quiet);
+  dataset_prepare(&data, &pre, set->resize, set->skip_bad);
   output table = {0};
   if (set->out) {
-    make_folder(set->out);
     char *path = join_path(set->out, "predictions.csv");
     table = output_open(path);
     write_prediction_header(table.file, &data, &names);
@@ -713,6 +687,8 @@ static results evaluate_model(const settings *set) {
     output_close(&table);
     write_mistakes(set->out, &data, &r, set->worst);
   }
+  r.left = data.left;
+  data.left = (left_out){0};
   dataset_free(&data);
   cn_network_free(net);
   return r;
@@ -721,11 +697,11 @@ static results evaluate_model(const settings *set) {
 int main(int argc, char **argv) {
   tool_start();
   settings set = read_options(argc, argv);
+  if (set.out) lock_folder(set.out);
   results r = set.predictions ? read_predictions(set.predictions) : evaluate_model(&set);
   figures f = measure(&r);
   const class_figures *positive = positive_figures(set.positive, &r, &f);
   if (set.out) {
-    make_folder(set.out);
     write_classes(set.out, &r, &f);
     write_confusion(set.out, &r, &f);
   }
@@ -733,7 +709,7 @@ int main(int argc, char **argv) {
   if (positive)
     printf("%s against the rest: precision %.4f, recall %.4f, F1 %.4f\n\n", set.positive,
            positive->precision, positive->recall, positive->f1);
-  print_result(&f, positive);
+  print_result(&r, &f, positive);
   figures_free(&f);
   results_free(&r);
   return tool_end();

@@ -9,6 +9,13 @@
 #define _POSIX_C_SOURCE 200809L
 #define TOOL_NAME "tally-extract"
 #define TOOL_USAGE "--template T --out DIR [options] IMAGE..."
+#include "tool.h"
+
+#include "classes.h"
+#include "csv.h"
+#include "forms.h"
+#include "output.h"
+#include "preprocess.h"
 #include "report.h"
 
 /* ---- options --------------------------------------------------------------------------------- */
@@ -23,8 +30,10 @@ static const char help[] =
     "                      cells/TALLY/FIELD-POSITION.png   position 0 is the leftmost cell\n"
     "                      cells.csv    tally,field,position,path,state\n"
     "                      forms.csv    tally,status,residual_px,reason\n"
-    "  IMAGE...          JPEG, PNG, BMP or PNM files, or folders of them; a tally is named by its\n"
-    "                    picture's file name\n"
+    "  IMAGE...          picture files, folders with everything below them, or CSV files with a\n"
+    "                    column path; a tally is named by its picture's file name, a page of a file\n"
+    "                    with several as scan.pdf#3\n"
+    "  --flat            leaves out what lies in folders of the folders named\n"
     "  --raw             cells as printed, only shrunk and inverted (default: printed rules\n"
     "                    removed, ink centred as MNIST does)\n"
     "  --labels F.csv    what is written in the cells: columns tally,field,position,label; or\n"
@@ -42,8 +51,10 @@ static const char help[] =
     "  --quiet           nothing on stderr but errors\n"
     "  --help\n"
     "\n"
-    "A form that cannot be read or registered has its reason in forms.csv and no cells. The last\n"
-    "line on stdout is JSON: forms, registered, cells. Exit code: 0, 1 (failed), 2 (usage).\n"
+    "A form that cannot be read or registered has its reason in forms.csv and no cells; a file\n"
+    "that is no picture, or a second name of one, is left out and said. The last line on stdout is\n"
+    "JSON: forms, registered, cells, left_out (by ending or reason). Exit code: 0, 1 (failed, or no\n"
+    "form was registered), 2 (usage).\n"
     "\n"
     "examples:\n"
     "  " TOOL_NAME " --template mexico-2015 --out cells --check scans/\n"
@@ -52,60 +63,41 @@ static const char help[] =
 
 typedef struct settings {
   const char *template, *out, *labels, *split;
-  int raw, check, threads, quiet;
+  int raw, check, flat;
   uint64_t seed;
   float parts[3];
 } settings;
 
-enum {
-  OPTION_TEMPLATE = 256, OPTION_OUT, OPTION_RAW, OPTION_LABELS, OPTION_SPLIT, OPTION_SEED,
-  OPTION_CHECK, OPTION_THREADS, OPTION_QUIET
-};
+static void print_help(void) {
+  fputs(help, stdout);
+}
 
-static const struct option long_options[] = {
-    {"template", required_argument, NULL, OPTION_TEMPLATE},
-    {"out", required_argument, NULL, OPTION_OUT},
-    {"raw", no_argument, NULL, OPTION_RAW},
-    {"labels", required_argument, NULL, OPTION_LABELS},
-    {"split", required_argument, NULL, OPTION_SPLIT},
-    {"seed", required_argument, NULL, OPTION_SEED},
-    {"check", no_argument, NULL, OPTION_CHECK},
-    {"threads", required_argument, NULL, OPTION_THREADS},
-    {"quiet", no_argument, NULL, OPTION_QUIET},
-    {"help", no_argument, NULL, 'h'},
-    {NULL, 0, NULL, 0},
-};
-
-static void set_option(settings *to, int option, const char *value) {
-  switch (option) {
-    case OPTION_TEMPLATE: to->template = value; break;
-    case OPTION_OUT: to->out = value; break;
-    case OPTION_RAW: to->raw = 1; break;
-    case OPTION_LABELS: to->labels = value; break;
-    case OPTION_SPLIT: to->split = value; break;
-    case OPTION_SEED: to->seed = (uint64_t)option_integer("--seed", value, 0, LLONG_MAX); break;
-    case OPTION_CHECK: to->check = 1; break;
-    case OPTION_THREADS: to->threads = (int)option_integer("--threads", value, 1, 1024); break;
-    case OPTION_QUIET: to->quiet = 1; break;
-    default: fputs(help, stdout); exit(tool_end());
-  }
+static void take_split(const tool_option *option, const char *value) {
+  settings *set = option->to;
+  const float *part = set->parts;
+  set->split = value;
+  if (!parse_reals(value, set->parts, 3) || part[0] < 0 || part[1] < 0 || part[2] < 0 ||
+      !(part[0] + part[1] + part[2] > 0))
+    misuse("--split: \"%s\" is not three proportions, as in 80,10,10", value);
 }
 
 static settings read_options(int argc, char **argv) {
-  settings set = {0};
-  set.seed = 1;
-  for (int option; (option = next_option_before_files(argc, argv, long_options)) != -1;)
-    set_option(&set, option, optarg);
+  settings set = {.seed = 1};
+  const tool_option options[] = {
+      text_option("template", &set.template),
+      text_option("out", &set.out),
+      flag_option("raw", &set.raw),
+      file_option("labels", &set.labels),
+      other_option("split", &set, 0, 0, take_split),
+      seed_option(&set.seed),
+      flag_option("check", &set.check),
+      flag_option("flat", &set.flat),
+  };
+  take_options(argc, argv, options, COUNT_OF(options), print_help);
   if (!set.template) misuse("--template is missing");
   if (!set.out) misuse("--out is missing");
   if (optind == argc) misuse("there are no pictures on the command line");
-  if (set.split) {
-    if (!set.labels) misuse("--split needs --labels");
-    if (!parse_reals(set.split, set.parts, 3) || set.parts[0] < 0 || set.parts[1] < 0 ||
-        set.parts[2] < 0 || !(set.parts[0] + set.parts[1] + set.parts[2] > 0))
-      misuse("--split: \"%s\" is not three proportions, as in 80,10,10", set.split);
-  }
-  set.threads = use_threads(set.threads);
+  if (set.split && !set.labels) misuse("--split needs --labels");
   return set;
 }
 
@@ -162,8 +154,8 @@ static void label_cell(label_table *labels, const csv *table, const tally_templa
 static label_table labels_read(const char *path, const tally_template *form,
                                const form_list *list) {
   label_table labels = {0};
-  size_t cells = (size_t)list->count * (size_t)form->cells;
-  size_t counts = (size_t)list->count * (size_t)form->fields;
+  size_t cells = (size_t)form_count(list) * (size_t)form->cells;
+  size_t counts = (size_t)form_count(list) * (size_t)form->fields;
   labels.set = classes_numbered(10);
   classes_add(&labels.set, "empty");
   labels.cells = allocate(cells, sizeof(int));
@@ -176,7 +168,7 @@ static label_table labels_read(const char *path, const tally_template *form,
   int value_column = csv_column(&table, by_cell ? "label" : "value");
   int position_column = by_cell ? csv_column(&table, "position") : -1;
   while (csv_row(&table)) {
-    int tally = form_list_find(list, table.fields[tally_column]);
+    int tally = form_list_find_row(list, &table, table.fields[tally_column]);
     if (tally < 0) {
       labels.unknown++;
       continue;
@@ -221,12 +213,9 @@ typedef struct outcome {
   uint8_t *states; /* of its cells; NULL if it was not registered */
 } outcome;
 
-/* Not output_open: these are many, made in parallel, and a run that was cut short is run again. */
 static void write_picture(const char *folder, const char *name, const text_buffer *bytes) {
   char *path = join_path(folder, name);
-  FILE *file = fopen(path, "wb");
-  if (!file || fwrite(bytes->data, 1, bytes->length, file) != bytes->length || fclose(file))
-    fail("cannot write %s: %s", path, strerror(errno));
+  write_small_file(path, bytes->data, bytes->length);
   free(path);
 }
 
@@ -338,13 +327,13 @@ typedef struct extraction {
 static void extract_one(void *context, int i, int thread) {
   extraction *e = context;
   char figures[96];
-  e->outcomes[i] = extract(e->set, e->form, &e->to, e->list->paths[i], e->list->names[i],
+  e->outcomes[i] = extract(e->set, e->form, &e->to, e->list->pictures.paths[i], e->list->names[i],
                            e->cells + (size_t)thread * (size_t)e->form->cells);
   work_lock();
   e->done++;
-  snprintf(figures, sizeof figures, "%d of %d  %.1f tallies/s", e->done, e->list->count,
+  snprintf(figures, sizeof figures, "%d of %d  %.1f tallies/s", e->done, form_count(e->list),
            e->done / fmax(seconds_now() - e->started, 1e-9));
-  progress_draw(&e->bar, "cutting", (double)e->done / e->list->count, figures);
+  progress_draw(&e->bar, "cutting", (double)e->done / form_count(e->list), figures);
   work_unlock();
 }
 
@@ -353,13 +342,13 @@ static outcome *extract_all(const settings *set, const tally_template *form,
   extraction e = {.set = set, .form = form, .list = list};
   e.to.cells = join_path(set->out, "cells");
   if (set->check) e.to.check = join_path(set->out, "check");
-  e.outcomes = allocate((size_t)list->count, sizeof *e.outcomes);
+  e.outcomes = allocate((size_t)form_count(list), sizeof *e.outcomes);
   e.cells = allocate((size_t)use_threads(0) * (size_t)form->cells, sizeof *e.cells);
-  e.bar = progress_start(set->quiet);
+  e.bar = progress_start();
   e.started = seconds_now();
   make_folder(e.to.cells);
   if (e.to.check) make_folder(e.to.check);
-  share_work(list->count, extract_one, &e);
+  share_work(form_count(list), extract_one, &e);
   progress_wipe();
   free(e.cells);
   free(e.to.cells);
@@ -373,7 +362,7 @@ static void write_forms(const char *folder, const form_list *list, const outcome
   char *path = join_path(folder, "forms.csv");
   output out = output_open(path);
   fputs("tally,status,residual_px,reason\n", out.file);
-  for (int i = 0; i < list->count; i++) {
+  for (int i = 0; i < form_count(list); i++) {
     const outcome *o = &outcomes[i];
     csv_write(out.file, list->names[i]);
     fprintf(out.file, ",%s,", o->readable ? tally_form_status_text(o->status) : "unreadable");
@@ -401,7 +390,7 @@ static long long write_cell_table(const char *folder, const tally_template *form
   long long cells = 0;
   output out = output_open(path);
   fputs("tally,field,position,path,state\n", out.file);
-  for (int i = 0; i < list->count; i++)
+  for (int i = 0; i < form_count(list); i++)
     for (int f = 0; f < form->fields && outcomes[i].states; f++)
       for (int p = 0; p < form->field[f].digits; p++, cells++) {
         char *cell = cell_path(list->names[i], form, f, p);
@@ -426,7 +415,7 @@ static int write_labelled(const char *path, const tally_template *form, const fo
   int rows = 0;
   output out = output_open(path);
   fputs("path,label,tally\n", out.file);
-  for (int i = 0; i < list->count; i++) {
+  for (int i = 0; i < form_count(list); i++) {
     if (!outcomes[i].states || (parts && parts[i] != part)) continue;
     for (int f = 0; f < form->fields; f++)
       for (int p = 0; p < form->field[f].digits; p++) {
@@ -450,11 +439,11 @@ static int write_labelled(const char *path, const tally_template *form, const fo
 
 /* Deals the registered tallies out in a random order. */
 static int *deal_tallies(const settings *set, const form_list *list, const outcome *outcomes) {
-  int *order = allocate((size_t)list->count, sizeof(int));
-  int *parts = allocate((size_t)list->count, sizeof(int)), count = 0;
+  int *order = allocate((size_t)form_count(list), sizeof(int));
+  int *parts = allocate((size_t)form_count(list), sizeof(int)), count = 0;
   cn_random random = {set->seed, 0};
   double all = (double)set->parts[0] + (double)set->parts[1] + (double)set->parts[2];
-  for (int i = 0; i < list->count; i++)
+  for (int i = 0; i < form_count(list); i++)
     if (outcomes[i].states) order[count++] = i;
   for (int i = count - 1; i > 0; i--) {
     int k = (int)cn_random_below(&random, (uint32_t)i + 1), kept = order[i];
@@ -474,7 +463,7 @@ static const char *const part_names[3] = {"train.csv", "val.csv", "test.csv"};
 
 /* Reads the three files again, as training will, and looks for a tally in two of them. */
 static void prove_split(const char *folder, const form_list *list) {
-  int *seen = allocate((size_t)list->count, sizeof(int)), tallies[3] = {0}, twice = 0;
+  int *seen = allocate((size_t)form_count(list), sizeof(int)), tallies[3] = {0}, twice = 0;
   for (int part = 0; part < 3; part++) {
     char *path = join_path(folder, part_names[part]);
     csv table = csv_open(path);
@@ -502,8 +491,8 @@ static void write_labels(const settings *set, const tally_template *form, const 
   char *path = join_path(set->out, "labelled.csv");
   int rows = write_labelled(path, form, list, outcomes, labels, NULL, 0);
   printf("%d cells have a label\n", rows);
-  if (labels->unknown && !set->quiet)
-    say("%s: %d rows are about tallies that are not among the pictures", set->labels,
+  if (labels->unknown)
+    inform("%s: %d rows are about tallies that are not among the pictures", set->labels,
         labels->unknown);
   free(path);
   if (!set->split) return;
@@ -519,14 +508,15 @@ static void write_labels(const settings *set, const tally_template *form, const 
 
 /* ---- the run --------------------------------------------------------------------------------- */
 
-static int report_outcomes(const settings *set, const form_list *list, const outcome *outcomes) {
-  int registered = 0, named = 0;
-  for (int i = 0; i < list->count; i++) {
+static int report_outcomes(form_list *list, const outcome *outcomes) {
+  int registered = 0;
+  for (int i = 0; i < form_count(list); i++) {
+    left_out *left = &list->pictures.left;
     registered += outcomes[i].states != NULL;
-    if (outcomes[i].states || set->quiet || named++ >= 20) continue;
-    say("%s: %s", list->names[i], outcomes[i].reason);
+    if (!outcomes[i].readable) left_out_add_unreadable(left, list->names[i], outcomes[i].reason);
+    else if (!outcomes[i].states)
+      left_out_add_unregistered(left, list->names[i], outcomes[i].reason);
   }
-  if (named > 20) say("... and %d more; forms.csv has every reason", named - 20);
   return registered;
 }
 
@@ -537,21 +527,22 @@ int main(int argc, char **argv) {
   char *text;
   size_t length;
   tally_template *form = template_open(argv[0], set.template, &text, &length);
-  form_list list = form_list_open(argv + optind, argc - optind);
+  form_list list = form_list_open(argv + optind, argc - optind, set.flat);
   label_table labels = {0};
   if (set.labels) labels = labels_read(set.labels, form, &list);
-  make_folder(set.out);
+  lock_folder(set.out);
   outcome *outcomes = extract_all(&set, form, &list);
   write_forms(set.out, &list, outcomes);
   long long cells = write_cell_table(set.out, form, &list, outcomes);
-  int registered = report_outcomes(&set, &list, outcomes);
+  int registered = report_outcomes(&list, outcomes);
   if (set.labels) write_labels(&set, form, &list, outcomes, &labels);
   text_buffer json = {0};
-  json_integer(&json, "forms", list.count);
+  json_integer(&json, "forms", form_count(&list));
   json_integer(&json, "registered", registered);
   json_integer(&json, "cells", cells);
+  left_out_json(&json, &list.pictures.left);
   json_print(&json);
-  for (int i = 0; i < list.count; i++) free(outcomes[i].states);
+  for (int i = 0; i < form_count(&list); i++) free(outcomes[i].states);
   free(outcomes);
   free(labels.cells);
   free(labels.counts);
@@ -559,5 +550,5 @@ int main(int argc, char **argv) {
   form_list_free(&list);
   free(form);
   free(text);
-  return tool_end();
+  return end_after_pictures(registered);
 }

@@ -13,9 +13,16 @@
 #define _POSIX_C_SOURCE 200809L
 #define TOOL_NAME "tally-read"
 #define TOOL_USAGE "--template T [--model M] --out DIR [options] IMAGE..."
-#include "report.h"
+#include "tool.h"
 
 #include <fcntl.h>
+
+#include "classes.h"
+#include "csv.h"
+#include "forms.h"
+#include "output.h"
+#include "preprocess.h"
+#include "report.h"
 
 /* ---- options --------------------------------------------------------------------------------- */
 
@@ -38,8 +45,10 @@ static const char help[] =
     "                        report.html  one page with everything, to look at and correct\n"
     "                        .work/       what was seen of each picture; a run that was cut short\n"
     "                                     goes on from there\n"
-    "  IMAGE...            JPEG, PNG, BMP or PNM files, or folders of them; a tally is named by\n"
-    "                      its picture's file name\n"
+    "  IMAGE...            picture files, folders with everything below them, or CSV files with a\n"
+    "                      column path; a tally is named by its picture's file name, a page of a\n"
+    "                      file with several as scan.pdf#3\n"
+    "  --flat              leaves out what lies in folders of the folders named\n"
     "  --official F.csv    official counts (tally,field,value) to compare with\n"
     "  --corrections F.csv counts read by a person (tally,field,value; an empty value means that\n"
     "                      nothing is written), as saved by report.html; taken as certain\n"
@@ -57,8 +66,10 @@ static const char help[] =
     "\n"
     "Status of a count: ok (accepted), review (a person should look), missing (nothing is written\n"
     "there), unread (the form could not be registered, or the cells do not make a number). A\n"
-    "picture that cannot be read is in the output with its reason and stops none. The last line\n"
-    "on stdout is JSON: forms, read, flagged, seconds. Exit code: 0, 1 (failed), 2 (usage).\n"
+    "picture that cannot be read is in the output with its reason and stops none; a file that is\n"
+    "no picture, or a second name of one, is left out and said. The last line on stdout is JSON:\n"
+    "forms, read, flagged, left_out (by ending or reason), seconds. Exit code: 0, 1 (failed, or\n"
+    "no tally could be read), 2 (usage).\n"
     "\n"
     "examples:\n"
     "  " TOOL_NAME " --template c1-2019 --out result scans/\n"
@@ -69,66 +80,34 @@ static const char help[] =
 typedef struct settings {
   const char *template, *model, *out, *official, *corrections;
   double risk, temperature;
-  int raw, pictures, again, threads, quiet;
+  int raw, pictures, again, flat;
   uint64_t seed;
 } settings;
 
-enum {
-  OPTION_TEMPLATE = 256, OPTION_MODEL, OPTION_OUT, OPTION_OFFICIAL, OPTION_CORRECTIONS, OPTION_RISK,
-  OPTION_TEMPERATURE, OPTION_RAW, OPTION_PICTURES, OPTION_SEED, OPTION_AGAIN, OPTION_THREADS,
-  OPTION_QUIET
-};
-
-static const struct option long_options[] = {
-    {"template", required_argument, NULL, OPTION_TEMPLATE},
-    {"model", required_argument, NULL, OPTION_MODEL},
-    {"out", required_argument, NULL, OPTION_OUT},
-    {"official", required_argument, NULL, OPTION_OFFICIAL},
-    {"corrections", required_argument, NULL, OPTION_CORRECTIONS},
-    {"risk", required_argument, NULL, OPTION_RISK},
-    {"temperature", required_argument, NULL, OPTION_TEMPERATURE},
-    {"raw", no_argument, NULL, OPTION_RAW},
-    {"pictures", required_argument, NULL, OPTION_PICTURES},
-    {"seed", required_argument, NULL, OPTION_SEED},
-    {"again", no_argument, NULL, OPTION_AGAIN},
-    {"threads", required_argument, NULL, OPTION_THREADS},
-    {"quiet", no_argument, NULL, OPTION_QUIET},
-    {"help", no_argument, NULL, 'h'},
-    {NULL, 0, NULL, 0},
-};
-
-static void set_option(settings *to, int option, const char *value) {
-  switch (option) {
-    case OPTION_TEMPLATE: to->template = value; break;
-    case OPTION_MODEL: to->model = value; break;
-    case OPTION_OUT: to->out = value; break;
-    case OPTION_OFFICIAL: to->official = value; break;
-    case OPTION_CORRECTIONS: to->corrections = value; break;
-    case OPTION_RISK: to->risk = (double)option_real("--risk", value, 1e-9, 0.5); break;
-    case OPTION_TEMPERATURE:
-      to->temperature = (double)option_real("--temperature", value, 0.05, 20);
-      break;
-    case OPTION_RAW: to->raw = 1; break;
-    case OPTION_PICTURES: to->pictures = (int)option_integer("--pictures", value, 0, 100000); break;
-    case OPTION_SEED: to->seed = (uint64_t)option_integer("--seed", value, 0, LLONG_MAX); break;
-    case OPTION_AGAIN: to->again = 1; break;
-    case OPTION_THREADS: to->threads = (int)option_integer("--threads", value, 1, 1024); break;
-    case OPTION_QUIET: to->quiet = 1; break;
-    default: fputs(help, stdout); exit(tool_end());
-  }
+static void print_help(void) {
+  fputs(help, stdout);
 }
 
 static settings read_options(int argc, char **argv) {
-  settings set = {0};
-  set.seed = 1;
-  set.risk = 0.005;
-  set.pictures = 200;
-  for (int option; (option = next_option_before_files(argc, argv, long_options)) != -1;)
-    set_option(&set, option, optarg);
+  settings set = {.seed = 1, .risk = 0.005, .pictures = 200};
+  const tool_option options[] = {
+      text_option("template", &set.template),
+      file_option("model", &set.model),
+      text_option("out", &set.out),
+      file_option("official", &set.official),
+      file_option("corrections", &set.corrections),
+      double_option("risk", &set.risk, 1e-9, 0.5),
+      double_option("temperature", &set.temperature, 0.05, 20),
+      flag_option("raw", &set.raw),
+      integer_option("pictures", &set.pictures, 0, 100000),
+      seed_option(&set.seed),
+      flag_option("again", &set.again),
+      flag_option("flat", &set.flat),
+  };
+  take_options(argc, argv, options, COUNT_OF(options), print_help);
   if (!set.template) misuse("--template is missing");
   if (!set.out) misuse("--out is missing");
   if (optind == argc) misuse("there are no pictures on the command line");
-  set.threads = use_threads(set.threads);
   return set;
 }
 
@@ -324,7 +303,7 @@ typedef struct journal {
   int file;
   char *path;
   off_t end;
-  off_t *at; /* [list->count] where a tally's record lies; 0: nowhere */
+  off_t *at; /* [form_count(list)] where a tally's record lies; 0: nowhere */
 } journal;
 
 /* FNV-1a, continued. */
@@ -471,20 +450,12 @@ static void journal_index(journal *j, const form_list *list) {
     memcpy(&then, body, sizeof then);
     int tally = form_list_find(list, body + sizeof then);
     if (tally >= 0 && !strcmp(list->names[tally], body + sizeof then)) {
-      now = file_state_of(list->paths[tally]);
+      now = file_state_of(list->pictures.paths[tally]);
       j->at[tally] = now.size == then.size && now.time == then.time ? at : 0;
     }
     at += RECORD_HEADER + (off_t)length;
   }
   j->end = at;
-}
-
-static void journal_lock(const journal *j) {
-  struct flock lock = {0};
-  lock.l_type = F_WRLCK;
-  lock.l_whence = SEEK_SET;
-  if (fcntl(j->file, F_SETLK, &lock) && (errno == EAGAIN || errno == EACCES))
-    fail("%s: another " TOOL_NAME " is writing there", j->path);
 }
 
 static journal journal_open(const char *folder, const form_list *list, uint64_t key,
@@ -496,14 +467,13 @@ static journal journal_open(const char *folder, const form_list *list, uint64_t 
   memcpy(header + sizeof JOURNAL_MAGIC - 1, &key, sizeof key);
   make_folder(work);
   j.path = join_path(work, "journal");
-  j.at = allocate((size_t)list->count, sizeof *j.at);
+  j.at = allocate((size_t)form_count(list), sizeof *j.at);
   j.file = open(j.path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
   if (j.file < 0) fail("cannot write %s: %s", j.path, strerror(errno));
-  journal_lock(&j);
   ssize_t got = pread(j.file, found, sizeof found, 0);
   int same = got == (ssize_t)sizeof found && !memcmp(found, header, sizeof header);
-  if (got > 0 && !same && !set->quiet)
-    say("%s was made with another template, model or program: every picture is seen again", j.path);
+  if (got > 0 && !same)
+    inform("%s was made with another template, model or program: every picture is seen again", j.path);
   j.end = lseek(j.file, 0, SEEK_END);
   if (same && !set->again) journal_index(&j, list);
   else j.end = (off_t)sizeof header;
@@ -559,8 +529,8 @@ static void see_one(void *context, int k, int thread) {
     by->c = classifier_open(all->model, all->form->cells);
     by->s = sight_make(all->form);
   }
-  file_state state = file_state_of(all->list->paths[i]);
-  see(&by->c, all->list->paths[i], all->form, all->set->raw, &by->s);
+  file_state state = file_state_of(all->list->pictures.paths[i]);
+  see(&by->c, all->list->pictures.paths[i], all->form, all->set->raw, &by->s);
   text_buffer record = record_make(all->list->names[i], state, &by->s, all->form);
   work_lock();
   journal_append(all->journal, i, &record);
@@ -576,13 +546,13 @@ static void see_all(const settings *set, const tally_template *form, const form_
                     const model *m, journal *j) {
   int threads = use_threads(0);
   seeing all = {.set = set, .form = form, .list = list, .model = m, .journal = j};
-  all.todo = allocate((size_t)list->count, sizeof(int));
-  for (int i = 0; i < list->count; i++)
+  all.todo = allocate((size_t)form_count(list), sizeof(int));
+  for (int i = 0; i < form_count(list); i++)
     if (!j->at[i]) all.todo[all.count++] = i;
-  if (all.count < list->count && !set->quiet)
-    say("%d of %d pictures were seen before", list->count - all.count, list->count);
+  if (all.count < form_count(list))
+    inform("%d of %d pictures were seen before", form_count(list) - all.count, form_count(list));
   all.seers = allocate((size_t)threads, sizeof *all.seers);
-  all.bar = progress_start(set->quiet);
+  all.bar = progress_start();
   all.started = seconds_now();
   share_work(all.count, see_one, &all);
   progress_wipe();
@@ -601,7 +571,7 @@ static void see_all(const settings *set, const tally_template *form, const form_
 
 /* One number per count of the run, from a table tally,field,value. */
 typedef struct count_table {
-  int *values; /* [list->count][form->fields] */
+  int *values; /* [form_count(list)][form->fields] */
   int rows, unknown_tallies, unknown_fields;
 } count_table;
 
@@ -620,24 +590,28 @@ static int table_value(const csv *table, const char *text, const tally_field *fi
 static count_table count_table_read(const char *path, const tally_template *form,
                                     const form_list *list, int absent, int strict) {
   count_table out = {0};
-  size_t count = (size_t)list->count * (size_t)form->fields;
+  size_t count = (size_t)form_count(list) * (size_t)form->fields;
   out.values = allocate(count, sizeof(int));
   for (size_t i = 0; i < count; i++) out.values[i] = absent;
   csv table = csv_open(path);
   int tally_column = csv_column(&table, "tally"), field_column = csv_column(&table, "field");
   int value_column = csv_column(&table, "value");
   while (csv_row(&table)) {
-    int tally = form_list_find(list, table.fields[tally_column]);
+    int tally = form_list_find_row(list, &table, table.fields[tally_column]);
     int field = tally_template_field(form, table.fields[field_column]);
-    const char *value = table.fields[value_column];
+    const char *text = table.fields[value_column];
     if (strict && field < 0)
       fail("%s: line %d: the template has no field \"%s\"", path, table.line,
            table.fields[field_column]);
     out.unknown_tallies += tally < 0;
     out.unknown_fields += field < 0;
     if (tally < 0 || field < 0) continue;
-    out.values[(size_t)tally * (size_t)form->fields + (size_t)field] =
-        *value ? table_value(&table, value, &form->field[field]) : TALLY_NO_VALUE;
+    int *place = &out.values[(size_t)tally * (size_t)form->fields + (size_t)field];
+    int value = *text ? table_value(&table, text, &form->field[field]) : TALLY_NO_VALUE;
+    if (*place != absent && *place != value)
+      fail("%s: line %d: %s of %s was given another value before", path, table.line,
+           form->field[field].name, list->names[tally]);
+    *place = value;
     out.rows++;
   }
   csv_close(&table);
@@ -645,8 +619,7 @@ static count_table count_table_read(const char *path, const tally_template *form
 }
 
 /* Says what of a table was of no use. */
-static void count_table_say(const char *path, const count_table *table, int quiet) {
-  if (quiet) return;
+static void count_table_say(const char *path, const count_table *table) {
   if (!table->rows) say("%s: no row is about these tallies", path);
   if (table->unknown_tallies)
     say("%s: %d rows are about other tallies", path, table->unknown_tallies);
@@ -791,6 +764,7 @@ static void note_tally(const run *r, int tally, const sight *s, const tally_coun
   form->least = 1;
   form->residual = s->where.residual;
   form->quality = -1;
+  form->readable = s->readable;
   for (int f = 0; f < r->form->fields; f++) {
     int official = r->official.values
                        ? r->official.values[(size_t)tally * (size_t)r->form->fields + (size_t)f]
@@ -860,14 +834,14 @@ static void decode_one(void *context, int k, int thread) {
 static void read_all(const run *r, report *to) {
   char *path = join_path(r->set->out, "counts.csv");
   output out = output_open(path);
-  progress bar = progress_start(r->set->quiet);
+  progress bar = progress_start();
   decoding d = {.r = r};
   d.counts = allocate(CHUNK, sizeof *d.counts);
   for (int k = 0; k < CHUNK; k++) d.sights[k] = sight_make(r->form);
   fputs("tally,field,value,probability,quality,status,second_value,second_probability,reason,"
         "corrected\n", out.file);
-  for (; d.first < r->list->count; d.first += CHUNK) {
-    int now = r->list->count - d.first < CHUNK ? r->list->count - d.first : CHUNK;
+  for (; d.first < form_count(r->list); d.first += CHUNK) {
+    int now = form_count(r->list) - d.first < CHUNK ? form_count(r->list) - d.first : CHUNK;
     share_work(now, decode_one, &d);
     for (int k = 0; k < now; k++) {
       int i = d.first + k;
@@ -877,7 +851,7 @@ static void read_all(const run *r, report *to) {
         fail("out of memory");
       tally_counts_free(&d.counts[k]);
     }
-    progress_draw(&bar, "adding up", (double)(d.first + now) / r->list->count, "");
+    progress_draw(&bar, "adding up", (double)(d.first + now) / form_count(r->list), "");
   }
   if (tally_totals_finish(&to->totals) != TALLY_OK) fail("out of memory");
   progress_wipe();
@@ -898,7 +872,7 @@ static void write_tallies(const run *r, const report *from) {
   char *path = join_path(r->set->out, "tallies.csv");
   output out = output_open(path);
   fputs("tally,status,quality,residual_px,sums,class,reason\n", out.file);
-  for (int i = 0; i < r->list->count; i++) {
+  for (int i = 0; i < form_count(r->list); i++) {
     const report_form *f = &from->forms[i];
     csv_write(out.file, r->list->names[i]);
     fprintf(out.file, ",%s,", verdict_names[f->verdict]);
@@ -916,6 +890,14 @@ static void write_tallies(const run *r, const report *from) {
   free(path);
 }
 
+/* Of a field that could be read on no tally nothing is known: that is no total of 0. */
+static void write_total(FILE *file, const tally_total *t) {
+  if (t->read + t->missing)
+    fprintf(file, "%lld,%.0f,%.0f,%.6f,%.6f,%.6f,%.1f", (long long)t->votes, t->low, t->high,
+            t->share, t->share_low, t->share_high, t->estimate);
+  else fputs("unknown,unknown,unknown,unknown,unknown,unknown,unknown", file);
+}
+
 static void write_totals(const run *r, const report *from) {
   char *path = join_path(r->set->out, "totals.csv");
   output out = output_open(path);
@@ -928,11 +910,11 @@ static void write_totals(const run *r, const report *from) {
     if (tally_totals_get(&from->totals, TALLY_ALL, f, NULL, &all) != TALLY_OK ||
         tally_totals_get(&from->totals, TALLY_HIGH_QUALITY, f, NULL, &high) != TALLY_OK)
       fail("out of memory");
-    fprintf(out.file, "%s,%lld,%.0f,%.0f,%.6f,%.6f,%.6f,%.1f,%d,%d,%d", r->form->field[f].name,
-            (long long)all.votes, all.low, all.high, all.share, all.share_low, all.share_high,
-            all.estimate, all.read, all.missing, all.unread);
-    fprintf(out.file, ",%lld,%.0f,%.0f,%.6f,%.6f,%.6f,%.1f\n", (long long)high.votes, high.low,
-            high.high, high.share, high.share_low, high.share_high, high.estimate);
+    fprintf(out.file, "%s,", r->form->field[f].name);
+    write_total(out.file, &all);
+    fprintf(out.file, "%d,%d,%d,", all.read, all.missing, all.unread);
+    write_total(out.file, &high);
+    putc('\n', out.file);
   }
   output_close(&out);
   free(path);
@@ -949,7 +931,7 @@ static text_buffer show_form(const run *r, const report *from, int tally) {
   tally_image photo = {0};
   journal_read(r->journal, r->form, tally, &s);
   int decoded = decode(r, tally, &s, &counts);
-  if (s.registered && !form_read(r->list->paths[tally], r->form, &photo) &&
+  if (s.registered && !form_read(r->list->pictures.paths[tally], r->form, &photo) &&
       tally_cut(&photo, r->form, &s.where, s.cells) != TALLY_OK)
     fail("out of memory");
   page_form(&html, from, tally, decoded ? &counts : NULL, s.registered ? &s.where : NULL,
@@ -977,9 +959,9 @@ static int compare_queued(const void *a, const void *b) {
 }
 
 static queued *review_queue(const report *from) {
-  queued *queue = allocate((size_t)from->list->count, sizeof *queue);
-  for (int i = 0; i < from->list->count; i++) queue[i] = (queued){&from->forms[i], i};
-  qsort(queue, (size_t)from->list->count, sizeof *queue, compare_queued);
+  queued *queue = allocate((size_t)form_count(from->list), sizeof *queue);
+  for (int i = 0; i < form_count(from->list); i++) queue[i] = (queued){&from->forms[i], i};
+  qsort(queue, (size_t)form_count(from->list), sizeof *queue, compare_queued);
   return queue;
 }
 
@@ -1016,9 +998,9 @@ static void write_page(const run *r, const report *from) {
   char *path = join_path(r->set->out, "report.html");
   output out = output_open(path);
   queued *queue = review_queue(from);
-  int shown = shown_forms(queue, r->list->count, r->set->pictures);
+  int shown = shown_forms(queue, form_count(r->list), r->set->pictures);
   showing s = {.r = r, .from = from, .queue = queue, .shown = shown};
-  s.bar = progress_start(r->set->quiet);
+  s.bar = progress_start();
   text_buffer head = {0}, tail = {0};
   page_begin(&head, from, shown);
   fwrite(head.data, 1, head.length, out.file);
@@ -1031,9 +1013,9 @@ static void write_page(const run *r, const report *from) {
     }
   }
   progress_wipe();
-  page_rest_begin(&tail, r->list->count - shown);
-  for (int k = shown; k < r->list->count; k++) page_rest(&tail, from, queue[k].index);
-  page_end(&tail, from, r->list->count - shown);
+  page_rest_begin(&tail, form_count(r->list) - shown);
+  for (int k = shown; k < form_count(r->list); k++) page_rest(&tail, from, queue[k].index);
+  page_end(&tail, from, form_count(r->list) - shown);
   fwrite(tail.data, 1, tail.length, out.file);
   output_close(&out);
   free(head.data);
@@ -1049,8 +1031,8 @@ static report report_open(const run *r) {
   memset(&to, 0, sizeof to);
   to.form = r->form;
   to.list = r->list;
-  to.forms = allocate((size_t)r->list->count, sizeof *to.forms);
-  to.counts = allocate((size_t)r->list->count * (size_t)r->form->fields, sizeof *to.counts);
+  to.forms = allocate((size_t)form_count(r->list), sizeof *to.forms);
+  to.counts = allocate((size_t)form_count(r->list) * (size_t)r->form->fields, sizeof *to.counts);
   to.official = r->official.values != NULL;
   to.template_path = r->set->template;
   to.model_path = r->model->path;
@@ -1063,7 +1045,7 @@ static report report_open(const run *r) {
 }
 
 static void report_close(report *to) {
-  for (int i = 0; i < to->list->count; i++) free(to->forms[i].reason);
+  for (int i = 0; i < form_count(to->list); i++) free(to->forms[i].reason);
   free(to->forms);
   free(to->counts);
   tally_totals_free(&to->totals);
@@ -1073,7 +1055,7 @@ static void print_summary(const run *r, const report *from) {
   char number[4][32];
   report_figures f = report_measure(from);
   printf("%s tallies: %s accepted, %s to look at, %s not read\n",
-         thousands(r->list->count, number[0]),
+         thousands(form_count(r->list), number[0]),
          thousands(report_verdicts(from, FORM_ACCEPTED), number[1]),
          thousands(report_verdicts(from, FORM_LOOK), number[2]),
          thousands(report_verdicts(from, FORM_UNREAD), number[3]));
@@ -1089,6 +1071,10 @@ static void print_summary(const run *r, const report *from) {
   for (int k = 0; k < r->form->fields; k++) {
     tally_total all;
     tally_totals_get(&from->totals, TALLY_ALL, k, NULL, &all);
+    if (!(all.read + all.missing)) {
+      printf("  %-12s    unknown: it could be read on no tally\n", r->form->field[k].name);
+      continue;
+    }
     printf("  %-12s %10s read, %s to %s written", r->form->field[k].name,
            thousands(all.votes, number[0]), thousands((long long)all.low, number[1]),
            thousands((long long)all.high, number[2]));
@@ -1102,8 +1088,8 @@ static void print_result(const run *r, const report *from, double seconds) {
   text_buffer json = {0};
   report_figures f = report_measure(from);
   int unread = report_verdicts(from, FORM_UNREAD);
-  json_integer(&json, "forms", r->list->count);
-  json_integer(&json, "read", r->list->count - unread);
+  json_integer(&json, "forms", form_count(r->list));
+  json_integer(&json, "read", form_count(r->list) - unread);
   json_integer(&json, "flagged", report_verdicts(from, FORM_LOOK));
   json_integer(&json, "unread", unread);
   json_integer(&json, "counts", f.counts);
@@ -1113,17 +1099,17 @@ static void print_result(const run *r, const report *from, double seconds) {
     json_real(&json, "accepted_wrong",
               f.accepted ? (double)f.accepted_wrong / (double)f.accepted : 0);
   }
+  left_out_json(&json, &r->list->pictures.left);
   json_real(&json, "seconds", seconds);
   json_print(&json);
 }
 
-static void say_unread(const run *r, const report *from) {
-  int named = 0;
-  for (int i = 0; i < r->list->count && !r->set->quiet; i++) {
-    if (from->forms[i].verdict != FORM_UNREAD || named++ >= 20) continue;
-    say("%s: %s", r->list->names[i], from->forms[i].reason);
+static void say_unread(const report *from, left_out *left) {
+  for (int i = 0; i < form_count(from->list); i++) {
+    const report_form *f = &from->forms[i];
+    if (!f->readable) left_out_add_unreadable(left, from->list->names[i], f->reason);
+    else if (f->verdict == FORM_UNREAD) left_out_add_unregistered(left, from->list->names[i], f->reason);
   }
-  if (named > 20) say("... and %d more; tallies.csv has every reason", named - 20);
 }
 
 int main(int argc, char **argv) {
@@ -1135,17 +1121,17 @@ int main(int argc, char **argv) {
   size_t length;
   tally_template *form = template_open(argv[0], set.template, &text, &length);
   model m = model_open(argv[0], &set);
-  form_list list = form_list_open(argv + optind, argc - optind);
+  form_list list = form_list_open(argv + optind, argc - optind, set.flat);
   run r = {&set, form, &list, &m, NULL, {0}, {0}};
   if (set.official) {
     r.official = count_table_read(set.official, form, &list, NO_OFFICIAL, 0);
-    count_table_say(set.official, &r.official, set.quiet);
+    count_table_say(set.official, &r.official);
   }
   if (set.corrections) {
     r.corrections = count_table_read(set.corrections, form, &list, NO_CORRECTION, 1);
-    count_table_say(set.corrections, &r.corrections, set.quiet);
+    count_table_say(set.corrections, &r.corrections);
   }
-  make_folder(set.out);
+  lock_folder(set.out);
   journal j = journal_open(set.out, &list, sight_key(text, length, &m, set.raw), &set);
   r.journal = &j;
   see_all(&set, form, &list, &m, &j);
@@ -1154,9 +1140,10 @@ int main(int argc, char **argv) {
   write_tallies(&r, &all);
   write_totals(&r, &all);
   write_page(&r, &all);
-  say_unread(&r, &all);
+  say_unread(&all, &list.pictures.left);
   print_summary(&r, &all);
   print_result(&r, &all, seconds_now() - started);
+  int used = form_count(&list) - report_verdicts(&all, FORM_UNREAD);
   report_close(&all);
   journal_close(&j);
   free(r.official.values);
@@ -1166,5 +1153,5 @@ int main(int argc, char **argv) {
   form_list_free(&list);
   free(form);
   free(text);
-  return tool_end();
+  return end_after_pictures(used);
 }

@@ -80,94 +80,55 @@ typedef struct range {
 
 typedef struct settings {
   const char *form, *digits, *out;
-  int count, rows, threads, quiet, png;
+  int count, rows, png;
   uint64_t seed;
   double severity, mismatch;
   range rotate, scale, perspective, blur, light, quality;
 } settings;
 
-enum {
-  OPTION_TEMPLATE = 256, OPTION_COUNT, OPTION_OUT, OPTION_DIGITS, OPTION_SEED, OPTION_SEVERITY,
-  OPTION_CLEAN, OPTION_MISMATCH, OPTION_ROWS, OPTION_ROTATE, OPTION_SCALE, OPTION_PERSPECTIVE,
-  OPTION_BLUR, OPTION_LIGHT, OPTION_QUALITY, OPTION_FORMAT, OPTION_THREADS, OPTION_QUIET
-};
-
-static const struct option long_options[] = {
-    {"template", required_argument, NULL, OPTION_TEMPLATE},
-    {"count", required_argument, NULL, OPTION_COUNT},
-    {"out", required_argument, NULL, OPTION_OUT},
-    {"digits", required_argument, NULL, OPTION_DIGITS},
-    {"seed", required_argument, NULL, OPTION_SEED},
-    {"severity", required_argument, NULL, OPTION_SEVERITY},
-    {"clean", no_argument, NULL, OPTION_CLEAN},
-    {"mismatch", required_argument, NULL, OPTION_MISMATCH},
-    {"rows", required_argument, NULL, OPTION_ROWS},
-    {"rotate", required_argument, NULL, OPTION_ROTATE},
-    {"scale", required_argument, NULL, OPTION_SCALE},
-    {"perspective", required_argument, NULL, OPTION_PERSPECTIVE},
-    {"blur", required_argument, NULL, OPTION_BLUR},
-    {"light", required_argument, NULL, OPTION_LIGHT},
-    {"quality", required_argument, NULL, OPTION_QUALITY},
-    {"format", required_argument, NULL, OPTION_FORMAT},
-    {"threads", required_argument, NULL, OPTION_THREADS},
-    {"quiet", no_argument, NULL, OPTION_QUIET},
-    {"help", no_argument, NULL, 'h'},
-    {NULL, 0, NULL, 0}};
-
 /* A value, or LOW..HIGH. */
-static range option_range(const char *option, const char *value, double low, double high) {
-  range out = {1, 0, 0};
+static void take_range(const tool_option *option, const char *value) {
+  range *out = option->to;
   const char *dots = strstr(value, "..");
-  if (!dots) {
-    out.low = out.high = (double)option_real(option, value, low, high);
-    return out;
-  }
   char *first = copy_text(value);
-  first[dots - value] = 0;
-  out.low = (double)option_real(option, first, low, high);
-  out.high = (double)option_real(option, dots + 2, low, high);
+  if (dots) first[dots - value] = 0;
+  out->given = 1;
+  out->low = option_real(option->name, first, option->low, option->high);
+  out->high =
+      dots ? option_real(option->name, dots + 2, option->low, option->high) : out->low;
   free(first);
-  if (out.low > out.high) misuse("%s: %s runs downwards", option, value);
-  return out;
+  if (out->low > out->high) misuse("--%s: %s runs downwards", option->name, value);
 }
 
-static void take_option(settings *set, int found) {
-  static const char *const formats[] = {"jpg", "png", NULL};
-  switch (found) {
-  case OPTION_TEMPLATE: set->form = optarg; break;
-  case OPTION_COUNT: set->count = (int)option_integer("--count", optarg, 1, 10000000); break;
-  case OPTION_OUT: set->out = optarg; break;
-  case OPTION_DIGITS: set->digits = optarg; break;
-  case OPTION_SEED: set->seed = (uint64_t)option_integer("--seed", optarg, 0, LLONG_MAX); break;
-  case OPTION_SEVERITY: set->severity = (double)option_real("--severity", optarg, 0, 3); break;
-  case OPTION_CLEAN: set->severity = 0; break;
-  case OPTION_MISMATCH: set->mismatch = (double)option_real("--mismatch", optarg, 0, 1); break;
-  case OPTION_ROWS: set->rows = (int)option_integer("--rows", optarg, 1, TALLY_MAX_FIELDS); break;
-  case OPTION_ROTATE: set->rotate = option_range("--rotate", optarg, -360, 360); break;
-  case OPTION_SCALE: set->scale = option_range("--scale", optarg, 0.1, 4); break;
-  case OPTION_PERSPECTIVE: set->perspective = option_range("--perspective", optarg, 0, 20); break;
-  case OPTION_BLUR: set->blur = option_range("--blur", optarg, 0, 10); break;
-  case OPTION_LIGHT: set->light = option_range("--light", optarg, 0, 0.9); break;
-  case OPTION_QUALITY: set->quality = option_range("--quality", optarg, 1, 100); break;
-  case OPTION_FORMAT: set->png = option_choice("--format", optarg, formats); break;
-  case OPTION_THREADS: set->threads = (int)option_integer("--threads", optarg, 1, 1024); break;
-  case OPTION_QUIET: set->quiet = 1; break;
-  default: break;
-  }
+static void print_help(void) {
+  fputs(help, stdout);
 }
 
 static settings read_options(int argc, char **argv) {
-  settings set = {0};
-  set.digits = "strokes";
-  set.seed = 1;
-  set.severity = 1;
-  for (int found; (found = next_option(argc, argv, long_options)) != -1;) {
-    if (found == 'h') {
-      fputs(help, stdout);
-      exit(tool_end());
-    }
-    take_option(&set, found);
-  }
+  static const char *const formats[] = {"jpg", "png", NULL};
+  settings set = {.digits = "strokes", .seed = 1, .severity = 1};
+  int clean = 0;
+  const tool_option options[] = {
+      text_option("template", &set.form),
+      integer_option("count", &set.count, 1, 10000000),
+      text_option("out", &set.out),
+      text_option("digits", &set.digits),
+      seed_option(&set.seed),
+      double_option("severity", &set.severity, 0, 3),
+      flag_option("clean", &clean),
+      double_option("mismatch", &set.mismatch, 0, 1),
+      integer_option("rows", &set.rows, 1, TALLY_MAX_FIELDS),
+      other_option("rotate", &set.rotate, -360, 360, take_range),
+      other_option("scale", &set.scale, 0.1, 4, take_range),
+      other_option("perspective", &set.perspective, 0, 20, take_range),
+      other_option("blur", &set.blur, 0, 10, take_range),
+      other_option("light", &set.light, 0, 0.9, take_range),
+      other_option("quality", &set.quality, 1, 100, take_range),
+      choice_option("format", &set.png, formats),
+  };
+  take_options(argc, argv, options, COUNT_OF(options), print_help);
+  refuse_files(argc, argv);
+  if (clean) set.severity = 0;
   if (!set.form) misuse("--template is missing");
   if (!set.count) misuse("--count is missing");
   if (!set.out) misuse("--out is missing");
@@ -1958,8 +1919,8 @@ static sample_box open_samples(const settings *set) {
   pre.height = pre.width = TALLY_SIDE;
   pre.channels = 1;
   box.given = 1;
-  box.data = dataset_open(set->digits);
-  dataset_prepare(&box.data, &pre, 1, 0, set->quiet);
+  box.data = dataset_open(set->digits, 0);
+  dataset_prepare(&box.data, &pre, 1, 0);
   if (box.data.cached < box.data.count)
     fail("%s: too many pictures to draw digits from", set->digits);
   box.pen = allocate((size_t)box.data.count, sizeof(float));
@@ -2164,7 +2125,7 @@ static void make_all(const job *j) {
   drawing d = {.j = j};
   d.on = allocate((size_t)threads, sizeof *d.on);
   d.bytes = allocate((size_t)threads, sizeof *d.bytes);
-  d.bar = progress_start(j->set->quiet);
+  d.bar = progress_start();
   for (; d.first < count; d.first += LOT) {
     int now = count - d.first < LOT ? count - d.first : LOT;
     share_work(now, draw_one, &d);
@@ -2185,7 +2146,6 @@ int main(int argc, char **argv) {
   tool_start();
   settings set = read_options(argc, argv);
   char *text;
-  use_threads(set.threads);
   tally_template form = read_form(&set, &text);
   sample_box samples = open_samples(&set);
   job j = {&set, &form, &samples, make_district(&form, set.seed)};

@@ -30,6 +30,7 @@ static const char help[] =
     "  --data D             pictures to learn from\n"
     "  --val D|FRACTION     pictures to check with after each epoch: another data set, or a share of\n"
     "                       --data (0.1), taken from each class by --seed\n"
+    "  --flat               leaves out what lies in folders of class folders\n"
     "  --skip-bad           leaves out pictures that cannot be read (default: stops)\n"
     "  --resize HOW         how pictures of another size come to the network's: squash (default)\n"
     "                       stretches; crop covers it and cuts out the middle; crop:256 makes the\n"
@@ -107,10 +108,11 @@ static const char help_learning[] =
 typedef struct settings {
   const char *data, *val, *arch, *init, *freeze, *out, *log, *normalize, *resize;
   float val_fraction; /* > 0: val is a share of data */
-  int epochs, batch, patience, threads, cache_megabytes;
+  int epochs, batch, patience, cache_megabytes, flat;
   float warmup, step, head_rate; /* head_rate 0: as the rest */
   uint64_t seed;
-  int balanced_weights, balanced_sampling, resume, quiet, skip_bad;
+  int balanced_weights, balanced_sampling, resume, skip_bad;
+  int optimizer, math, schedule; /* indices of optimizers, maths, schedules */
   cn_arch_options built_in; /* of a built-in network */
   augmentation augment;
   cn_training_options training;
@@ -125,68 +127,6 @@ static const cn_schedule schedule_values[] = {CN_SCHEDULE_CONSTANT, CN_SCHEDULE_
                                               CN_SCHEDULE_COSINE};
 static const char *const balances[] = {"none", "balanced", NULL};
 
-enum {
-  OPTION_DATA = 256, OPTION_VAL, OPTION_ARCH, OPTION_INIT, OPTION_FREEZE, OPTION_OUT, OPTION_LOG,
-  OPTION_NORMALIZE, OPTION_EPOCHS, OPTION_BATCH, OPTION_OPTIMIZER, OPTION_LR, OPTION_MOMENTUM,
-  OPTION_NESTEROV, OPTION_DECAY, OPTION_L1, OPTION_L2, OPTION_CLIP, OPTION_SCHEDULE, OPTION_WARMUP,
-  OPTION_STEP, OPTION_GAMMA, OPTION_CLASS_WEIGHTS, OPTION_PATIENCE, OPTION_ROTATE, OPTION_ZOOM,
-  OPTION_SHIFT, OPTION_ELASTIC, OPTION_FLIP, OPTION_SEED, OPTION_THREADS, OPTION_QUIET,
-  OPTION_RESUME, OPTION_SKIP_BAD, OPTION_RESIZE, OPTION_CACHE, OPTION_HEAD_LR, OPTION_SAMPLING,
-  OPTION_RANDOM_CROP, OPTION_BRIGHTNESS, OPTION_CONTRAST, OPTION_SATURATION, OPTION_HUE,
-  OPTION_INPUT, OPTION_AUXILIARY, OPTION_MATH
-};
-
-static const struct option long_options[] = {
-    {"data", required_argument, NULL, OPTION_DATA},
-    {"val", required_argument, NULL, OPTION_VAL},
-    {"arch", required_argument, NULL, OPTION_ARCH},
-    {"init", required_argument, NULL, OPTION_INIT},
-    {"freeze", required_argument, NULL, OPTION_FREEZE},
-    {"out", required_argument, NULL, OPTION_OUT},
-    {"log", required_argument, NULL, OPTION_LOG},
-    {"normalize", required_argument, NULL, OPTION_NORMALIZE},
-    {"epochs", required_argument, NULL, OPTION_EPOCHS},
-    {"batch", required_argument, NULL, OPTION_BATCH},
-    {"optimizer", required_argument, NULL, OPTION_OPTIMIZER},
-    {"lr", required_argument, NULL, OPTION_LR},
-    {"momentum", required_argument, NULL, OPTION_MOMENTUM},
-    {"nesterov", no_argument, NULL, OPTION_NESTEROV},
-    {"decay", required_argument, NULL, OPTION_DECAY},
-    {"l1", required_argument, NULL, OPTION_L1},
-    {"l2", required_argument, NULL, OPTION_L2},
-    {"clip", required_argument, NULL, OPTION_CLIP},
-    {"schedule", required_argument, NULL, OPTION_SCHEDULE},
-    {"warmup", required_argument, NULL, OPTION_WARMUP},
-    {"step", required_argument, NULL, OPTION_STEP},
-    {"gamma", required_argument, NULL, OPTION_GAMMA},
-    {"class-weights", required_argument, NULL, OPTION_CLASS_WEIGHTS},
-    {"patience", required_argument, NULL, OPTION_PATIENCE},
-    {"rotate", required_argument, NULL, OPTION_ROTATE},
-    {"zoom", required_argument, NULL, OPTION_ZOOM},
-    {"shift", required_argument, NULL, OPTION_SHIFT},
-    {"elastic", required_argument, NULL, OPTION_ELASTIC},
-    {"flip", no_argument, NULL, OPTION_FLIP},
-    {"seed", required_argument, NULL, OPTION_SEED},
-    {"math", required_argument, NULL, OPTION_MATH},
-    {"threads", required_argument, NULL, OPTION_THREADS},
-    {"quiet", no_argument, NULL, OPTION_QUIET},
-    {"resume", no_argument, NULL, OPTION_RESUME},
-    {"skip-bad", no_argument, NULL, OPTION_SKIP_BAD},
-    {"resize", required_argument, NULL, OPTION_RESIZE},
-    {"input", required_argument, NULL, OPTION_INPUT},
-    {"auxiliary", no_argument, NULL, OPTION_AUXILIARY},
-    {"cache", required_argument, NULL, OPTION_CACHE},
-    {"head-lr", required_argument, NULL, OPTION_HEAD_LR},
-    {"sampling", required_argument, NULL, OPTION_SAMPLING},
-    {"random-crop", required_argument, NULL, OPTION_RANDOM_CROP},
-    {"brightness", required_argument, NULL, OPTION_BRIGHTNESS},
-    {"contrast", required_argument, NULL, OPTION_CONTRAST},
-    {"saturation", required_argument, NULL, OPTION_SATURATION},
-    {"hue", required_argument, NULL, OPTION_HUE},
-    {"help", no_argument, NULL, 'h'},
-    {NULL, 0, NULL, 0},
-};
-
 static void print_help(void) {
   text_buffer names = {0};
   for (int i = 0; cn_arch_name(i); i++) text_add(&names, "%s%s", i ? ", " : "", cn_arch_name(i));
@@ -196,7 +136,8 @@ static void print_help(void) {
 }
 
 /* --val is a share if all of it is a number, else a data set. */
-static void set_validation(settings *to, const char *value) {
+static void take_validation(const tool_option *option, const char *value) {
+  settings *to = option->to;
   char *end;
   float share = strtof(value, &end);
   to->val = value;
@@ -207,102 +148,97 @@ static void set_validation(settings *to, const char *value) {
 }
 
 /* ROWSxCOLUMNSxCHANNELS */
-static void set_input(settings *to, const char *value) {
-  cn_arch_options *in = &to->built_in;
+static void take_input(const tool_option *option, const char *value) {
+  cn_arch_options *in = option->to;
   char behind;
   if (sscanf(value, "%5dx%5dx%5d%c", &in->height, &in->width, &in->channels, &behind) != 3 ||
       in->height < 1 || in->width < 1 || in->channels < 1)
     misuse("--input: %s is not rows x columns x channels, like 64x64x3", value);
 }
 
-static void set_option(settings *to, int option, const char *value) {
-  cn_training_options *training = &to->training;
-  augmentation *augment = &to->augment;
-  switch (option) {
-    case OPTION_DATA: to->data = value; break;
-    case OPTION_VAL: set_validation(to, value); break;
-    case OPTION_ARCH: to->arch = value; break;
-    case OPTION_INIT: to->init = value; break;
-    case OPTION_FREEZE: to->freeze = value; break;
-    case OPTION_OUT: to->out = value; break;
-    case OPTION_LOG: to->log = value; break;
-    case OPTION_NORMALIZE: to->normalize = value; break;
-    case OPTION_EPOCHS: to->epochs = (int)option_integer("--epochs", value, 1, 1000000); break;
-    case OPTION_BATCH: to->batch = (int)option_integer("--batch", value, 1, 1000000); break;
-    case OPTION_OPTIMIZER:
-      training->optimizer = optimizer_values[option_choice("--optimizer", value, optimizers)];
-      break;
-    case OPTION_LR: training->learning_rate = option_real("--lr", value, 0, 1e5); break;
-    case OPTION_MOMENTUM: training->momentum = option_real("--momentum", value, 0, 1); break;
-    case OPTION_NESTEROV: training->nesterov = 1; break;
-    case OPTION_DECAY: training->decay = option_real("--decay", value, 0, 1e6); break;
-    case OPTION_L1: training->l1 = option_real("--l1", value, 0, 1e6); break;
-    case OPTION_L2: training->l2 = option_real("--l2", value, 0, 1e6); break;
-    case OPTION_CLIP: training->clip_norm = option_real("--clip", value, 0, 1e30); break;
-    case OPTION_SCHEDULE:
-      training->schedule = schedule_values[option_choice("--schedule", value, schedules)];
-      break;
-    case OPTION_WARMUP: to->warmup = option_real("--warmup", value, 0, 1e6); break;
-    case OPTION_STEP: to->step = option_real("--step", value, 1e-3, 1e6); break;
-    case OPTION_GAMMA: training->gamma = option_real("--gamma", value, 0, 1); break;
-    case OPTION_CLASS_WEIGHTS:
-      to->balanced_weights = option_choice("--class-weights", value, balances);
-      break;
-    case OPTION_PATIENCE:
-      to->patience = (int)option_integer("--patience", value, 1, 1000000);
-      break;
-    case OPTION_SAMPLING:
-      to->balanced_sampling = option_choice("--sampling", value, balances);
-      break;
-    case OPTION_HEAD_LR: to->head_rate = option_real("--head-lr", value, 1e-12, 1e5); break;
-    case OPTION_RANDOM_CROP: augment->crop = option_real("--random-crop", value, 0.001, 1); break;
-    case OPTION_BRIGHTNESS: augment->brightness = option_real("--brightness", value, 0, 100); break;
-    case OPTION_CONTRAST: augment->contrast = option_real("--contrast", value, 0, 100); break;
-    case OPTION_SATURATION: augment->saturation = option_real("--saturation", value, 0, 100); break;
-    case OPTION_HUE: augment->hue = option_real("--hue", value, 0, 0.5); break;
-    case OPTION_ROTATE: augment->rotate = option_real("--rotate", value, 0, 180); break;
-    case OPTION_ZOOM: augment->zoom = option_real("--zoom", value, 0, 0.9); break;
-    case OPTION_SHIFT: augment->shift = option_real("--shift", value, 0, 1e4); break;
-    case OPTION_ELASTIC: augment->elastic = option_real("--elastic", value, 0, 1e4); break;
-    case OPTION_FLIP: augment->flip = 1; break;
-    case OPTION_SEED: to->seed = (uint64_t)option_integer("--seed", value, 0, LLONG_MAX); break;
-    case OPTION_MATH: training->math = math_values[option_choice("--math", value, maths)]; break;
-    case OPTION_THREADS: to->threads = (int)option_integer("--threads", value, 1, 1024); break;
-    case OPTION_QUIET: to->quiet = 1; break;
-    case OPTION_RESUME: to->resume = 1; break;
-    case OPTION_SKIP_BAD: to->skip_bad = 1; break;
-    case OPTION_INPUT: set_input(to, value); break;
-    case OPTION_AUXILIARY: to->built_in.auxiliary = 1; break;
-    case OPTION_RESIZE: to->resize = value; break;
-    case OPTION_CACHE:
-      to->cache_megabytes = (int)option_integer("--cache", value, 0, 1000000);
-      break;
-    default: print_help(); exit(tool_end());
-  }
+static void take_defaults(settings *set) {
+  set->epochs = 15;
+  set->cache_megabytes = (int)(DATASET_CACHE_BYTES >> 20);
+  set->batch = 200;
+  set->step = 7;
+  set->seed = 1;
+  set->math = 2;     /* fast */
+  set->schedule = 2; /* cosine */
+  set->training = cn_training_defaults();
+  set->training.learning_rate = 0.002f; /* with the rate falling to 0, better than a constant 0.001 */
+  set->training.momentum = 0.9f;
+  set->training.decay = 0.01f;
+}
+
+static void check_options(const settings *set) {
+  if (!set->data) misuse("--data is missing");
+  if (!set->arch && !set->init) misuse("--arch or --init is missing");
+  if (!set->out) misuse("--out is missing");
+  if (set->patience && !set->val) misuse("--patience needs --val");
+  if (set->head_rate > 0 && !(set->training.learning_rate > 0))
+    misuse("--head-lr needs an --lr above 0; --freeze -1 keeps the other layers as they are");
 }
 
 static settings read_options(int argc, char **argv) {
   settings set = {0};
-  set.epochs = 15;
-  set.cache_megabytes = (int)(DATASET_CACHE_BYTES >> 20);
-  set.batch = 200;
-  set.step = 7;
-  set.seed = 1;
-  set.training = cn_training_defaults();
-  set.training.learning_rate = 0.002f; /* with the rate falling to 0, better than a constant 0.001 */
-  set.training.schedule = CN_SCHEDULE_COSINE;
-  set.training.momentum = 0.9f;
-  set.training.decay = 0.01f;
-  for (int option; (option = next_option(argc, argv, long_options)) != -1;)
-    set_option(&set, option, optarg);
-  if (!set.data) misuse("--data is missing");
-  if (!set.arch && !set.init) misuse("--arch or --init is missing");
-  if (!set.out) misuse("--out is missing");
-  if (set.patience && !set.val) misuse("--patience needs --val");
-  if (set.head_rate > 0 && !(set.training.learning_rate > 0))
-    misuse("--head-lr needs an --lr above 0; --freeze -1 keeps the other layers as they are");
-  set.training.seed = set.seed;
-  set.training.threads = set.threads = use_threads(set.threads);
+  cn_training_options *training = &set.training;
+  augmentation *augment = &set.augment;
+  const tool_option options[] = {
+      text_option("data", &set.data),
+      other_option("val", &set, 0, 1, take_validation),
+      flag_option("skip-bad", &set.skip_bad),
+      flag_option("flat", &set.flat),
+      text_option("resize", &set.resize),
+      text_option("normalize", &set.normalize),
+      integer_option("cache", &set.cache_megabytes, 0, 1000000),
+      file_option("arch", &set.arch),
+      other_option("input", &set.built_in, 0, 0, take_input),
+      flag_option("auxiliary", &set.built_in.auxiliary),
+      file_option("init", &set.init),
+      text_option("freeze", &set.freeze),
+      text_option("out", &set.out),
+      integer_option("epochs", &set.epochs, 1, 1000000),
+      integer_option("batch", &set.batch, 1, 1000000),
+      choice_option("optimizer", &set.optimizer, optimizers),
+      float_option("lr", &training->learning_rate, 0, 1e5),
+      float_option("head-lr", &set.head_rate, 1e-12, 1e5),
+      float_option("momentum", &training->momentum, 0, 1),
+      flag_option("nesterov", &training->nesterov),
+      float_option("decay", &training->decay, 0, 1e6),
+      float_option("l1", &training->l1, 0, 1e6),
+      float_option("l2", &training->l2, 0, 1e6),
+      float_option("clip", &training->clip_norm, 0, 1e30),
+      choice_option("schedule", &set.schedule, schedules),
+      float_option("step", &set.step, 1e-3, 1e6),
+      float_option("gamma", &training->gamma, 0, 1),
+      float_option("warmup", &set.warmup, 0, 1e6),
+      choice_option("class-weights", &set.balanced_weights, balances),
+      choice_option("sampling", &set.balanced_sampling, balances),
+      integer_option("patience", &set.patience, 1, 1000000),
+      float_option("random-crop", &augment->crop, 0.001, 1),
+      float_option("rotate", &augment->rotate, 0, 180),
+      float_option("zoom", &augment->zoom, 0, 0.9),
+      float_option("shift", &augment->shift, 0, 1e4),
+      float_option("elastic", &augment->elastic, 0, 1e4),
+      flag_option("flip", &augment->flip),
+      float_option("brightness", &augment->brightness, 0, 100),
+      float_option("contrast", &augment->contrast, 0, 100),
+      float_option("saturation", &augment->saturation, 0, 100),
+      float_option("hue", &augment->hue, 0, 0.5),
+      text_option("log", &set.log),
+      flag_option("resume", &set.resume),
+      seed_option(&set.seed),
+      choice_option("math", &set.math, maths),
+  };
+  take_defaults(&set);
+  take_options(argc, argv, options, COUNT_OF(options), print_help);
+  refuse_files(argc, argv);
+  check_options(&set);
+  training->optimizer = optimizer_values[set.optimizer];
+  training->math = math_values[set.math];
+  training->schedule = schedule_values[set.schedule];
+  training->seed = set.seed;
+  training->threads = use_threads(0);
   return set;
 }
 
@@ -489,8 +425,7 @@ static void load_init(cn_network *net, int head, const cn_safetensors *file, con
   class_list theirs = classes_of_file(file, set->count);
   if (report.head_changed || (theirs.count && !classes_equal(&theirs, set))) {
     renew_head(net, head, options->seed);
-    if (!options->quiet)
-      say("%s was made for other classes: its last layer %s is replaced by one for %d classes",
+    inform("%s was made for other classes: its last layer %s is replaced by one for %d classes",
           options->init, report.head, set->count);
   }
   classes_free(&theirs);
@@ -904,13 +839,13 @@ static void load_checkpoint(run *r) {
   for (int i = 0; checkpoint_notes[i]; i++) set_note(r->net, checkpoint_notes[i], NULL);
   free(now);
   cn_safetensors_free(file);
-  if (!r->set->quiet) say("resumes after epoch %d of %s", r->last.epoch, r->checkpoint);
+  inform("resumes after epoch %d of %s", r->last.epoch, r->checkpoint);
 }
 
 /* ---- the run --------------------------------------------------------------------------------- */
 
 static void open_data(run *r, const settings *set) {
-  r->data = dataset_open(set->data);
+  r->data = dataset_open(set->data, set->flat);
   r->net = build_network(set, &r->data, &r->classes);
   const char *name = set->arch ? set->arch : set->init;
   r->pre = preprocess_load(r->net, name);
@@ -920,14 +855,14 @@ static void open_data(run *r, const settings *set) {
   dataset_map(&r->data, &r->classes, name);
   r->data.cache_bytes = (size_t)set->cache_megabytes << 20;
   r->data.keeps_originals = set->augment.crop > 0;
-  dataset_prepare(&r->data, &r->pre, set->resize != NULL, set->skip_bad, set->quiet);
+  dataset_prepare(&r->data, &r->pre, set->resize != NULL, set->skip_bad);
   r->train = view_all(&r->data);
   if (set->val_fraction > 0) r->val = view_split(&r->train, set->val_fraction, set->seed);
   else if (set->val) {
-    r->val_data = dataset_open(set->val);
+    r->val_data = dataset_open(set->val, set->flat);
     dataset_map(&r->val_data, &r->classes, set->data);
     r->val_data.cache_bytes = r->data.cache_bytes;
-    dataset_prepare(&r->val_data, &r->pre, set->resize != NULL, set->skip_bad, set->quiet);
+    dataset_prepare(&r->val_data, &r->pre, set->resize != NULL, set->skip_bad);
     r->val = view_all(&r->val_data);
   }
   choose_normalization(set, &r->train, &r->pre);
@@ -963,11 +898,17 @@ static void plan_training(run *r) {
 static void plan_validation(run *r) {
   cn_error error;
   cn_predict_options options = {0};
-  options.threads = r->set->threads;
+  options.threads = use_threads(0);
   r->val_batch = r->set->batch < 64 ? r->set->batch : 64;
   if (!r->val.count) return;
   r->predictor = cn_predictor_create(r->net, r->val_batch, &options, &error);
   if (!r->predictor) fail("%s", error.message);
+}
+
+static void check_outputs(const run *r) {
+  output_check(r->set->out);
+  output_check(r->checkpoint);
+  if (r->set->log) output_check(r->set->log);
 }
 
 static void start_run(run *r, const settings *set) {
@@ -976,9 +917,10 @@ static void start_run(run *r, const settings *set) {
   text_buffer checkpoint = {0};
   text_add(&checkpoint, "%s.checkpoint", set->out);
   r->checkpoint = checkpoint.data;
-  check_writable(set->out);
-  if (set->log) check_writable(set->log);
+  check_outputs(r); /* before the data are read, which may take long, ... */
   open_data(r, set);
+  check_outputs(r); /* ... and when it is known what they are */
+  lock_output(set->out);
   plan_training(r);
   plan_validation(r);
   r->inputs = allocate((size_t)r->val_batch * preprocess_size(&r->pre), sizeof(float));
@@ -986,11 +928,11 @@ static void start_run(run *r, const settings *set) {
   r->order = allocate((size_t)r->train.count, sizeof(int));
   r->augmenter = augmenter_create(&set->augment, &r->pre);
   /* one thread at least is busy training at any time, so at most the others lie idle */
-  loader_start(&r->loader, &r->data, &r->augmenter, set->batch, set->threads,
-               r->data.paths ? set->threads - 1 : 0);
+  loader_start(&r->loader, &r->data, &r->augmenter, set->batch, use_threads(0),
+               r->data.paths ? use_threads(0) - 1 : 0);
   r->stopping.patience = set->patience ? set->patience : INT_MAX;
   text_add(&r->log, "epoch,learning_rate,train_loss,train_accuracy,val_loss,val_accuracy\n");
-  r->bar = progress_start(set->quiet);
+  r->bar = progress_start();
 }
 
 static void end_run(run *r) {
@@ -1014,11 +956,11 @@ static void end_run(run *r) {
 static void introduce(const run *r) {
   char name[32] = "no pictures";
   if (r->val.count) snprintf(name, sizeof name, "%d pictures", r->val.count);
-  say("%s: %zu weights, %d classes; learns from %d pictures of %dx%dx%d, checks with %s; "
+  inform("%s: %zu weights, %d classes; learns from %d pictures of %dx%dx%d, checks with %s; "
       "%s, %d threads",
       r->set->arch ? r->set->arch : r->set->init, cn_network_weight_count(r->net), r->classes.count,
       r->train.count, r->pre.height, r->pre.width, r->pre.channels, name, cn_isa_name(),
-      r->set->threads);
+      use_threads(0));
 }
 
 static void say_epoch(const run *r, const figures *f, int best, double seconds) {
@@ -1026,7 +968,7 @@ static void say_epoch(const run *r, const figures *f, int best, double seconds) 
   if (r->val.count)
     snprintf(validation, sizeof validation, "; validation loss %.4f accuracy %.4f%s", f->val_loss,
              f->val_accuracy, best ? " (best)" : "");
-  say("epoch %d/%d: loss %.4f accuracy %.4f%s; %.0f images/s, %.1f s", f->epoch, r->set->epochs,
+  inform("epoch %d/%d: loss %.4f accuracy %.4f%s; %.0f images/s, %.1f s", f->epoch, r->set->epochs,
       f->train_loss, f->train_accuracy, validation, r->train.count / seconds, seconds);
 }
 
@@ -1062,11 +1004,14 @@ static void run_epoch(run *r) {
   if (best && cn_save(r->net, r->set->out, &error) != CN_OK) fail("%s", error.message);
   save_checkpoint(r);
   if (r->set->log) write_file(r->set->log, r->log.data, r->log.length);
-  if (!r->set->quiet) say_epoch(r, &now, best, r->trained_seconds - trained);
+  say_epoch(r, &now, best, r->trained_seconds - trained);
 }
 
 static void print_result(const run *r) {
   text_buffer json = {0};
+  left_out left = {0};
+  left_out_merge(&left, &r->data.left);
+  left_out_merge(&left, &r->val_data.left);
   json_integer(&json, "epochs", r->last.epoch);
   json_integer(&json, "best_epoch", r->kept.epoch);
   json_real(&json, "train_loss", r->kept.train_loss);
@@ -1075,8 +1020,10 @@ static void print_result(const run *r) {
   json_real(&json, "val_accuracy", r->kept.val_accuracy);
   json_real(&json, "images_per_second",
             r->trained_seconds > 0 ? (double)r->trained_pictures / r->trained_seconds : 0);
+  left_out_json(&json, &left);
   json_real(&json, "seconds", seconds_now() - r->started);
   json_print(&json);
+  left_out_free(&left);
 }
 
 int main(int argc, char **argv) {
@@ -1084,10 +1031,10 @@ int main(int argc, char **argv) {
   settings set = read_options(argc, argv);
   run r = {0};
   start_run(&r, &set);
-  if (!set.quiet) introduce(&r);
+  introduce(&r);
   if (set.resume && is_file(r.checkpoint)) load_checkpoint(&r);
-  else if (set.resume && !set.quiet)
-    say("there is no %s yet: starts from the beginning", r.checkpoint);
+  else if (set.resume)
+    inform("there is no %s yet: starts from the beginning", r.checkpoint);
   if (set.resume && set.log) write_file(set.log, r.log.data, r.log.length);
   while (!is_over(&r)) run_epoch(&r);
   print_result(&r);

@@ -16,10 +16,7 @@
 #ifndef TALLY_TOOL_H
 #define TALLY_TOOL_H
 
-#include <errno.h>
 #include <signal.h>
-#include <stdio.h>
-#include <string.h>
 
 #include "json.h"
 #include "memory.h"
@@ -34,13 +31,6 @@ static inline void tool_start(void) {
 #ifdef SIGXFSZ
   signal(SIGXFSZ, SIG_IGN);
 #endif
-}
-
-/* What was printed must have arrived: a full disk behind stdout is a failure too. */
-static inline int tool_end(void) {
-  if (fflush(stdout) || ferror(stdout))
-    fail("cannot write to standard output: %s", strerror(errno));
-  return 0;
 }
 
 #endif
