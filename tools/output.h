@@ -214,11 +214,37 @@ static inline void write_small_file(const char *path, const void *bytes, size_t 
 
 /* ---- locks --------------------------------------------------------------------------------------- */
 
-/* Keeps an open file for this run alone, until the process ends. File systems without locks go
-   without. */
-static inline void lock_file(int file, const char *path) {
-  if (flock(file, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK)
+/* Keeps an open file for this run alone, until the process ends. Returns 0 on a file system without
+   locks. */
+static inline int lock_file(int file, const char *path) {
+  if (!flock(file, LOCK_EX | LOCK_NB)) return 1;
+  if (errno == EWOULDBLOCK)
     fail("%s: another run is writing there; wait for its end or name another place", path);
+  return 0;
+}
+
+/* Whether a name is that of an unfinished file: START...PID-N.part. */
+static inline int is_unfinished_name(const char *name, const char *start) {
+  size_t length = strlen(start);
+  long process;
+  int number, end = 0;
+  if (strncmp(name, start, length)) return 0;
+  for (const char *dot = strchr(name + length, '.'); dot; dot = strchr(dot + 1, '.'))
+    if (sscanf(dot, ".%ld-%d.part%n", &process, &number, &end) == 2 && end && !dot[end]) return 1;
+  return 0;
+}
+
+/* Removes what runs that were killed have left unfinished; whoever calls this has the lock. */
+static inline void remove_leftovers(const char *folder, const char *start) {
+  int count;
+  char **names = list_folder(folder, &count);
+  for (int i = 0; i < count; i++) {
+    char *path = join_path(folder, names[i]);
+    if (is_unfinished_name(names[i], start)) unlink(path);
+    free(path);
+    free(names[i]);
+  }
+  free(names);
 }
 
 /* A folder for outputs, made if need be, for this run alone. */
@@ -226,7 +252,7 @@ static inline void lock_folder(const char *path) {
   make_folder(path);
   int folder = open(path, O_RDONLY | O_CLOEXEC);
   if (folder < 0) fail("cannot open %s: %s", path, strerror(errno));
-  lock_file(folder, path);
+  if (lock_file(folder, path)) remove_leftovers(path, "");
 }
 
 /* A file that a run writes again and again. NAME.lock lies beside it meanwhile. */
@@ -235,13 +261,18 @@ static inline void lock_output(const char *path) {
   if (is_written_directly(path)) return;
   char *target = output_target(path);
   text_add(&name, "%s.lock", target);
-  for (;;) {
+  for (int is_locked;;) {
     struct stat locked, there;
     int file = open(name.data, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
     if (file < 0) fail("cannot write %s: %s", name.data, strerror(errno));
-    lock_file(file, path);
+    is_locked = lock_file(file, path);
     /* whoever had it before may have removed it between our two calls */
-    if (!fstat(file, &locked) && !stat(name.data, &there) && locked.st_ino == there.st_ino) break;
+    if (!fstat(file, &locked) && !stat(name.data, &there) && locked.st_ino == there.st_ino) {
+      char *folder = folder_of(target);
+      if (is_locked) remove_leftovers(folder, file_name_of(target));
+      free(folder);
+      break;
+    }
     close(file);
   }
   unfinished_note(name.data);

@@ -912,7 +912,7 @@ static void write_totals(const run *r, const report *from) {
       fail("out of memory");
     fprintf(out.file, "%s,", r->form->field[f].name);
     write_total(out.file, &all);
-    fprintf(out.file, "%d,%d,%d,", all.read, all.missing, all.unread);
+    fprintf(out.file, ",%d,%d,%d,", all.read, all.missing, all.unread);
     write_total(out.file, &high);
     putc('\n', out.file);
   }
