@@ -12,7 +12,6 @@
 #include "csv.h"
 #include "dataset.h"
 #include "output.h"
-#include "path.h"
 #include "picture.h"
 
 #endif

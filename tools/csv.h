@@ -9,7 +9,7 @@
 #include "input.h"
 #include "memory.h"
 #include "messages.h"
-#include "path.h"
+#include "file.h"
 
 /* Reads RFC 4180: commas, quoted fields with "" for a quote and line ends inside, LF or CRLF, an
    optional byte order mark. The first row names the columns. */

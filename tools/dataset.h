@@ -15,6 +15,7 @@
 #include "preprocess.h"
 #include "progress.h"
 #include "work.h"
+#include "folder.h"
 
 #define DATASET_CACHE_BYTES ((size_t)512 << 20)
 
@@ -94,14 +95,17 @@ static inline void dataset_open_idx(dataset *data, const char *folder, const cha
 }
 
 /* Takes a folder of one class; one without a picture is none. */
-static inline void dataset_add_class(dataset *data, const char *folder, const char *name, int flat) {
+static inline void dataset_add_class(dataset *data, const char *folder, const char *name,
+                                     int flat) {
   listing list = {0};
   if (strchr(name, '\n')) fail("%s: a class name cannot hold a line end", folder);
   list.flat = flat;
   listing_add_folder(&list, folder);
   listing_settle(&list);
-  if (list.count) classes_add(&data->set, name);
-  else left_out_add(&data->left, "folder without pictures", folder);
+  if (list.count)
+    classes_add(&data->set, name);
+  else
+    left_out_add(&data->left, "folder without pictures", folder);
   for (int i = 0; i < list.count; i++) dataset_add(data, list.paths[i], data->set.count - 1);
   left_out_merge(&data->left, &list.left);
   list.count = 0; /* the paths are the data set's now */
@@ -135,8 +139,10 @@ static inline void dataset_open_folder(dataset *data, const char *folder, int fl
     if (!there) {
       left_out_add(&data->left, "broken link", path);
     } else if (!is_folder(path)) {
-      if (is_picture_name(names[k])) left_out_add(&data->left, "picture in no class folder", path);
-      else left_out_add_ending(&data->left, path);
+      if (is_picture_name(names[k]))
+        left_out_add(&data->left, "picture in no class folder", path);
+      else
+        left_out_add_ending(&data->left, path);
     } else if (folder_reason(names[k])) {
       left_out_add(&data->left, folder_reason(names[k]), path);
     } else if (identities_find(&known, key) >= 0) {
@@ -155,7 +161,8 @@ static inline void dataset_open_folder(dataset *data, const char *folder, int fl
 /* A text without the blanks around it, in its own memory. */
 static inline char *trimmed(char *text) {
   while (*text == ' ' || *text == '\t') text++;
-  for (char *end = text + strlen(text); end > text && (end[-1] == ' ' || end[-1] == '\t');) *--end = 0;
+  for (char *end = text + strlen(text); end > text && (end[-1] == ' ' || end[-1] == '\t');)
+    *--end = 0;
   return text;
 }
 

@@ -18,6 +18,7 @@
 #include "listing.h"
 #include "path.h"
 #include "picture.h"
+#include "file.h"
 
 /* ---- the pictures and their names -------------------------------------------------------------- */
 
@@ -59,8 +60,8 @@ typedef struct form_name {
    not every file system tells apart). */
 typedef struct form_list {
   listing pictures;
-  char **names; /* [pictures.count] */
-  char **stems; /* the names without their endings */
+  char **names;                 /* [pictures.count] */
+  char **stems;                 /* the names without their endings */
   form_name *by_name, *by_stem; /* sorted */
 } form_list;
 
@@ -125,8 +126,10 @@ static inline int find_form_name(const form_name *sorted, int count, const char 
   int low = 0, high = count;
   while (low < high) {
     int middle = (low + high) / 2;
-    if (strcmp(sorted[middle].name, name) < 0) low = middle + 1;
-    else high = middle;
+    if (strcmp(sorted[middle].name, name) < 0)
+      low = middle + 1;
+    else
+      high = middle;
   }
   if (low == count || strcmp(sorted[low].name, name)) return NO_TALLY;
   if (low + 1 < count && !strcmp(sorted[low + 1].name, name)) return SEVERAL_TALLIES;
@@ -165,9 +168,12 @@ static inline void form_list_free(form_list *list) {
 static inline char *cell_folder_name(const char *tally) {
   text_buffer name = {0};
   for (; *tally; tally++) {
-    if (*tally == '/') text_add(&name, "%%2F");
-    else if (*tally == '%') text_add(&name, "%%25");
-    else text_append(&name, tally, 1);
+    if (*tally == '/')
+      text_add(&name, "%%2F");
+    else if (*tally == '%')
+      text_add(&name, "%%25");
+    else
+      text_append(&name, tally, 1);
   }
   return name.data;
 }
@@ -227,8 +233,8 @@ static inline void keep_freed_memory(void) {
 #endif
 }
 
-#define FORM_MAX_PIXELS (64 << 20)                 /* 8192 x 8192; what is larger is not a form */
-#define FORM_MAX_BYTES ((off_t)256 << 20)          /* of a file */
+#define FORM_MAX_PIXELS (64 << 20)        /* 8192 x 8192; what is larger is not a form */
+#define FORM_MAX_BYTES ((off_t)256 << 20) /* of a file */
 #define FORM_MAX_MESSAGE "more than 67,108,864 pixels"
 
 /* stb_image fills up with grey what a cut JPEG lacks. Votes must not be read off that, so the mark
@@ -246,11 +252,16 @@ static inline int jpeg_is_cut(const uint8_t *bytes, size_t size) {
 static inline uint8_t *form_bytes(const char *path, size_t *size, const char **reason) {
   struct stat status;
   *reason = NULL;
-  if (stat(path, &status)) *reason = strerror(errno);
-  else if (S_ISDIR(status.st_mode)) *reason = "it is a folder";
-  else if (!S_ISREG(status.st_mode)) *reason = "not a regular file";
-  else if (status.st_size == 0) *reason = "the file is empty";
-  else if (status.st_size > FORM_MAX_BYTES) *reason = "the file is larger than 256 MB";
+  if (stat(path, &status))
+    *reason = strerror(errno);
+  else if (S_ISDIR(status.st_mode))
+    *reason = "it is a folder";
+  else if (!S_ISREG(status.st_mode))
+    *reason = "not a regular file";
+  else if (status.st_size == 0)
+    *reason = "the file is empty";
+  else if (status.st_size > FORM_MAX_BYTES)
+    *reason = "the file is larger than 256 MB";
   FILE *file = *reason ? NULL : fopen(path, "rb");
   if (!file) {
     if (!*reason) *reason = strerror(errno);
@@ -331,11 +342,15 @@ static inline const char *form_read(const char *path, const tally_template *form
   memset(out, 0, sizeof *out);
   uint8_t *bytes = form_bytes(path, &size, &reason);
   if (!bytes) return reason;
-  if (jpeg_is_cut(bytes, size)) reason = "the file is cut off: the picture's end is missing";
-  else reason = form_decode(bytes, (int)size, out);
+  if (jpeg_is_cut(bytes, size))
+    reason = "the file is cut off: the picture's end is missing";
+  else
+    reason = form_decode(bytes, (int)size, out);
   free(bytes);
-  if (out->pixels) form_shrink(form, out);
-  else if (!reason) reason = "not a picture";
+  if (out->pixels)
+    form_shrink(form, out);
+  else if (!reason)
+    reason = "not a picture";
   return reason;
 }
 

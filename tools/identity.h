@@ -34,7 +34,8 @@ typedef struct identities {
 } identities;
 
 static inline int identities_slot(const identities *set, identity key) {
-  uint64_t hash = ((uint64_t)key.node * 0x9E3779B97F4A7C15u + (uint64_t)key.page) ^ (uint64_t)key.device;
+  uint64_t hash =
+      ((uint64_t)key.node * 0x9E3779B97F4A7C15u + (uint64_t)key.page) ^ (uint64_t)key.device;
   int slot = (int)((hash ^ hash >> 32) & (uint64_t)(set->capacity - 1));
   while (set->values[slot] >= 0 && !identity_equal(set->keys[slot], key))
     slot = (slot + 1) & (set->capacity - 1);

@@ -14,6 +14,7 @@
 #include "input.h"
 #include "path.h"
 #include "picture.h"
+#include "file.h"
 
 /* One IDX file (LeCun): 0, 0, type, rank, then rank sizes of 4 bytes, big-endian, then values. */
 typedef struct idx {

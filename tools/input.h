@@ -3,8 +3,8 @@
 #define TALLY_INPUT_H
 
 #include "identity.h"
-#include "path.h"
 #include "text.h"
+#include "file.h"
 
 typedef struct run_inputs {
   identities set;

@@ -18,8 +18,10 @@ static inline void json_text(text_buffer *to, const char *text) {
   text_append(to, "\"", 1);
   for (; *text; text++) {
     unsigned char c = (unsigned char)*text;
-    if (c < 32 || strchr("\"\\<>&'", c)) text_add(to, "\\u%04x", c);
-    else text_append(to, text, 1);
+    if (c < 32 || strchr("\"\\<>&'", c))
+      text_add(to, "\\u%04x", c);
+    else
+      text_append(to, text, 1);
   }
   text_append(to, "\"", 1);
 }

@@ -40,16 +40,20 @@ static inline void left_out_add(left_out *all, const char *what, const char *pat
 /* Counts a file that no picture can be in, by its ending. */
 static inline void left_out_add_ending(left_out *all, const char *path) {
   char ending[16];
-  if (*file_name_of(path) == '.') left_out_add(all, "hidden file", path);
-  else left_out_add(all, *ending_of(path, ending) ? ending : "no ending", path);
+  if (*file_name_of(path) == '.')
+    left_out_add(all, "hidden file", path);
+  else
+    left_out_add(all, *ending_of(path, ending) ? ending : "no ending", path);
 }
 
 #define REASONS_SAID 20 /* of pictures that cannot be used */
 
 static inline void left_out_add_reason(left_out *all, const char *what, const char *path,
                                        const char *reason) {
-  if (all->reasons++ < REASONS_SAID) say("%s: %s", path, reason);
-  else if (all->reasons == REASONS_SAID + 1) say("... and others; the output has every reason");
+  if (all->reasons++ < REASONS_SAID)
+    say("%s: %s", path, reason);
+  else if (all->reasons == REASONS_SAID + 1)
+    say("... and others; the output has every reason");
   left_out_add(all, what, path);
 }
 
@@ -78,7 +82,8 @@ static inline void left_out_merge(left_out *to, const left_out *from) {
   for (int k = 0; k < from->count; k++) {
     left_out_add(to, from->kinds[k].what, from->kinds[k].names.data);
     for (int i = 0; i < to->count; i++)
-      if (!strcmp(to->kinds[i].what, from->kinds[k].what)) to->kinds[i].count += from->kinds[k].count - 1;
+      if (!strcmp(to->kinds[i].what, from->kinds[k].what))
+        to->kinds[i].count += from->kinds[k].count - 1;
   }
 }
 

@@ -21,6 +21,8 @@
 #include "left_out.h"
 #include "path.h"
 #include "picture.h"
+#include "file.h"
+#include "folder.h"
 
 /* Another name of a picture that is listed already. */
 typedef struct listed_link {
@@ -85,14 +87,18 @@ static inline void listing_add_entry(listing *list, const char *path, const char
   int is_link = !lstat(path, &itself) && S_ISLNK(itself.st_mode);
   if (stat(path, &there)) {
     /* a picture that is not there is not left out but cannot be read, which has its reason */
-    if (is_picture_name(name) && *name != '.') listing_add_file(list, path);
-    else left_out_add(&list->left, is_link ? "broken link" : strerror(errno), path);
+    if (is_picture_name(name) && *name != '.')
+      listing_add_file(list, path);
+    else
+      left_out_add(&list->left, is_link ? "broken link" : strerror(errno), path);
   } else if (S_ISDIR(there.st_mode)) {
     const char *reason = is_link      ? "link to a folder" /* it may lead back */
                          : list->flat ? "folder in a folder"
                                       : folder_reason(name);
-    if (reason) left_out_add(&list->left, reason, path);
-    else listing_add_folder(list, path);
+    if (reason)
+      left_out_add(&list->left, reason, path);
+    else
+      listing_add_folder(list, path);
   } else if (!is_picture_name(name) || *name == '.') {
     left_out_add_ending(&list->left, path);
   } else if (!S_ISREG(there.st_mode)) {
@@ -194,9 +200,12 @@ static inline listing listing_open(char *const *arguments, int count, int flat) 
   list.flat = flat;
   for (int a = 0; a < count; a++) {
     char ending[16];
-    if (is_folder(arguments[a])) listing_add_folder(&list, arguments[a]);
-    else if (!strcmp(ending_of(arguments[a], ending), "csv")) listing_add_csv(&list, arguments[a]);
-    else listing_add_file(&list, arguments[a]);
+    if (is_folder(arguments[a]))
+      listing_add_folder(&list, arguments[a]);
+    else if (!strcmp(ending_of(arguments[a], ending), "csv"))
+      listing_add_csv(&list, arguments[a]);
+    else
+      listing_add_file(&list, arguments[a]);
   }
   listing_settle(&list);
   left_out_say(&list.left);

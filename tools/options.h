@@ -43,7 +43,7 @@ typedef struct tool_option {
   const char *name; /* behind the dashes */
   option_kind kind;
   void *to;
-  double low, high; /* of numbers, both included */
+  double low, high;           /* of numbers, both included */
   const char *const *choices; /* NULL behind the last */
   void (*take)(const struct tool_option *option, const char *value);
 } tool_option;
@@ -96,8 +96,7 @@ static inline double option_real(const char *name, const char *value, double low
   double number = strtod(value, &end);
   if (end == value || *end || !isfinite(number))
     misuse("--%s: \"%s\" is not a number", name, value);
-  if (number < low || number > high)
-    misuse("--%s: %s is outside %g to %g", name, value, low, high);
+  if (number < low || number > high) misuse("--%s: %s is outside %g to %g", name, value, low, high);
   return number;
 }
 
@@ -112,22 +111,34 @@ static inline int option_choice(const char *name, const char *value, const char 
 
 static inline void take_option(const tool_option *o, const char *value) {
   switch (o->kind) {
-    case OPTION_FLAG: *(int *)o->to = 1; break;
-    case OPTION_TEXT: *(const char **)o->to = value; break;
-    case OPTION_FILE:
-      *(const char **)o->to = value;
-      input_note(value);
-      break;
-    case OPTION_INTEGER:
-      *(int *)o->to = (int)option_integer(o->name, value, (long long)o->low, (long long)o->high);
-      break;
-    case OPTION_SEED:
-      *(uint64_t *)o->to = (uint64_t)option_integer(o->name, value, 0, INT64_MAX);
-      break;
-    case OPTION_FLOAT: *(float *)o->to = (float)option_real(o->name, value, o->low, o->high); break;
-    case OPTION_DOUBLE: *(double *)o->to = option_real(o->name, value, o->low, o->high); break;
-    case OPTION_CHOICE: *(int *)o->to = option_choice(o->name, value, o->choices); break;
-    case OPTION_OTHER: o->take(o, value); break;
+  case OPTION_FLAG:
+    *(int *)o->to = 1;
+    break;
+  case OPTION_TEXT:
+    *(const char **)o->to = value;
+    break;
+  case OPTION_FILE:
+    *(const char **)o->to = value;
+    input_note(value);
+    break;
+  case OPTION_INTEGER:
+    *(int *)o->to = (int)option_integer(o->name, value, (long long)o->low, (long long)o->high);
+    break;
+  case OPTION_SEED:
+    *(uint64_t *)o->to = (uint64_t)option_integer(o->name, value, 0, INT64_MAX);
+    break;
+  case OPTION_FLOAT:
+    *(float *)o->to = (float)option_real(o->name, value, o->low, o->high);
+    break;
+  case OPTION_DOUBLE:
+    *(double *)o->to = option_real(o->name, value, o->low, o->high);
+    break;
+  case OPTION_CHOICE:
+    *(int *)o->to = option_choice(o->name, value, o->choices);
+    break;
+  case OPTION_OTHER:
+    o->take(o, value);
+    break;
   }
 }
 
@@ -152,11 +163,12 @@ static inline void take_options(int argc, char **argv, const tool_option *option
   for (;;) {
     int index = optind, found = getopt_long(argc, argv, ":h", known, NULL);
     if (found == -1) break;
-    if (found == ':')
-      misuse("%s needs a value", argv[optind > index ? optind - 1 : index]);
+    if (found == ':') misuse("%s needs a value", argv[optind > index ? optind - 1 : index]);
     if (found == '?') misuse("unknown or ambiguous option %s", argv[optind - 1]);
-    if (found == 'h') wants_help = 1;
-    else take_option(&rows[found - 256], optarg);
+    if (found == 'h')
+      wants_help = 1;
+    else
+      take_option(&rows[found - 256], optarg);
     if (!wants_help) continue;
     print_help();
     exit(tool_end());

@@ -25,6 +25,7 @@
 
 #include "input.h"
 #include "path.h"
+#include "folder.h"
 
 /* ---- files that go when the process ends ------------------------------------------------------ */
 
@@ -112,7 +113,8 @@ static inline void output_check(const char *path) {
   if (is_folder(path)) fail("cannot write %s: it is a folder", path);
   if (read && !strcmp(read, path))
     fail("cannot write %s: it is read in this run; name another file", path);
-  if (read) fail("cannot write %s: it is %s, which is read in this run; name another file", path, read);
+  if (read)
+    fail("cannot write %s: it is %s, which is read in this run; name another file", path, read);
   if (is_written_directly(path)) return;
   char *target = output_target(path), *folder = folder_of(target);
   if (access(folder, W_OK | X_OK)) fail("cannot write %s: %s: %s", path, folder, strerror(errno));
@@ -148,8 +150,10 @@ static inline void output_open_part(output *out) {
     text_add(&part, "%s.%ld-%d.part", out->target, (long)getpid(), number);
     file = open(part.data, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     if (file < 0 && errno != EEXIST) fail("cannot write %s: %s", out->path, strerror(errno));
-    if (file >= 0) out->part = part.data;
-    else free(part.data);
+    if (file >= 0)
+      out->part = part.data;
+    else
+      free(part.data);
   }
   unfinished_note(out->part);
   struct stat before;
@@ -163,8 +167,10 @@ static inline output output_open(const char *path) {
   output_check(path);
   out.path = copy_text(path);
   out.target = output_target(path);
-  if (is_written_directly(path)) output_open_directly(&out);
-  else output_open_part(&out);
+  if (is_written_directly(path))
+    output_open_directly(&out);
+  else
+    output_open_part(&out);
   return out;
 }
 

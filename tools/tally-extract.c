@@ -17,6 +17,7 @@
 #include "output.h"
 #include "preprocess.h"
 #include "report.h"
+#include "folder.h"
 
 /* ---- options --------------------------------------------------------------------------------- */
 
@@ -31,7 +32,8 @@ static const char help[] =
     "                      cells.csv    tally,field,position,path,state\n"
     "                      forms.csv    tally,status,residual_px,reason\n"
     "  IMAGE...          picture files, folders with everything below them, or CSV files with a\n"
-    "                    column path; a tally is named by its picture's file name, a page of a file\n"
+    "                    column path; a tally is named by its picture's file name, a page of a "
+    "file\n"
     "                    with several as scan.pdf#3\n"
     "  --flat            leaves out what lies in folders of the folders named\n"
     "  --raw             cells as printed, only shrunk and inverted (default: printed rules\n"
@@ -52,8 +54,10 @@ static const char help[] =
     "  --help\n"
     "\n"
     "A form that cannot be read or registered has its reason in forms.csv and no cells; a file\n"
-    "that is no picture, or a second name of one, is left out and said. The last line on stdout is\n"
-    "JSON: forms, registered, cells, left_out (by ending or reason). Exit code: 0, 1 (failed, or no\n"
+    "that is no picture, or a second name of one, is left out and said. The last line on stdout "
+    "is\n"
+    "JSON: forms, registered, cells, left_out (by ending or reason). Exit code: 0, 1 (failed, or "
+    "no\n"
     "form was registered), 2 (usage).\n"
     "\n"
     "examples:\n"
@@ -108,9 +112,9 @@ static settings read_options(int argc, char **argv) {
 /* What is written in each cell of each tally, or a whole count. */
 typedef struct label_table {
   class_list set;
-  int *cells;         /* [tally][cell] index into set, NO_LABEL */
-  long long *counts;  /* [tally][field] value, NO_LABEL */
-  int unknown;        /* rows about tallies that are not here */
+  int *cells;        /* [tally][cell] index into set, NO_LABEL */
+  long long *counts; /* [tally][field] value, NO_LABEL */
+  int unknown;       /* rows about tallies that are not here */
 } label_table;
 
 static int label_field(const csv *table, const tally_template *form, const char *name) {
@@ -294,8 +298,10 @@ static outcome extract(const settings *set, const tally_template *form, const fo
   out.readable = photo.pixels != NULL;
   out.status = where->status;
   out.residual = where->residual;
-  if (reason) snprintf(out.reason, sizeof out.reason, "%s", reason);
-  else if (tally_cut(&photo, form, where, cells) != TALLY_OK) fail("out of memory");
+  if (reason)
+    snprintf(out.reason, sizeof out.reason, "%s", reason);
+  else if (tally_cut(&photo, form, where, cells) != TALLY_OK)
+    fail("out of memory");
   else {
     char *name = cell_folder_name(tally), *folder = join_path(to->cells, name);
     write_cells(folder, form, cells, set->raw);
@@ -479,10 +485,9 @@ static void prove_split(const char *folder, const form_list *list) {
     free(path);
   }
   if (twice) fail("%d cells belong to a tally of another part", twice);
-  printf(
-      "split by tally: %d in train.csv, %d in val.csv, %d in test.csv; "
-      "no tally is in two of them\n",
-      tallies[0], tallies[1], tallies[2]);
+  printf("split by tally: %d in train.csv, %d in val.csv, %d in test.csv; "
+         "no tally is in two of them\n",
+         tallies[0], tallies[1], tallies[2]);
   free(seen);
 }
 
@@ -493,7 +498,7 @@ static void write_labels(const settings *set, const tally_template *form, const 
   printf("%d cells have a label\n", rows);
   if (labels->unknown)
     inform("%s: %d rows are about tallies that are not among the pictures", set->labels,
-        labels->unknown);
+           labels->unknown);
   free(path);
   if (!set->split) return;
   int *parts = deal_tallies(set, list, outcomes);
@@ -513,7 +518,8 @@ static int report_outcomes(form_list *list, const outcome *outcomes) {
   for (int i = 0; i < form_count(list); i++) {
     left_out *left = &list->pictures.left;
     registered += outcomes[i].states != NULL;
-    if (!outcomes[i].readable) left_out_add_unreadable(left, list->names[i], outcomes[i].reason);
+    if (!outcomes[i].readable)
+      left_out_add_unreadable(left, list->names[i], outcomes[i].reason);
     else if (!outcomes[i].states)
       left_out_add_unregistered(left, list->names[i], outcomes[i].reason);
   }

@@ -25,6 +25,7 @@
 #include "synth/hand.h"
 #include "synth/press.h"
 #include "synth/votes.h"
+#include "file.h"
 
 /* ---- options --------------------------------------------------------------------------------- */
 
@@ -36,22 +37,29 @@ static const char help[] =
     "  --template T       the form (see examples/templates)\n"
     "  --count N          how many tallies\n"
     "  --out DIR          where they go; made if missing\n"
-    "  --digits D         strokes (default: a built-in pen), or handwritten digits: FOLDER:train or\n"
-    "                     FOLDER:test for MNIST's IDX files, a folder with subfolders 0 to 9, or a CSV\n"
+    "  --digits D         strokes (default: a built-in pen), or handwritten digits: FOLDER:train "
+    "or\n"
+    "                     FOLDER:test for MNIST's IDX files, a folder with subfolders 0 to 9, or a "
+    "CSV\n"
     "                     file with columns path,label. Draw test tallies from :test\n"
     "  --seed N           the same seed gives the same bytes (default 1)\n"
     "\n"
-    "  --severity S       strength and rate of everything that goes wrong, 0 to 3 (default 1): odd and\n"
-    "                     faint pens, pencil, strays, blanks, crosses, overwriting, stains, paper,\n"
+    "  --severity S       strength and rate of everything that goes wrong, 0 to 3 (default 1): odd "
+    "and\n"
+    "                     faint pens, pencil, strays, blanks, crosses, overwriting, stains, "
+    "paper,\n"
     "                     rotation, perspective, blur, light, noise, colour cast, JPEG\n"
     "  --clean            the same as --severity 0\n"
     "  --mismatch RATE    share of tallies whose paper does not add up (default 0)\n"
-    "  --rows N           fewer rows than the template has; for forms with one sum over all fields\n"
+    "  --rows N           fewer rows than the template has; for forms with one sum over all "
+    "fields\n"
     "\n"
-    "These take one value, or LOW..HIGH to draw it for each tally; they replace what --severity does:\n"
+    "These take one value, or LOW..HIGH to draw it for each tally; they replace what --severity "
+    "does:\n"
     "  --rotate DEGREES   of the page, clockwise, -360 to 360\n"
     "  --scale R          picture pixels per template pixel, 0.1 to 4\n"
-    "  --perspective P    corners displaced by up to P percent of the page's shorter side, 0 to 20\n"
+    "  --perspective P    corners displaced by up to P percent of the page's shorter side, 0 to "
+    "20\n"
     "  --blur SIGMA       Gaussian, in picture pixels, 0 to 10\n"
     "  --light L          share of light lost at the dark end of the page, 0 to 0.9\n"
     "  --quality Q        of the JPEG, 1 to 100\n"
@@ -62,10 +70,12 @@ static const char help[] =
     "  --help\n"
     "\n"
     "DIR gets the pictures and\n"
-    "  truth.csv     tally,field,value,state,adds_up: the number meant; state is number, missing (left\n"
+    "  truth.csv     tally,field,value,state,adds_up: the number meant; state is number, missing "
+    "(left\n"
     "                blank, no value) or illegible; adds_up is 0 where the paper's sums fail\n"
     "  cells.csv     tally,field,position,label: 0 to 9, cross, dash, empty, illegible\n"
-    "  corners.csv   tally,field,position,x0,y0,...,x3,y3: corners of the cell in the picture, pixels,\n"
+    "  corners.csv   tally,field,position,x0,y0,...,x3,y3: corners of the cell in the picture, "
+    "pixels,\n"
     "                clockwise from the cell's own top left\n"
     "  pages.csv     how each page was taken, with its homography from template to picture\n"
     "  template.form the template that reads them\n"
@@ -74,9 +84,11 @@ static const char help[] =
     "\n"
     "examples:\n"
     "  " TOOL_NAME " --template examples/templates/mexico-2015.form --count 20 --out drawn\n"
-    "  " TOOL_NAME " --template examples/templates/mexico-2015.form --rows 13 --digits data:test \\\n"
+    "  " TOOL_NAME
+    " --template examples/templates/mexico-2015.form --rows 13 --digits data:test \\\n"
     "      --count 400 --seed 15 --mismatch 0.02 --out district\n"
-    "  " TOOL_NAME " --template examples/templates/c1-2019.form --clean --rotate -5..5 --count 50 \\\n"
+    "  " TOOL_NAME
+    " --template examples/templates/c1-2019.form --clean --rotate -5..5 --count 50 \\\n"
     "      --format png --out sweep\n";
 
 typedef struct settings {
@@ -95,8 +107,7 @@ static void take_range(const tool_option *option, const char *value) {
   if (dots) first[dots - value] = 0;
   out->given = 1;
   out->low = option_real(option->name, first, option->low, option->high);
-  out->high =
-      dots ? option_real(option->name, dots + 2, option->low, option->high) : out->low;
+  out->high = dots ? option_real(option->name, dots + 2, option->low, option->high) : out->low;
   free(first);
   if (out->low > out->high) misuse("--%s: %s runs downwards", option->name, value);
 }
@@ -151,8 +162,7 @@ static tally_template read_form(const settings *set, char **text) {
     *text = shorter;
     form = parse_form(shorter, "template.form");
   }
-  if (set->mismatch > 0 && !form.sums)
-    fail("%s: --mismatch: the form has no sums", set->form);
+  if (set->mismatch > 0 && !form.sums) fail("%s: --mismatch: the form has no sums", set->form);
   double scale = set->camera.scale.given ? set->camera.scale.high : 1.3,
          side = hypot(form.width, form.height) * scale;
   if (side * side * 1.4 > PICTURE_MAX_PIXELS)
@@ -244,8 +254,15 @@ static void write_picture(const char *folder, const char *name, const picture *i
 
 /* The parts of a tally that are drawn apart. Their numbers are part of what a seed means. */
 typedef enum {
-  PART_VOTES = 0, PART_MISTAKE = 1, PART_HAND = 2, PART_MARKS = 3, PART_CELLS = 4, PART_PRINT = 5,
-  PART_DIRT = 7, PART_CAMERA = 8, PART_NOISE = 9
+  PART_VOTES = 0,
+  PART_MISTAKE = 1,
+  PART_HAND = 2,
+  PART_MARKS = 3,
+  PART_CELLS = 4,
+  PART_PRINT = 5,
+  PART_DIRT = 7,
+  PART_CAMERA = 8,
+  PART_NOISE = 9
 } stream;
 
 /* The random stream of one part of one tally. */

@@ -17,6 +17,8 @@
 #include "../forms.h"
 #include "../path.h"
 #include "sight.h"
+#include "../file.h"
+#include "../folder.h"
 
 /* A header, then records in the order in which they were finished:
      length (4 bytes), checksum of what follows (8), picture's size (8) and time (8), name, sight
