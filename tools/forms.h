@@ -112,8 +112,9 @@ static inline void form_list_name(form_list *list) {
 
 /* What is not there or not a picture stays in the list: reading it fails with a reason, and the
    others go on. */
-static inline form_list form_list_open(char *const *arguments, int count, int flat) {
-  form_list list = {.pictures = listing_open(arguments, count, flat)};
+static inline form_list form_list_open(char *const *arguments, int count, int flat,
+                                       const char *own) {
+  form_list list = {.pictures = listing_open(arguments, count, flat, own)};
   qsort(list.pictures.paths, (size_t)form_count(&list), sizeof(char *), compare_paths);
   form_list_name(&list);
   return list;

@@ -39,7 +39,8 @@ typedef struct listing {
   listed_link *links;
   int link_count;
   left_out left;
-  int flat; /* set before anything is added: folders in folders are left out */
+  int flat;        /* set before anything is added: folders in folders are left out */
+  const char *own; /* also: the folder that the run writes pictures to, NULL if there is none */
 } listing;
 
 static inline void listing_free(listing *list) {
@@ -79,6 +80,13 @@ static inline const char *folder_reason(const char *name) {
   return NULL;
 }
 
+/* Whether a folder is that which the run writes to: what it made is no input of the next run. */
+static inline int listing_is_own(const listing *list, const char *folder) {
+  identity own, here;
+  return list->own && identity_of(list->own, &own) && identity_of(folder, &here) &&
+         identity_equal(own, here);
+}
+
 static inline void listing_add_folder(listing *list, const char *folder);
 
 /* Takes or leaves out what lies in a folder under a name. */
@@ -92,9 +100,10 @@ static inline void listing_add_entry(listing *list, const char *path, const char
     else
       left_out_add(&list->left, is_link ? "broken link" : strerror(errno), path);
   } else if (S_ISDIR(there.st_mode)) {
-    const char *reason = is_link      ? "link to a folder" /* it may lead back */
-                         : list->flat ? "folder in a folder"
-                                      : folder_reason(name);
+    const char *reason = is_link                      ? "link to a folder" /* it may lead back */
+                         : list->flat                 ? "folder in a folder"
+                         : listing_is_own(list, path) ? "folder of outputs"
+                                                      : folder_reason(name);
     if (reason)
       left_out_add(&list->left, reason, path);
     else
@@ -195,11 +204,14 @@ static inline void listing_settle(listing *list) {
 }
 
 /* Lists what the command line names, and says what it leaves out. */
-static inline listing listing_open(char *const *arguments, int count, int flat) {
+static inline listing listing_open(char *const *arguments, int count, int flat, const char *own) {
   listing list = {0};
   list.flat = flat;
+  list.own = own;
   for (int a = 0; a < count; a++) {
     char ending[16];
+    if (listing_is_own(&list, arguments[a]))
+      fail("%s: pictures are written into this folder; name another for them", arguments[a]);
     if (is_folder(arguments[a]))
       listing_add_folder(&list, arguments[a]);
     else if (!strcmp(ending_of(arguments[a], ending), "csv"))

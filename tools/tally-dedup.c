@@ -401,7 +401,7 @@ int main(int argc, char **argv) {
   tool_start();
   settings set = read_options(argc, argv);
   double started = seconds_now();
-  listing list = listing_open(argv + optind, argc - optind, set.flat);
+  listing list = listing_open(argv + optind, argc - optind, set.flat, NULL);
   output_check(set.out);
   traits *all = read_all(&list);
   find_exact(all, list.count);

@@ -533,7 +533,7 @@ int main(int argc, char **argv) {
   char *text;
   size_t length;
   tally_template *form = template_open(argv[0], set.template, &text, &length);
-  form_list list = form_list_open(argv + optind, argc - optind, set.flat);
+  form_list list = form_list_open(argv + optind, argc - optind, set.flat, set.out);
   label_table labels = {0};
   if (set.labels) labels = labels_read(set.labels, form, &list);
   lock_folder(set.out);

@@ -205,7 +205,7 @@ int main(int argc, char **argv) {
   settings set = read_options(argc, argv);
   double started = seconds_now();
   model m = model_open(&set);
-  listing list = listing_open(argv + optind, argc - optind, set.flat);
+  listing list = listing_open(argv + optind, argc - optind, set.flat, NULL);
   output out = output_open(set.out);
   write_header(out.file, &m.classes);
   int failed = predict_all(&set, &m, &list, out.file);

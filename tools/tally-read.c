@@ -134,7 +134,7 @@ int main(int argc, char **argv) {
   size_t length;
   tally_template *form = template_open(argv[0], set.template, &text, &length);
   model m = model_open(argv[0], set.model, set.temperature);
-  form_list list = form_list_open(argv + optind, argc - optind, set.flat);
+  form_list list = form_list_open(argv + optind, argc - optind, set.flat, NULL);
   run r = {.form = form, .list = &list, .model = &m, .risk = set.risk, .raw = set.raw};
   read_tables(&set, &r);
   lock_folder(set.out);
