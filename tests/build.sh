@@ -39,8 +39,10 @@ sources() { # PATTERN...: files of the copy, in order, one a line
   (cd "$copy" && printf '%s\n' $* | sort)
 }
 all_sources() { sources 'tools/*.c' 'tools/implementations/*.c'; }
-tools_with() { # PATTERN: tools that match it
-  (cd "$copy" && grep -lE "$1" tools/*.c)
+tools_including() { # HEADER: tools that include it, by whatever ways
+  (cd "$copy" && for tool in tools/*.c; do
+    cc -MM -MG "$tool" | grep -qE "(^|[ /])$1( |\$)" && echo "$tool"
+  done)
 }
 
 # is_only WHAT GOT WANTED: two lists that must be equal
@@ -133,10 +135,10 @@ check "make has nothing to do after make" nothing_to_do
 check "an edited tool is compiled alone" one_tool
 # shellcheck disable=SC2046  # words are wanted
 check "tally.h concerns those that include it" touched tally.h tools/implementations/tally.c \
-  $(tools_with '"(report|../tally).h"')
+  $(tools_including tally.h)
 # shellcheck disable=SC2046
 check "convnet.h concerns those that include it" touched convnet.h tools/implementations/convnet.c \
-  $(tools_with '"(report|common).h"')
+  $(tools_including convnet.h)
 check "other flags make everything anew" other_flags
 check "a failed compilation leaves no half object" half_an_object
 check "make examples" examples

@@ -13,11 +13,11 @@
 
 #include "classes.h"
 #include "csv.h"
+#include "folder.h"
 #include "forms.h"
 #include "output.h"
 #include "preprocess.h"
-#include "report.h"
-#include "folder.h"
+#include "views.h"
 
 /* ---- options --------------------------------------------------------------------------------- */
 

@@ -7,10 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../report.h"
 #include "../work.h"
 #include "count_table.h"
 #include "journal.h"
+#include "report.h"
 
 /* All that the second half of a run works on. */
 typedef struct run {

@@ -7,7 +7,7 @@
 
 #include "../output.h"
 #include "../progress.h"
-#include "../report.h"
+#include "page.h"
 #include "tables.h"
 
 /* A form's part of the page. Its picture is decoded again: keeping all of them until it is known

@@ -6,8 +6,8 @@
 
 #include "../json.h"
 #include "../left_out.h"
-#include "../report.h"
 #include "reading.h"
+#include "report.h"
 
 /* Names the tallies that could not be read. */
 static inline void say_unread(const report *from, left_out *left) {
