@@ -150,20 +150,17 @@ static const char *const page_script[] = {
     "return true}\n",
     "  var bad=!/^[0-9]*$/.test(v)||v.length>digits[f];i.setAttribute('aria-invalid',bad);\n",
     "  if(bad){i.title='a whole number of at most '+digits[f]+' digits, or nothing';",
-    "return false}\n",
-    "  v=v.replace(/^0+(?=[0-9])/,'');i.value=blank?'\\u2013':v;i.title='';\n",
+    "return false}\n", "  v=v.replace(/^0+(?=[0-9])/,'');i.value=blank?'\\u2013':v;i.title='';\n",
     "  if(confirmed||blank||v!==i.dataset.read)put(t,f,v);else drop(t,f);\n",
     "  row.classList.toggle('changed',edits.has(t)&&\n",
     "    edits.get(t).has(f));unsaved=true;sums(holder(i));show();return true}\n",
     /* The next value to look at; in a form without any, the next value. */
     "function next(i,step){var all=$('input[data-f]').filter(function(e){return e.offsetParent}",
-    ");\n",
-    "  var at=all.indexOf(i);if(step)return all[at+step];\n",
+    ");\n", "  var at=all.indexOf(i);if(step)return all[at+step];\n",
     "  return all.slice(at+1).find(function(e){var r=e.closest('tr');return r&&\n",
     "    /look|unread/.test(r.className)&&!r.classList.contains('changed')})||all[at+1]}\n",
     "document.addEventListener('change',function(e){if(e.target.dataset.f)take(e.target,false)}",
-    ");\n",
-    "document.addEventListener('keydown',function(e){var i=e.target,to;\n",
+    ");\n", "document.addEventListener('keydown',function(e){var i=e.target,to;\n",
     "  if(i.dataset&&i.dataset.f){if(e.key==='Enter'){e.preventDefault();\n",
     "      if(take(i,true)&&(to=next(i,0))){to.focus();to.select()}}\n",
     "    else if(e.key==='ArrowDown'||e.key==='ArrowUp'){e.preventDefault();\n",
@@ -174,11 +171,9 @@ static const char *const page_script[] = {
     "    for(k=0;k<f.length;k++){var d=f[k].getBoundingClientRect().top-y;\n",
     "      if(e.key==='j'?d>5&&!best:d<-5)best=f[k]}\n",
     "    if(best){best.scrollIntoView();to=$('tr.look input,tr.unread input,input[data-f]',",
-    "best)[0];\n",
-    "      if(to)to.focus({preventScroll:true})}}});\n",
+    "best)[0];\n", "      if(to)to.focus({preventScroll:true})}}});\n",
     "function cell(v){v=String(v);return /[\",\\r\\n]/.test(v)?'\"'+v.replace(/\"/g,",
-    "'\"\"')+'\"':v}\n",
-    "function save(name,rows){var a=document.createElement('a');\n",
+    "'\"\"')+'\"':v}\n", "function save(name,rows){var a=document.createElement('a');\n",
     "  a.href=URL.createObjectURL(new Blob([rows.map(function(r){return r.map(cell).join(',",
     "')+'\\n'})\n",
     "    .join('')],{type:'text/csv'}));a.download=name;document.body.appendChild(a);a.click();\n",
@@ -186,16 +181,14 @@ static const char *const page_script[] = {
     "function table(){var rows=[['tally','field','value']];edits.forEach(function(m,t){\n",
     "  m.forEach(function(v,f){rows.push([t,f,v])})});return rows}\n",
     "document.getElementById('save').addEventListener('click',function(){",
-    "save('corrections.csv',table());\n",
-    "  unsaved=false;show()});\n",
+    "save('corrections.csv',table());\n", "  unsaved=false;show()});\n",
     /* Digits from the right; further left only what was seen to be empty is certain. */
     "function labels(){var rows=[['path','label']];$('tr[data-s]').forEach(function(r){\n",
     "  var t=holder(r).dataset.t,f=r.dataset.f,m=edits.get(t);if(!m||!m.has(f))return;\n",
     "  var v=m.get(f),s=r.dataset.s,n=s.length,p,d;for(p=0;p<n;p++){d=v.length-n+p;\n",
     "    var label=d>=0?v[d]:s[p]==='e'?'empty':'';\n",
     "    if(label)rows.push(['cells/'+t.replace(/\\//g,'_')+'/'+f+'-'+p+'.png',label])}});",
-    "return rows}\n",
-    "document.getElementById('labels').addEventListener('click',function(){\n",
+    "return rows}\n", "document.getElementById('labels').addEventListener('click',function(){\n",
     "  save('cell-labels.csv',labels())});\n",
     "window.addEventListener('beforeunload',function(e){if(unsaved)e.preventDefault()});\n",
     /* Which forms are seen. */
@@ -210,8 +203,7 @@ static const char *const page_script[] = {
     /* Rows without pictures get their inputs when they are asked for. */
     "document.addEventListener('click',function(e){var b=e.target;if(!b.classList||\n",
     "    !b.classList.contains('open'))return;var row=b.closest('tr'),v=row.dataset.v.split(',",
-    "'),box=\n",
-    "    document.createElement('div');box.className='edit';\n",
+    "'),box=\n", "    document.createElement('div');box.className='edit';\n",
     "  meta.fields.forEach(function(f,k){var l=document.createElement('label'),i=\n",
     "      document.createElement('input'),m=edits.get(row.dataset.t);\n",
     "    l.textContent=f[0]+' ';i.dataset.f=f[0];i.dataset.read=v[k];i.inputMode='numeric';\n",
@@ -243,8 +235,10 @@ static inline void page_meta(text_buffer *to, const report *r) {
       if (!c->corrected) continue;
       text_add(to, "%s[", written++ ? "," : "");
       json_text(to, r->list->names[i]);
-      if (c->value >= 0) text_add(to, ",\"%s\",\"%d\"]", form->field[f].name, c->value);
-      else text_add(to, ",\"%s\",\"\"]", form->field[f].name);
+      if (c->value >= 0)
+        text_add(to, ",\"%s\",\"%d\"]", form->field[f].name, c->value);
+      else
+        text_add(to, ",\"%s\",\"\"]", form->field[f].name);
     }
   text_add(to, "]}</script>\n");
 }
@@ -302,17 +296,22 @@ static inline void page_total_row(text_buffer *to, const report *r, int field) {
            is_total ? " class=\"sum\"" : "", r->form->field[field].name,
            thousands((long long)all.votes, a), thousands((long long)(all.estimate + 0.5), b),
            thousands((long long)all.low, c), thousands((long long)all.high, d));
-  if (is_total) text_add(to, "<td></td><td></td><td></td>");
+  if (is_total)
+    text_add(to, "<td></td><td></td><td></td>");
   else
     text_add(to, "<td>%.2f %%</td><td>%.2f to %.2f</td><td>%.2f %%</td>", 100 * all.share,
              100 * all.share_low, 100 * all.share_high, 100 * high.share);
   if (r->official) {
     long long official = report_official(r, field);
     double share = report_official_share(r, field);
-    if (official >= 0) text_add(to, "<td>%s</td>", thousands(official, a));
-    else text_add(to, "<td></td>");
-    if (share >= 0 && !is_total) text_add(to, "<td>%.2f %%</td>", 100 * share);
-    else text_add(to, "<td></td>");
+    if (official >= 0)
+      text_add(to, "<td>%s</td>", thousands(official, a));
+    else
+      text_add(to, "<td></td>");
+    if (share >= 0 && !is_total)
+      text_add(to, "<td>%.2f %%</td>", 100 * share);
+    else
+      text_add(to, "<td></td>");
   }
   text_add(to, "<td>%s</td><td>%s</td></tr>\n", thousands(all.missing, a),
            thousands(all.unread, b));
@@ -320,12 +319,13 @@ static inline void page_total_row(text_buffer *to, const report *r, int field) {
 
 static inline void page_totals(text_buffer *to, const report *r) {
   char number[32];
-  text_add(to,
-           "<h2>Totals</h2>\n<div class=\"scroll\"><table><thead><tr><th>field</th>"
-           "<th>votes<br>read</th><th>estimate</th><th>90 %% interval</th><th>share</th>"
-           "<th>90 %% interval</th><th>share,<br>high quality</th>%s<th>missing</th><th>unread</th></tr>"
-           "</thead>\n",
-           r->official ? "<th>official</th><th>official<br>share</th>" : "");
+  text_add(
+      to,
+      "<h2>Totals</h2>\n<div class=\"scroll\"><table><thead><tr><th>field</th>"
+      "<th>votes<br>read</th><th>estimate</th><th>90 %% interval</th><th>share</th>"
+      "<th>90 %% interval</th><th>share,<br>high quality</th>%s<th>missing</th><th>unread</th></tr>"
+      "</thead>\n",
+      r->official ? "<th>official</th><th>official<br>share</th>" : "");
   for (int f = 0; f < r->form->fields; f++) page_total_row(to, r, f);
   text_add(
       to,
@@ -392,11 +392,10 @@ static inline void page_review_head(text_buffer *to, const report *r, int shown)
       "save, and run <code>tally-read --corrections corrections.csv</code> with the same "
       "folders: corrected values count as certain and help to read the rest of their sums.</p>\n");
   if (rest > 0)
-    text_add(
-        to,
-        "<p class=\"faint\">%d forms are shown in full; the other %d are in the table "
-        "at the end. <code>--pictures N</code> shows more.</p>\n",
-        shown, rest);
+    text_add(to,
+             "<p class=\"faint\">%d forms are shown in full; the other %d are in the table "
+             "at the end. <code>--pictures N</code> shows more.</p>\n",
+             shown, rest);
   text_add(to, "<div class=\"tools\"><button data-kind=\"all\" aria-pressed=\"true\">all</button>"
                "<button data-kind=\"look\" aria-pressed=\"false\">need a look</button>"
                "<button data-kind=\"unread\" aria-pressed=\"false\">could not be read</button>"
@@ -447,8 +446,10 @@ static inline void page_rest(text_buffer *to, const report *r, int tally) {
   text_add(to, "\" data-v=\"");
   for (int k = 0; k < r->form->fields; k++) {
     int value = report_count_at(r, tally, k)->value;
-    if (value >= 0) text_add(to, "%s%d", k ? "," : "", value);
-    else text_add(to, "%s", k ? "," : "");
+    if (value >= 0)
+      text_add(to, "%s%d", k ? "," : "", value);
+    else
+      text_add(to, "%s", k ? "," : "");
   }
   text_add(to, "\"><td>");
   html_text(to, r->list->names[tally]);
@@ -457,8 +458,10 @@ static inline void page_rest(text_buffer *to, const report *r, int tally) {
   text_add(to, "</td><td class=\"text\">");
   for (int k = 0; k < r->form->fields; k++) {
     int value = report_count_at(r, tally, k)->value;
-    if (value >= 0) text_add(to, "%s%d", k ? " " : "", value);
-    else text_add(to, "%s&ndash;", k ? " " : "");
+    if (value >= 0)
+      text_add(to, "%s%d", k ? " " : "", value);
+    else
+      text_add(to, "%s&ndash;", k ? " " : "");
   }
   text_add(to, " <button class=\"open\">correct</button></td></tr>\n");
 }
