@@ -1,6 +1,7 @@
 /* Tests of tally.h: images against naive references, homographies, templates, registration on drawn
-   pages seen through known homographies, cells, decoding against brute force, totals, and real forms where they
-   are at hand (environment variable TALLY_FORMS: their folder). Run from the repository's top folder. */
+   pages seen through known homographies, cells, decoding against brute force, totals, and real
+   forms where they are at hand (environment variable TALLY_FORMS: their folder). Run from the
+   repository's top folder. */
 #include "tally.h"
 
 #include <limits.h>
