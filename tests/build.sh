@@ -108,7 +108,7 @@ examples() {
 by_hand() { # NAME OPTION...: a tool by the line in tools/tool.h
   local name=$1 line
   shift
-  line=$(sed -n '/^ *cc -O2 tools\/NAME.c/,/-lm/p' tools/tool.h | sed 's/\\$//; s|\*/||' | tr '\n' ' ')
+  line=$(sed -n '/^ *cc -O2 tools\/NAME.c/,/-lm$/p' tools/tool.h | sed 's/\\$//' | tr '\n' ' ')
   line=${line//NAME/$name}
   rm "$copy/bin/$name"
   # shellcheck disable=SC2086  # the line is a command with its arguments

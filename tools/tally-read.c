@@ -19,7 +19,9 @@
 #define TOOL_USAGE "--template T [--model M] --out DIR [options] IMAGE..."
 #include "tool.h"
 
+#include "form_list.h"
 #include "forms.h"
+#include "templates.h"
 #include "left_out.h"
 #include "output.h"
 #include "read/review.h"

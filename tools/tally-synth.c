@@ -216,7 +216,7 @@ static void add_rows(rows *to, const char *name, const tally_template *form, con
                symbol_names[t->mark[field->first_cell + k]]);
       text_add(&to->of[CORNERS], "%s,%s,%d", name, field->name, k);
       for (int i = 0; i < 4; i++) {
-        point p = map_point(c->page, b->x + (i == 1 || i == 2 ? b->width : 0),
+        tally_point p = tally_homography_map(c->page, b->x + (i == 1 || i == 2 ? b->width : 0),
                             b->y + (i > 1 ? b->height : 0));
         text_add(&to->of[CORNERS], ",%.3f,%.3f", p.x, p.y);
       }

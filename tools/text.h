@@ -56,6 +56,13 @@ static inline int compare_names(const void *a, const void *b) {
   return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
+/* Characters of a UTF-8 text. */
+static inline int text_width(const char *name) {
+  int width = 0;
+  for (; *name; name++) width += (*name & 0xC0) != 0x80;
+  return width;
+}
+
 /* 1234567 as 1,234,567. */
 static inline const char *thousands(long long number, char out[32]) {
   char plain[32];

@@ -9,7 +9,6 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "forms.h"
 #include "picture.h"
 #include "text.h"
 

@@ -8,7 +8,7 @@
 #include "../../convnet.h"
 #include "../../tally.h"
 #include "../classes.h"
-#include "../forms.h"
+#include "../templates.h"
 #include "../preprocess.h"
 
 #define UNKNOWN_CLASS 0.005 /* share of a cell with ink that goes to each class the model lacks */

@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "../csv.h"
-#include "../forms.h"
+#include "../form_list.h"
 
 #define NO_CORRECTION (-2) /* TALLY_NO_VALUE: corrected to nothing written */
 

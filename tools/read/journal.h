@@ -14,7 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "../forms.h"
+#include "../form_list.h"
 #include "../path.h"
 #include "sight.h"
 #include "../file.h"

@@ -5,7 +5,7 @@
 #include <stdint.h>
 
 #include "../../tally.h"
-#include "../forms.h"
+#include "../form_list.h"
 
 #define NO_OFFICIAL (-1)
 
