@@ -161,12 +161,17 @@ function showForm(forwards) {
   (inputs.find(isInDoubt) || inputs[0])?.focus({preventScroll: true});
 }
 
+/* The default would type the letter into the value that is gone to. */
+function onPageKey(event) {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.key !== 'j' && event.key !== 'k') return;
+  event.preventDefault();
+  showForm(event.key === 'j');
+}
+
 document.addEventListener('keydown', (event) => {
   if (isCount(event.target)) onCountKey(event);
-  else if (event.target instanceof HTMLInputElement) return;
-  else if (event.ctrlKey || event.metaKey || event.altKey) return;
-  else if (event.key === 'j') showForm(true);
-  else if (event.key === 'k') showForm(false);
+  else if (!(event.target instanceof HTMLInputElement)) onPageKey(event);
 });
 
 /* ---- saving */
