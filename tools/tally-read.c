@@ -1,7 +1,8 @@
 /* tally-read.c - reads scanned or photographed vote tallies: every count with its probability, the
    tallies that need a person's eyes, the totals with intervals, and a page to look at and correct.
 
-   Build:  make bin/tally-read     (tool.h says how by hand)
+   Build:  make bin/tally-read; or by hand as tool.h says, with -Ibuild, after
+           mkdir -p build && tools/embed.sh tools/read/page.css tools/read/page.js >build/page_files.h
    Use:    bin/tally-read --template c1-2019 --out result scans/
 
    What is expensive - decoding, registration, cells, the network - happens once per picture and

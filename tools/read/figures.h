@@ -204,7 +204,7 @@ static inline void figure_histogram(text_buffer *to, const report *r) {
   }
   for (int i = 0; i < used; i++) {
     double tall = (double)height * bars[i] / tallest;
-    text_add(to, "<rect class=\"bar\" x=\"%.2f\" y=\"%.2f\" width=\"%.2f\" height=\"%.2f\"><title>",
+    text_add(to, "<rect class=\"column\" x=\"%.2f\" y=\"%.2f\" width=\"%.2f\" height=\"%.2f\"><title>",
              left + i * bar + 0.5, top + height - tall, fmax(bar - 1, 0.5), tall);
     if (size == 1)
       text_add(to, "%d: %d counts</title></rect>\n", i, bars[i]);
