@@ -25,6 +25,7 @@
 #include "synth/hand.h"
 #include "synth/press.h"
 #include "synth/votes.h"
+#include "templates.h"
 #include "file.h"
 
 /* ---- options --------------------------------------------------------------------------------- */
@@ -34,7 +35,7 @@ static const char help[] =
     "\n"
     "usage: " TOOL_NAME " " TOOL_USAGE "\n"
     "\n"
-    "  --template T       the form (see examples/templates)\n"
+    "  --template T       a template file, or the name of one that comes with the program\n"
     "  --count N          how many tallies\n"
     "  --out DIR          where they go; made if missing\n"
     "  --digits D         strokes (default: a built-in pen), or handwritten digits: FOLDER:train "
@@ -150,14 +151,14 @@ static settings read_options(int argc, char **argv) {
 /* ---- files ----------------------------------------------------------------------------------- */
 
 /* Reads the form; *text becomes that of the form drawn. */
-static tally_template read_form(const settings *set, char **text) {
+static tally_template read_form(const char *program, const settings *set, char **text) {
+  char *path;
   size_t size;
-  input_note(set->form);
-  *text = read_file(set->form, &size);
-  if (strlen(*text) != size) fail("%s: not a text file", set->form);
-  tally_template form = parse_form(*text, set->form);
+  *text = template_text(program, set->form, &path, &size);
+  if (strlen(*text) != size) fail("%s: not a text file", path);
+  tally_template form = parse_form(*text, path);
   if (set->rows && set->rows != form.fields - 1) {
-    char *shorter = shorten_form(&form, set->rows, set->form);
+    char *shorter = shorten_form(&form, set->rows, path);
     free(*text);
     *text = shorter;
     form = parse_form(shorter, "template.form");
@@ -168,6 +169,7 @@ static tally_template read_form(const settings *set, char **text) {
   if (side * side * 1.4 > PICTURE_MAX_PIXELS)
     fail("%s: pictures of %.0f x %.0f pixels are too large", set->form, form.width * scale,
          form.height * scale);
+  free(path);
   return form;
 }
 
@@ -297,6 +299,23 @@ static void tally_name(const settings *set, int index, char name[32]) {
   snprintf(name, 32, "tally-%04d.%s", index + 1, set->png ? "png" : "jpg");
 }
 
+/* Pictures of an earlier run that this one does not draw anew: whoever reads the folder meets them. */
+static void say_strangers(const settings *set) {
+  int files, strangers = 0, number;
+  char **names = list_folder(set->out, &files), own[32];
+  for (int i = 0; i < files; i++) {
+    if (is_picture_name(names[i]) && sscanf(names[i], "tally-%d.", &number) == 1 && number > 0) {
+      tally_name(set, number - 1, own);
+      strangers += number > set->count || strcmp(names[i], own);
+    }
+    free(names[i]);
+  }
+  free(names);
+  if (strangers)
+    inform("%s holds %d tallies of an earlier run, which stay but are not in truth.csv", set->out,
+           strangers);
+}
+
 /* Draws one tally in the order in which things happen to paper: print, pen, dirt, camera. */
 static void draw_tally(const job *j, int index, canvas *on, const tally *t, const writer *w,
                        const capture *c) {
@@ -383,11 +402,12 @@ int main(int argc, char **argv) {
   tool_start();
   settings set = read_options(argc, argv);
   char *text;
-  tally_template form = read_form(&set, &text);
+  tally_template form = read_form(argv[0], &set, &text);
   sample_box samples = open_samples(set.digits);
   job j = {&set, &form, &samples, make_district(&form, set.seed)};
   double start = seconds_now();
   lock_folder(set.out);
+  say_strangers(&set);
   char *path = join_path(set.out, "template.form");
   write_file(path, text, strlen(text));
   make_tiles();
