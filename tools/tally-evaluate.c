@@ -100,6 +100,13 @@ static settings read_options(int argc, char **argv) {
 
 /* ---- the run --------------------------------------------------------------------------------- */
 
+/* To be called when it is known what is read. Predictions are not written when they are given. */
+static void prepare_output(const settings *set) {
+  static const char *const outputs[] = {"predictions.csv", "mistakes.png", "classes.csv",
+                                        "confusion.csv", NULL};
+  if (set->out) lock_folder(set->out, set->predictions ? outputs + 2 : outputs);
+}
+
 /* A model's results on data, with the files that need its probabilities. */
 static results evaluate_model(const settings *set) {
   cn_error error;
@@ -110,6 +117,7 @@ static results evaluate_model(const settings *set) {
   preprocess pre = preprocess_load(net, set->model);
   class_list names = classes_load(net, set->model);
   dataset data = dataset_open(set->data, set->flat);
+  prepare_output(set);
   dataset_map(&data, &names, set->model);
   dataset_prepare(&data, &pre, set->resize, set->skip_bad);
   output table = {0};
@@ -134,7 +142,7 @@ static results evaluate_model(const settings *set) {
 int main(int argc, char **argv) {
   tool_start();
   settings set = read_options(argc, argv);
-  if (set.out) lock_folder(set.out);
+  if (set.predictions) prepare_output(&set);
   results r = set.predictions ? read_predictions(set.predictions) : evaluate_model(&set);
   figures f = measure(&r);
   const class_figures *positive = positive_figures(set.positive, &r, &f);

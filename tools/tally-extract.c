@@ -529,6 +529,8 @@ static int report_outcomes(form_list *list, const outcome *outcomes) {
 }
 
 int main(int argc, char **argv) {
+  static const char *const outputs[] = {
+      "forms.csv", "cells.csv", "labelled.csv", "train.csv", "val.csv", "test.csv", NULL};
   tool_start();
   keep_freed_memory();
   settings set = read_options(argc, argv);
@@ -538,7 +540,7 @@ int main(int argc, char **argv) {
   form_list list = form_list_open(argv + optind, argc - optind, set.flat, set.out);
   label_table labels = {0};
   if (set.labels) labels = labels_read(set.labels, form, &list);
-  lock_folder(set.out);
+  lock_folder(set.out, outputs);
   outcome *outcomes = extract_all(&set, form, &list);
   write_forms(set.out, &list, outcomes);
   long long cells = write_cell_table(set.out, form, &list, outcomes);

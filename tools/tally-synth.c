@@ -172,8 +172,8 @@ static tally_template read_form(const settings *set, char **text) {
 }
 
 enum { TRUTH, CELLS, CORNERS, PAGES, TABLES };
-static const char *const table_names[TABLES] = {"truth.csv", "cells.csv", "corners.csv",
-                                                "pages.csv"};
+static const char *const outputs[] = {"truth.csv", "cells.csv",     "corners.csv",
+                                      "pages.csv", "template.form", NULL};
 
 /* Four tables grow side by side. */
 static output tables[TABLES];
@@ -185,7 +185,7 @@ static void open_tables(const char *folder) {
       ("tally,width,height,camera,rotation,scale,perspective,blur,light,quality,"
        "h0,h1,h2,h3,h4,h5,h6,h7,h8")};
   for (int k = 0; k < TABLES; k++) {
-    char *path = join_path(folder, table_names[k]);
+    char *path = join_path(folder, outputs[k]);
     tables[k] = output_open(path);
     fprintf(tables[k].file, "%s\n", headers[k]);
     free(path);
@@ -387,7 +387,7 @@ int main(int argc, char **argv) {
   sample_box samples = open_samples(set.digits);
   job j = {&set, &form, &samples, make_district(&form, set.seed)};
   double start = seconds_now();
-  lock_folder(set.out);
+  lock_folder(set.out, outputs);
   char *path = join_path(set.out, "template.form");
   write_file(path, text, strlen(text));
   make_tiles();
