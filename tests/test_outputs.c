@@ -223,9 +223,70 @@ static void test_inputs_stay(void **state) {
     }
 }
 
+/* ---- what lies at the output's place ----------------------------------------------------------- */
+
+/* Runs a command with something odd prepared where one of its files goes, and checks what became of
+   it. In both, $it is the odd file, $plain what it should hold. */
+typedef struct oddity {
+  const char *name, *prepare, *check;
+} oddity;
+
+static const oddity oddities[] = {
+    {"a pipe", "mkfifo $it && { timeout 20 cat $it >got & }", "test -p $it && cmp $plain got"},
+    {"a link to a pipe",
+     "mkfifo at/fifo && ln -s $PWD/at/fifo $it && { timeout 20 cat at/fifo >got & }",
+     "test -p at/fifo && test -L $it && cmp $plain got"},
+    {"a device", "mknod $it c 1 3", "test -c $it"},
+    {"a link to a file", "echo old >at/old && ln -s $PWD/at/old $it",
+     "test -L $it && cmp $plain at/old"},
+    {"a chain of links", "mkdir at/far && ln -s $PWD/at/near $it && ln -s far/old at/near",
+     "test -L $it && test -L at/near && test ! -L at/far/old && cmp $plain at/far/old"},
+    {"another name of a file", "echo old >at/old && ln at/old $it",
+     "test \"$(cat at/old)\" = old && cmp $plain $it"},
+    {"a file of mode 640", "umask 022 && echo old >$it && chmod 640 $it",
+     "test $(stat -c %a $it) = 640 && cmp $plain $it"},
+    {"no file", "umask 027", "test $(stat -c %a $it) = 640 && cmp $plain $it"},
+};
+
+/* Files of this machine that hold times or paths differ from run to run. */
+static int is_repeated(const char *name) {
+  return strcmp(name, ".work/journal") && strcmp(name, "report.html");
+}
+
+static void assert_oddity(const way *w, const char *name, const oddity *odd) {
+  char it[128], plain[128];
+  snprintf(it, sizeof it, *name ? "at/%s" : "at/it", name);
+  snprintf(plain, sizeof plain, *name ? "plain/%s" : "plain/it", name);
+  start_with(*name ? "at" : it);
+  setenv("it", it, 1);
+  setenv("plain", plain, 1);
+  assert_ran(shell("mkdir -p $(dirname $it)"));
+  int code = shell("{ %s\n} || exit 77; timeout 20 %s; code=$?; wait; exit $code", odd->prepare,
+                   w->command);
+  if (code == 77) print_message("%s cannot be made here\n", odd->name);
+  if (code == 77) return;
+  if (code) fail_msg("%s, %s: exit code %d: %s", w->name, odd->name, code, err_text);
+  if (shell("%s", odd->check)) fail_msg("%s: %s is %s: %s", w->name, it, odd->name, err_text);
+  assert_nothing_unfinished(w->name);
+}
+
+static void test_odd_places(void **state) {
+  (void)state;
+  for (int i = 0; i < WAYS; i++) {
+    write_plainly(&ways[i]);
+    for (size_t k = 0; k < sizeof oddities / sizeof *oddities; k++) {
+      if (!*ways[i].outputs) assert_oddity(&ways[i], "", &oddities[k]);
+      for (int n = 0; n < MOST_FILES && ways[i].outputs[n]; n++)
+        if (is_repeated(ways[i].outputs[n]))
+          assert_oddity(&ways[i], ways[i].outputs[n], &oddities[k]);
+    }
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_inputs_stay),
+      cmocka_unit_test(test_odd_places),
   };
   return cmocka_run_group_tests(tests, setup, remove_home);
 }

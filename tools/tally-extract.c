@@ -474,6 +474,12 @@ static void prove_split(const char *folder, const form_list *list) {
   int *seen = allocate((size_t)form_count(list), sizeof(int)), tallies[3] = {0}, twice = 0;
   for (int part = 0; part < 3; part++) {
     char *path = join_path(folder, part_names[part]);
+    if (!is_regular(path)) {
+      inform("%s cannot be read again: the split is not proved", path);
+      free(path);
+      free(seen);
+      return;
+    }
     csv table = csv_open(path);
     int column = csv_column(&table, "tally");
     while (csv_row(&table)) {

@@ -28,26 +28,32 @@ static const char help[] =
     "Data (D is FOLDER:train or FOLDER:test for MNIST's IDX files, a folder with one subfolder of\n"
     "pictures per class, or a CSV file with columns path,label):\n"
     "  --data D             pictures to learn from\n"
-    "  --val D|FRACTION     pictures to check with after each epoch: another data set, or a share of\n"
+    "  --val D|FRACTION     pictures to check with after each epoch: another data set, or a share "
+    "of\n"
     "                       --data (0.1), taken from each class by --seed\n"
     "  --flat               leaves out what lies in folders of class folders\n"
     "  --skip-bad           leaves out pictures that cannot be read (default: stops)\n"
     "  --resize HOW         how pictures of another size come to the network's: squash (default)\n"
     "                       stretches; crop covers it and cuts out the middle; crop:256 makes the\n"
-    "                       shorter side 256 first; pad fits them into black. M keeps it for those who\n"
+    "                       shorter side 256 first; pad fits them into black. M keeps it for those "
+    "who\n"
     "                       apply it. IDX pictures of another size are refused without it\n"
     "  --normalize HOW      none: values 0 to 1 (default; with --init: as in M); data: mean 0 and\n"
     "                       deviation 1 over --data; or MEAN/DEVIATION, for instance\n"
     "                       0.485,0.456,0.406/0.229,0.224,0.225\n"
-    "  --cache MB           memory for decoded pictures (default 512); what does not fit is read again\n"
-    "                       in each epoch, while the batch before trains. Does not change the result\n"
+    "  --cache MB           memory for decoded pictures (default 512); what does not fit is read "
+    "again\n"
+    "                       in each epoch, while the batch before trains. Does not change the "
+    "result\n"
     "Network:\n"
     "  --arch NAME|FILE     a built-in network (%s) or a file with its text\n"
     "  --input RxCxN        rows, columns, channels of a built-in network's input, if not its own\n"
     "  --auxiliary          googlenet and inception_v3: learns with their auxiliary heads\n"
-    "  --init M             starts from a model's weights; a last layer for other classes is replaced\n"
+    "  --init M             starts from a model's weights; a last layer for other classes is "
+    "replaced\n"
     "                       by one of weights of mean 0 and deviation 0.01\n"
-    "  --freeze N|-N|PREFIX keeps the first N layers with weights, all but the last N, or those named\n"
+    "  --freeze N|-N|PREFIX keeps the first N layers with weights, all but the last N, or those "
+    "named\n"
     "                       PREFIX..., as they are; batch normalisation there keeps its figures\n"
     "  --out M.safetensors  the model: the best epoch by validation loss, without --val the last.\n"
     "                       M.safetensors.checkpoint beside it holds what --resume needs\n";
@@ -62,16 +68,21 @@ static const char help_learning[] =
     "  --decay D            weight decay of adamw (default 0.01)\n"
     "  --l1 A, --l2 B       penalties A |w| and B w^2 / 2 on the weights\n"
     "  --clip NORM          scales gradients down to this norm\n"
-    "  --schedule NAME      cosine (default): the rate falls to 0 at the last epoch; constant; step:\n"
+    "  --schedule NAME      cosine (default): the rate falls to 0 at the last epoch; constant; "
+    "step:\n"
     "                       times --gamma (default 0.1) every --step epochs (default 7)\n"
     "  --warmup EPOCHS      the rate rises from 0 over these first epochs (1.5 is allowed)\n"
     "  --class-weights balanced   rare classes count more, so that all weigh the same\n"
-    "  --sampling balanced  an epoch draws as often from every class: pictures of rare ones repeatedly,\n"
-    "                       each time augmented anew, and of frequent ones a part (default: all once)\n"
+    "  --sampling balanced  an epoch draws as often from every class: pictures of rare ones "
+    "repeatedly,\n"
+    "                       each time augmented anew, and of frequent ones a part (default: all "
+    "once)\n"
     "  --patience N         stops when the validation loss has not improved for N epochs\n"
     "Augmentation (each picture anew in each epoch; all off by default):\n"
-    "  --random-crop SHARE  cuts out a piece of SHARE to 1 of the area, sides 3:4 to 4:3, at a random\n"
-    "                       place of the picture as its file has it, and resizes that (ImageNet: 0.08)\n"
+    "  --random-crop SHARE  cuts out a piece of SHARE to 1 of the area, sides 3:4 to 4:3, at a "
+    "random\n"
+    "                       place of the picture as its file has it, and resizes that (ImageNet: "
+    "0.08)\n"
     "  --rotate DEGREES     turns by up to this, either way\n"
     "  --zoom FRACTION      stretches height and width, each on its own, by up to 1 +- this\n"
     "  --shift PIXELS       moves by up to this, either way, in pixels of the network's input\n"
@@ -81,27 +92,36 @@ static const char help_learning[] =
     "  --hue H              turns colours by up to this share of the colour circle (0 to 0.5)\n"
     "Running:\n"
     "  --log F.csv          one row per epoch\n"
-    "  --resume             goes on from the checkpoint; with none there, starts from the beginning\n"
+    "  --resume             goes on from the checkpoint; with none there, starts from the "
+    "beginning\n"
     "  --seed N             of everything random (default 1)\n"
-    "  --math HOW           of 3x3 convolutions: fast (default; Winograd F(4x4)), exact (F(2x2), which\n"
+    "  --math HOW           of 3x3 convolutions: fast (default; Winograd F(4x4)), exact (F(2x2), "
+    "which\n"
     "                       rounds no more than direct sums) or direct\n"
     "  --threads N          default: all cores; does not change the result\n"
     "  --quiet              nothing on stderr but errors\n"
     "  --help\n"
     "\n"
     "The last line on stdout is JSON with the figures of the model in --out: epochs, best_epoch,\n"
-    "train_loss, train_accuracy, val_loss, val_accuracy, images_per_second, seconds. train_loss and\n"
-    "train_accuracy are means over the epoch while the weights were changing, dropout and augmentation\n"
+    "train_loss, train_accuracy, val_loss, val_accuracy, images_per_second, seconds. train_loss "
+    "and\n"
+    "train_accuracy are means over the epoch while the weights were changing, dropout and "
+    "augmentation\n"
     "included. Exit code: 0, 1 (failed), 2 (usage).\n"
     "\n"
     "examples:\n"
     "  " TOOL_NAME " --data data:train --val 0.1 --arch base --out base.safetensors\n"
-    "  " TOOL_NAME " --data cells.csv --val 0.2 --init base.safetensors --freeze 1 --rotate 15 --zoom 0.2 \\\n"
+    "  " TOOL_NAME
+    " --data cells.csv --val 0.2 --init base.safetensors --freeze 1 --rotate 15 --zoom 0.2 \\\n"
     "      --out digits.safetensors --log digits.csv --patience 5\n"
-    "  " TOOL_NAME " --data photos/train --val photos/val --init resnet.safetensors --freeze -1 \\\n"
-    "      --resize crop:256 --random-crop 0.08 --flip --normalize 0.485,0.456,0.406/0.229,0.224,0.225 \\\n"
-    "      --optimizer sgd --lr 0.001 --schedule step --step 7 --batch 4 --out protest.safetensors\n"
-    "  " TOOL_NAME " --data photos/train --val photos/val --init resnet.safetensors --lr 0.0002 \\\n"
+    "  " TOOL_NAME
+    " --data photos/train --val photos/val --init resnet.safetensors --freeze -1 \\\n"
+    "      --resize crop:256 --random-crop 0.08 --flip --normalize "
+    "0.485,0.456,0.406/0.229,0.224,0.225 \\\n"
+    "      --optimizer sgd --lr 0.001 --schedule step --step 7 --batch 4 --out "
+    "protest.safetensors\n"
+    "  " TOOL_NAME
+    " --data photos/train --val photos/val --init resnet.safetensors --lr 0.0002 \\\n"
     "      --head-lr 0.002 --sampling balanced --out protest.safetensors\n"
     "  " TOOL_NAME " --data data:train --arch base --epochs 30 --out base.safetensors --resume\n";
 
@@ -113,7 +133,7 @@ typedef struct settings {
   uint64_t seed;
   int balanced_weights, balanced_sampling, resume, skip_bad;
   int optimizer, math, schedule; /* indices of optimizers, maths, schedules */
-  cn_arch_options built_in; /* of a built-in network */
+  cn_arch_options built_in;      /* of a built-in network */
   augmentation augment;
   cn_training_options training;
 } settings;
@@ -165,7 +185,8 @@ static void take_defaults(settings *set) {
   set->math = 2;     /* fast */
   set->schedule = 2; /* cosine */
   set->training = cn_training_defaults();
-  set->training.learning_rate = 0.002f; /* with the rate falling to 0, better than a constant 0.001 */
+  set->training.learning_rate =
+      0.002f; /* with the rate falling to 0, better than a constant 0.001 */
   set->training.momentum = 0.9f;
   set->training.decay = 0.01f;
 }
@@ -426,7 +447,7 @@ static void load_init(cn_network *net, int head, const cn_safetensors *file, con
   if (report.head_changed || (theirs.count && !classes_equal(&theirs, set))) {
     renew_head(net, head, options->seed);
     inform("%s was made for other classes: its last layer %s is replaced by one for %d classes",
-          options->init, report.head, set->count);
+           options->init, report.head, set->count);
   }
   classes_free(&theirs);
 }
@@ -521,8 +542,10 @@ static view view_split(view *train, float share, uint64_t seed) {
   int kept = 0;
   for (int i = 0; i < train->count; i++) {
     int index = train->indices[i];
-    if (is_taken[index]) taken.indices[taken.count++] = index;
-    else train->indices[kept++] = index;
+    if (is_taken[index])
+      taken.indices[taken.count++] = index;
+    else
+      train->indices[kept++] = index;
   }
   train->count = kept;
   free(members);
@@ -572,7 +595,8 @@ static void parse_normalization(const char *value, int channels, float mean[3],
 static void choose_normalization(const settings *set, const view *train, preprocess *pre) {
   float mean[3] = {0, 0, 0}, deviation[3] = {1, 1, 1};
   if (!set->normalize) return;
-  if (!strcmp(set->normalize, "data")) measure_normalization(train, pre, mean, deviation);
+  if (!strcmp(set->normalize, "data"))
+    measure_normalization(train, pre, mean, deviation);
   else if (strcmp(set->normalize, "none"))
     parse_normalization(set->normalize, pre->channels, mean, deviation);
   preprocess_set(pre, mean, deviation);
@@ -615,7 +639,10 @@ typedef struct run {
   float *inputs, *outputs; /* [val_batch][height][width][channels]; [val_batch][classes] */
   int *order;              /* of this epoch's samples */
   progress bar;
-  char *checkpoint; /* its path */
+  char *
+      checkpoint; /* its path; NULL if --out is no regular file, which is written once, at the end */
+  char *model;    /* the best one then */
+  size_t model_size;
 
   /* what a checkpoint holds beside the trainer's own state */
   figures last, kept; /* the last epoch; the one in --out */
@@ -664,9 +691,9 @@ static void order_epoch(run *r, int epoch) {
 
 /* Stops, and says where to go on from. */
 TOOL_NORETURN static void stop_not_finite(const run *r, const char *what) {
-  if (r->last.epoch)
+  if (r->last.epoch && r->checkpoint)
     fail("%s; the last good checkpoint is %s (epoch %d)", what, r->checkpoint, r->last.epoch);
-  fail("%s; there is no checkpoint yet", what);
+  fail("%s; there is no checkpoint%s", what, r->checkpoint ? " yet" : "");
 }
 
 static void draw_training(run *r, int epoch, int done, double loss, double correct,
@@ -857,7 +884,8 @@ static void open_data(run *r, const settings *set) {
   r->data.keeps_originals = set->augment.crop > 0;
   dataset_prepare(&r->data, &r->pre, set->resize != NULL, set->skip_bad);
   r->train = view_all(&r->data);
-  if (set->val_fraction > 0) r->val = view_split(&r->train, set->val_fraction, set->seed);
+  if (set->val_fraction > 0)
+    r->val = view_split(&r->train, set->val_fraction, set->seed);
   else if (set->val) {
     r->val_data = dataset_open(set->val, set->flat);
     dataset_map(&r->val_data, &r->classes, set->data);
@@ -905,18 +933,41 @@ static void plan_validation(run *r) {
   if (!r->predictor) fail("%s", error.message);
 }
 
+/* Two outputs of one run are two files. */
+static void check_apart(const char *log, const char *other) {
+  char *a = output_target(log), *b = output_target(other);
+  if (same_entry(a, b)) misuse("--log %s: %s goes there", log, other);
+  free(a);
+  free(b);
+}
+
 static void check_outputs(const run *r) {
+  const char *log = r->set->log;
   output_check(r->set->out);
-  output_check(r->checkpoint);
-  if (r->set->log) output_check(r->set->log);
+  if (r->checkpoint) output_check(r->checkpoint);
+  if (!log) return;
+  output_check(log);
+  if (!r->checkpoint) return;
+  check_apart(log, r->set->out);
+  check_apart(log, r->checkpoint);
+}
+
+static void plan_checkpoint(run *r) {
+  const char *out = r->set->out;
+  text_buffer checkpoint = {0};
+  if (!is_written_directly(out)) {
+    text_add(&checkpoint, "%s.checkpoint", out);
+    r->checkpoint = checkpoint.data;
+    return;
+  }
+  if (r->set->resume) fail("%s is no regular file: it has no checkpoint to resume from", out);
+  inform("%s is no regular file: the model is written at the end, without checkpoints", out);
 }
 
 static void start_run(run *r, const settings *set) {
   r->set = set;
   r->started = seconds_now();
-  text_buffer checkpoint = {0};
-  text_add(&checkpoint, "%s.checkpoint", set->out);
-  r->checkpoint = checkpoint.data;
+  plan_checkpoint(r);
   check_outputs(r); /* before the data are read, which may take long, ... */
   open_data(r, set);
   check_outputs(r); /* ... and when it is known what they are */
@@ -951,16 +1002,17 @@ static void end_run(run *r) {
   free(r->order);
   free(r->log.data);
   free(r->checkpoint);
+  free(r->model);
 }
 
 static void introduce(const run *r) {
   char name[32] = "no pictures";
   if (r->val.count) snprintf(name, sizeof name, "%d pictures", r->val.count);
   inform("%s: %zu weights, %d classes; learns from %d pictures of %dx%dx%d, checks with %s; "
-      "%s, %d threads",
-      r->set->arch ? r->set->arch : r->set->init, cn_network_weight_count(r->net), r->classes.count,
-      r->train.count, r->pre.height, r->pre.width, r->pre.channels, name, cn_isa_name(),
-      use_threads(0));
+         "%s, %d threads",
+         r->set->arch ? r->set->arch : r->set->init, cn_network_weight_count(r->net),
+         r->classes.count, r->train.count, r->pre.height, r->pre.width, r->pre.channels, name,
+         cn_isa_name(), use_threads(0));
 }
 
 static void say_epoch(const run *r, const figures *f, int best, double seconds) {
@@ -969,15 +1021,35 @@ static void say_epoch(const run *r, const figures *f, int best, double seconds) 
     snprintf(validation, sizeof validation, "; validation loss %.4f accuracy %.4f%s", f->val_loss,
              f->val_accuracy, best ? " (best)" : "");
   inform("epoch %d/%d: loss %.4f accuracy %.4f%s; %.0f images/s, %.1f s", f->epoch, r->set->epochs,
-      f->train_loss, f->train_accuracy, validation, r->train.count / seconds, seconds);
+         f->train_loss, f->train_accuracy, validation, r->train.count / seconds, seconds);
 }
 
 /* One row: everything but clock readings, so that a run can be repeated to the byte. */
 static void log_epoch(run *r, const figures *f) {
   float rate = cn_learning_rate(&r->training, cn_trainer_steps(r->trainer));
   text_add(&r->log, "%d,%.6g,%.6f,%.6f,", f->epoch, (double)rate, f->train_loss, f->train_accuracy);
-  if (r->val.count) text_add(&r->log, "%.6f,%.6f\n", f->val_loss, f->val_accuracy);
-  else text_add(&r->log, ",\n");
+  if (r->val.count)
+    text_add(&r->log, "%.6f,%.6f\n", f->val_loss, f->val_accuracy);
+  else
+    text_add(&r->log, ",\n");
+}
+
+/* The model as it is now goes to --out, or waits for the end. */
+static void keep_model(run *r) {
+  cn_error error = {CN_OK, 0, 0, ""};
+  if (r->checkpoint) {
+    if (cn_save(r->net, r->set->out, &error) != CN_OK) fail("%s", error.message);
+    return;
+  }
+  r->model_size = cn_save_memory(r->net, NULL, 0, &error);
+  r->model = reallocate(r->model, r->model_size, 1);
+  if (!cn_save_memory(r->net, r->model, r->model_size, &error)) fail("%s", error.message);
+}
+
+/* A file has all rows after each epoch; what is no regular file gets them once, at the end. */
+static void write_log(const run *r, int is_end) {
+  const char *log = r->set->log;
+  if (log && is_written_directly(log) == is_end) write_file(log, r->log.data, r->log.length);
 }
 
 /* Early stopping has had its say. */
@@ -989,7 +1061,6 @@ static int is_over(const run *r) {
 /* The order of writing makes any moment a safe one to be killed: model, then checkpoint, then log.
    A resumed run repeats what the checkpoint does not know of, with the same result. */
 static void run_epoch(run *r) {
-  cn_error error;
   figures now = {0};
   double trained = r->trained_seconds;
   train_epoch(r, r->last.epoch + 1, &now);
@@ -1001,9 +1072,9 @@ static void run_epoch(run *r) {
   r->last = now;
   if (best) r->kept = now;
   log_epoch(r, &now);
-  if (best && cn_save(r->net, r->set->out, &error) != CN_OK) fail("%s", error.message);
-  save_checkpoint(r);
-  if (r->set->log) write_file(r->set->log, r->log.data, r->log.length);
+  if (best) keep_model(r);
+  if (r->checkpoint) save_checkpoint(r);
+  write_log(r, 0);
   say_epoch(r, &now, best, r->trained_seconds - trained);
 }
 
@@ -1032,11 +1103,14 @@ int main(int argc, char **argv) {
   run r = {0};
   start_run(&r, &set);
   introduce(&r);
-  if (set.resume && is_file(r.checkpoint)) load_checkpoint(&r);
+  if (set.resume && is_file(r.checkpoint))
+    load_checkpoint(&r);
   else if (set.resume)
     inform("there is no %s yet: starts from the beginning", r.checkpoint);
-  if (set.resume && set.log) write_file(set.log, r.log.data, r.log.length);
+  if (set.resume) write_log(&r, 0);
   while (!is_over(&r)) run_epoch(&r);
+  if (r.model) write_file(set.out, r.model, r.model_size);
+  write_log(&r, 1);
   print_result(&r);
   end_run(&r);
   return tool_end();
