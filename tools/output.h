@@ -64,9 +64,9 @@ static inline void output_check(const char *path) {
   const char *read = input_behind(path);
   if (is_folder(path)) fail("cannot write %s: it is a folder", path);
   if (read && !strcmp(read, path))
-    fail("cannot write %s: it is read in this run; name another file", path);
+    fail("cannot write %s: it is read in this run; name another place", path);
   if (read)
-    fail("cannot write %s: it is %s, which is read in this run; name another file", path, read);
+    fail("cannot write %s: it is %s, which is read in this run; name another place", path, read);
   if (is_written_directly(path)) return;
   char *target = output_target(path), *folder = folder_of(target);
   if (access(folder, W_OK | X_OK)) fail("cannot write %s: %s: %s", path, folder, strerror(errno));
@@ -205,12 +205,18 @@ static inline void remove_leftovers(const char *folder, const char *start) {
   free(names);
 }
 
-/* A folder for outputs, made if need be, for this run alone. */
-static inline void lock_folder(const char *path) {
+/* A folder for outputs, made if need be, for this run alone. `names` are those of its tables; NULL
+   stands behind the last. */
+static inline void lock_folder(const char *path, const char *const *names) {
   make_folder(path);
   int folder = open(path, O_RDONLY | O_CLOEXEC);
   if (folder < 0) fail("cannot open %s: %s", path, strerror(errno));
   if (lock_file(folder, path)) remove_leftovers(path, "");
+  for (; *names; names++) {
+    char *file = join_path(path, *names);
+    output_check(file);
+    free(file);
+  }
 }
 
 /* A file that a run writes again and again. NAME.lock lies beside it meanwhile. */

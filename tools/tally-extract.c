@@ -34,8 +34,7 @@ static const char help[] =
     "                      cells.csv    tally,field,position,path,state\n"
     "                      forms.csv    tally,status,residual_px,reason\n"
     "  IMAGE...          picture files, folders with everything below them, or CSV files with a\n"
-    "                    column path; a tally is named by its picture's file name, a page of a "
-    "file\n"
+    "                    column path; a tally is named by its picture's file name, a page of a file\n"
     "                    with several as scan.pdf#3\n"
     "  --flat            leaves out what lies in folders of the folders named\n"
     "  --raw             cells as printed, only shrunk and inverted (default: printed rules\n"
@@ -56,16 +55,13 @@ static const char help[] =
     "  --help\n"
     "\n"
     "A form that cannot be read or registered has its reason in forms.csv and no cells; a file\n"
-    "that is no picture, or a second name of one, is left out and said. The last line on stdout "
-    "is\n"
-    "JSON: forms, registered, cells, left_out (by ending or reason). Exit code: 0, 1 (failed, or "
-    "no\n"
+    "that is no picture, or a second name of one, is left out and said. The last line on stdout is\n"
+    "JSON: forms, registered, cells, left_out (by ending or reason). Exit code: 0, 1 (failed, or no\n"
     "form was registered), 2 (usage).\n"
     "\n"
     "examples:\n"
     "  " TOOL_NAME " --template mexico-2015 --out cells --check scans/\n"
-    "  " TOOL_NAME
-    " --template mexico-2015 --out cells --labels synth/cells.csv --split 80,10,10 synth/\n";
+    "  " TOOL_NAME " --template mexico-2015 --out cells --labels synth/cells.csv --split 80,10,10 synth/\n";
 
 typedef struct settings {
   const char *template, *out, *labels, *split;
@@ -474,6 +470,12 @@ static void prove_split(const char *folder, const form_list *list) {
   int *seen = allocate((size_t)form_count(list), sizeof(int)), tallies[3] = {0}, twice = 0;
   for (int part = 0; part < 3; part++) {
     char *path = join_path(folder, part_names[part]);
+    if (!is_regular(path)) {
+      inform("%s cannot be read again: the split is not proved", path);
+      free(path);
+      free(seen);
+      return;
+    }
     csv table = csv_open(path);
     int column = csv_column(&table, "tally");
     while (csv_row(&table)) {
@@ -529,6 +531,8 @@ static int report_outcomes(form_list *list, const outcome *outcomes) {
 }
 
 int main(int argc, char **argv) {
+  static const char *const outputs[] = {
+      "forms.csv", "cells.csv", "labelled.csv", "train.csv", "val.csv", "test.csv", NULL};
   tool_start();
   keep_freed_memory();
   settings set = read_options(argc, argv);
@@ -538,7 +542,7 @@ int main(int argc, char **argv) {
   form_list list = form_list_open(argv + optind, argc - optind, set.flat, set.out);
   label_table labels = {0};
   if (set.labels) labels = labels_read(set.labels, form, &list);
-  lock_folder(set.out);
+  lock_folder(set.out, outputs);
   outcome *outcomes = extract_all(&set, form, &list);
   write_forms(set.out, &list, outcomes);
   long long cells = write_cell_table(set.out, form, &list, outcomes);

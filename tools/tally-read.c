@@ -131,6 +131,8 @@ static void read_tables(const settings *set, run *r) {
 }
 
 int main(int argc, char **argv) {
+  static const char *const outputs[] = {"counts.csv", "tallies.csv", "totals.csv", "report.html",
+                                        NULL};
   tool_start();
   keep_freed_memory();
   double started = seconds_now();
@@ -142,7 +144,7 @@ int main(int argc, char **argv) {
   form_list list = form_list_open(argv + optind, argc - optind, set.flat, NULL);
   run r = {.form = form, .list = &list, .model = &m, .risk = set.risk, .raw = set.raw};
   read_tables(&set, &r);
-  lock_folder(set.out);
+  lock_folder(set.out, outputs);
   journal j = journal_open(set.out, &list, sight_key(text, length, &m, set.raw), set.again);
   r.journal = &j;
   see_all(form, &list, &m, set.raw, &j);

@@ -9,15 +9,9 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "picture.h"
+#include "../tally.h"
+#include "messages.h"
 #include "text.h"
-
-/* c = a b for 3 x 3 matrices by rows. */
-static inline void matrix_multiply(const double a[9], const double b[9], double c[9]) {
-  for (int i = 0; i < 3; i++)
-    for (int k = 0; k < 3; k++)
-      c[3 * i + k] = a[3 * i] * b[k] + a[3 * i + 1] * b[3 + k] + a[3 * i + 2] * b[6 + k];
-}
 
 /* The part of a page that may be shown: the cells and as much of the printed table as lies beside
    them, so that a row can be told by its label. */
@@ -58,8 +52,8 @@ static inline tally_image view_cut(const tally_image *photo, const tally_registr
     double own[9] = {l[1], l[2], l[0], l[4], l[5], l[3], 0, 0, 1};
     memcpy(local, own, sizeof own);
   }
-  matrix_multiply(where->page, local, page);
-  matrix_multiply(page, place, h);
+  tally_homography_multiply(where->page, local, page);
+  tally_homography_multiply(page, place, h);
   tally_image view, smaller;
   if (tally_warp(photo, h, width * fine, height * fine, 245, &view) != TALLY_OK)
     fail("out of memory");

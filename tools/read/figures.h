@@ -83,6 +83,7 @@ static inline void figure_shares(text_buffer *to, const report *r) {
     double y = top + row * (at++ + 0.5);
     svg_text(to, "end", left - 12, y + 5, "%s", r->form->field[f].name);
     svg_line(to, "grid", left, y + row / 2.0, width - right, y + row / 2.0);
+    if (!total_is_known(&all[f])) continue;
     svg_line(to, "interval", left + all[f].share_low * scale, y - 3,
              left + all[f].share_high * scale, y - 3);
     svg_disc(to, "dot all", left + all[f].share * scale, y - 3, 5);

@@ -46,6 +46,17 @@ static inline void page_tile(text_buffer *to, const char *class, long long numbe
   text_add(to, "<div class=\"tile %s\"><b>%s</b>%s</div>\n", class, thousands(number, shown), what);
 }
 
+/* Files that are no tallies of this report. */
+static inline void page_left_out(text_buffer *to, const left_out *left) {
+  if (!left->count) return;
+  text_add(to, "\n<p class=\"faint\">Left out of the files named: ");
+  for (int k = 0; k < left->count; k++) {
+    text_add(to, "%s%d ", k ? ", " : "", left->kinds[k].count);
+    html_text(to, left->kinds[k].what);
+  }
+  text_add(to, ".</p>");
+}
+
 static inline void page_headline(text_buffer *to, const report *r) {
   report_figures f = report_measure(r);
   char a[32], b[32];
@@ -79,25 +90,38 @@ static inline void page_headline(text_buffer *to, const report *r) {
   html_text(to, file_name_of(r->model_path));
   text_add(to,
            ". A count is accepted when the reader gives it a probability of at least %g and its "
-           "sums hold. Blank counts (%s) are missing, not zero.</p></header>\n",
+           "sums hold. Blank counts (%s) are missing, not zero.</p>",
            1 - r->risk, thousands(f.status[TALLY_COUNT_MISSING], a));
+  page_left_out(to, &r->list->pictures.left);
+  text_add(to, "</header>\n");
+}
+
+/* Votes, estimate, interval; share, its interval, that of the tallies of high quality. */
+static inline void page_total(text_buffer *to, const tally_total *all, const tally_total *high,
+                              int is_total) {
+  char a[32], b[32], c[32], d[32];
+  if (!total_is_known(all)) {
+    text_add(to, "<td colspan=\"6\">unknown: it could be read on no tally</td>");
+    return;
+  }
+  text_add(to, "<td>%s</td><td>%s</td><td>%s to %s</td>", thousands((long long)all->votes, a),
+           thousands((long long)(all->estimate + 0.5), b), thousands((long long)all->low, c),
+           thousands((long long)all->high, d));
+  if (is_total) text_add(to, "<td></td><td></td><td></td>");
+  else
+    text_add(to, "<td>%.2f %%</td><td>%.2f to %.2f</td><td>%.2f %%</td>", 100 * all->share,
+             100 * all->share_low, 100 * all->share_high, 100 * high->share);
 }
 
 static inline void page_total_row(text_buffer *to, const report *r, int field) {
-  char a[32], b[32], c[32], d[32];
+  char a[32], b[32];
   tally_total all, high;
   tally_totals_get(&r->totals, TALLY_ALL, field, NULL, &all);
   tally_totals_get(&r->totals, TALLY_HIGH_QUALITY, field, NULL, &high);
   int is_total = r->is_total[field];
-  text_add(to, "<tr%s><th scope=\"row\">%s</th><td>%s</td><td>%s</td><td>%s to %s</td>",
-           is_total ? " class=\"sum\"" : "", r->form->field[field].name,
-           thousands((long long)all.votes, a), thousands((long long)(all.estimate + 0.5), b),
-           thousands((long long)all.low, c), thousands((long long)all.high, d));
-  if (is_total)
-    text_add(to, "<td></td><td></td><td></td>");
-  else
-    text_add(to, "<td>%.2f %%</td><td>%.2f to %.2f</td><td>%.2f %%</td>", 100 * all.share,
-             100 * all.share_low, 100 * all.share_high, 100 * high.share);
+  text_add(to, "<tr%s><th scope=\"row\">%s</th>", is_total ? " class=\"sum\"" : "",
+           r->form->field[field].name);
+  page_total(to, &all, &high, is_total);
   if (r->official) {
     long long official = report_official(r, field);
     double share = report_official_share(r, field);

@@ -203,9 +203,10 @@ element('save').addEventListener('click', () => {
   showState();
 });
 
-/* Where tally-extract puts a cell's picture. */
+/* Where tally-extract puts a cell's picture: form_list.h, cell_folder_name. */
 function cellPath(tally, field, position) {
-  return `cells/${tally.replace(/\//g, '_')}/${field}-${position}.png`;
+  const folder = tally.replace(/%/g, '%25').replace(/\//g, '%2F');
+  return `cells/${folder}/${field}-${position}.png`;
 }
 
 /* Digits stand from the right. Further left only what was seen to be empty is certain; data-s has
