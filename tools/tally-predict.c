@@ -6,8 +6,14 @@
 #define _POSIX_C_SOURCE 200809L
 #define TOOL_NAME "tally-predict"
 #define TOOL_USAGE "--model M --out F.csv [options] PICTURE|FOLDER|LIST.csv..."
-#include "common.h"
+#include "tool.h"
+
+#include "classes.h"
+#include "csv.h"
+#include "left_out.h"
 #include "listing.h"
+#include "output.h"
+#include "preprocess.h"
 
 /* ---- options --------------------------------------------------------------------------------- */
 

@@ -15,10 +15,12 @@
 #define _POSIX_C_SOURCE 200809L
 #define TOOL_NAME "tally-synth"
 #define TOOL_USAGE "--template T --count N --out DIR [--digits D] [options]"
-/* tally.h names its parameters as common.h names a type, so it goes first. */
-#include "../tally.h"
+#include "tool.h"
 
-#include "common.h"
+#include "../tally.h"
+#include "folder.h"
+#include "output.h"
+#include "picture.h"
 #include "synth/camera.h"
 #include "synth/dirt.h"
 #include "synth/form.h"
@@ -26,7 +28,6 @@
 #include "synth/press.h"
 #include "synth/votes.h"
 #include "templates.h"
-#include "file.h"
 
 /* ---- options --------------------------------------------------------------------------------- */
 

@@ -1,6 +1,6 @@
 /* camera.h - how a page is taken, by a scanner or a phone: framing, paper, blur, light, noise.
 
-   Internal to tally-synth; include it after common.h. */
+   Internal to tally-synth; include it after tool.h. */
 #ifndef TALLY_SYNTH_CAMERA_H
 #define TALLY_SYNTH_CAMERA_H
 

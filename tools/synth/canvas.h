@@ -4,7 +4,7 @@
    Shapes first go into a mask, as the share of each pixel they cover (mask_...), and then onto the
    picture in one go (canvas_ink), so that where a stroke crosses itself it is no darker.
 
-   Internal to tally-synth; include it after common.h. */
+   Internal to tally-synth; include it after tool.h. */
 #ifndef TALLY_SYNTH_CANVAS_H
 #define TALLY_SYNTH_CANVAS_H
 

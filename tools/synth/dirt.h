@@ -1,6 +1,6 @@
 /* dirt.h - what paper meets before it is scanned: specks, stains, pencil, folds, a stamp.
 
-   Internal to tally-synth; include it after common.h. */
+   Internal to tally-synth; include it after tool.h. */
 #ifndef TALLY_SYNTH_DIRT_H
 #define TALLY_SYNTH_DIRT_H
 

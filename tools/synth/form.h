@@ -1,6 +1,6 @@
 /* form.h - the template a tally is drawn from, and the same with fewer rows.
 
-   Internal to tally-synth; include it after common.h. */
+   Internal to tally-synth; include it after tool.h. */
 #ifndef TALLY_SYNTH_FORM_H
 #define TALLY_SYNTH_FORM_H
 

@@ -1,6 +1,6 @@
 /* hand.h - one person with one pen: how symbols are written into cells, and words beside them.
 
-   Internal to tally-synth; include it after common.h. */
+   Internal to tally-synth; include it after tool.h. */
 #ifndef TALLY_SYNTH_HAND_H
 #define TALLY_SYNTH_HAND_H
 

@@ -1,6 +1,6 @@
 /* samples.h - handwritten digits of a data set, sorted and measured.
 
-   Internal to tally-synth; include it after common.h. */
+   Internal to tally-synth; include it after tool.h. */
 #ifndef TALLY_SYNTH_SAMPLES_H
 #define TALLY_SYNTH_SAMPLES_H
 
