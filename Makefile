@@ -6,6 +6,8 @@
 #   make model    makes the model in examples/models/ again; make paper replays the paper's experiment
 #   make test     fetches MNIST, runs every tests/test_*.c and tests/*.sh, says what they check and how
 #                 long they take, ends in "N passed, N failed, N skipped"
+#   make fuzz     tries the readers of files with inputs that libFuzzer makes up (clang), each for
+#                 SECONDS=60; FUZZ=network_parse tries that one alone
 #   make test-networks  holds every network of the literature against PyTorch; takes half an hour
 #   make bench    runs every bench/*.c; make bench-peers times other systems beside them
 #   make data     puts MNIST's four IDX files into data/
@@ -32,10 +34,17 @@ COMPILE_CXX = $(CXX) -std=c++11 $(CXXFLAGS) $(WARNINGS) -pthread -I. -MMD -MP
 LINK = $(CC) $(CFLAGS) -pthread $(LDFLAGS)
 LINK_CXX = $(CXX) $(CXXFLAGS) -pthread $(LDFLAGS)
 
+# Without the kernels for AVX-512, which take as long to compile as all the rest.
+SANITIZE = address,undefined,float-cast-overflow
+FUZZ_COMPILE = clang -O1 -gline-tables-only -fsanitize=fuzzer-no-link,$(SANITIZE) \
+  -fno-sanitize-recover=all $(WARNINGS) -DCONVNET_NO_AVX512 -pthread $(STB) -I. -Itools \
+  -include tests/fuzz/fuzz.h -MMD -MP
+
 TOOLS = $(patsubst tools/%.c,bin/%,$(wildcard tools/*.c))
 EXAMPLES_C = $(patsubst examples/%.c,bin/examples/%,$(wildcard examples/*.c))
 EXAMPLES_CXX = $(patsubst examples/%.cpp,bin/examples/%,$(wildcard examples/*.cpp))
 TESTS = $(patsubst tests/%.c,build/tests/%,$(wildcard tests/test_*.c))
+FUZZERS = $(patsubst tests/fuzz/%.c,build/fuzz/%,$(filter-out %/fuzz.c,$(wildcard tests/fuzz/*.c)))
 BENCHES = $(patsubst bench/%.c,bin/bench/%,$(wildcard bench/*.c))
 SCRIPTS = $(filter-out tests/run.sh,$(wildcard tests/*.sh))
 
@@ -54,7 +63,7 @@ found:
 
 # Another compiler or other flags make everything anew: build/flags holds those of what is there, and
 # is out of date when they differ.
-FLAGS := $(VERSION) $(COMPILE) $(COMPILE_CXX) $(LINK) $(LINK_CXX)
+FLAGS := $(VERSION) $(COMPILE) $(COMPILE_CXX) $(LINK) $(LINK_CXX) $(FUZZ_COMPILE)
 PRINT_FLAGS := printf '%s\n' '$(subst ','\'',$(FLAGS))'
 
 build/flags: $(shell $(PRINT_FLAGS) | cmp -s - build/flags || echo other-flags)
@@ -99,6 +108,25 @@ $(EXAMPLES_CXX): bin/examples/%: build/examples/%.o
 $(BENCHES): bin/bench/%: build/bench/%.o
 	@mkdir -p $(@D)
 	$(LINK) $^ -o $@ -lm
+
+# The targets of tests/fuzz, with what they try out compiled the same way.
+build/fuzz/%.o: tests/fuzz/%.c build/flags
+	@mkdir -p $(@D)
+	$(FUZZ_COMPILE) -c $< -o $@
+
+build/fuzz/implementations/%.o: tools/implementations/%.c build/flags
+	@mkdir -p $(@D)
+	$(FUZZ_COMPILE) -c $< -o $@
+
+$(FUZZERS): build/fuzz/%: build/fuzz/%.o build/fuzz/fuzz.o \
+  $(patsubst tools/%.c,build/fuzz/%.o,$(wildcard tools/implementations/*.c))
+	clang -fsanitize=fuzzer,$(SANITIZE) -pthread $^ -o $@ -lm
+
+fuzzers: $(FUZZERS)
+
+SECONDS ?= 60
+fuzz:
+	@tests/fuzz.sh $(SECONDS) $(FUZZ)
 
 # Others run these by hand; make test compiles them, so that they do not fall behind.
 BY_HAND = $(BENCHES) build/networks-compare build/peers/ours
@@ -187,4 +215,4 @@ clean:
 
 -include $(wildcard build/*/*.d build/*/*/*.d)
 .DELETE_ON_ERROR:
-.PHONY: all examples found other-flags stb cmocka demo learn model paper test run-tests test-networks bench bench-peers data deps install clean
+.PHONY: all examples found other-flags stb cmocka demo learn model paper test run-tests fuzzers fuzz test-networks bench bench-peers data deps install clean

@@ -96,7 +96,7 @@
                                                    other; P from W to 4 W.
      rule across Y from X1 to X2                   a printed horizontal rule
      rule down X from Y1 to Y2                     a printed vertical rule
-     sum TOTAL = A + B [+ ...]                     the field TOTAL must be the sum of the others
+     sum TOTAL = A [+ B + ...]                     the field TOTAL must be the sum of the others
      blank empty = M  cross = M  dash = M          what marks without a digit mean (once)
 
    HSV is hsv(H1..H2, S1..S2, V1..V2): hue in degrees, 0..360, H1 > H2 wraps through 0; saturation

@@ -283,10 +283,168 @@ static void test_odd_places(void **state) {
   }
 }
 
+/* It said why it cannot write there, before it wrote anything. */
+static void assert_cannot_write(const way *w, const char *prepare, const char *place,
+                                const char *reason) {
+  start_with(*w->outputs ? "at" : "at/it");
+  setenv("it", place, 1);
+  assert_ran(shell("%s", prepare));
+  int code = shell("find at -ls | awk '{ print $3, $NF }' >before; $as %s", w->command);
+  if (code != 1) fail_msg("%s to %s, %s: exit code %d", w->name, place, reason, code);
+  assert_contains(err_text, place);
+  assert_contains(err_text, reason);
+  if (shell("find at -ls | awk '{ print $3, $NF }' | diff before -"))
+    fail_msg("%s to %s: %s", w->name, place, out_text);
+}
+
+static void test_impossible_places(void **state) {
+  (void)state;
+  setenv("as", "", 1);
+  for (int i = 0; i < WAYS; i++)
+    for (int n = 0; n == 0 || (n < MOST_FILES && ways[i].outputs[n]); n++) {
+      char place[128] = "at/it";
+      if (*ways[i].outputs) snprintf(place, sizeof place, "at/%s", ways[i].outputs[n]);
+      if (strchr(place + 3, '/') || strstr(place, "tally-")) continue; /* not known beforehand */
+      assert_cannot_write(&ways[i], "mkdir $it", place, "folder");
+      assert_cannot_write(&ways[i], "ln -s $PWD/$it $it", place, "circle of links");
+    }
+}
+
+/* As a user to whom permissions apply. */
+static void test_forbidden_places(void **state) {
+  (void)state;
+  setenv("as", geteuid() ? "" : "setpriv --reuid 65534 --regid 65534 --clear-groups", 1);
+  assert_ran(shell("chmod 777 . scans scans/*"));
+  if (shell("$as test -x $predict")) skip(); /* such a user cannot even run the programs */
+  for (int i = 0; i < WAYS; i++) {
+    const char *place = *ways[i].outputs ? "at" : "at/it";
+    assert_cannot_write(&ways[i], "chmod 555 at", place, "Permission denied");
+    if (!*ways[i].outputs) {
+      start_with("nowhere/it");
+      assert_int_equal(shell("%s", ways[i].command), 1);
+      assert_contains(err_text, "nowhere");
+    }
+  }
+  setenv("as", "", 1);
+}
+
+/* The streams of the process, by name, be they files or pipes; the JSON line follows. */
+static void test_streams(void **state) {
+  (void)state;
+  static const char *const redirections[] = {">got", ">>got", "| cat >got"};
+  for (int i = 0; i < WAYS; i++)
+    for (int k = 0; k < 3 && !*ways[i].outputs; k++) {
+      write_plainly(&ways[i]);
+      start_with("/dev/stdout");
+      assert_ran(shell(": >got; %s %s", ways[i].command, redirections[k]));
+      if (shell("head -c $(stat -c %%s plain/it) got | cmp plain/it && tail -n 1 got | grep "
+                "-a '{.*}$'"))
+        fail_msg("%s, %s: %s", ways[i].name, redirections[k], err_text);
+      assert_ran(shell("test -L /dev/stdout && ! ls /dev/stdout.* /dev/*.part 2>/dev/null"));
+      assert_nothing_unfinished(ways[i].name);
+    }
+}
+
+static void test_log_beside_model(void **state) {
+  (void)state;
+  static const char *const same[] = {"at/m", "./at/m", "at/m.checkpoint", "at/soft"};
+  start_with("at/m");
+  assert_ran(shell("ln -s m at/soft"));
+  for (size_t i = 0; i < sizeof same / sizeof *same; i++) {
+    assert_int_equal(shell("$train --data data.csv --arch tiny.net --epochs 1 --quiet --out at/m "
+                           "--log %s",
+                           same[i]),
+                     2);
+    assert_contains(err_text, same[i]);
+  }
+  assert_ran(shell("! ls at | grep -v soft"));
+}
+
+/* ---- two runs at once -------------------------------------------------------------------------- */
+
+/* Two that write one file at the same time: what stays is what one of them wrote. */
+static void test_two_at_once(void **state) {
+  (void)state;
+  static const way *const quick[] = {&ways[0], &ways[1]};
+  assert_ran(shell("mkdir -p many && for i in $(seq 300); do cp photos/a/$((i %% 5)).png "
+                   "many/$i.png; done"));
+  for (int i = 0; i < 2; i++) {
+    text_buffer other = {0};
+    const char *end = strstr(quick[i]->command, " photos ");
+    text_append(&other, quick[i]->command, (size_t)(end - quick[i]->command));
+    start_with("one");
+    assert_ran(shell("%s many", other.data));
+    start_with("two");
+    assert_ran(shell("%s many photos", other.data));
+    for (int again = 0; again < 5; again++) {
+      start_with("at/it");
+      assert_ran(shell("%s many >a & %s many photos >b; code=$?; wait $! && exit $code", other.data,
+                       other.data));
+      assert_ran(shell("cmp -s at/it one || cmp at/it two"));
+      assert_nothing_unfinished(quick[i]->name);
+    }
+    free(other.data);
+  }
+}
+
+/* Where a run takes long, a second one is refused while the first, held up here by a pipe that nobody
+   reads, goes on and ends well. */
+static void refuse_second(const way *w, const char *pipe, const char *lock) {
+  write_plainly(w);
+  start_with(*w->outputs ? "at" : "at/it");
+  setenv("pipe", pipe, 1);
+  setenv("lock", lock, 1);
+  int code = shell("mkfifo $pipe || exit 71\n%s >first & for i in $(seq 100); do\n"
+                   "  test -e $lock && ! flock -n $lock true && break; sleep 0.05\ndone\n"
+                   "%s; test $? = 1 || exit 72\ntimeout 20 cat $pipe >got\nwait $! || exit 73",
+                   w->command, w->command);
+  if (code) fail_msg("%s: exit code %d: %s", w->name, code, err_text);
+  assert_contains(err_text, "another run is writing there");
+  assert_nothing_unfinished(w->name);
+}
+
+static void test_locks(void **state) {
+  (void)state;
+  refuse_second(&ways[3], "at/it", "trained.lock");
+  refuse_second(&ways[5], "at/confusion.csv", "at");
+  refuse_second(&ways[6], "at/classes.csv", "at");
+  refuse_second(&ways[7], "at/test.csv", "at");
+  refuse_second(&ways[8], "at/report.html", "at");
+  refuse_second(&ways[9], "at/pages.csv", "at");
+}
+
+/* What a killed run has left goes with the next, but not what others are writing. */
+static void test_leftovers(void **state) {
+  (void)state;
+  start_with("at/it");
+  assert_ran(shell("for n in it it.checkpoint other itself; do echo >at/$n.999999-0.part; done; "
+                   "touch at/it.lock at/itself.$$-3.part && %s && "
+                   "test ! -e at/it.999999-0.part && test ! -e at/it.checkpoint.999999-0.part && "
+                   "test ! -e at/it.lock && test -e at/itself.999999-0.part && "
+                   "test -e at/other.999999-0.part",
+                   ways[2].command));
+  for (int i = 0; i < WAYS; i++) {
+    if (!*ways[i].outputs) continue;
+    start_with("at");
+    assert_ran(shell("mkdir -p at/cells/tally-0001.jpg at/check && for n in counts.csv "
+                     "cells/tally-0001.jpg/01-0.png check/tally-0001.jpg.jpg; do "
+                     "echo >at/$n.999999-0.part; done; echo >at/it.$$-0.part; echo >at/1.part; "
+                     "%s && test -e at/it.$$-0.part && test -e at/1.part && "
+                     "test ! -e at/counts.csv.999999-0.part",
+                     ways[i].command));
+    if (i == 7) assert_ran(shell("! find at/cells at/check -name '*.part' | grep ."));
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_inputs_stay),
-      cmocka_unit_test(test_odd_places),
+      cmocka_unit_test(test_inputs_stay),       cmocka_unit_test(test_odd_places),
+      cmocka_unit_test(test_impossible_places), cmocka_unit_test(test_forbidden_places),
+      cmocka_unit_test(test_streams),           cmocka_unit_test(test_log_beside_model),
+      cmocka_unit_test(test_two_at_once),       cmocka_unit_test(test_locks),
+      cmocka_unit_test(test_leftovers),
   };
+  const char *only = getenv("TEST_FILTER");
+  if (only) cmocka_set_test_filter(only);
   return cmocka_run_group_tests(tests, setup, remove_home);
 }

@@ -225,6 +225,7 @@ static void write_cells(const char *folder, const tally_template *form, const ta
                         int raw) {
   char name[TALLY_MAX_NAME + 32];
   make_folder(folder);
+  remove_leftovers(folder, NULL);
   for (int f = 0; f < form->fields; f++)
     for (int p = 0; p < form->field[f].digits; p++) {
       const tally_cell *cell = &cells[form->field[f].first_cell + p];
@@ -351,7 +352,10 @@ static outcome *extract_all(const settings *set, const tally_template *form,
   e.bar = progress_start();
   e.started = seconds_now();
   make_folder(e.to.cells);
-  if (e.to.check) make_folder(e.to.check);
+  if (e.to.check) {
+    make_folder(e.to.check);
+    remove_leftovers(e.to.check, NULL);
+  }
   share_work(form_count(list), extract_one, &e);
   progress_wipe();
   free(e.cells);

@@ -952,6 +952,8 @@ static void start_run(run *r, const settings *set) {
   open_data(r, set);
   check_outputs(r); /* ... and when it is known what they are */
   lock_output(set->out);
+  note_saved(set->out);
+  if (r->checkpoint) note_saved(r->checkpoint);
   plan_training(r);
   plan_validation(r);
   r->inputs = allocate((size_t)r->val_batch * preprocess_size(&r->pre), sizeof(float));
