@@ -12,8 +12,8 @@
    Its rooms are in read/: classifier.h (the network), sight.h (what is seen of a picture),
    journal.h, seeing.h (all pictures), count_table.h (official counts and corrections), report.h
    (what a report holds), reading.h (from what is seen to counts), tables.h, review.h (the forms in
-   the order in which they need a look), page.h (how it looks; with page_form.h, figures.h, html.h),
-   summary.h. Here are options and the run. */
+   the order in which they need a look), page.h (how the page looks; with page_form.h, strip.h,
+   figures.h, html.h, page.css, page.js), summary.h. Here are options and the run. */
 #define _POSIX_C_SOURCE 200809L
 #define TOOL_NAME "tally-read"
 #define TOOL_USAGE "--template T [--model M] --out DIR [options] IMAGE..."

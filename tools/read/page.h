@@ -57,11 +57,44 @@ static inline void page_left_out(text_buffer *to, const left_out *left) {
   text_add(to, ".</p>");
 }
 
+static inline void page_tiles(text_buffer *to, const report *r, const report_figures *f) {
+  char shown[32];
+  long long written = f->counts - f->status[TALLY_COUNT_MISSING];
+  text_add(to, "<div class=\"tiles\">");
+  page_tile(to, "", form_count(r->list), form_count(r->list) == 1 ? "tally" : "tallies");
+  page_tile(to, "ok", report_verdicts(r, FORM_ACCEPTED), "accepted");
+  page_tile(to, "look", report_verdicts(r, FORM_LOOK), "need a look");
+  page_tile(to, "unread", report_verdicts(r, FORM_UNREAD), "could not be read");
+  text_add(to, "<div class=\"tile\"><b>%.1f %%</b>of %s counts accepted</div>\n",
+           written ? 100.0 * (double)f->status[TALLY_COUNT_OK] / (double)written : 0,
+           thousands(written, shown));
+  if (f->compared)
+    text_add(to,
+             "<div class=\"tile\"><b>%.2f %%</b>of %s accepted counts are<br>not the official one"
+             "</div>\n",
+             f->accepted ? 100.0 * (double)f->accepted_wrong / (double)f->accepted : 0,
+             thousands(f->accepted, shown));
+  text_add(to, "</div>\n");
+}
+
+/* What the report was made with, and what it leaves out. */
+static inline void page_origin(text_buffer *to, const report *r, long long missing) {
+  char shown[32];
+  text_add(to, "<p class=\"faint\">Template ");
+  html_text(to, file_name_of(r->template_path));
+  text_add(to, ", model ");
+  html_text(to, file_name_of(r->model_path));
+  text_add(to,
+           ". A count is accepted when the reader gives it a probability of at least %g and its "
+           "sums hold. Blank counts (%s) are missing, not zero.</p>",
+           1 - r->risk, thousands(missing, shown));
+  page_left_out(to, &r->list->pictures.left);
+}
+
 static inline void page_headline(text_buffer *to, const report *r) {
   report_figures f = report_measure(r);
   char a[32], b[32];
   int look = report_verdicts(r, FORM_LOOK), unread = report_verdicts(r, FORM_UNREAD);
-  long long written = f.counts - f.status[TALLY_COUNT_MISSING];
   text_add(to, "<header><h1>Vote tallies, read from their pictures</h1>\n<p class=\"lead\">");
   text_add(to, "%s of %s %s accepted without reservation.",
            thousands(report_verdicts(r, FORM_ACCEPTED), a), thousands(form_count(r->list), b),
@@ -70,29 +103,9 @@ static inline void page_headline(text_buffer *to, const report *r) {
     text_add(to,
              " %s a person: %d with counts in doubt or sums that fail, %d that could not be read.",
              look + unread == 1 ? "One needs" : "The others need", look, unread);
-  text_add(to, "</p>\n<div class=\"tiles\">");
-  page_tile(to, "", form_count(r->list), form_count(r->list) == 1 ? "tally" : "tallies");
-  page_tile(to, "ok", report_verdicts(r, FORM_ACCEPTED), "accepted");
-  page_tile(to, "look", look, "need a look");
-  page_tile(to, "unread", unread, "could not be read");
-  text_add(to, "<div class=\"tile\"><b>%.1f %%</b>of %s counts accepted</div>\n",
-           written ? 100.0 * (double)f.status[TALLY_COUNT_OK] / (double)written : 0,
-           thousands(written, a));
-  if (f.compared)
-    text_add(to,
-             "<div class=\"tile\"><b>%.2f %%</b>of %s accepted counts are<br>not the official one"
-             "</div>\n",
-             f.accepted ? 100.0 * (double)f.accepted_wrong / (double)f.accepted : 0,
-             thousands(f.accepted, a));
-  text_add(to, "</div>\n<p class=\"faint\">Template ");
-  html_text(to, file_name_of(r->template_path));
-  text_add(to, ", model ");
-  html_text(to, file_name_of(r->model_path));
-  text_add(to,
-           ". A count is accepted when the reader gives it a probability of at least %g and its "
-           "sums hold. Blank counts (%s) are missing, not zero.</p>",
-           1 - r->risk, thousands(f.status[TALLY_COUNT_MISSING], a));
-  page_left_out(to, &r->list->pictures.left);
+  text_add(to, "</p>\n");
+  page_tiles(to, r, &f);
+  page_origin(to, r, f.status[TALLY_COUNT_MISSING]);
   text_add(to, "</header>\n");
 }
 
@@ -107,7 +120,8 @@ static inline void page_total(text_buffer *to, const tally_total *all, const tal
   text_add(to, "<td>%s</td><td>%s</td><td>%s to %s</td>", thousands((long long)all->votes, a),
            thousands((long long)(all->estimate + 0.5), b), thousands((long long)all->low, c),
            thousands((long long)all->high, d));
-  if (is_total) text_add(to, "<td></td><td></td><td></td>");
+  if (is_total)
+    text_add(to, "<td></td><td></td><td></td>");
   else
     text_add(to, "<td>%.2f %%</td><td>%.2f to %.2f</td><td>%.2f %%</td>", 100 * all->share,
              100 * all->share_low, 100 * all->share_high, 100 * high->share);
@@ -260,30 +274,31 @@ static inline void page_rest_begin(text_buffer *to, int rest) {
       "order of the totals above</th></tr></thead>\n");
 }
 
+/* The values of a tally; none: what stands for one that was not read. */
+static inline void page_values(text_buffer *to, const report *r, int tally, const char *separator,
+                               const char *none) {
+  for (int f = 0; f < r->form->fields; f++) {
+    int value = report_count_at(r, tally, f)->value;
+    if (f) text_add(to, "%s", separator);
+    if (value >= 0)
+      text_add(to, "%d", value);
+    else
+      text_add(to, "%s", none);
+  }
+}
+
 static inline void page_rest(text_buffer *to, const report *r, int tally) {
   const report_form *f = &r->forms[tally];
   text_add(to, "<tr class=\"%s\" data-t=\"", verdict_classes[f->verdict]);
   html_text(to, r->list->names[tally]);
   text_add(to, "\" data-v=\"");
-  for (int k = 0; k < r->form->fields; k++) {
-    int value = report_count_at(r, tally, k)->value;
-    if (value >= 0)
-      text_add(to, "%s%d", k ? "," : "", value);
-    else
-      text_add(to, "%s", k ? "," : "");
-  }
+  page_values(to, r, tally, ",", "");
   text_add(to, "\"><td>");
   html_text(to, r->list->names[tally]);
   text_add(to, "</td><td class=\"text\">%s</td><td class=\"text\">", verdict_words[f->verdict]);
   html_text(to, f->reason ? f->reason : "");
   text_add(to, "</td><td class=\"text\">");
-  for (int k = 0; k < r->form->fields; k++) {
-    int value = report_count_at(r, tally, k)->value;
-    if (value >= 0)
-      text_add(to, "%s%d", k ? " " : "", value);
-    else
-      text_add(to, "%s&ndash;", k ? " " : "");
-  }
+  page_values(to, r, tally, " ", "&ndash;");
   text_add(to, " <button class=\"open\">correct</button></td></tr>\n");
 }
 
