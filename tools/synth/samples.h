@@ -4,6 +4,7 @@
 #ifndef TALLY_SYNTH_SAMPLES_H
 #define TALLY_SYNTH_SAMPLES_H
 
+#include "../dataset.h"
 #include "numbers.h"
 
 /* Handwritten samples of the ten digits; without a data set digits are drawn by the pen. */
