@@ -29,7 +29,7 @@ HAVE_STB := $(call try,#include <stb/stb_image.h>,$(CC) $(STB) -c)
 HAVE_CMOCKA := $(call try,#include <cmocka.h>,$(CC) -c -include stdarg.h -include stddef.h \
   -include stdint.h -include setjmp.h)
 
-COMPILE = $(CC) $(CFLAGS) $(WARNINGS) -Wstrict-prototypes -pthread $(STB) -I. -Itools -MMD -MP
+COMPILE = $(CC) $(CFLAGS) $(WARNINGS) -Wstrict-prototypes -pthread $(STB) -I. -Itools -Ibuild -MMD -MP
 COMPILE_CXX = $(CXX) -std=c++11 $(CXXFLAGS) $(WARNINGS) -pthread -I. -MMD -MP
 LINK = $(CC) $(CFLAGS) -pthread $(LDFLAGS)
 LINK_CXX = $(CXX) $(CXXFLAGS) -pthread $(LDFLAGS)
@@ -81,6 +81,14 @@ build/%.o: %.cpp build/flags | found
 $(IMPLEMENTATIONS): $(patsubst %.c,build/%.o,$(wildcard tools/implementations/*.c))
 	@rm -f $@
 	$(AR) rcs $@ $^
+
+# The style and the script of tally-read's page, as C. A first compilation has no list of headers yet.
+PAGE_FILES = tools/read/page.css tools/read/page.js
+build/page_files.h: tools/embed.sh $(PAGE_FILES)
+	@mkdir -p $(@D)
+	tools/embed.sh $(PAGE_FILES) >$@
+
+build/tools/tally-read.o build/tests/test_read.o: build/page_files.h
 
 $(TOOLS): bin/%: build/tools/%.o $(IMPLEMENTATIONS)
 	@mkdir -p $(@D)

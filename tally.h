@@ -300,6 +300,30 @@ TALLY_API int tally_template_field(const tally_template *form, const char *name)
 /* ---- 3. registration ----------------------------------------------------------------------------
    */
 
+typedef struct {
+  double x, y;
+} tally_point;
+
+/* A homography maps one plane onto another as a camera does: with w = h6 x + h7 y + h8,
+   (x, y) goes to ((h0 x + h1 y + h2) / w, (h3 x + h4 y + h5) / w). It is a 3 x 3 matrix by rows,
+   and any multiple of it is the same map. */
+
+/* The homography that takes each of four points to its partner. TALLY_ERROR_ARGUMENT, and h is left
+   alone, if three points of either four lie on a line, or so nearly that the map means nothing, or
+   a coordinate is not finite. */
+TALLY_API tally_result tally_homography(const tally_point from[4], const tally_point to[4],
+                                        double h[9]);
+/* The inverse matrix: the way back. TALLY_ERROR_ARGUMENT, and out is left alone, if there is none.
+   out may be h. */
+TALLY_API tally_result tally_homography_invert(const double h[9], double out[9]);
+/* The matrix product a b: b first, then a. out may be a or b. */
+TALLY_API void tally_homography_multiply(const double a[9], const double b[9], double out[9]);
+/* Where a point goes; far away, but finite, where w is 0. */
+TALLY_API tally_point tally_homography_map(const double h[9], double x, double y);
+/* How much longer things are behind the map than before it, near a point: the square root of what
+   it does to areas. */
+TALLY_API double tally_homography_scale(const double h[9], double x, double y);
+
 typedef enum {
   TALLY_FORM_OK = 0,
   TALLY_FORM_NO_ANCHORS, /* too few anchors found: hidden, cut off, or another page */
@@ -1068,20 +1092,6 @@ TALLY_API tally_result tally_median(const tally_image *grey, int radius, tally_i
   return TALLY_OK;
 }
 
-typedef struct {
-  double x, y;
-} tally_xy_;
-
-static tally_xy_ tally_map_(const double h[9], double x, double y) {
-  double w = h[6] * x + h[7] * y + h[8];
-  tally_xy_ p;
-  if (fabs(w) < 1e-12) w = w < 0 ? -1e-12 : 1e-12;
-  w = 1 / w;
-  p.x = (h[0] * x + h[1] * y + h[2]) * w;
-  p.y = (h[3] * x + h[4] * y + h[5]) * w;
-  return p;
-}
-
 /* Bilinear sample of one channel at pixel-corner coordinates; `outside` beyond the picture. */
 static double tally_sample_(const tally_image *in, double x, double y, int channel,
                             double outside) {
@@ -1754,13 +1764,92 @@ static int tally_solve_(double *a, double *b, int n) {
   return 1;
 }
 
-static void tally_multiply_(const double a[9], const double b[9], double out[9]) {
+TALLY_API void tally_homography_multiply(const double a[9], const double b[9], double out[9]) {
   double c[9];
   int i, j;
   for (i = 0; i < 3; i++)
     for (j = 0; j < 3; j++)
       c[3 * i + j] = a[3 * i] * b[j] + a[3 * i + 1] * b[3 + j] + a[3 * i + 2] * b[6 + j];
   memcpy(out, c, sizeof c);
+}
+
+TALLY_API tally_point tally_homography_map(const double h[9], double x, double y) {
+  double w = h[6] * x + h[7] * y + h[8];
+  tally_point p;
+  if (fabs(w) < 1e-12) w = w < 0 ? -1e-12 : 1e-12;
+  w = 1 / w;
+  p.x = (h[0] * x + h[1] * y + h[2]) * w;
+  p.y = (h[3] * x + h[4] * y + h[5]) * w;
+  return p;
+}
+
+/* The adjugate of h, its inverse but for the factor that is returned: the determinant. */
+static double tally_adjugate_(const double h[9], double out[9]) {
+  out[0] = h[4] * h[8] - h[5] * h[7];
+  out[1] = h[2] * h[7] - h[1] * h[8];
+  out[2] = h[1] * h[5] - h[2] * h[4];
+  out[3] = h[5] * h[6] - h[3] * h[8];
+  out[4] = h[0] * h[8] - h[2] * h[6];
+  out[5] = h[2] * h[3] - h[0] * h[5];
+  out[6] = h[3] * h[7] - h[4] * h[6];
+  out[7] = h[1] * h[6] - h[0] * h[7];
+  out[8] = h[0] * h[4] - h[1] * h[3];
+  return h[0] * out[0] + h[1] * out[3] + h[2] * out[6];
+}
+
+TALLY_API tally_result tally_homography_invert(const double h[9], double out[9]) {
+  double adjugate[9], determinant;
+  int i;
+  if (!h || !out) return TALLY_ERROR_ARGUMENT;
+  determinant = tally_adjugate_(h, adjugate);
+  if (!(fabs(determinant) >= DBL_MIN && fabs(determinant) <= DBL_MAX)) return TALLY_ERROR_ARGUMENT;
+  for (i = 0; i < 9; i++) out[i] = adjugate[i] / determinant;
+  return TALLY_OK;
+}
+
+TALLY_API double tally_homography_scale(const double h[9], double x, double y) {
+  double adjugate[9], w = h[6] * x + h[7] * y + h[8];
+  return sqrt(fabs(tally_adjugate_(h, adjugate) / (w * w * w)));
+}
+
+/* Whether no three of four points lie on a line: each triangle of them has some of the area that
+   the longest of their distances spans. Written so that a NaN lies on a line too. */
+static int tally_spread_(const tally_point p[4]) {
+  double reach = 0;
+  int i;
+  for (i = 0; i < 4; i++) {
+    double far_x = fabs(p[(i + 1) & 3].x - p[i].x), far_y = fabs(p[(i + 1) & 3].y - p[i].y);
+    reach = fmax(reach, fmax(far_x, far_y));
+  }
+  for (i = 0; i < 4; i++) {
+    tally_point a = p[i], b = p[(i + 1) & 3], c = p[(i + 2) & 3];
+    double area = fabs((b.x - a.x) * (c.y - a.y) - (c.x - a.x) * (b.y - a.y));
+    if (!(area > 1e-9 * reach * reach)) return 0;
+  }
+  return 1;
+}
+
+/* Two equations a point. The origin is moved to the first of them, which goes to a finite place, so
+   that the last coefficient can be 1. */
+TALLY_API tally_result tally_homography(const tally_point from[4], const tally_point to[4],
+                                        double h[9]) {
+  double a[64], b[8], there[9] = {1, 0, 0, 0, 1, 0, 0, 0, 1};
+  int i;
+  if (!from || !to || !h || !tally_spread_(from) || !tally_spread_(to)) return TALLY_ERROR_ARGUMENT;
+  for (i = 0; i < 4; i++) {
+    double x = from[i].x - from[0].x, y = from[i].y - from[0].y, u = to[i].x, v = to[i].y;
+    double rows[16] = {x, y, 1, 0, 0, 0, -u * x, -u * y, 0, 0, 0, x, y, 1, -v * x, -v * y};
+    memcpy(a + 16 * i, rows, sizeof rows);
+    b[2 * i] = u;
+    b[2 * i + 1] = v;
+  }
+  if (!tally_solve_(a, b, 8)) return TALLY_ERROR_ARGUMENT;
+  memcpy(h, b, sizeof b);
+  h[8] = 1;
+  there[2] = -from[0].x;
+  there[5] = -from[0].y;
+  tally_homography_multiply(h, there, h);
+  return TALLY_OK;
 }
 
 /* Adds the equation `row` . x = value, of the given weight, to the normal equations. */
@@ -1775,8 +1864,8 @@ static void tally_equation_(double *normal, double *right, int n, const double *
 
 /* Least-squares map from template points to picture points: affine for 3 points, a homography for 4
    or more. Template coordinates are centred and scaled by the page first, for good condition. */
-static int tally_fit_points_(const tally_template *form, const tally_xy_ *from, const tally_xy_ *to,
-                             int n, double h[9]) {
+static int tally_fit_points_(const tally_template *form, const tally_point *from,
+                             const tally_point *to, int n, double h[9]) {
   double normal[64] = {0}, right[8] = {0}, scale[9] = {0}, mean_x = 0, mean_y = 0;
   double half = (form->width + form->height) / 4;
   int unknowns = n > 3 ? 8 : 6, i;
@@ -1805,7 +1894,7 @@ static int tally_fit_points_(const tally_template *form, const tally_xy_ *from, 
   scale[2] = -form->width / 2 / half;
   scale[5] = -form->height / 2 / half;
   scale[8] = 1;
-  tally_multiply_(h, scale, h);
+  tally_homography_multiply(h, scale, h);
   return 1;
 }
 
@@ -2025,8 +2114,8 @@ static tally_result tally_find_anchors_(tally_scene_ *scene, const tally_templat
 
 /* ---- hypotheses */
 
-static tally_xy_ tally_centre_(const tally_box *box) {
-  tally_xy_ p;
+static tally_point tally_centre_(const tally_box *box) {
+  tally_point p;
   p.x = box->x + box->width / 2;
   p.y = box->y + box->height / 2;
   return p;
@@ -2063,7 +2152,7 @@ static double tally_blob_score_(const tally_anchor *anchor, const tally_blob_ *b
 /* The nearest agreeing blob of anchor k to where the similarity (base -> origin, then scale and
    turn given as the complex factor fx, fy) puts it, within reach; -1 if none. */
 static int tally_nearest_blob_(const tally_scene_ *scene, const tally_anchor *anchor, int k,
-                               tally_xy_ at, double reach, double scale, double turn,
+                               tally_point at, double reach, double scale, double turn,
                                double *distance) {
   int i, best = -1;
   *distance = reach;
@@ -2094,7 +2183,7 @@ static void tally_keep_hypothesis_(tally_hypothesis_ *list, int *n, const tally_
    it puts them. */
 static void tally_try_pair_(const tally_scene_ *scene, const tally_template *form, int i, int j,
                             double full_scale, tally_hypothesis_ *list, int *n) {
-  tally_xy_ a = tally_centre_(&form->anchor[i].box), b = tally_centre_(&form->anchor[j].box);
+  tally_point a = tally_centre_(&form->anchor[i].box), b = tally_centre_(&form->anchor[j].box);
   double dx = b.x - a.x, dy = b.y - a.y, square = dx * dx + dy * dy;
   int p, q, k;
   for (p = 0; p < scene->blobs[i]; p++) {
@@ -2114,7 +2203,7 @@ static void tally_try_pair_(const tally_scene_ *scene, const tally_template *for
       fresh.matched = 0;
       fresh.score = 0;
       for (k = 0; k < form->anchors; k++) {
-        tally_xy_ c = tally_centre_(&form->anchor[k].box), at;
+        tally_point c = tally_centre_(&form->anchor[k].box), at;
         double distance = 0;
         at.x = from->x + fx * (c.x - a.x) - fy * (c.y - a.y);
         at.y = from->y + fy * (c.x - a.x) + fx * (c.y - a.y);
@@ -2144,7 +2233,7 @@ static void tally_try_pair_(const tally_scene_ *scene, const tally_template *for
 }
 
 static double tally_anchor_distance_(const tally_template *form, int i, int j) {
-  tally_xy_ a = tally_centre_(&form->anchor[i].box), b = tally_centre_(&form->anchor[j].box);
+  tally_point a = tally_centre_(&form->anchor[i].box), b = tally_centre_(&form->anchor[j].box);
   return sqrt((b.x - a.x) * (b.x - a.x) + (b.y - a.y) * (b.y - a.y));
 }
 
@@ -2165,12 +2254,12 @@ static int tally_hypothesise_(const tally_scene_ *scene, const tally_template *f
 }
 
 /* The outermost pixel of a blob in a direction (picture coordinates of its outer corner). */
-static tally_xy_ tally_extreme_(const tally_scene_ *scene, int anchor, const tally_blob_ *blob,
-                                double dx, double dy) {
+static tally_point tally_extreme_(const tally_scene_ *scene, int anchor, const tally_blob_ *blob,
+                                  double dx, double dy) {
   const int *labels = scene->labels[scene->mask[anchor]];
   int width = scene->small.width, x, y;
   double best = -DBL_MAX;
-  tally_xy_ p = {0, 0};
+  tally_point p = {0, 0};
   for (y = blob->top; y <= blob->bottom; y++)
     for (x = blob->left; x <= blob->right; x++)
       if (labels[(size_t)y * (size_t)width + (size_t)x] == blob->label && x * dx + y * dy > best) {
@@ -2184,8 +2273,8 @@ static tally_xy_ tally_extreme_(const tally_scene_ *scene, int anchor, const tal
 /* The points of a hypothesis: centres, and of coloured boxes the four corners instead (they carry
    the perspective). h is the map so far. */
 static int tally_anchor_points_(const tally_scene_ *scene, const tally_template *form,
-                                const tally_hypothesis_ *hypothesis, int corners, tally_xy_ *from,
-                                tally_xy_ *to) {
+                                const tally_hypothesis_ *hypothesis, int corners, tally_point *from,
+                                tally_point *to) {
   double turn = atan2(hypothesis->h[3], hypothesis->h[0]);
   int k, i, n = 0;
   for (k = 0; k < form->anchors; k++) {
@@ -2211,7 +2300,8 @@ static int tally_anchor_points_(const tally_scene_ *scene, const tally_template 
 
 /* Singular values of the map's derivative at a template point. */
 static void tally_stretch_(const double h[9], double x, double y, double *large, double *small) {
-  tally_xy_ p = tally_map_(h, x, y), u = tally_map_(h, x + 1, y), v = tally_map_(h, x, y + 1);
+  tally_point p = tally_homography_map(h, x, y), u = tally_homography_map(h, x + 1, y),
+              v = tally_homography_map(h, x, y + 1);
   double a = u.x - p.x, b = v.x - p.x, c = u.y - p.y, d = v.y - p.y;
   double s = (a * a + b * b + c * c + d * d) / 2, t = a * d - b * c;
   double r = sqrt(s * s > t * t ? s * s - t * t : 0);
@@ -2239,7 +2329,7 @@ static int tally_plausible_(const tally_template *form, const double h[9], doubl
 
 static int tally_fit_hypothesis_(const tally_scene_ *scene, const tally_template *form,
                                  tally_hypothesis_ *hypothesis, double full_scale) {
-  tally_xy_ from[4 * TALLY_MAX_ANCHORS], to[4 * TALLY_MAX_ANCHORS];
+  tally_point from[4 * TALLY_MAX_ANCHORS], to[4 * TALLY_MAX_ANCHORS];
   double centres[9];
   int n = tally_anchor_points_(scene, form, hypothesis, 0, from, to), m;
   if (!tally_fit_points_(form, from, to, n, hypothesis->h)) return 0;
@@ -2255,15 +2345,15 @@ static int tally_fit_hypothesis_(const tally_scene_ *scene, const tally_template
 
 /* Where the centre of mass of a projected rectangle lies: not at its projected centre, once there
    is perspective. */
-static tally_xy_ tally_projected_centre_(const double h[9], const tally_box *box) {
-  tally_xy_ corner[4], sum = {0, 0};
+static tally_point tally_projected_centre_(const double h[9], const tally_box *box) {
+  tally_point corner[4], sum = {0, 0};
   double area = 0;
   int i;
   for (i = 0; i < 4; i++)
-    corner[i] = tally_map_(h, box->x + (i == 1 || i == 2 ? box->width : 0),
-                           box->y + (i >= 2 ? box->height : 0));
+    corner[i] = tally_homography_map(h, box->x + (i == 1 || i == 2 ? box->width : 0),
+                                     box->y + (i >= 2 ? box->height : 0));
   for (i = 0; i < 4; i++) {
-    tally_xy_ a = corner[i], b = corner[(i + 1) % 4];
+    tally_point a = corner[i], b = corner[(i + 1) % 4];
     double cross = a.x * b.y - b.x * a.y;
     area += cross;
     sum.x += (a.x + b.x) * cross;
@@ -2281,7 +2371,7 @@ static double tally_anchor_error_(const tally_scene_ *scene, const tally_templat
   double worst = 0;
   int k;
   for (k = 0; k < form->anchors; k++) {
-    tally_xy_ c = tally_centre_(&form->anchor[k].box), p;
+    tally_point c = tally_centre_(&form->anchor[k].box), p;
     const tally_blob_ *blob = &scene->blob[k][tally_max_(0, hypothesis->match[k])];
     double large, small, d;
     if (hypothesis->match[k] < 0) continue;
@@ -2384,7 +2474,8 @@ static void tally_profile_(const tally_image *picture, const double h[9], const 
     double t = (k + 0.5) / samples;
     double x = piece->x0 + t * (piece->x1 - piece->x0), y = piece->y0 + t * (piece->y1 - piece->y0);
     double nx = piece->down ? middle * step : 0, ny = piece->down ? 0 : middle * step;
-    tally_xy_ low = tally_map_(h, x - nx, y - ny), high = tally_map_(h, x + nx, y + ny);
+    tally_point low = tally_homography_map(h, x - nx, y - ny),
+                high = tally_homography_map(h, x + nx, y + ny);
     double scale = 256.0 / (2 * middle), wide = picture->width - 2, tall = picture->height - 2;
     if (!(low.x > 2 && low.y > 2 && low.x < wide && low.y < tall && high.x > 2 && high.y > 2 &&
           high.x < wide && high.y < tall))
@@ -2534,8 +2625,8 @@ static int tally_fit_pieces_(const tally_template *form, const tally_pieces_ *pi
     double into[9] = {
         1 / half, 0, -form->width / 2 / half, 0, 1 / half, -form->height / 2 / half, 0, 0, 1};
     double back[9] = {half, 0, form->width / 2, 0, half, form->height / 2, 0, 0, 1};
-    tally_multiply_(c, into, c);
-    tally_multiply_(back, c, correction);
+    tally_homography_multiply(c, into, c);
+    tally_homography_multiply(back, c, correction);
   }
   return 1;
 }
@@ -2566,12 +2657,12 @@ static double tally_refine_(const tally_image *picture, const tally_template *fo
   tally_common_shift_(picture, h, pieces, shift, strength);
   correction[2] = shift[1];
   correction[5] = shift[0];
-  tally_multiply_(h, correction, h);
+  tally_homography_multiply(h, correction, h);
   for (i = 0; i < 3; i++) {
     tally_observe_(picture, h, pieces, reach[i]);
     if (i == 2) break;
     if (tally_fit_pieces_(form, pieces, reach[i] * 0.7, correction))
-      tally_multiply_(h, correction, h);
+      tally_homography_multiply(h, correction, h);
   }
   return tally_coverage_(pieces, found, rms);
 }
@@ -2652,14 +2743,14 @@ TALLY_API const char *tally_form_status_text(tally_form_status status) {
 
 TALLY_API void tally_registration_map(const tally_registration *registration, int field, double x,
                                       double y, double *picture_x, double *picture_y) {
-  tally_xy_ p;
+  tally_point p;
   if (field >= 0 && field < TALLY_MAX_FIELDS) {
     const double *l = registration->local[field];
     double moved = l[0] + l[1] * x + l[2] * y;
     y = l[3] + l[4] * x + l[5] * y;
     x = moved;
   }
-  p = tally_map_(registration->page, x, y);
+  p = tally_homography_map(registration->page, x, y);
   *picture_x = p.x;
   *picture_y = p.y;
 }
@@ -2713,8 +2804,9 @@ typedef struct {
 
 /* Whether two maps put the page in about the same place. */
 static int tally_same_place_(const tally_template *form, const double a[9], const double b[9]) {
-  tally_xy_ p = tally_map_(a, form->width / 2, 0), q = tally_map_(b, form->width / 2, 0);
-  tally_xy_ r = tally_map_(a, form->width / 2, form->height);
+  tally_point p = tally_homography_map(a, form->width / 2, 0),
+              q = tally_homography_map(b, form->width / 2, 0);
+  tally_point r = tally_homography_map(a, form->width / 2, form->height);
   double size = fabs(p.x - r.x) + fabs(p.y - r.y);
   return fabs(p.x - q.x) + fabs(p.y - q.y) < 0.02 * size;
 }
@@ -2780,8 +2872,8 @@ static tally_choice_ tally_choose_(const tally_image *picture, const tally_templ
   return choice;
 }
 
-#define TALLY_NEARLY_                                                                              \
-  0.85 /* a second position that fits so well, as a share, makes both doubtful */
+/* A second position that fits as well as that, as a share of the first, makes both doubtful. */
+#define TALLY_NEARLY_ 0.85
 
 /* Judges a fit by the anchors, of a form that has no printed rules. */
 static void tally_judge_anchors_(double error, double second, tally_registration *out) {
@@ -2823,9 +2915,9 @@ static void tally_judge_(const tally_image *picture, const tally_template *form,
                          tally_pieces_ *pieces, double full_scale, double second,
                          tally_registration *out) {
   double error = tally_anchor_error_(scene, form, hypothesis, out->page), large, small;
-  tally_xy_ top = tally_map_(out->page, form->width / 2, form->height / 2), right;
+  tally_point top = tally_homography_map(out->page, form->width / 2, form->height / 2), right;
   int outside;
-  right = tally_map_(out->page, form->width / 2 + 1, form->height / 2);
+  right = tally_homography_map(out->page, form->width / 2 + 1, form->height / 2);
   out->rotation = atan2(right.y - top.y, right.x - top.x) * 180 / TALLY_PI_;
   tally_stretch_(out->page, form->width / 2, form->height / 2, &large, &small);
   out->scale = sqrt(large * small);

@@ -105,13 +105,29 @@ examples() {
     "$copy/bin/examples/user"
 }
 
-by_hand() {
-  local line
+by_hand() { # NAME OPTION...: a tool by the line in tools/tool.h
+  local name=$1 line
+  shift
   line=$(sed -n '/^ *cc -O2 tools\/NAME.c/,/-lm$/p' tools/tool.h | sed 's/\\$//' | tr '\n' ' ')
-  line=${line//NAME/tally-evaluate}
-  rm "$copy/bin/tally-evaluate"
+  line=${line//NAME/$name}
+  rm "$copy/bin/$name"
   # shellcheck disable=SC2086  # the line is a command with its arguments
-  (cd "$copy" && ${line/-O2/-O0} && bin/tally-evaluate --help | grep -q 'tally-evaluate --model')
+  (cd "$copy" && ${line/-O2/-O0} "$@" && "bin/$name" --help | grep -q "$name --")
+}
+
+# The line in tally-read.c that makes what it needs beside tool.h's.
+page_by_hand() {
+  rm "$copy/build/page_files.h"
+  (cd "$copy" && eval "$(grep 'tools/embed.sh .*>' tools/tally-read.c)") && by_hand tally-read -Ibuild
+}
+
+page_files() { # FILE...: each of them makes tally-read anew, and what it says is in the program
+  local file
+  for file; do
+    echo "/* edited: $file */" >>"$copy/$file"
+    build && is_only "compiled" "$(compiled)" tools/tally-read.c || return 1
+    grep -q "edited: $file" "$copy/bin/tally-read" || { echo "$file is not in it"; return 1; }
+  done
 }
 
 # Templates and the model are found beside the programs, wherever that is.
@@ -142,7 +158,10 @@ check "convnet.h concerns those that include it" touched convnet.h tools/impleme
 check "other flags make everything anew" other_flags
 check "a failed compilation leaves no half object" half_an_object
 check "make examples" examples
-check "a tool builds by the line in tools/tool.h" by_hand
+check "an edited style or script of the page makes tally-read anew" page_files \
+  tools/read/page.css tools/read/page.js
+check "a tool builds by the line in tools/tool.h" by_hand tally-evaluate
+check "tally-read builds by hand as it says" page_by_hand
 check "make install, and what it installed runs" installed
 check "make clean" clean
 exit $failed

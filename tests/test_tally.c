@@ -1,6 +1,7 @@
-/* Tests of tally.h: images against naive references, templates, registration on drawn pages seen
-   through known homographies, cells, decoding against brute force, totals, and real forms where they
-   are at hand (environment variable TALLY_FORMS: their folder). Run from the repository's top folder. */
+/* Tests of tally.h: images against naive references, homographies, templates, registration on drawn
+   pages seen through known homographies, cells, decoding against brute force, totals, and real
+   forms where they are at hand (environment variable TALLY_FORMS: their folder). Run from the
+   repository's top folder. */
 #include "tally.h"
 
 #include <limits.h>
@@ -386,6 +387,119 @@ static void test_crop_pad_warp(void **state) {
   assert_int_equal(tally_warp(&image, broken, 4, 4, 7, &out), TALLY_OK);
   tally_image_free(&out);
   tally_image_free(&image);
+}
+
+/* A quadrilateral of about `size` somewhere in a picture, turned at random: no three corners on a
+   line. */
+static void any_four(double size, tally_point out[4]) {
+  double turn = uniform(0, 6.3), x = uniform(-3, 3) * size, y = uniform(-3, 3) * size;
+  int i;
+  for (i = 0; i < 4; i++) {
+    double at = turn + i * 1.5707963 + uniform(-0.4, 0.4), far = size * uniform(0.7, 1.3);
+    out[i].x = x + far * cos(at);
+    out[i].y = y + far * sin(at);
+  }
+}
+
+static void assert_near(tally_point a, tally_point b, double room) {
+  if (!(hypot(a.x - b.x, a.y - b.y) <= room))
+    fail_msg("%.9f, %.9f is not %.9f, %.9f", a.x, a.y, b.x, b.y);
+}
+
+/* Corners go to their partners; between them it is the map that the test works out by itself. */
+static void test_homography(void **state) {
+  int round, i;
+  (void)state;
+  for (round = 0; round < 200; round++) {
+    tally_point rectangle[4] = {{0, 0}, {1000, 0}, {1000, 700}, {0, 700}}, from[4], to[4];
+    double quad[4][2], h[9], expected[9];
+    any_four(900, from);
+    any_four(600, to);
+    assert_int_equal(tally_homography(from, to, h), TALLY_OK);
+    for (i = 0; i < 4; i++) assert_near(tally_homography_map(h, from[i].x, from[i].y), to[i], 1e-6);
+    for (i = 0; i < 4; i++) {
+      quad[i][0] = to[i].x;
+      quad[i][1] = to[i].y;
+    }
+    quad_homography(1000, 700, quad, expected);
+    assert_int_equal(tally_homography(rectangle, to, h), TALLY_OK);
+    for (i = 0; i < 9; i++) {
+      double x = 125 * i, y = 80 * (i * 5 % 9), w = expected[6] * x + expected[7] * y + 1;
+      tally_point there = {(expected[0] * x + expected[1] * y + expected[2]) / w,
+                           (expected[3] * x + expected[4] * y + expected[5]) / w};
+      assert_near(tally_homography_map(h, x, y), there, 1e-6);
+    }
+  }
+}
+
+/* What no homography does, or what would send everything to one line, is refused. */
+static void test_homography_refused(void **state) {
+  tally_point good[4] = {{0, 0}, {100, 0}, {110, 90}, {0, 80}}, bad[4];
+  double h[9] = {7, 0, 0, 0, 0, 0, 0, 0, 0}, flat[9] = {1, 2, 3, 2, 4, 6, 0, 0, 1};
+  int i, k;
+  (void)state;
+  for (i = 0; i < 4; i++)
+    for (k = 0; k < 4; k++) {
+      memcpy(bad, good, sizeof bad);
+      if (k == 0) bad[i].x = NAN;
+      if (k == 1) bad[i].y = INFINITY;
+      if (k == 2) bad[i] = bad[(i + 1) & 3];
+      if (k == 3) { /* halfway between two others, but for what rounding may do */
+        bad[i].x = (bad[(i + 1) & 3].x + bad[(i + 2) & 3].x) / 2 + 1e-8;
+        bad[i].y = (bad[(i + 1) & 3].y + bad[(i + 2) & 3].y) / 2 + 1e-8;
+      }
+      assert_int_equal(tally_homography(bad, good, h), TALLY_ERROR_ARGUMENT);
+      assert_int_equal(tally_homography(good, bad, h), TALLY_ERROR_ARGUMENT);
+    }
+  assert_int_equal(tally_homography(good, good, NULL), TALLY_ERROR_ARGUMENT);
+  assert_int_equal(tally_homography_invert(flat, h), TALLY_ERROR_ARGUMENT);
+  flat[0] = NAN;
+  assert_int_equal(tally_homography_invert(flat, h), TALLY_ERROR_ARGUMENT);
+  assert_true(h[0] == 7);
+  /* The origin of one plane may be what a camera sees nowhere: on the line that goes to infinity. */
+  for (i = 0; i < 4; i++) {
+    good[i].x += 100;
+    bad[i].x = 1000 * good[i].y / good[i].x;
+    bad[i].y = 1000 / good[i].x;
+  }
+  assert_int_equal(tally_homography(good, bad, h), TALLY_OK);
+  for (i = 0; i < 4; i++) assert_near(tally_homography_map(h, good[i].x, good[i].y), bad[i], 1e-6);
+}
+
+/* The inverse leads back, a product does one after the other, and areas grow by the scale's square;
+   results may be written over the matrices they come from. */
+static void test_homography_algebra(void **state) {
+  int round, i;
+  (void)state;
+  for (round = 0; round < 200; round++) {
+    tally_point a[4], b[4], c[4], p, q, right, below;
+    double ab[9], bc[9], ac[9], back[9], area, tiny = 1e-3;
+    any_four(900, a);
+    any_four(600, b);
+    any_four(700, c);
+    assert_int_equal(tally_homography(a, b, ab), TALLY_OK);
+    assert_int_equal(tally_homography(b, c, bc), TALLY_OK);
+    memcpy(back, ab, sizeof back);
+    assert_int_equal(tally_homography_invert(back, back), TALLY_OK);
+    tally_homography_multiply(ab, back, ac);
+    for (i = 0; i < 9; i++) assert_true(fabs(ac[i] - (i % 4 == 0)) < 1e-6);
+    p = tally_homography_map(ab, a[0].x + 40, a[0].y - 30);
+    q.x = a[0].x + 40;
+    q.y = a[0].y - 30;
+    assert_near(tally_homography_map(back, p.x, p.y), q, 1e-5);
+    p = tally_homography_map(bc, p.x, p.y);
+    tally_homography_multiply(bc, ab, ac);
+    assert_near(tally_homography_map(ac, q.x, q.y), p, 1e-5);
+    tally_homography_multiply(bc, ab, ab);
+    assert_memory_equal(ab, ac, sizeof ab);
+    q.x = (a[0].x + a[2].x) / 2;
+    q.y = (a[0].y + a[2].y) / 2;
+    p = tally_homography_map(ac, q.x, q.y);
+    right = tally_homography_map(ac, q.x + tiny, q.y);
+    below = tally_homography_map(ac, q.x, q.y + tiny);
+    area = fabs((right.x - p.x) * (below.y - p.y) - (right.y - p.y) * (below.x - p.x));
+    assert_true(fabs(tally_homography_scale(ac, q.x, q.y) / (sqrt(area) / tiny) - 1) < 1e-3);
+  }
 }
 
 static void test_thresholds(void **state) {
@@ -1704,6 +1818,9 @@ int main(void) {
       cmocka_unit_test(test_totals_in_doubt),
       cmocka_unit_test(test_anchors_alone),
       cmocka_unit_test(test_private_forms),
+      cmocka_unit_test(test_homography),
+      cmocka_unit_test(test_homography_refused),
+      cmocka_unit_test(test_homography_algebra),
   };
   return cmocka_run_group_tests(tests, load_templates, NULL);
 }

@@ -1,6 +1,6 @@
 /* loader.h - batches of augmented training pictures, made ahead of their use.
 
-   Internal to tools/; include it after common.h and augment.h.
+   Internal to tools/; include it after tool.h and augment.h.
 
    Pictures that lie in memory are augmented by all threads when a batch is asked for. Pictures from
    files take longer, and disks make them wait: there a crew of threads, one less than are used for

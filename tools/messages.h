@@ -6,6 +6,7 @@
 #define TALLY_MESSAGES_H
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -55,8 +56,12 @@ TOOL_PRINTF(1, 2) static inline void inform(const char *format, ...) {
   va_end(arguments);
 }
 
+/* Of several threads the first to fail speaks and ends the process; the others wait for that. */
+static pthread_mutex_t first_failure = PTHREAD_MUTEX_INITIALIZER;
+
 TOOL_PRINTF(1, 2) TOOL_NORETURN static inline void fail(const char *format, ...) {
   va_list arguments;
+  pthread_mutex_lock(&first_failure);
   va_start(arguments, format);
   say_list(format, arguments);
   va_end(arguments);

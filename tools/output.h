@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -64,9 +65,9 @@ static inline void output_check(const char *path) {
   const char *read = input_behind(path);
   if (is_folder(path)) fail("cannot write %s: it is a folder", path);
   if (read && !strcmp(read, path))
-    fail("cannot write %s: it is read in this run; name another file", path);
+    fail("cannot write %s: it is read in this run; name another place", path);
   if (read)
-    fail("cannot write %s: it is %s, which is read in this run; name another file", path, read);
+    fail("cannot write %s: it is %s, which is read in this run; name another place", path, read);
   if (is_written_directly(path)) return;
   char *target = output_target(path), *folder = folder_of(target);
   if (access(folder, W_OK | X_OK)) fail("cannot write %s: %s: %s", path, folder, strerror(errno));
@@ -138,19 +139,21 @@ static inline void sync_folder_of(const char *path) {
   free(folder);
 }
 
-/* Puts a file in its place; `lasting`: also on the disk, whatever happens to the machine. */
+/* Puts a file in its place; `lasting`: also on the disk, whatever happens to the machine. Not every file
+   system can be asked for that (EINVAL). */
 static inline void output_finish(output *out, int lasting) {
-  int bad = ferror(out->file) || fflush(out->file);
-  if (!bad && out->part && lasting) bad = fsync(fileno(out->file));
+  int bad = ferror(out->file);
+  errno = 0;
+  bad = fflush(out->file) || bad;
+  if (!bad && out->part && lasting) bad = fsync(fileno(out->file)) && errno != EINVAL;
   if (bad || fclose(out->file) || (out->part && rename(out->part, out->target)))
-    fail("cannot write %s: %s", out->path, strerror(errno));
+    fail("cannot write %s: %s", out->path, errno ? strerror(errno) : "a write failed");
   if (out->part) {
     unfinished_forget(out->part);
     if (lasting) sync_folder_of(out->target);
   }
   free(out->path);
   free(out->target);
-  free(out->part);
 }
 
 static inline void output_close(output *out) {
@@ -181,36 +184,52 @@ static inline int lock_file(int file, const char *path) {
   return 0;
 }
 
-/* Whether a name is that of an unfinished file: START...PID-N.part. */
-static inline int is_unfinished_name(const char *name, const char *start) {
-  size_t length = strlen(start);
-  long process;
-  int number, end = 0;
-  if (strncmp(name, start, length)) return 0;
-  for (const char *dot = strchr(name + length, '.'); dot; dot = strchr(dot + 1, '.'))
-    if (sscanf(dot, ".%ld-%d.part%n", &process, &number, &end) == 2 && end && !dot[end]) return 1;
+/* The process that wrote an unfinished file, by its name NAME.PID-N.part; 0 for other names. `length`
+   is that of NAME. */
+static inline long unfinished_writer(const char *name, size_t *length) {
+  for (const char *dot = strchr(name, '.'); dot; dot = strchr(dot + 1, '.')) {
+    long process;
+    int number, end = 0;
+    *length = (size_t)(dot - name);
+    if (sscanf(dot, ".%ld-%d.part%n", &process, &number, &end) == 2 && end && !dot[end])
+      return process;
+  }
   return 0;
 }
 
-/* Removes what runs that were killed have left unfinished; whoever calls this has the lock. */
-static inline void remove_leftovers(const char *folder, const char *start) {
+/* A process of before had this one's number if a file bears it before this one writes. */
+static inline int is_running(long process) {
+  return process != (long)getpid() && (!kill((pid_t)process, 0) || errno == EPERM);
+}
+
+/* Removes what runs that were killed have left unfinished in a folder: of one file, or NULL: of all. */
+static inline void remove_leftovers(const char *folder, const char *of) {
   int count;
   char **names = list_folder(folder, &count);
   for (int i = 0; i < count; i++) {
     char *path = join_path(folder, names[i]);
-    if (is_unfinished_name(names[i], start)) unlink(path);
+    size_t length = 0;
+    long process = unfinished_writer(names[i], &length);
+    int is_wanted = !of || (length == strlen(of) && !strncmp(names[i], of, length));
+    if (process > 0 && is_wanted && !is_running(process)) unlink(path);
     free(path);
     free(names[i]);
   }
   free(names);
 }
 
-/* A folder for outputs, made if need be, for this run alone. */
-static inline void lock_folder(const char *path) {
+/* A folder for outputs, made if need be, for this run alone. `names` are those of its tables; NULL
+   stands behind the last. */
+static inline void lock_folder(const char *path, const char *const *names) {
   make_folder(path);
   int folder = open(path, O_RDONLY | O_CLOEXEC);
   if (folder < 0) fail("cannot open %s: %s", path, strerror(errno));
-  if (lock_file(folder, path)) remove_leftovers(path, "");
+  if (lock_file(folder, path)) remove_leftovers(path, NULL);
+  for (; *names; names++) {
+    char *file = join_path(path, *names);
+    output_check(file);
+    free(file);
+  }
 }
 
 /* A file that a run writes again and again. NAME.lock lies beside it meanwhile. */
@@ -219,21 +238,29 @@ static inline void lock_output(const char *path) {
   if (is_written_directly(path)) return;
   char *target = output_target(path);
   text_add(&name, "%s.lock", target);
-  for (int is_locked;;) {
+  for (int is_mine = 0; !is_mine;) {
     struct stat locked, there;
     int file = open(name.data, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
     if (file < 0) fail("cannot write %s: %s", name.data, strerror(errno));
-    is_locked = lock_file(file, path);
+    lock_file(file, path);
     /* whoever had it before may have removed it between our two calls */
-    if (!fstat(file, &locked) && !stat(name.data, &there) && locked.st_ino == there.st_ino) {
-      char *folder = folder_of(target);
-      if (is_locked) remove_leftovers(folder, file_name_of(target));
-      free(folder);
-      break;
-    }
-    close(file);
+    is_mine = !fstat(file, &locked) && !stat(name.data, &there) && locked.st_ino == there.st_ino;
+    if (!is_mine) close(file);
   }
   unfinished_note(name.data);
+  free(target);
+}
+
+/* To be called once for each file that convnet.h writes, before it does, by the only run that writes
+   it: what the library has not finished goes with the process like what is written here. */
+static inline void note_saved(const char *path) {
+  if (is_written_directly(path)) return;
+  text_buffer part = {0};
+  char *target = output_target(path), *folder = folder_of(target);
+  remove_leftovers(folder, file_name_of(target));
+  text_add(&part, "%s.%ld-0.part", target, (long)getpid()); /* convnet.h says so */
+  unfinished_note(part.data);
+  free(folder);
   free(target);
 }
 

@@ -21,42 +21,33 @@
 /* ---- options --------------------------------------------------------------------------------- */
 
 static const char help[] =
-    "Measures how well a model reads labelled pictures, or how well predictions agree with the "
-    "truth.\n"
+    "Measures how well a model reads labelled pictures, or how well predictions agree with the truth.\n"
     "\n"
     "usage: " TOOL_NAME " " TOOL_USAGE "\n"
     "\n"
-    "  --model M            a model of tally-train (safetensors); it knows how its pictures are "
-    "prepared\n"
+    "  --model M            a model of tally-train (safetensors); it knows how its pictures are prepared\n"
     "  --data D             FOLDER:train or FOLDER:test for MNIST's IDX files, a folder with one\n"
-    "                       subfolder of pictures per class, or a CSV file with columns "
-    "path,label\n"
+    "                       subfolder of pictures per class, or a CSV file with columns path,label\n"
     "  --predictions F.csv  columns truth,prediction (others are ignored) in the place of a model\n"
-    "  --out DIR            writes into DIR: confusion.csv and classes.csv (figures per class); "
-    "with a\n"
+    "  --out DIR            writes into DIR: confusion.csv and classes.csv (figures per class); with a\n"
     "                       model also predictions.csv (every picture with all probabilities) and\n"
     "                       mistakes.png (the worst mistakes with truth and prediction)\n"
-    "  --positive CLASS     reports precision, recall and F1 of this class on their own too: of "
-    "\"protest\"\n"
+    "  --positive CLASS     reports precision, recall and F1 of this class on their own too: of \"protest\"\n"
     "                       against everything else\n"
     "  --worst N            mistakes in that picture (default 48)\n"
     "  --batch N            pictures at a time (default 64)\n"
     "  --flat               leaves out what lies in folders of class folders\n"
     "  --skip-bad           leaves out pictures that cannot be read (default: stops)\n"
-    "  --resize squash      takes IDX pictures of another size too, resized as the model says "
-    "(others\n"
+    "  --resize squash      takes IDX pictures of another size too, resized as the model says (others\n"
     "                       always are)\n"
     "  --threads N          default: all cores; does not change the result\n"
     "  --quiet              nothing on stderr but errors\n"
     "  --help\n"
     "\n"
-    "For each class: precision = right / predicted, recall = right / truly there, F1 their "
-    "harmonic\n"
-    "mean; 0 where nothing was predicted or is there. Macro figures are their plain means over "
-    "the\n"
+    "For each class: precision = right / predicted, recall = right / truly there, F1 their harmonic\n"
+    "mean; 0 where nothing was predicted or is there. Macro figures are their plain means over the\n"
     "classes that occur as truth or prediction. The last line on stdout is JSON: n, accuracy,\n"
-    "macro_precision, macro_recall, macro_f1; with --positive also precision, recall, f1; left_out "
-    "(files\n"
+    "macro_precision, macro_recall, macro_f1; with --positive also precision, recall, f1; left_out (files\n"
     "not evaluated, by ending or reason). Exit code: 0, 1 (failed), 2 (usage).\n"
     "\n"
     "examples:\n"
@@ -100,6 +91,13 @@ static settings read_options(int argc, char **argv) {
 
 /* ---- the run --------------------------------------------------------------------------------- */
 
+/* To be called when it is known what is read. Predictions are not written when they are given. */
+static void prepare_output(const settings *set) {
+  static const char *const outputs[] = {"predictions.csv", "mistakes.png", "classes.csv",
+                                        "confusion.csv", NULL};
+  if (set->out) lock_folder(set->out, set->predictions ? outputs + 2 : outputs);
+}
+
 /* A model's results on data, with the files that need its probabilities. */
 static results evaluate_model(const settings *set) {
   cn_error error;
@@ -110,6 +108,7 @@ static results evaluate_model(const settings *set) {
   preprocess pre = preprocess_load(net, set->model);
   class_list names = classes_load(net, set->model);
   dataset data = dataset_open(set->data, set->flat);
+  prepare_output(set);
   dataset_map(&data, &names, set->model);
   dataset_prepare(&data, &pre, set->resize, set->skip_bad);
   output table = {0};
@@ -134,7 +133,7 @@ static results evaluate_model(const settings *set) {
 int main(int argc, char **argv) {
   tool_start();
   settings set = read_options(argc, argv);
-  if (set.out) lock_folder(set.out);
+  if (set.predictions) prepare_output(&set);
   results r = set.predictions ? read_predictions(set.predictions) : evaluate_model(&set);
   figures f = measure(&r);
   const class_figures *positive = positive_figures(set.positive, &r, &f);

@@ -6,8 +6,14 @@
 #define _POSIX_C_SOURCE 200809L
 #define TOOL_NAME "tally-predict"
 #define TOOL_USAGE "--model M --out F.csv [options] PICTURE|FOLDER|LIST.csv..."
-#include "common.h"
+#include "tool.h"
+
+#include "classes.h"
+#include "csv.h"
+#include "left_out.h"
 #include "listing.h"
+#include "output.h"
+#include "preprocess.h"
 
 /* ---- options --------------------------------------------------------------------------------- */
 
@@ -16,13 +22,10 @@ static const char help[] =
     "\n"
     "usage: " TOOL_NAME " " TOOL_USAGE "\n"
     "\n"
-    "Pictures are named as files, as folders (with everything below them) or in CSV files with a "
-    "column\n"
+    "Pictures are named as files, as folders (with everything below them) or in CSV files with a column\n"
     "path.\n"
-    "  --model M            a model of tally-train (safetensors); it knows how its pictures are "
-    "prepared\n"
-    "  --out F.csv          one row per picture: path, label (the likeliest class), probability "
-    "(of\n"
+    "  --model M            a model of tally-train (safetensors); it knows how its pictures are prepared\n"
+    "  --out F.csv          one row per picture: path, label (the likeliest class), probability (of\n"
     "                       that), p_CLASS for every class, reason. A picture that cannot be read\n"
     "                       has a row too, with the reason and nothing else\n"
     "  --flat               leaves out what lies in folders of the folders named\n"
@@ -31,17 +34,14 @@ static const char help[] =
     "  --quiet              nothing on stderr but errors\n"
     "  --help\n"
     "\n"
-    "A file that is no picture, or a second name of one, is left out and said. The last line on "
-    "stdout\n"
-    "is JSON: pictures, predicted, failed, left_out (by ending or reason), seconds. Exit code: 0, "
-    "also\n"
+    "A file that is no picture, or a second name of one, is left out and said. The last line on stdout\n"
+    "is JSON: pictures, predicted, failed, left_out (by ending or reason), seconds. Exit code: 0, also\n"
     "when some pictures could not be read; 1 (failed, or none could be read); 2 (usage).\n"
     "\n"
     "examples:\n"
     "  " TOOL_NAME " --model protest.safetensors --out labels.csv photos/\n"
     "  " TOOL_NAME " --model digits.safetensors --out digits.csv cells/0001.png cells/0002.png\n"
-    "  " TOOL_NAME
-    " --model protest.safetensors --out labels.csv new.csv && sort -t, -k3 labels.csv\n";
+    "  " TOOL_NAME " --model protest.safetensors --out labels.csv new.csv && sort -t, -k3 labels.csv\n";
 
 typedef struct settings {
   const char *model, *out;

@@ -1,7 +1,8 @@
 /* tally-read.c - reads scanned or photographed vote tallies: every count with its probability, the
    tallies that need a person's eyes, the totals with intervals, and a page to look at and correct.
 
-   Build:  make bin/tally-read     (tool.h says how by hand)
+   Build:  make bin/tally-read; or by hand as tool.h says, with -Ibuild, after
+           mkdir -p build && tools/embed.sh tools/read/page.css tools/read/page.js >build/page_files.h
    Use:    bin/tally-read --template c1-2019 --out result scans/
 
    What is expensive - decoding, registration, cells, the network - happens once per picture and
@@ -11,8 +12,8 @@
    Its rooms are in read/: classifier.h (the network), sight.h (what is seen of a picture),
    journal.h, seeing.h (all pictures), count_table.h (official counts and corrections), report.h
    (what a report holds), reading.h (from what is seen to counts), tables.h, review.h (the forms in
-   the order in which they need a look), page.h (how it looks; with page_form.h, figures.h, html.h),
-   summary.h. Here are options and the run. */
+   the order in which they need a look), page.h (how the page looks; with page_form.h, strip.h,
+   figures.h, html.h, page.css, page.js), summary.h. Here are options and the run. */
 #define _POSIX_C_SOURCE 200809L
 #define TOOL_NAME "tally-read"
 #define TOOL_USAGE "--template T [--model M] --out DIR [options] IMAGE..."
@@ -130,6 +131,8 @@ static void read_tables(const settings *set, run *r) {
 }
 
 int main(int argc, char **argv) {
+  static const char *const outputs[] = {"counts.csv", "tallies.csv", "totals.csv", "report.html",
+                                        NULL};
   tool_start();
   keep_freed_memory();
   double started = seconds_now();
@@ -141,7 +144,7 @@ int main(int argc, char **argv) {
   form_list list = form_list_open(argv + optind, argc - optind, set.flat, NULL);
   run r = {.form = form, .list = &list, .model = &m, .risk = set.risk, .raw = set.raw};
   read_tables(&set, &r);
-  lock_folder(set.out);
+  lock_folder(set.out, outputs);
   journal j = journal_open(set.out, &list, sight_key(text, length, &m, set.raw), set.again);
   r.journal = &j;
   see_all(form, &list, &m, set.raw, &j);

@@ -15,17 +15,19 @@
 #define _POSIX_C_SOURCE 200809L
 #define TOOL_NAME "tally-synth"
 #define TOOL_USAGE "--template T --count N --out DIR [--digits D] [options]"
-/* tally.h names its parameters as common.h names a type, so it goes first. */
-#include "../tally.h"
+#include "tool.h"
 
-#include "common.h"
+#include "../tally.h"
+#include "folder.h"
+#include "output.h"
+#include "picture.h"
 #include "synth/camera.h"
 #include "synth/dirt.h"
 #include "synth/form.h"
 #include "synth/hand.h"
 #include "synth/press.h"
 #include "synth/votes.h"
-#include "file.h"
+#include "templates.h"
 
 /* ---- options --------------------------------------------------------------------------------- */
 
@@ -34,32 +36,25 @@ static const char help[] =
     "\n"
     "usage: " TOOL_NAME " " TOOL_USAGE "\n"
     "\n"
-    "  --template T       the form (see examples/templates)\n"
+    "  --template T       a template file, or the name of one that comes with the program\n"
     "  --count N          how many tallies\n"
     "  --out DIR          where they go; made if missing\n"
-    "  --digits D         strokes (default: a built-in pen), or handwritten digits: FOLDER:train "
-    "or\n"
-    "                     FOLDER:test for MNIST's IDX files, a folder with subfolders 0 to 9, or a "
-    "CSV\n"
+    "  --digits D         strokes (default: a built-in pen), or handwritten digits: FOLDER:train or\n"
+    "                     FOLDER:test for MNIST's IDX files, a folder with subfolders 0 to 9, or a CSV\n"
     "                     file with columns path,label. Draw test tallies from :test\n"
     "  --seed N           the same seed gives the same bytes (default 1)\n"
     "\n"
-    "  --severity S       strength and rate of everything that goes wrong, 0 to 3 (default 1): odd "
-    "and\n"
-    "                     faint pens, pencil, strays, blanks, crosses, overwriting, stains, "
-    "paper,\n"
+    "  --severity S       strength and rate of everything that goes wrong, 0 to 3 (default 1): odd and\n"
+    "                     faint pens, pencil, strays, blanks, crosses, overwriting, stains, paper,\n"
     "                     rotation, perspective, blur, light, noise, colour cast, JPEG\n"
     "  --clean            the same as --severity 0\n"
     "  --mismatch RATE    share of tallies whose paper does not add up (default 0)\n"
-    "  --rows N           fewer rows than the template has; for forms with one sum over all "
-    "fields\n"
+    "  --rows N           fewer rows than the template has; for forms with one sum over all fields\n"
     "\n"
-    "These take one value, or LOW..HIGH to draw it for each tally; they replace what --severity "
-    "does:\n"
+    "These take one value, or LOW..HIGH to draw it for each tally; they replace what --severity does:\n"
     "  --rotate DEGREES   of the page, clockwise, -360 to 360\n"
     "  --scale R          picture pixels per template pixel, 0.1 to 4\n"
-    "  --perspective P    corners displaced by up to P percent of the page's shorter side, 0 to "
-    "20\n"
+    "  --perspective P    corners displaced by up to P percent of the page's shorter side, 0 to 20\n"
     "  --blur SIGMA       Gaussian, in picture pixels, 0 to 10\n"
     "  --light L          share of light lost at the dark end of the page, 0 to 0.9\n"
     "  --quality Q        of the JPEG, 1 to 100\n"
@@ -70,12 +65,10 @@ static const char help[] =
     "  --help\n"
     "\n"
     "DIR gets the pictures and\n"
-    "  truth.csv     tally,field,value,state,adds_up: the number meant; state is number, missing "
-    "(left\n"
+    "  truth.csv     tally,field,value,state,adds_up: the number meant; state is number, missing (left\n"
     "                blank, no value) or illegible; adds_up is 0 where the paper's sums fail\n"
     "  cells.csv     tally,field,position,label: 0 to 9, cross, dash, empty, illegible\n"
-    "  corners.csv   tally,field,position,x0,y0,...,x3,y3: corners of the cell in the picture, "
-    "pixels,\n"
+    "  corners.csv   tally,field,position,x0,y0,...,x3,y3: corners of the cell in the picture, pixels,\n"
     "                clockwise from the cell's own top left\n"
     "  pages.csv     how each page was taken, with its homography from template to picture\n"
     "  template.form the template that reads them\n"
@@ -84,11 +77,9 @@ static const char help[] =
     "\n"
     "examples:\n"
     "  " TOOL_NAME " --template examples/templates/mexico-2015.form --count 20 --out drawn\n"
-    "  " TOOL_NAME
-    " --template examples/templates/mexico-2015.form --rows 13 --digits data:test \\\n"
+    "  " TOOL_NAME " --template examples/templates/mexico-2015.form --rows 13 --digits data:test \\\n"
     "      --count 400 --seed 15 --mismatch 0.02 --out district\n"
-    "  " TOOL_NAME
-    " --template examples/templates/c1-2019.form --clean --rotate -5..5 --count 50 \\\n"
+    "  " TOOL_NAME " --template examples/templates/c1-2019.form --clean --rotate -5..5 --count 50 \\\n"
     "      --format png --out sweep\n";
 
 typedef struct settings {
@@ -150,14 +141,14 @@ static settings read_options(int argc, char **argv) {
 /* ---- files ----------------------------------------------------------------------------------- */
 
 /* Reads the form; *text becomes that of the form drawn. */
-static tally_template read_form(const settings *set, char **text) {
+static tally_template read_form(const char *program, const settings *set, char **text) {
+  char *path;
   size_t size;
-  input_note(set->form);
-  *text = read_file(set->form, &size);
-  if (strlen(*text) != size) fail("%s: not a text file", set->form);
-  tally_template form = parse_form(*text, set->form);
+  *text = template_text(program, set->form, &path, &size);
+  if (strlen(*text) != size) fail("%s: not a text file", path);
+  tally_template form = parse_form(*text, path);
   if (set->rows && set->rows != form.fields - 1) {
-    char *shorter = shorten_form(&form, set->rows, set->form);
+    char *shorter = shorten_form(&form, set->rows, path);
     free(*text);
     *text = shorter;
     form = parse_form(shorter, "template.form");
@@ -168,12 +159,13 @@ static tally_template read_form(const settings *set, char **text) {
   if (side * side * 1.4 > PICTURE_MAX_PIXELS)
     fail("%s: pictures of %.0f x %.0f pixels are too large", set->form, form.width * scale,
          form.height * scale);
+  free(path);
   return form;
 }
 
 enum { TRUTH, CELLS, CORNERS, PAGES, TABLES };
-static const char *const table_names[TABLES] = {"truth.csv", "cells.csv", "corners.csv",
-                                                "pages.csv"};
+static const char *const outputs[] = {"truth.csv", "cells.csv",     "corners.csv",
+                                      "pages.csv", "template.form", NULL};
 
 /* Four tables grow side by side. */
 static output tables[TABLES];
@@ -185,7 +177,7 @@ static void open_tables(const char *folder) {
       ("tally,width,height,camera,rotation,scale,perspective,blur,light,quality,"
        "h0,h1,h2,h3,h4,h5,h6,h7,h8")};
   for (int k = 0; k < TABLES; k++) {
-    char *path = join_path(folder, table_names[k]);
+    char *path = join_path(folder, outputs[k]);
     tables[k] = output_open(path);
     fprintf(tables[k].file, "%s\n", headers[k]);
     free(path);
@@ -216,7 +208,7 @@ static void add_rows(rows *to, const char *name, const tally_template *form, con
                symbol_names[t->mark[field->first_cell + k]]);
       text_add(&to->of[CORNERS], "%s,%s,%d", name, field->name, k);
       for (int i = 0; i < 4; i++) {
-        point p = map_point(c->page, b->x + (i == 1 || i == 2 ? b->width : 0),
+        tally_point p = tally_homography_map(c->page, b->x + (i == 1 || i == 2 ? b->width : 0),
                             b->y + (i > 1 ? b->height : 0));
         text_add(&to->of[CORNERS], ",%.3f,%.3f", p.x, p.y);
       }
@@ -295,6 +287,23 @@ typedef struct job {
 
 static void tally_name(const settings *set, int index, char name[32]) {
   snprintf(name, 32, "tally-%04d.%s", index + 1, set->png ? "png" : "jpg");
+}
+
+/* Pictures of an earlier run that this one does not draw anew: whoever reads the folder meets them. */
+static void say_strangers(const settings *set) {
+  int files, strangers = 0, number;
+  char **names = list_folder(set->out, &files), own[32];
+  for (int i = 0; i < files; i++) {
+    if (is_picture_name(names[i]) && sscanf(names[i], "tally-%d.", &number) == 1 && number > 0) {
+      tally_name(set, number - 1, own);
+      strangers += number > set->count || strcmp(names[i], own);
+    }
+    free(names[i]);
+  }
+  free(names);
+  if (strangers)
+    inform("%s holds %d tallies of an earlier run, which stay but are not in truth.csv", set->out,
+           strangers);
 }
 
 /* Draws one tally in the order in which things happen to paper: print, pen, dirt, camera. */
@@ -383,11 +392,12 @@ int main(int argc, char **argv) {
   tool_start();
   settings set = read_options(argc, argv);
   char *text;
-  tally_template form = read_form(&set, &text);
+  tally_template form = read_form(argv[0], &set, &text);
   sample_box samples = open_samples(set.digits);
   job j = {&set, &form, &samples, make_district(&form, set.seed)};
   double start = seconds_now();
-  lock_folder(set.out);
+  lock_folder(set.out, outputs);
+  say_strangers(&set);
   char *path = join_path(set.out, "template.form");
   write_file(path, text, strlen(text));
   make_tiles();

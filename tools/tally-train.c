@@ -113,7 +113,7 @@ typedef struct settings {
   uint64_t seed;
   int balanced_weights, balanced_sampling, resume, skip_bad;
   int optimizer, math, schedule; /* indices of optimizers, maths, schedules */
-  cn_arch_options built_in; /* of a built-in network */
+  cn_arch_options built_in;      /* of a built-in network */
   augmentation augment;
   cn_training_options training;
 } settings;
@@ -165,7 +165,8 @@ static void take_defaults(settings *set) {
   set->math = 2;     /* fast */
   set->schedule = 2; /* cosine */
   set->training = cn_training_defaults();
-  set->training.learning_rate = 0.002f; /* with the rate falling to 0, better than a constant 0.001 */
+  set->training.learning_rate =
+      0.002f; /* with the rate falling to 0, better than a constant 0.001 */
   set->training.momentum = 0.9f;
   set->training.decay = 0.01f;
 }
@@ -426,7 +427,7 @@ static void load_init(cn_network *net, int head, const cn_safetensors *file, con
   if (report.head_changed || (theirs.count && !classes_equal(&theirs, set))) {
     renew_head(net, head, options->seed);
     inform("%s was made for other classes: its last layer %s is replaced by one for %d classes",
-          options->init, report.head, set->count);
+           options->init, report.head, set->count);
   }
   classes_free(&theirs);
 }
@@ -521,8 +522,10 @@ static view view_split(view *train, float share, uint64_t seed) {
   int kept = 0;
   for (int i = 0; i < train->count; i++) {
     int index = train->indices[i];
-    if (is_taken[index]) taken.indices[taken.count++] = index;
-    else train->indices[kept++] = index;
+    if (is_taken[index])
+      taken.indices[taken.count++] = index;
+    else
+      train->indices[kept++] = index;
   }
   train->count = kept;
   free(members);
@@ -572,7 +575,8 @@ static void parse_normalization(const char *value, int channels, float mean[3],
 static void choose_normalization(const settings *set, const view *train, preprocess *pre) {
   float mean[3] = {0, 0, 0}, deviation[3] = {1, 1, 1};
   if (!set->normalize) return;
-  if (!strcmp(set->normalize, "data")) measure_normalization(train, pre, mean, deviation);
+  if (!strcmp(set->normalize, "data"))
+    measure_normalization(train, pre, mean, deviation);
   else if (strcmp(set->normalize, "none"))
     parse_normalization(set->normalize, pre->channels, mean, deviation);
   preprocess_set(pre, mean, deviation);
@@ -615,7 +619,10 @@ typedef struct run {
   float *inputs, *outputs; /* [val_batch][height][width][channels]; [val_batch][classes] */
   int *order;              /* of this epoch's samples */
   progress bar;
-  char *checkpoint; /* its path */
+  char *
+      checkpoint; /* its path; NULL if --out is no regular file, which is written once, at the end */
+  char *model;    /* the best one then */
+  size_t model_size;
 
   /* what a checkpoint holds beside the trainer's own state */
   figures last, kept; /* the last epoch; the one in --out */
@@ -664,9 +671,9 @@ static void order_epoch(run *r, int epoch) {
 
 /* Stops, and says where to go on from. */
 TOOL_NORETURN static void stop_not_finite(const run *r, const char *what) {
-  if (r->last.epoch)
+  if (r->last.epoch && r->checkpoint)
     fail("%s; the last good checkpoint is %s (epoch %d)", what, r->checkpoint, r->last.epoch);
-  fail("%s; there is no checkpoint yet", what);
+  fail("%s; there is no checkpoint%s", what, r->checkpoint ? " yet" : "");
 }
 
 static void draw_training(run *r, int epoch, int done, double loss, double correct,
@@ -857,7 +864,8 @@ static void open_data(run *r, const settings *set) {
   r->data.keeps_originals = set->augment.crop > 0;
   dataset_prepare(&r->data, &r->pre, set->resize != NULL, set->skip_bad);
   r->train = view_all(&r->data);
-  if (set->val_fraction > 0) r->val = view_split(&r->train, set->val_fraction, set->seed);
+  if (set->val_fraction > 0)
+    r->val = view_split(&r->train, set->val_fraction, set->seed);
   else if (set->val) {
     r->val_data = dataset_open(set->val, set->flat);
     dataset_map(&r->val_data, &r->classes, set->data);
@@ -905,22 +913,47 @@ static void plan_validation(run *r) {
   if (!r->predictor) fail("%s", error.message);
 }
 
+/* Two outputs of one run are two files. */
+static void check_apart(const char *log, const char *other) {
+  char *a = output_target(log), *b = output_target(other);
+  if (same_entry(a, b)) misuse("--log %s: %s goes there", log, other);
+  free(a);
+  free(b);
+}
+
 static void check_outputs(const run *r) {
+  const char *log = r->set->log;
   output_check(r->set->out);
-  output_check(r->checkpoint);
-  if (r->set->log) output_check(r->set->log);
+  if (r->checkpoint) output_check(r->checkpoint);
+  if (!log) return;
+  output_check(log);
+  if (!r->checkpoint) return;
+  check_apart(log, r->set->out);
+  check_apart(log, r->checkpoint);
+}
+
+static void plan_checkpoint(run *r) {
+  const char *out = r->set->out;
+  text_buffer checkpoint = {0};
+  if (!is_written_directly(out)) {
+    text_add(&checkpoint, "%s.checkpoint", out);
+    r->checkpoint = checkpoint.data;
+    return;
+  }
+  if (r->set->resume) fail("%s is no regular file: it has no checkpoint to resume from", out);
+  inform("%s is no regular file: the model is written at the end, without checkpoints", out);
 }
 
 static void start_run(run *r, const settings *set) {
   r->set = set;
   r->started = seconds_now();
-  text_buffer checkpoint = {0};
-  text_add(&checkpoint, "%s.checkpoint", set->out);
-  r->checkpoint = checkpoint.data;
+  plan_checkpoint(r);
   check_outputs(r); /* before the data are read, which may take long, ... */
   open_data(r, set);
   check_outputs(r); /* ... and when it is known what they are */
   lock_output(set->out);
+  note_saved(set->out);
+  if (r->checkpoint) note_saved(r->checkpoint);
   plan_training(r);
   plan_validation(r);
   r->inputs = allocate((size_t)r->val_batch * preprocess_size(&r->pre), sizeof(float));
@@ -951,16 +984,17 @@ static void end_run(run *r) {
   free(r->order);
   free(r->log.data);
   free(r->checkpoint);
+  free(r->model);
 }
 
 static void introduce(const run *r) {
   char name[32] = "no pictures";
   if (r->val.count) snprintf(name, sizeof name, "%d pictures", r->val.count);
   inform("%s: %zu weights, %d classes; learns from %d pictures of %dx%dx%d, checks with %s; "
-      "%s, %d threads",
-      r->set->arch ? r->set->arch : r->set->init, cn_network_weight_count(r->net), r->classes.count,
-      r->train.count, r->pre.height, r->pre.width, r->pre.channels, name, cn_isa_name(),
-      use_threads(0));
+         "%s, %d threads",
+         r->set->arch ? r->set->arch : r->set->init, cn_network_weight_count(r->net),
+         r->classes.count, r->train.count, r->pre.height, r->pre.width, r->pre.channels, name,
+         cn_isa_name(), use_threads(0));
 }
 
 static void say_epoch(const run *r, const figures *f, int best, double seconds) {
@@ -969,15 +1003,35 @@ static void say_epoch(const run *r, const figures *f, int best, double seconds) 
     snprintf(validation, sizeof validation, "; validation loss %.4f accuracy %.4f%s", f->val_loss,
              f->val_accuracy, best ? " (best)" : "");
   inform("epoch %d/%d: loss %.4f accuracy %.4f%s; %.0f images/s, %.1f s", f->epoch, r->set->epochs,
-      f->train_loss, f->train_accuracy, validation, r->train.count / seconds, seconds);
+         f->train_loss, f->train_accuracy, validation, r->train.count / seconds, seconds);
 }
 
 /* One row: everything but clock readings, so that a run can be repeated to the byte. */
 static void log_epoch(run *r, const figures *f) {
   float rate = cn_learning_rate(&r->training, cn_trainer_steps(r->trainer));
   text_add(&r->log, "%d,%.6g,%.6f,%.6f,", f->epoch, (double)rate, f->train_loss, f->train_accuracy);
-  if (r->val.count) text_add(&r->log, "%.6f,%.6f\n", f->val_loss, f->val_accuracy);
-  else text_add(&r->log, ",\n");
+  if (r->val.count)
+    text_add(&r->log, "%.6f,%.6f\n", f->val_loss, f->val_accuracy);
+  else
+    text_add(&r->log, ",\n");
+}
+
+/* The model as it is now goes to --out, or waits for the end. */
+static void keep_model(run *r) {
+  cn_error error = {CN_OK, 0, 0, ""};
+  if (r->checkpoint) {
+    if (cn_save(r->net, r->set->out, &error) != CN_OK) fail("%s", error.message);
+    return;
+  }
+  r->model_size = cn_save_memory(r->net, NULL, 0, &error);
+  r->model = reallocate(r->model, r->model_size, 1);
+  if (!cn_save_memory(r->net, r->model, r->model_size, &error)) fail("%s", error.message);
+}
+
+/* A file has all rows after each epoch; what is no regular file gets them once, at the end. */
+static void write_log(const run *r, int is_end) {
+  const char *log = r->set->log;
+  if (log && is_written_directly(log) == is_end) write_file(log, r->log.data, r->log.length);
 }
 
 /* Early stopping has had its say. */
@@ -989,7 +1043,6 @@ static int is_over(const run *r) {
 /* The order of writing makes any moment a safe one to be killed: model, then checkpoint, then log.
    A resumed run repeats what the checkpoint does not know of, with the same result. */
 static void run_epoch(run *r) {
-  cn_error error;
   figures now = {0};
   double trained = r->trained_seconds;
   train_epoch(r, r->last.epoch + 1, &now);
@@ -1001,9 +1054,9 @@ static void run_epoch(run *r) {
   r->last = now;
   if (best) r->kept = now;
   log_epoch(r, &now);
-  if (best && cn_save(r->net, r->set->out, &error) != CN_OK) fail("%s", error.message);
-  save_checkpoint(r);
-  if (r->set->log) write_file(r->set->log, r->log.data, r->log.length);
+  if (best) keep_model(r);
+  if (r->checkpoint) save_checkpoint(r);
+  write_log(r, 0);
   say_epoch(r, &now, best, r->trained_seconds - trained);
 }
 
@@ -1032,11 +1085,14 @@ int main(int argc, char **argv) {
   run r = {0};
   start_run(&r, &set);
   introduce(&r);
-  if (set.resume && is_file(r.checkpoint)) load_checkpoint(&r);
+  if (set.resume && is_file(r.checkpoint))
+    load_checkpoint(&r);
   else if (set.resume)
     inform("there is no %s yet: starts from the beginning", r.checkpoint);
-  if (set.resume && set.log) write_file(set.log, r.log.data, r.log.length);
+  if (set.resume) write_log(&r, 0);
   while (!is_over(&r)) run_epoch(&r);
+  if (r.model) write_file(set.out, r.model, r.model_size);
+  write_log(&r, 1);
   print_result(&r);
   end_run(&r);
   return tool_end();

@@ -33,24 +33,31 @@ static inline char *shared_file(const char *program, const char *folder, const c
   return NULL;
 }
 
-/* A template by its path, or by its name if it came with the programs. text is the caller's. */
+/* The text of a template, by its path or by its name if it came with the programs; *path is where it
+   was. Both are the caller's. */
+static inline char *template_text(const char *program, const char *spec, char **path,
+                                  size_t *length) {
+  text_buffer name = {0};
+  text_add(&name, "%s.form", spec);
+  int is_path = is_file(spec) || strchr(spec, '/');
+  *path = is_path ? copy_text(spec) : shared_file(program, "templates", name.data);
+  free(name.data);
+  if (!*path || !is_file(*path))
+    fail("%s: there is no such file, and no template of that name came along", spec);
+  input_note(*path);
+  return read_file(*path, length);
+}
+
+/* The same, parsed. */
 static inline tally_template *template_open(const char *program, const char *spec, char **text,
                                             size_t *length) {
   tally_template *form = allocate(1, sizeof *form);
   tally_error error;
-  text_buffer name = {0};
-  text_add(&name, "%s.form", spec);
-  char *found =
-      is_file(spec) || strchr(spec, '/') ? NULL : shared_file(program, "templates", name.data);
-  const char *path = found ? found : spec;
-  if (!is_file(path))
-    fail("%s: there is no such file, and no template of that name came along", spec);
-  input_note(path);
-  *text = read_file(path, length);
+  char *path;
+  *text = template_text(program, spec, &path, length);
   if (tally_template_parse(*text, *length, form, &error) != TALLY_OK)
     fail("%s: line %d, column %d: %s", path, error.line, error.column, error.message);
-  free(found);
-  free(name.data);
+  free(path);
   return form;
 }
 

@@ -12,7 +12,8 @@
    implementations once for all tools; or by hand (stb is Debian's libstb-dev):
 
        cc -O2 tools/NAME.c tools/implementations/convnet.c tools/implementations/tally.c \
-         tools/implementations/stb.c -o bin/NAME -lm */
+         tools/implementations/stb.c -o bin/NAME -lm
+*/
 #ifndef TALLY_TOOL_H
 #define TALLY_TOOL_H
 

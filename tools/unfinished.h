@@ -11,12 +11,16 @@
 #define MOST_UNFINISHED 2048 /* more than there are threads, each of which writes one at a time */
 
 static char *volatile unfinished_files[MOST_UNFINISHED];
+static volatile sig_atomic_t unfinished_ending; /* what comes now goes at once */
 static pthread_mutex_t unfinished_lock = PTHREAD_MUTEX_INITIALIZER;
 
-/* Only what a signal handler may do. */
+/* Only what a signal handler may do: other threads go on meanwhile. */
 static inline void unfinished_remove(void) {
-  for (int i = 0; i < MOST_UNFINISHED; i++)
-    if (unfinished_files[i]) unlink(unfinished_files[i]);
+  unfinished_ending = 1;
+  for (int i = 0; i < MOST_UNFINISHED; i++) {
+    char *path = __sync_lock_test_and_set(&unfinished_files[i], NULL);
+    if (path) unlink(path);
+  }
 }
 
 static inline void unfinished_on_signal(int number) {
@@ -25,7 +29,7 @@ static inline void unfinished_on_signal(int number) {
   raise(number);
 }
 
-/* The path must stay valid until unfinished_forget. */
+/* The path is not the caller's any more, who may read it until unfinished_forget. */
 static inline void unfinished_note(char *path) {
   static const int fatal[] = {SIGHUP, SIGINT, SIGTERM, SIGPIPE};
   static int ready = 0;
@@ -44,13 +48,13 @@ static inline void unfinished_note(char *path) {
   while (i < MOST_UNFINISHED && unfinished_files[i]) i++;
   if (i < MOST_UNFINISHED) unfinished_files[i] = path;
   pthread_mutex_unlock(&unfinished_lock);
+  if (unfinished_ending) unlink(path);
 }
 
-static inline void unfinished_forget(const char *path) {
-  pthread_mutex_lock(&unfinished_lock);
+/* Frees the path unless the process is ending and looks at it. */
+static inline void unfinished_forget(char *path) {
   for (int i = 0; i < MOST_UNFINISHED; i++)
-    if (unfinished_files[i] == path) unfinished_files[i] = NULL;
-  pthread_mutex_unlock(&unfinished_lock);
+    if (__sync_bool_compare_and_swap(&unfinished_files[i], path, NULL)) free(path);
 }
 
 #endif

@@ -1,5 +1,4 @@
-/* views.h - what may be shown of a registered form: its table and its fields, cut out and
-   straightened.
+/* views.h - what may be shown of a registered form: parts of its table, cut out and straightened.
 
    Pictures of whole forms are never shown: names and signatures stand below the table. */
 #ifndef TALLY_VIEWS_H
@@ -9,15 +8,9 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "picture.h"
+#include "../tally.h"
+#include "messages.h"
 #include "text.h"
-
-/* c = a b for 3 x 3 matrices by rows. */
-static inline void matrix_multiply(const double a[9], const double b[9], double c[9]) {
-  for (int i = 0; i < 3; i++)
-    for (int k = 0; k < 3; k++)
-      c[3 * i + k] = a[3 * i] * b[k] + a[3 * i + 1] * b[3 + k] + a[3 * i + 2] * b[6 + k];
-}
 
 /* The part of a page that may be shown: the cells and as much of the printed table as lies beside
    them, so that a row can be told by its label. */
@@ -58,8 +51,8 @@ static inline tally_image view_cut(const tally_image *photo, const tally_registr
     double own[9] = {l[1], l[2], l[0], l[4], l[5], l[3], 0, 0, 1};
     memcpy(local, own, sizeof own);
   }
-  matrix_multiply(where->page, local, page);
-  matrix_multiply(page, place, h);
+  tally_homography_multiply(where->page, local, page);
+  tally_homography_multiply(page, place, h);
   tally_image view, smaller;
   if (tally_warp(photo, h, width * fine, height * fine, 245, &view) != TALLY_OK)
     fail("out of memory");
@@ -75,83 +68,6 @@ static inline text_buffer image_jpeg(const tally_image *image, int quality) {
                               image->pixels, quality))
     fail("cannot encode a picture");
   return jpeg;
-}
-
-/* Copies a picture into another, clipped. */
-static inline void image_paste(tally_image *to, const tally_image *from, int left, int top) {
-  for (int y = 0; y < from->height && top + y < to->height; y++)
-    for (int x = 0; x < from->width && left + x < to->width; x++)
-      for (int c = 0; c < 3; c++)
-        to->pixels[((size_t)(top + y) * (size_t)to->width + (size_t)(left + x)) * 3 + (size_t)c] =
-            from->pixels[((size_t)y * (size_t)from->width + (size_t)x) * (size_t)from->channels +
-                         (size_t)(from->channels == 3 ? c : 0)];
-}
-
-/* Where a field's parts lie in its form's strip picture, in pixels: the boxes as photographed, and
-   the 28 x 28 cells below each other in a second column. */
-typedef struct strip_row {
-  int top, width, height;    /* of the boxes; their left edge is 0 */
-  int cells_left, cells_top; /* of the first cell; the others follow to the right */
-} strip_row;
-
-typedef struct strip {
-  tally_image image;
-  strip_row row[TALLY_MAX_FIELDS];
-} strip;
-
-static inline double strip_scale(const tally_template *form) {
-  double least = form->height;
-  for (int f = 0; f < form->fields; f++)
-    least = fmin(least, fmin(form->field[f].cell[0].width, form->field[f].cell[0].height));
-  return fmax(1, fmin(2, 46 / least));
-}
-
-/* A field's boxes with a margin in which strayed ink can be seen. */
-static inline tally_box field_box(const tally_field *field) {
-  const tally_box *first = &field->cell[0], *last = &field->cell[field->digits - 1];
-  double margin = 0.2 * fmin(first->width, first->height);
-  return (tally_box){first->x - margin, first->y - margin,
-                     last->x + last->width - first->x + 2 * margin, first->height + 2 * margin};
-}
-
-/* Ink on paper, as a person expects it; networks want it the other way round. */
-static inline void paste_cell(tally_image *to, const uint8_t *cell, int left, int top) {
-  uint8_t paper[TALLY_SIDE * TALLY_SIDE];
-  for (int i = 0; i < TALLY_SIDE * TALLY_SIDE; i++) paper[i] = (uint8_t)(255 - cell[i]);
-  tally_image grey = {paper, TALLY_SIDE, TALLY_SIDE, 1};
-  image_paste(to, &grey, left, top);
-}
-
-static inline strip strip_cut(const tally_image *photo, const tally_template *form,
-                              const tally_registration *where, const tally_cell *cells, int raw) {
-  strip out;
-  tally_image view[TALLY_MAX_FIELDS];
-  int widest = 0, height = 0, most_digits = 1;
-  double scale = strip_scale(form);
-  memset(&out, 0, sizeof out);
-  for (int f = 0; f < form->fields; f++) {
-    view[f] = view_cut(photo, where, f, field_box(&form->field[f]), scale);
-    int line = view[f].height > TALLY_SIDE ? view[f].height : TALLY_SIDE;
-    out.row[f] = (strip_row){height, view[f].width, view[f].height, 0, height};
-    height += line;
-    widest = view[f].width > widest ? view[f].width : widest;
-    most_digits = form->field[f].digits > most_digits ? form->field[f].digits : most_digits;
-  }
-  if (tally_image_make(widest + most_digits * TALLY_SIDE, height, 3, &out.image) != TALLY_OK)
-    fail("out of memory");
-  memset(out.image.pixels, 255, (size_t)out.image.width * (size_t)height * 3);
-  for (int f = 0; f < form->fields; f++) {
-    const tally_field *field = &form->field[f];
-    out.row[f].cells_left = widest;
-    image_paste(&out.image, &view[f], 0, out.row[f].top);
-    for (int p = 0; p < field->digits; p++) {
-      const tally_cell *cell = &cells[field->first_cell + p];
-      paste_cell(&out.image, raw ? cell->raw : cell->clean, widest + p * TALLY_SIDE,
-                 out.row[f].cells_top);
-    }
-    tally_image_free(&view[f]);
-  }
-  return out;
 }
 
 #endif

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "../form_list.h"
+#include "../output.h"
 #include "../path.h"
 #include "sight.h"
 #include "../file.h"
@@ -199,6 +200,7 @@ static inline journal journal_open(const char *folder, const form_list *list, ui
   memcpy(header + sizeof JOURNAL_MAGIC - 1, &key, sizeof key);
   make_folder(work);
   j.path = join_path(work, "journal");
+  output_check(j.path);
   j.at = allocate((size_t)form_count(list), sizeof *j.at);
   j.file = open(j.path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
   if (j.file < 0) fail("cannot write %s: %s", j.path, strerror(errno));

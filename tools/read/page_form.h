@@ -10,6 +10,7 @@
 #include "../views.h"
 #include "html.h"
 #include "report.h"
+#include "strip.h"
 
 static const char *const verdict_classes[] = {"ok", "look", "unread"};
 static const char *const verdict_words[] = {"accepted", "needs a look", "could not be read"};
@@ -167,6 +168,7 @@ static inline void page_count(text_buffer *to, const report *r, int tally, int f
   text_add(to, "</td></tr>\n");
 }
 
+/* The sums as read; page.js says the same of corrected values. */
 static inline void page_sums(text_buffer *to, const report *r, const tally_counts *counts) {
   for (int s = 0; s < r->form->sums; s++) {
     const tally_sum *sum = &r->form->sum[s];
@@ -212,50 +214,67 @@ static inline void page_form_blank(text_buffer *to, const report *r) {
   text_add(to, "</div>\n");
 }
 
+/* The strip's picture, drawn nowhere: page_crop shows parts of it. */
+static inline void page_strip(text_buffer *to, int tally, const strip *pieces) {
+  text_buffer jpeg = image_jpeg(&pieces->image, 62);
+  char id[32];
+  snprintf(id, sizeof id, "s%d", tally);
+  text_add(to,
+           "<svg width=\"0\" height=\"0\" style=\"position:absolute\" aria-hidden=\"true\"><defs>");
+  page_picture(to, id, &jpeg, (tally_box){0, 0, pieces->image.width, pieces->image.height});
+  text_add(to, "</defs></svg>\n");
+  free(jpeg.data);
+}
+
+static inline void page_counts(text_buffer *to, const report *r, int tally,
+                               const tally_counts *counts, const tally_cell *cells,
+                               const strip *pieces) {
+  text_add(to,
+           "<table class=\"counts\"><thead><tr><th>field</th>%s<th>value</th><th>probability</th>"
+           "<th class=\"text\">or else</th><th class=\"text\"></th></tr></thead>\n",
+           pieces ? "<th class=\"text\">written</th><th class=\"text\">cells</th>" : "");
+  for (int f = 0; f < r->form->fields; f++) page_count(to, r, tally, f, counts, cells, pieces);
+  text_add(to, "</table>");
+}
+
+/* The picture and the counts, side by side. */
+static inline void page_form_two(text_buffer *to, const report *r, int tally,
+                                 const tally_counts *counts, const tally_registration *where,
+                                 const tally_image *photo, const tally_cell *cells) {
+  strip pieces;
+  text_add(to, "<div class=\"two\"><div>\n");
+  if (photo) {
+    page_table(to, r, tally, photo, where, counts);
+    pieces = strip_cut(photo, r->form, where, cells, r->raw);
+    page_strip(to, tally, &pieces);
+    tally_image_free(&pieces.image);
+  } else {
+    text_add(to, "<p class=\"faint\">There is no picture of this form.</p>\n");
+  }
+  text_add(to, "</div><div class=\"scroll\">");
+  page_counts(to, r, tally, counts, cells, photo ? &pieces : NULL);
+  text_add(to, "</div></div>");
+}
+
 /* photo, where and cells are NULL where there are none. */
 static inline void page_form(text_buffer *to, const report *r, int tally,
                              const tally_counts *counts, const tally_registration *where,
                              const tally_image *photo, const tally_cell *cells) {
   const report_form *f = &r->forms[tally];
   page_form_head(to, r, tally);
-  if (!counts) {
-    page_form_blank(to, r);
-    text_add(to, "</article>\n");
-    return;
-  }
-  text_add(to, "<p class=\"small\">");
-  page_sums(to, r, counts);
-  if (where)
-    text_add(to, "%squality %.3f (%s) &middot; printed rules found within %.2f px",
-             r->form->sums ? " &middot; " : "", f->quality, f->high ? "high" : "moderate",
-             f->residual);
-  text_add(to, "</p>\n<div class=\"two\"><div>\n");
-  strip pieces;
-  if (photo) {
-    page_table(to, r, tally, photo, where, counts);
-    pieces = strip_cut(photo, r->form, where, cells, r->raw);
-    text_buffer jpeg = image_jpeg(&pieces.image, 62);
-    char id[32];
-    snprintf(id, sizeof id, "s%d", tally);
-    text_add(
-        to,
-        "<svg width=\"0\" height=\"0\" style=\"position:absolute\" aria-hidden=\"true\"><defs>");
-    page_picture(to, id, &jpeg, (tally_box){0, 0, pieces.image.width, pieces.image.height});
-    text_add(to, "</defs></svg>\n");
-    free(jpeg.data);
-    tally_image_free(&pieces.image);
+  if (counts) {
+    text_add(to, "<p class=\"small\">");
+    page_sums(to, r, counts);
+    if (where)
+      text_add(to, "%squality %.3f (%s) &middot; printed rules found within %.2f px",
+               r->form->sums ? " &middot; " : "", f->quality, f->high ? "high" : "moderate",
+               f->residual);
+    text_add(to, "</p>\n");
+    page_form_two(to, r, tally, counts, where, photo, cells);
   } else {
-    text_add(to, "<p class=\"faint\">There is no picture of this form.</p>\n");
+    page_form_blank(to, r);
   }
-  text_add(
-      to,
-      "</div><div class=\"scroll\"><table class=\"counts\"><thead><tr><th>field</th>%s"
-      "<th>value</th>"
-      "<th>probability</th><th class=\"text\">or else</th><th class=\"text\"></th></tr></thead>\n",
-      photo ? "<th class=\"text\">written</th><th class=\"text\">cells</th>" : "");
-  for (int k = 0; k < r->form->fields; k++)
-    page_count(to, r, tally, k, counts, cells, photo ? &pieces : NULL);
-  text_add(to, "</table></div></div></article>\n");
+  text_add(to, "</article>\n");
 }
 
 #endif

@@ -106,4 +106,9 @@ static inline double report_official_share(const report *r, int field) {
   return all > 0 && report_official(r, field) >= 0 ? (double)report_official(r, field) / all : -1;
 }
 
+/* Of a field that could be read on no tally nothing is known: that is no total of 0. */
+static inline int total_is_known(const tally_total *total) {
+  return total->read + total->missing > 0;
+}
+
 #endif

@@ -40,7 +40,7 @@ static inline void print_summary(const run *r, const char *folder, const report 
   for (int k = 0; k < r->form->fields; k++) {
     tally_total all;
     tally_totals_get(&from->totals, TALLY_ALL, k, NULL, &all);
-    if (!(all.read + all.missing)) {
+    if (!total_is_known(&all)) {
       printf("  %-12s    unknown: it could be read on no tally\n", r->form->field[k].name);
       continue;
     }

@@ -114,9 +114,8 @@ static inline void write_tallies(const run *r, const char *folder, const report 
   free(path);
 }
 
-/* Of a field that could be read on no tally nothing is known: that is no total of 0. */
 static inline void write_total(FILE *file, const tally_total *t) {
-  if (t->read + t->missing)
+  if (total_is_known(t))
     fprintf(file, "%lld,%.0f,%.0f,%.6f,%.6f,%.6f,%.1f", (long long)t->votes, t->low, t->high,
             t->share, t->share_low, t->share_high, t->estimate);
   else

@@ -1,6 +1,6 @@
 /* camera.h - how a page is taken, by a scanner or a phone: framing, paper, blur, light, noise.
 
-   Internal to tally-synth; include it after common.h. */
+   Internal to tally-synth; include it after tool.h. */
 #ifndef TALLY_SYNTH_CAMERA_H
 #define TALLY_SYNTH_CAMERA_H
 
@@ -92,11 +92,11 @@ static inline void frame(capture *c, cn_random *random, const tally_template *fo
   double co = cos(turn), si = sin(turn);
   if (fabs(co) < 1e-12) co = 0;
   if (fabs(si) < 1e-12) si = 0;
-  point page[4] = {{0, 0}, {w, 0}, {w, h}, {0, h}}, seen[4];
+  tally_point page[4] = {{0, 0}, {w, 0}, {w, h}, {0, h}}, seen[4];
   for (int k = 0; k < 4; k++) {
     double x = page[k].x + between(random, -reach, reach) - w / 2;
     double y = page[k].y + between(random, -reach, reach) - h / 2;
-    seen[k] = (point){c->scale * (x * co - y * si), c->scale * (x * si + y * co)};
+    seen[k] = (tally_point){c->scale * (x * co - y * si), c->scale * (x * si + y * co)};
     low_x = fmin(low_x, seen[k].x);
     high_x = fmax(high_x, seen[k].x);
     low_y = fmin(low_y, seen[k].y);
@@ -108,7 +108,8 @@ static inline void frame(capture *c, cn_random *random, const tally_template *fo
   }
   c->width = (int)ceil(high_x - low_x + 2 * c->margin - 1e-6);
   c->height = (int)ceil(high_y - low_y + 2 * c->margin - 1e-6);
-  homography_between(page, seen, c->page);
+  if (tally_homography(page, seen, c->page) != TALLY_OK)
+    fail("a page with its corners moved by %g pixels is no page any more", reach);
 }
 
 /* How a page is taken, as severe as `s` and as was wished. */

@@ -4,68 +4,11 @@
    Shapes first go into a mask, as the share of each pixel they cover (mask_...), and then onto the
    picture in one go (canvas_ink), so that where a stroke crosses itself it is no darker.
 
-   Internal to tally-synth; include it after common.h. */
+   Internal to tally-synth; include it after tool.h. */
 #ifndef TALLY_SYNTH_CANVAS_H
 #define TALLY_SYNTH_CANVAS_H
 
 #include "numbers.h"
-
-/* ---- homographies ---------------------------------------------------------------------------- */
-
-typedef struct point {
-  double x, y;
-} point;
-
-static inline point map_point(const double h[9], double x, double y) {
-  double w = h[6] * x + h[7] * y + h[8];
-  return (point){(h[0] * x + h[1] * y + h[2]) / w, (h[3] * x + h[4] * y + h[5]) / w};
-}
-
-/* Solves the 8 equations in place by elimination with pivots; the last column is the right side. */
-static inline void solve_8(double m[8][9]) {
-  for (int k = 0; k < 8; k++) {
-    int pivot = k;
-    for (int r = k + 1; r < 8; r++)
-      if (fabs(m[r][k]) > fabs(m[pivot][k])) pivot = r;
-    for (int c = 0; c < 9; c++) {
-      double swap = m[k][c];
-      m[k][c] = m[pivot][c];
-      m[pivot][c] = swap;
-    }
-    for (int r = 0; r < 8; r++) {
-      if (r == k) continue;
-      double factor = m[r][k] / m[k][k];
-      for (int c = k; c < 9; c++) m[r][c] -= factor * m[k][c];
-    }
-  }
-  for (int k = 0; k < 8; k++) m[k][8] /= m[k][k];
-}
-
-static inline void homography_between(const point from[4], const point to[4], double h[9]) {
-  double m[8][9];
-  for (int i = 0; i < 4; i++) {
-    double x = from[i].x, y = from[i].y, u = to[i].x, v = to[i].y;
-    double rows[2][9] = {{x, y, 1, 0, 0, 0, -u * x, -u * y, u},
-                         {0, 0, 0, x, y, 1, -v * x, -v * y, v}};
-    memcpy(m[2 * i], rows, sizeof rows);
-  }
-  solve_8(m);
-  for (int k = 0; k < 8; k++) h[k] = m[k][8];
-  h[8] = 1;
-}
-
-static inline double homography_invert(const double h[9], double out[9]) {
-  out[0] = h[4] * h[8] - h[5] * h[7];
-  out[1] = h[2] * h[7] - h[1] * h[8];
-  out[2] = h[1] * h[5] - h[2] * h[4];
-  out[3] = h[5] * h[6] - h[3] * h[8];
-  out[4] = h[0] * h[8] - h[2] * h[6];
-  out[5] = h[2] * h[3] - h[0] * h[5];
-  out[6] = h[3] * h[7] - h[4] * h[6];
-  out[7] = h[1] * h[6] - h[0] * h[7];
-  out[8] = h[0] * h[4] - h[1] * h[3];
-  return h[0] * out[0] + h[1] * out[3] + h[2] * out[6];
-}
 
 /* ---- the canvas ------------------------------------------------------------------------------ */
 
@@ -74,8 +17,8 @@ typedef struct canvas {
   picture image;
   uint8_t *mask;
   size_t capacity; /* pixels there is room for; the buffers are used again for the next tally */
-  int left, top, right, bottom; /* used part of the mask, right and bottom exclusive */
-  double to_picture[9], to_page[9], determinant;
+  int left, top, right, bottom;     /* used part of the mask, right and bottom exclusive */
+  double to_picture[9], to_page[9]; /* homographies, each the other's inverse */
 } canvas;
 
 typedef struct ink {
@@ -104,7 +47,8 @@ static inline void canvas_start(canvas *on, int width, int height, const double 
   memset(on->mask, 0, pixels);
   mask_leave(on);
   memcpy(on->to_picture, to_picture, 9 * sizeof(double));
-  on->determinant = homography_invert(to_picture, on->to_page);
+  if (tally_homography_invert(to_picture, on->to_page) != TALLY_OK)
+    fail("a page that is seen from its edge cannot be drawn");
 }
 
 static inline void canvas_free(canvas *on) {
@@ -117,14 +61,13 @@ static inline uint8_t *canvas_row(const canvas *on, int y) {
 }
 
 /* Where a point of the page lies in the picture. */
-static inline point on_picture(const canvas *on, double x, double y) {
-  return map_point(on->to_picture, x, y);
+static inline tally_point on_picture(const canvas *on, double x, double y) {
+  return tally_homography_map(on->to_picture, x, y);
 }
 
 /* Picture pixels per template pixel at a point of the page. */
 static inline double scale_at(const canvas *on, double x, double y) {
-  double w = on->to_picture[6] * x + on->to_picture[7] * y + on->to_picture[8];
-  return sqrt(fabs(on->determinant / (w * w * w)));
+  return tally_homography_scale(on->to_picture, x, y);
 }
 
 /* Notes that pixels of a box are masked. */
@@ -149,7 +92,8 @@ static inline void mask_pixel(canvas *on, int x, int y, double cover) {
 
 /* A straight piece of a pen's path, in picture pixels, with half the pen's width at both ends. A
    line thinner than a pixel covers no pixel wholly. */
-static inline void mask_segment(canvas *on, point a, point b, double half_a, double half_b) {
+static inline void mask_segment(canvas *on, tally_point a, tally_point b, double half_a,
+                                double half_b) {
   double reach = fmax(half_a, half_b) + 1, dx = b.x - a.x, dy = b.y - a.y;
   double length2 = dx * dx + dy * dy;
   int top = pixel_limit(floor(fmin(a.y, b.y) - reach), on->image.height);
@@ -179,20 +123,20 @@ typedef struct polygon {
   double a[MAX_EDGES], b[MAX_EDGES], c[MAX_EDGES], top, bottom;
 } polygon;
 
-static inline polygon polygon_of(const point *corners, int count) {
+static inline polygon polygon_of(const tally_point *corners, int count) {
   polygon out = {0};
   double area = 0;
   out.count = count;
   out.top = 1e9;
   out.bottom = -1e9;
   for (int i = 0; i < count; i++) {
-    point p = corners[i], q = corners[(i + 1) % count];
+    tally_point p = corners[i], q = corners[(i + 1) % count];
     area += p.x * q.y - q.x * p.y;
     out.top = fmin(out.top, p.y);
     out.bottom = fmax(out.bottom, p.y);
   }
   for (int i = 0; i < count; i++) {
-    point p = corners[i], q = corners[(i + 1) % count];
+    tally_point p = corners[i], q = corners[(i + 1) % count];
     double length = hypot(q.x - p.x, q.y - p.y), sign = area > 0 ? 1 : -1;
     if (length < 1e-9) length = 1e-9;
     out.a[i] = -sign * (q.y - p.y) / length;
@@ -231,7 +175,7 @@ static inline double polygon_cover(const polygon *shape, double x, double y) {
 }
 
 /* A convex polygon in picture pixels. */
-static inline void mask_polygon(canvas *on, const point *corners, int count) {
+static inline void mask_polygon(canvas *on, const tally_point *corners, int count) {
   polygon shape = polygon_of(corners, count);
   int top = pixel_limit(floor(shape.top - 0.5), on->image.height);
   int bottom = pixel_limit(ceil(shape.bottom + 0.5), on->image.height);
@@ -285,13 +229,13 @@ static inline void canvas_ink(canvas *on, const ink *with) {
 /* ---- shapes in page coordinates -------------------------------------------------------------- */
 
 static inline void mask_box(canvas *on, double x, double y, double width, double height) {
-  point corners[4] = {on_picture(on, x, y), on_picture(on, x + width, y),
-                      on_picture(on, x + width, y + height), on_picture(on, x, y + height)};
+  tally_point corners[4] = {on_picture(on, x, y), on_picture(on, x + width, y),
+                            on_picture(on, x + width, y + height), on_picture(on, x, y + height)};
   mask_polygon(on, corners, 4);
 }
 
 static inline void mask_disc(canvas *on, double x, double y, double radius) {
-  point corners[MAX_EDGES];
+  tally_point corners[MAX_EDGES];
   for (int i = 0; i < MAX_EDGES; i++) {
     double angle = 2 * 3.14159265358979 * i / MAX_EDGES;
     corners[i] = on_picture(on, x + radius * cos(angle), y + radius * sin(angle));
@@ -385,22 +329,22 @@ static inline void print_words(canvas *on, const ink *black, double x, double y,
 }
 
 /* Draws a smooth curve (Catmull-Rom) through points of the page, pressing now more, now less. */
-static inline void mask_curve(canvas *on, const point *points, int count, double pen,
+static inline void mask_curve(canvas *on, const tally_point *points, int count, double pen,
                               cn_random *random) {
   enum { PIECES = 5 };
   double phase = between(random, 0, 6.28), scale = scale_at(on, points[0].x, points[0].y);
-  point last = on_picture(on, points[0].x, points[0].y);
+  tally_point last = on_picture(on, points[0].x, points[0].y);
   double last_half = 0.4 * pen * scale;
   for (int i = 0; i + 1 < count; i++) {
-    point p0 = points[i ? i - 1 : 0], p1 = points[i], p2 = points[i + 1];
-    point p3 = points[i + 2 < count ? i + 2 : count - 1];
+    tally_point p0 = points[i ? i - 1 : 0], p1 = points[i], p2 = points[i + 1];
+    tally_point p3 = points[i + 2 < count ? i + 2 : count - 1];
     for (int k = 1; k <= PIECES; k++) {
       double t = (double)k / PIECES, u = t * t, v = u * t;
       double a = -0.5 * v + u - 0.5 * t, b = 1.5 * v - 2.5 * u + 1, c = -1.5 * v + 2 * u + 0.5 * t;
       double d = 0.5 * v - 0.5 * u,
              half = 0.5 * pen * scale * (1 + 0.13 * sin(phase + 0.9 * (i + t)));
-      point next = on_picture(on, a * p0.x + b * p1.x + c * p2.x + d * p3.x,
-                              a * p0.y + b * p1.y + c * p2.y + d * p3.y);
+      tally_point next = on_picture(on, a * p0.x + b * p1.x + c * p2.x + d * p3.x,
+                                    a * p0.y + b * p1.y + c * p2.y + d * p3.y);
       mask_segment(on, last, next, last_half, half);
       last = next;
       last_half = half;

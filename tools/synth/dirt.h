@@ -1,6 +1,6 @@
 /* dirt.h - what paper meets before it is scanned: specks, stains, pencil, folds, a stamp.
 
-   Internal to tally-synth; include it after common.h. */
+   Internal to tally-synth; include it after tool.h. */
 #ifndef TALLY_SYNTH_DIRT_H
 #define TALLY_SYNTH_DIRT_H
 
@@ -12,10 +12,10 @@ static inline void stain(canvas *on, cn_random *random, double x, double y, doub
   ink with = {{to_byte(150 + tone), to_byte(120 + tone), to_byte(80 + 2 * tone)}, 0, 0.5};
   with.strength = between(random, 0.12, 0.45);
   if (chance(random, 0.3)) {
-    point ring[25];
+    tally_point ring[25];
     for (int i = 0; i < 25; i++) {
       double r = size * (1.5 + 0.02 * normal(random)), angle = 6.2831853 * i / 24;
-      ring[i] = (point){x + r * cos(angle), y + r * sin(angle)};
+      ring[i] = (tally_point){x + r * cos(angle), y + r * sin(angle)};
     }
     mask_curve(on, ring, 25, unit * between(random, 3, 8), random);
   } else {
@@ -29,12 +29,12 @@ static inline void stain(canvas *on, cn_random *random, double x, double y, doub
 /* A stray line or tick of a pencil. */
 static inline void pencil_mark(canvas *on, cn_random *random, double x, double y, double unit) {
   ink with = {{95, 95, 100}, 0, 0.8};
-  point path[4];
+  tally_point path[4];
   double turn = between(random, 0, 6.28), length = unit * between(random, 12, 70);
   with.strength = between(random, 0.25, 0.6);
   for (int i = 0; i < 4; i++)
-    path[i] = (point){x + length * (i / 3.0 * cos(turn) + 0.08 * normal(random)),
-                      y + length * (i / 3.0 * sin(turn) + 0.08 * normal(random))};
+    path[i] = (tally_point){x + length * (i / 3.0 * cos(turn) + 0.08 * normal(random)),
+                            y + length * (i / 3.0 * sin(turn) + 0.08 * normal(random))};
   mask_curve(on, path, 4, unit * between(random, 1, 2.2), random);
   canvas_ink(on, &with);
 }
@@ -54,12 +54,12 @@ static inline void stamp(canvas *on, cn_random *random, const press *p) {
   double radius = p->unit * between(random, 35, 50),
          x = p->form->width * between(random, 0.25, 0.75);
   double y = p->bottom + radius + 60 * p->unit;
-  point ring[33];
+  tally_point ring[33];
   if (!is_free(p, x - radius, y - radius, 2 * radius, 2 * radius)) return;
   for (int k = 0; k < 2; k++) {
     for (int i = 0; i < 33; i++) {
       double angle = 6.2831853 * i / 32, r = radius * (k ? 0.65 : 1);
-      ring[i] = (point){x + r * cos(angle), y + r * sin(angle)};
+      ring[i] = (tally_point){x + r * cos(angle), y + r * sin(angle)};
     }
     mask_curve(on, ring, 33, 2 * p->unit, random);
   }

@@ -1,6 +1,6 @@
 /* form.h - the template a tally is drawn from, and the same with fewer rows.
 
-   Internal to tally-synth; include it after common.h. */
+   Internal to tally-synth; include it after tool.h. */
 #ifndef TALLY_SYNTH_FORM_H
 #define TALLY_SYNTH_FORM_H
 
@@ -110,7 +110,7 @@ static inline tally_template parse_form(const char *text, const char *path) {
   tally_template form;
   tally_error error;
   if (tally_template_parse(text, strlen(text), &form, &error) != TALLY_OK)
-    fail("%s:%d:%d: %s", path, error.line, error.column, error.message);
+    fail("%s: line %d, column %d: %s", path, error.line, error.column, error.message);
   for (int a = 0; a < form.sums; a++)
     for (int b = 0; b < a; b++)
       if (form.sum[a].total == form.sum[b].total)

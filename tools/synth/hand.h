@@ -1,6 +1,6 @@
 /* hand.h - one person with one pen: how symbols are written into cells, and words beside them.
 
-   Internal to tally-synth; include it after common.h. */
+   Internal to tally-synth; include it after tool.h. */
 #ifndef TALLY_SYNTH_HAND_H
 #define TALLY_SYNTH_HAND_H
 
@@ -130,23 +130,23 @@ static inline writer choose_writer(const tally_template *form, const sample_box 
 
 /* Where and how large a symbol is written. */
 typedef struct placement {
-  point centre;
+  tally_point centre;
   double height, width, slant, turn;
 } placement;
 
 /* A point of the box of 100 x 100 that symbols are drawn in, on the page. */
-static inline point place(const placement *at, double x, double y) {
+static inline tally_point place(const placement *at, double x, double y) {
   double u = (x / 100 - 0.5) * at->width, v = (y / 100 - 0.5) * at->height;
   u -= at->slant * v;
-  return (point){at->centre.x + u * cos(at->turn) - v * sin(at->turn),
-                 at->centre.y + u * sin(at->turn) + v * cos(at->turn)};
+  return (tally_point){at->centre.x + u * cos(at->turn) - v * sin(at->turn),
+                       at->centre.y + u * sin(at->turn) + v * cos(at->turn)};
 }
 
 /* Draws a symbol from its skeleton. */
 static inline void mask_skeleton(canvas *on, const writer *w, cn_random *random, int symbol,
                                  const placement *at) {
   const signed char *from = skeletons[symbol][w->variant[symbol]];
-  point path[24];
+  tally_point path[24];
   int count = 0;
   for (;; from += 2) {
     if (*from == UP || *from == END) {
@@ -202,8 +202,8 @@ static inline void mask_sample(canvas *on, const writer *w, const uint8_t *bitma
   double reach = 1.5 * at->height, ct = cos(at->turn), st = sin(at->turn);
   double low_x = 1e9, low_y = 1e9, high_x = -1e9, high_y = -1e9;
   for (int k = 0; k < 4; k++) {
-    point p = on_picture(on, at->centre.x + (k & 1 ? reach : -reach) / 2 * 1.1,
-                         at->centre.y + (k & 2 ? reach : -reach) / 2);
+    tally_point p = on_picture(on, at->centre.x + (k & 1 ? reach : -reach) / 2 * 1.1,
+                               at->centre.y + (k & 2 ? reach : -reach) / 2);
     low_x = fmin(low_x, p.x);
     high_x = fmax(high_x, p.x);
     low_y = fmin(low_y, p.y);
@@ -217,7 +217,7 @@ static inline void mask_sample(canvas *on, const writer *w, const uint8_t *bitma
   mask_use(on, left, top, right, bottom);
   for (int y = top; y < bottom; y++)
     for (int x = left; x < right; x++) {
-      point p = map_point(on->to_page, x + 0.5, y + 0.5);
+      tally_point p = tally_homography_map(on->to_page, x + 0.5, y + 0.5);
       double dx = p.x - at->centre.x, dy = p.y - at->centre.y;
       double u = dx * ct + dy * st, v = dy * ct - dx * st;
       u = (u + at->slant * v) / zoom + TALLY_SIDE / 2.0;
@@ -278,7 +278,7 @@ static inline placement choose_place(const writer *w, cn_random *random, const t
 /* A zigzag over a place, as one crosses out what is wrong. */
 static inline void mask_zigzag(canvas *on, const writer *w, cn_random *random,
                                const placement *at) {
-  point path[12];
+  tally_point path[12];
   for (int i = 0; i < 12; i++)
     path[i] = place(at, i % 2 ? between(random, 85, 125) : between(random, -25, 15),
                     100.0 * i / 11 + 12 * normal(random));
@@ -320,7 +320,7 @@ static inline void write_cell(canvas *on, const writer *w, const sample_box *sam
 static inline void mask_letter(canvas *on, const writer *w, cn_random *random, double x, double y,
                                double size) {
   const char *at = letter_strokes((char)('A' + below(random, 26)));
-  point path[24];
+  tally_point path[24];
   int count = 0;
   for (;; at += 2) {
     if (*at == ' ' || !*at) {
@@ -331,14 +331,14 @@ static inline void mask_letter(canvas *on, const writer *w, cn_random *random, d
     }
     double v = (at[1] - '0') / 6.0 + 0.06 * normal(random);
     double u = (at[0] - '0') / 6.0 + 0.06 * normal(random) - w->slant * (v - 0.5);
-    path[count++] = (point){x + size * u, y + size * v};
+    path[count++] = (tally_point){x + size * u, y + size * v};
   }
 }
 
 /* Joined letters: loops along a line. */
 static inline void mask_loops(canvas *on, const writer *w, cn_random *random, double x, double y,
                               double width, double height) {
-  point path[40];
+  tally_point path[40];
   int count = (int)limit(4 * width / height, 5, 39) + 1;
   double turn = between(random, 1.3, 2.2), phase = between(random, 0, 6);
   for (int i = 0; i < count; i++) {

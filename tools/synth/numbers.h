@@ -1,6 +1,6 @@
 /* numbers.h - random numbers, bounds and noise that the rooms of tally-synth share.
 
-   Internal to tally-synth; include it after common.h. */
+   Internal to tally-synth; include it after tool.h. */
 #ifndef TALLY_SYNTH_NUMBERS_H
 #define TALLY_SYNTH_NUMBERS_H
 

@@ -1,7 +1,7 @@
 /* press.h - the form as it is printed: anchors, rules, boxes, names, headings and what surrounds
    the table, with the words people write outside of it.
 
-   Internal to tally-synth; include it after common.h. */
+   Internal to tally-synth; include it after tool.h. */
 #ifndef TALLY_SYNTH_PRESS_H
 #define TALLY_SYNTH_PRESS_H
 

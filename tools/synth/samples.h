@@ -1,9 +1,10 @@
 /* samples.h - handwritten digits of a data set, sorted and measured.
 
-   Internal to tally-synth; include it after common.h. */
+   Internal to tally-synth; include it after tool.h. */
 #ifndef TALLY_SYNTH_SAMPLES_H
 #define TALLY_SYNTH_SAMPLES_H
 
+#include "../dataset.h"
 #include "numbers.h"
 
 /* Handwritten samples of the ten digits; without a data set digits are drawn by the pen. */

@@ -1,7 +1,7 @@
 /* votes.h - what a tally says: the strength of a district's parties, one polling station's votes,
    a mistake in its sums, and the marks that stand for a number.
 
-   Internal to tally-synth; include it after common.h. */
+   Internal to tally-synth; include it after tool.h. */
 #ifndef TALLY_SYNTH_VOTES_H
 #define TALLY_SYNTH_VOTES_H
 
