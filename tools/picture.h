@@ -145,10 +145,12 @@ static inline const char *picture_read(const char *path, int channels, picture *
   int orientation = jpeg_orientation(start, fread(start, 1, sizeof start, file));
   rewind(file);
   int known = stbi_info_from_file(file, &width, &height, &file_channels);
+  int empty = known && (width < 1 || height < 1);
   int huge = known && (int64_t)width * height > PICTURE_MAX_PIXELS;
   uint8_t *pixels = NULL;
-  if (known && !huge) pixels = stbi_load_from_file(file, &width, &height, &file_channels, 0);
+  if (known && !empty && !huge) pixels = stbi_load_from_file(file, &width, &height, &file_channels, 0);
   fclose(file);
+  if (empty) return "it has no pixels";
   if (huge) return "more than 2^27 pixels";
   if (!pixels) return stbi_failure_reason() ? stbi_failure_reason() : "not a picture";
   size_t count = (size_t)width * (size_t)height;
