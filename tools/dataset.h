@@ -139,7 +139,7 @@ static inline void dataset_open_folder(dataset *data, const char *folder, int fl
     if (!there) {
       left_out_add(&data->left, "broken link", path);
     } else if (!is_folder(path)) {
-      if (is_picture_name(names[k]))
+      if (decode_is_picture_name(names[k]))
         left_out_add(&data->left, "picture in no class folder", path);
       else
         left_out_add_ending(&data->left, path);
@@ -340,7 +340,7 @@ static inline const char *dataset_read_sample(dataset *data, int i, const prepro
                        i < data->cached ? data->pixels + (size_t)i * preprocess_size(pre)
                                         : scratch);
   picture read = {0};
-  const char *reason = picture_read(data->paths[i], pre->channels, &read);
+  const char *reason = picture_read(data->paths[i], pre->channels, PICTURE_MAX_PIXELS, &read);
   if (reason) return reason;
   size_t bytes = (size_t)read.height * (size_t)read.width * (size_t)read.channels;
   work_lock();
@@ -421,7 +421,7 @@ static inline picture dataset_original(const dataset *data, int index, const pre
     return out;
   }
   if (data->originals && data->originals[index].pixels) return data->originals[index];
-  const char *reason = picture_read(data->paths[index], pre->channels, &out);
+  const char *reason = picture_read(data->paths[index], pre->channels, PICTURE_MAX_PIXELS, &out);
   if (reason) fail("%s: %s (it could be read before)", data->paths[index], reason);
   *own = 1;
   return out;

@@ -11,6 +11,7 @@
 #include "../tally.h"
 #include "messages.h"
 #include "text.h"
+#include "implementations/stb.h"
 
 /* The part of a page that may be shown: the cells and as much of the printed table as lies beside
    them, so that a row can be told by its label. */
