@@ -125,17 +125,18 @@ $(BENCHES): bin/bench/%: build/bench/%.o
 	$(LINK) $^ -o $@ -lm
 
 # The targets of tests/fuzz, with what they try out compiled the same way.
+FUZZED = $(patsubst tools/%.c,build/fuzz/tools/%.o,$(wildcard tools/implementations/*.c tools/decode/*.c))
+
 build/fuzz/%.o: tests/fuzz/%.c build/flags
 	@mkdir -p $(@D)
 	$(FUZZ_COMPILE) -c $< -o $@
 
-build/fuzz/implementations/%.o: tools/implementations/%.c build/flags
+build/fuzz/tools/%.o: tools/%.c build/flags
 	@mkdir -p $(@D)
-	$(FUZZ_COMPILE) -c $< -o $@
+	$(FUZZ_COMPILE) $(DECODERS) -c $< -o $@
 
-$(FUZZERS): build/fuzz/%: build/fuzz/%.o build/fuzz/fuzz.o \
-  $(patsubst tools/%.c,build/fuzz/%.o,$(wildcard tools/implementations/*.c))
-	clang -fsanitize=fuzzer,$(SANITIZE) -pthread $^ -o $@ -lm
+$(FUZZERS): build/fuzz/%: build/fuzz/%.o build/fuzz/fuzz.o $(FUZZED)
+	clang -fsanitize=fuzzer,$(SANITIZE) -pthread $^ -o $@ $(DECODER_LIBS) -lm
 
 fuzzers: $(FUZZERS)
 
@@ -229,6 +230,6 @@ install: $(TOOLS)
 clean:
 	rm -rf bin build
 
--include $(wildcard build/*/*.d build/*/*/*.d)
+-include $(wildcard build/*/*.d build/*/*/*.d build/*/*/*/*.d)
 .DELETE_ON_ERROR:
 .PHONY: all examples found other-flags stb cmocka demo learn model paper test run-tests fuzzers fuzz test-networks bench bench-peers data deps install clean

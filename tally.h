@@ -35,7 +35,8 @@
    or refused with a reason: it is accepted only if 90 % of its printed rules are seen where they
    should be, within 2.5 template pixels, root mean square below 1.25, with no other position doing
    nearly as well. So a template should name printed rules, or have boxed cells; one with neither is
-   accepted on four anchors that agree within 4 template pixels.
+   accepted on four anchors that agree within 4 template pixels, if they do not look much the same
+   from another side.
 
    EXAMPLE
      static void read_form(const tally_image *picture, const char *text, size_t length) {
@@ -2569,7 +2570,7 @@ static void tally_common_shift_(const tally_image *picture, const double h[9],
     }
   }
   for (k = 0; k < 2; k++) {
-    double best = -1;
+    double best = 0; /* where nothing is seen, nothing is shifted */
     shift[k] = strength[k] = 0;
     for (i = 1; i < 2 * TALLY_REACH_; i++) {
       double d = (i - TALLY_REACH_) / (double)TALLY_REACH_;
@@ -2843,6 +2844,20 @@ static void tally_try_batch_(const tally_image *picture, const tally_template *f
   }
 }
 
+/* Of a form without rules the first hypothesis that fits is the best, as they stand in the order of
+   their anchors' scores. Returns the share of its score that the next one has which puts the page
+   elsewhere: nearly 1 if the anchors look the same upside down. */
+static double tally_second_by_anchors_(const tally_template *form, const tally_scene_ *scene,
+                                       double full_scale, tally_hypothesis_ *list, int n,
+                                       int best) {
+  int i;
+  for (i = best + 1; i < n; i++)
+    if (tally_fit_hypothesis_(scene, form, &list[i], full_scale) &&
+        !tally_same_place_(form, list[i].h, list[best].h))
+      return list[i].score / list[best].score;
+  return 0;
+}
+
 #define TALLY_ENOUGH_ 0.95 /* the share of the rules that a registered form shows at least */
 
 /* The hypothesis that fits the rules best, its map fitted to them. */
@@ -2857,28 +2872,26 @@ static tally_choice_ tally_choose_(const tally_image *picture, const tally_templ
   return choice;
 }
 
-/* Judges the fit in out->page, and adds what only an accepted form has. */
-static void tally_judge_(const tally_image *picture, const tally_template *form,
-                         const tally_scene_ *scene, const tally_hypothesis_ *hypothesis,
-                         tally_pieces_ *pieces, double full_scale, double second,
-                         tally_registration *out) {
-  double coverage, anchors = tally_anchor_error_(scene, form, hypothesis, out->page), large, small;
-  tally_point top = tally_homography_map(out->page, form->width / 2, form->height / 2), right;
+/* A second position that fits as well as that, as a share of the first, makes both doubtful. */
+#define TALLY_NEARLY_ 0.85
+
+/* Judges a fit by the anchors, of a form that has no printed rules. */
+static void tally_judge_anchors_(double error, double second, tally_registration *out) {
+  out->residual = error;
+  if (out->anchors_found < 4)
+    tally_refuse_(out, TALLY_FORM_POOR, "three anchors and no printed rules to check them by");
+  else if (error > 4)
+    tally_refuse_(out, TALLY_FORM_WRONG, "the anchors do not lie as on this form");
+  else if (second > TALLY_NEARLY_)
+    tally_refuse_(out, TALLY_FORM_AMBIGUOUS, "two different positions fit the anchors");
+}
+
+/* Judges it by the printed rules, after a correction for each field. */
+static void tally_judge_rules_(const tally_image *picture, const tally_template *form,
+                               tally_pieces_ *pieces, double anchor_error, double second,
+                               tally_registration *out) {
+  double coverage;
   int f;
-  right = tally_homography_map(out->page, form->width / 2 + 1, form->height / 2);
-  out->rotation = atan2(right.y - top.y, right.x - top.x) * 180 / TALLY_PI_;
-  tally_stretch_(out->page, form->width / 2, form->height / 2, &large, &small);
-  out->scale = sqrt(large * small);
-  out->anchors_found = hypothesis->matched;
-  out->rules_expected = pieces->count;
-  if (pieces->count == 0) {
-    out->residual = anchors;
-    if (hypothesis->matched < 4)
-      tally_refuse_(out, TALLY_FORM_POOR, "three anchors and no printed rules to check them by");
-    else if (anchors > 4)
-      tally_refuse_(out, TALLY_FORM_WRONG, "the anchors do not lie as on this form");
-    return;
-  }
   tally_observe_(picture, out->page, pieces, 4);
   for (f = 0; f < form->fields; f++) tally_fit_field_(form, pieces, f, out->local[f]);
   tally_apply_local_((const double(*)[6])out->local, pieces);
@@ -2889,17 +2902,40 @@ static void tally_judge_(const tally_image *picture, const tally_template *form,
                                   : "too few of the printed rules can be seen");
   else if (out->residual > 1.25)
     tally_refuse_(out, TALLY_FORM_POOR, "the printed rules do not lie straight enough");
-  else if (second > 0.85 * coverage)
+  else if (second > TALLY_NEARLY_ * coverage)
     tally_refuse_(out, TALLY_FORM_AMBIGUOUS, "two different positions fit the printed rules");
-  else if (anchors > 15)
+  else if (anchor_error > 15)
     tally_refuse_(out, TALLY_FORM_WRONG,
                   "the anchors and the printed rules do not belong together");
-  else if (!tally_plausible_(form, out->page, full_scale))
+}
+
+/* Judges the fit in out->page, and adds what only an accepted form has. */
+static void tally_judge_(const tally_image *picture, const tally_template *form,
+                         const tally_scene_ *scene, const tally_hypothesis_ *hypothesis,
+                         tally_pieces_ *pieces, double full_scale, double second,
+                         tally_registration *out) {
+  double error = tally_anchor_error_(scene, form, hypothesis, out->page), large, small;
+  tally_point top = tally_homography_map(out->page, form->width / 2, form->height / 2), right;
+  int outside;
+  right = tally_homography_map(out->page, form->width / 2 + 1, form->height / 2);
+  out->rotation = atan2(right.y - top.y, right.x - top.x) * 180 / TALLY_PI_;
+  tally_stretch_(out->page, form->width / 2, form->height / 2, &large, &small);
+  out->scale = sqrt(large * small);
+  out->anchors_found = hypothesis->matched;
+  out->rules_expected = pieces->count;
+  if (pieces->count == 0)
+    tally_judge_anchors_(error, second, out);
+  else
+    tally_judge_rules_(picture, form, pieces, error, second, out);
+  if (out->status != TALLY_FORM_OK) return;
+  outside = tally_field_outside_(picture, form, out);
+  if (!tally_plausible_(form, out->page, full_scale)) {
     tally_refuse_(out, TALLY_FORM_POOR, "the page is seen at too steep an angle");
-  else if ((f = tally_field_outside_(picture, form, out)) >= 0)
+  } else if (outside >= 0) {
+    out->status = TALLY_FORM_POOR;
     tally_print_(out->reason, sizeof out->reason, "field %s lies outside the picture",
-                 form->field[f].name);
-  if (out->reason[0] && out->status == TALLY_FORM_OK) out->status = TALLY_FORM_POOR;
+                 form->field[outside].name);
+  }
 }
 
 static tally_result tally_register_in_(const tally_image *picture, const tally_template *form,
@@ -2929,6 +2965,8 @@ static tally_result tally_register_in_(const tally_image *picture, const tally_t
     tally_refuse_(out, TALLY_FORM_POOR, "the anchors lie in a way no flat page can");
     return TALLY_OK;
   }
+  if (pieces->count == 0)
+    choice.second = tally_second_by_anchors_(form, scene, full_scale, list, n, choice.best);
   memcpy(out->page, list[choice.best].h, sizeof out->page);
   tally_judge_(picture, form, scene, &list[choice.best], pieces, full_scale, choice.second, out);
   return TALLY_OK;

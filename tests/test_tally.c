@@ -908,6 +908,50 @@ static void test_refusals(void **state) {
   tally_image_free(&page);
 }
 
+/* A form of which nothing is printed but anchors is found by four that agree, unless the page would
+   look the same in another position; one with rules in a single direction is found by these. */
+static void test_anchors_alone(void **state) {
+  static tally_template bare;
+  static tally_registration r;
+  tally_image page, picture;
+  double truth[9];
+  view v = plain_view;
+  int f, i, kept = 0;
+  (void)state;
+  bare = c1;
+  for (f = 0; f < bare.fields; f++) bare.field[f].open = 1;
+  for (i = 0; i < bare.rules; i++)
+    if (!bare.rule[i].down) bare.rule[kept++] = bare.rule[i];
+  bare.rules = 0;
+  draw_form(&bare, 0, &page);
+  expect_refused(&page, &bare, "a page that looks the same upside down");
+  tally_image_free(&page);
+
+  bare.anchor[3].box.x -= 120;
+  draw_form(&bare, 0, &page);
+  for (i = 0; i < 4; i++) {
+    v.rotation = 90 * i + 3;
+    look(&page, &v, &picture, truth);
+    assert_int_equal(tally_register(&picture, &bare, &r), TALLY_OK);
+    if (r.status != TALLY_FORM_OK) fail_msg("turned by %.0f: %s", v.rotation, r.reason);
+    assert_true(corner_error(&bare, &r, truth) < 2);
+    tally_image_free(&picture);
+  }
+  bare.field[1].cell[0].x = 1200;
+  expect_refused(&page, &bare, "a field outside the page");
+  tally_image_free(&page);
+
+  bare = c1;
+  for (f = 0; f < bare.fields; f++) bare.field[f].open = 1;
+  bare.rules = kept;
+  for (i = kept = 0; i < c1.rules; i++)
+    if (!c1.rule[i].down) bare.rule[kept++] = c1.rule[i];
+  draw_form(&bare, 2, &page);
+  assert_int_equal(tally_register(&page, &bare, &r), TALLY_OK);
+  if (r.status != TALLY_FORM_OK) fail_msg("rules across only: %s", r.reason);
+  tally_image_free(&page);
+}
+
 /* ---- cells --------------------------------------------------------------------------------- */
 
 static double similarity(const uint8_t *a, const uint8_t *b) {
@@ -1772,6 +1816,7 @@ int main(void) {
       cmocka_unit_test(test_totals),
       cmocka_unit_test(test_totals_cover),
       cmocka_unit_test(test_totals_in_doubt),
+      cmocka_unit_test(test_anchors_alone),
       cmocka_unit_test(test_private_forms),
       cmocka_unit_test(test_homography),
       cmocka_unit_test(test_homography_refused),
