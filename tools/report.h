@@ -300,7 +300,7 @@ static inline void form_shrink(const tally_template *form, tally_image *photo) {
   double scale = most / longer;
   tally_image smaller;
   int width = (int)(photo->width * scale + 0.5), height = (int)(photo->height * scale + 0.5);
-  if (tally_resize(photo, width > 0 ? width : 1, height > 0 ? height : 1, TALLY_AREA, &smaller) !=
+  if (tally_resize(photo, width > 0 ? width : 1, height > 0 ? height : 1, &smaller) !=
       TALLY_OK)
     fail("out of memory");
   tally_image_free(photo);
@@ -401,7 +401,7 @@ static inline tally_image view_cut(const tally_image *photo, const tally_registr
   if (tally_warp(photo, h, width * fine, height * fine, 245, &view) != TALLY_OK)
     fail("out of memory");
   if (fine == 1) return view;
-  if (tally_resize(&view, width, height, TALLY_AREA, &smaller) != TALLY_OK) fail("out of memory");
+  if (tally_resize(&view, width, height, &smaller) != TALLY_OK) fail("out of memory");
   tally_image_free(&view);
   return smaller;
 }
