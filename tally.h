@@ -207,8 +207,8 @@ TALLY_API int tally_components(const tally_image *binary, int *labels, tally_com
                                int capacity);
 
 /* out(x, y) = in(H (x, y, 1)) by bilinear interpolation at pixel centres, to 1/256 pixel; the
-   outer half of the edge's pixels is level, `fill` lies outside. h is the 3 x 3 homography by rows, from out to in, in pixel-corner coordinates (the
-   centre of the first pixel is 0.5, 0.5). */
+   outer half of the edge's pixels is level, `fill` lies outside. h is the 3 x 3 homography by rows,
+   from out to in, in pixel-corner coordinates (the centre of the first pixel is 0.5, 0.5). */
 TALLY_API tally_result tally_warp(const tally_image *in, const double h[9], int width, int height,
                                   uint8_t fill, tally_image *out);
 
@@ -665,10 +665,10 @@ static void tally_hsv_pixel_(int r, int g, int b, int *h, int *s, int *v) {
   }
 }
 
-/* Means of n areas of wide x tall pixels that lie side by side from (left, top) on, channel by channel;
-   what lies outside the picture counts as 0. Each area is the difference between the sums of what lies
-   left of its two sides. sum has room for a row of the picture and one pixel more: the rows, each with
-   its share of the areas, are added up in it, then the pixels from the left on. */
+/* Means of n areas of wide x tall pixels that lie side by side from (left, top) on, channel by
+   channel; what lies outside the picture counts as 0. Each area is the difference between the sums
+   of what lies left of its two sides. sum has room for a row of the picture and one pixel more: the
+   rows, each with its share of the areas, are added up in it, then the pixels from the left on. */
 static void tally_area_row_(const tally_image *in, double left, double top, double wide,
                             double tall, int n, double *sum, double *means) {
   int c = in->channels, bytes = in->width * c, x, y, i, k;
@@ -900,8 +900,8 @@ static tally_xy_ tally_map_(const double h[9], double x, double y) {
   return p;
 }
 
-/* The bilinear sample, times 65536, at (x, y) / 256 from the centre of the pixel at p; the next pixels
-   lie `right` and `below` bytes on. */
+/* The bilinear sample, times 65536, at (x, y) / 256 from the centre of the pixel at p; the next
+   pixels lie `right` and `below` bytes on. */
 static int tally_between_(const uint8_t *p, ptrdiff_t right, ptrdiff_t below, int x, int y) {
   int upper = p[0] * (256 - x) + p[right] * x;
   int lower = p[below] * (256 - x) + p[below + right] * x;
@@ -3155,8 +3155,9 @@ static int tally_belongs_(const tally_strip_ *strip, const tally_cell_box_ *boxe
 }
 
 /* MNIST's normalisation: the ink's bounding box is scaled to fit 20 x 20 and its centre of mass put
-   in the middle of 28 x 28. Ink much smaller than a digit (least pixels) is not blown up to the size of
-   one. ink is tight round it; `full` is its level of full ink. sum is scratch of means over it. */
+   in the middle of 28 x 28. Ink much smaller than a digit (least pixels) is not blown up to the
+   size of one. ink is tight round it; `full` is its level of full ink. sum is scratch of means over
+   it. */
 static void tally_fit_mnist_(const tally_image *ink, int full, double least, double *sum,
                              uint8_t *out) {
   double side = tally_max_(ink->width, ink->height), scale = (side > least ? side : least) / 20;
