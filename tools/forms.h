@@ -36,7 +36,7 @@ static inline void form_shrink(const tally_template *form, tally_image *photo) {
   double scale = most / longer;
   tally_image smaller;
   int width = (int)(photo->width * scale + 0.5), height = (int)(photo->height * scale + 0.5);
-  if (tally_resize(photo, width > 0 ? width : 1, height > 0 ? height : 1, TALLY_AREA, &smaller) !=
+  if (tally_resize(photo, width > 0 ? width : 1, height > 0 ? height : 1, &smaller) !=
       TALLY_OK)
     fail("out of memory");
   tally_image_free(photo);
