@@ -16,6 +16,7 @@
 #include "common.h"
 #include "augment.h"
 #include "loader.h"
+#include "split.h"
 
 /* ---- options --------------------------------------------------------------------------------- */
 
@@ -29,7 +30,10 @@ static const char help[] =
     "pictures per class, or a CSV file with columns path,label):\n"
     "  --data D             pictures to learn from\n"
     "  --val D|FRACTION     pictures to check with after each epoch: another data set, or a share of\n"
-    "                       --data (0.1), taken from each class by --seed\n"
+    "                       --data (0.1), taken from each class by --seed. Pictures of the same pixels\n"
+    "                       stay on one side\n"
+    "  --group COLUMN       so do those with the same value in this column of the CSV file, such as a\n"
+    "                       tally, a page or a writer\n"
     "  --flat               leaves out what lies in folders of class folders\n"
     "  --skip-bad           leaves out pictures that cannot be read (default: stops)\n"
     "  --resize HOW         how pictures of another size come to the network's: squash (default)\n"
@@ -90,8 +94,9 @@ static const char help_learning[] =
     "  --help\n"
     "\n"
     "The last line on stdout is JSON with the figures of the model in --out: epochs, best_epoch,\n"
-    "train_loss, train_accuracy, val_loss, val_accuracy, images_per_second, seconds. train_loss and\n"
-    "train_accuracy are means over the epoch while the weights were changing, dropout and augmentation\n"
+    "train_loss, train_accuracy, val_loss, val_accuracy, val_copies (pictures of a data set to check\n"
+    "with that are learnt from too), images_per_second, left_out, seconds. train_loss and train_accuracy\n"
+    "are means over the epoch while the weights were changing, dropout and augmentation\n"
     "included. Exit code: 0, 1 (failed), 2 (usage).\n"
     "\n"
     "examples:\n"
@@ -106,7 +111,7 @@ static const char help_learning[] =
     "  " TOOL_NAME " --data data:train --arch base --epochs 30 --out base.safetensors --resume\n";
 
 typedef struct settings {
-  const char *data, *val, *arch, *init, *freeze, *out, *log, *normalize, *resize;
+  const char *data, *val, *group, *arch, *init, *freeze, *out, *log, *normalize, *resize;
   float val_fraction; /* > 0: val is a share of data */
   int epochs, batch, patience, cache_megabytes, flat;
   float warmup, step, head_rate; /* head_rate 0: as the rest */
@@ -176,6 +181,9 @@ static void check_options(const settings *set) {
   if (!set->arch && !set->init) misuse("--arch or --init is missing");
   if (!set->out) misuse("--out is missing");
   if (set->patience && !set->val) misuse("--patience needs --val");
+  if (set->group && !(set->val_fraction > 0))
+    misuse("--group says what --val FRACTION keeps together; --val is %s",
+           set->val ? "a data set" : "missing");
   if (set->head_rate > 0 && !(set->training.learning_rate > 0))
     misuse("--head-lr needs an --lr above 0; --freeze -1 keeps the other layers as they are");
 }
@@ -187,6 +195,7 @@ static settings read_options(int argc, char **argv) {
   const tool_option options[] = {
       text_option("data", &set.data),
       other_option("val", &set, 0, 1, take_validation),
+      text_option("group", &set.group),
       flag_option("skip-bad", &set.skip_bad),
       flag_option("flat", &set.flat),
       text_option("resize", &set.resize),
@@ -504,38 +513,6 @@ static view view_all(const dataset *data) {
   return all;
 }
 
-/* Takes `share` of each class, at random by seed, out of train and into the returned view. */
-static view view_split(view *train, float share, uint64_t seed) {
-  const dataset *data = train->data;
-  view taken = {data, allocate((size_t)train->count, sizeof(int)), 0};
-  char *is_taken = allocate((size_t)data->count, 1);
-  int *members = allocate((size_t)train->count, sizeof(int));
-  for (int k = 0; k < data->set.count; k++) {
-    int count = 0;
-    for (int i = 0; i < train->count; i++)
-      if (data->labels[train->indices[i]] == k) members[count++] = train->indices[i];
-    cn_random random = {mix_seed(mix_seed(seed, STREAM_SPLIT), (uint64_t)k), 0};
-    cn_random_shuffle(&random, members, count);
-    int wanted = (int)lround((double)share * count);
-    for (int i = 0; i < wanted; i++) is_taken[members[i]] = 1;
-  }
-  int kept = 0;
-  for (int i = 0; i < train->count; i++) {
-    int index = train->indices[i];
-    if (is_taken[index])
-      taken.indices[taken.count++] = index;
-    else
-      train->indices[kept++] = index;
-  }
-  train->count = kept;
-  free(members);
-  free(is_taken);
-  if (!taken.count || !train->count)
-    fail("--val %g leaves %d pictures to train on and %d to check with", (double)share,
-         train->count, taken.count);
-  return taken;
-}
-
 /* Mean and deviation of each channel over a view, of values 0 to 1. */
 static void measure_normalization(const view *of, const preprocess *pre, float mean[3],
                                   float deviation[3]) {
@@ -607,6 +584,7 @@ typedef struct run {
   const settings *set;
   dataset data, val_data;
   view train, val; /* val.count is 0 without --val */
+  int val_copies;  /* pictures of val_data that are in data too */
   class_list classes;
   preprocess pre;
   augmenter augmenter;
@@ -851,8 +829,45 @@ static void load_checkpoint(run *r) {
 
 /* ---- the run --------------------------------------------------------------------------------- */
 
-static void open_data(run *r, const settings *set) {
-  r->data = dataset_open(set->data, set->flat);
+/* Takes a share of --data to check with. */
+static void split_data(run *r) {
+  const settings *set = r->set;
+  sample_groups groups = groups_of_samples(&r->data);
+  split parts =
+      split_groups(&r->data, &groups, (double)set->val_fraction, mix_seed(set->seed, STREAM_SPLIT));
+  if (set->group)
+    inform("%s: %d pictures are %d groups by %s", set->data, r->data.count, groups.count,
+           set->group);
+  if (!parts.taken_count || !parts.rest_count)
+    fail(
+        "--val %g leaves %d pictures to train on and %d to check with (of %d, in %d groups that stay "
+        "together)",
+        (double)set->val_fraction, parts.rest_count, parts.taken_count, r->data.count,
+        groups.count);
+  say_missing_classes(&r->data, &groups, parts.taken, parts.taken_count, "check with");
+  say_missing_classes(&r->data, &groups, parts.rest, parts.rest_count, "learn from");
+  r->train = (view){&r->data, parts.rest, parts.rest_count};
+  r->val = (view){&r->data, parts.taken, parts.taken_count};
+  groups_free(&groups);
+}
+
+/* Opens another data set to check with. */
+static void open_validation(run *r) {
+  const settings *set = r->set;
+  r->val_data = dataset_open(set->val, set->flat, NULL);
+  dataset_map(&r->val_data, &r->classes, set->data);
+  r->val_data.cache_bytes = r->data.cache_bytes;
+  dataset_prepare(&r->val_data, &r->pre, set->resize != NULL, set->skip_bad);
+  r->val = view_all(&r->val_data);
+  r->val_copies = count_common(&r->data, &r->val_data);
+  if (r->val_copies)
+    inform("%s: %d of %d pictures are in %s too: the figures of this check are too good", set->val,
+           r->val_copies, r->val_data.count, set->data);
+}
+
+static void open_data(run *r) {
+  const settings *set = r->set;
+  r->data = dataset_open(set->data, set->flat, set->group);
   r->net = build_network(set, &r->data, &r->classes);
   const char *name = set->arch ? set->arch : set->init;
   r->pre = preprocess_load(r->net, name);
@@ -863,16 +878,12 @@ static void open_data(run *r, const settings *set) {
   r->data.cache_bytes = (size_t)set->cache_megabytes << 20;
   r->data.keeps_originals = set->augment.crop > 0;
   dataset_prepare(&r->data, &r->pre, set->resize != NULL, set->skip_bad);
-  r->train = view_all(&r->data);
+  say_copies(&r->data);
   if (set->val_fraction > 0)
-    r->val = view_split(&r->train, set->val_fraction, set->seed);
-  else if (set->val) {
-    r->val_data = dataset_open(set->val, set->flat);
-    dataset_map(&r->val_data, &r->classes, set->data);
-    r->val_data.cache_bytes = r->data.cache_bytes;
-    dataset_prepare(&r->val_data, &r->pre, set->resize != NULL, set->skip_bad);
-    r->val = view_all(&r->val_data);
-  }
+    split_data(r);
+  else
+    r->train = view_all(&r->data);
+  if (set->val && !(set->val_fraction > 0)) open_validation(r);
   choose_normalization(set, &r->train, &r->pre);
   preprocess_save(&r->pre, r->net);
   classes_save(&r->classes, r->net);
@@ -949,7 +960,7 @@ static void start_run(run *r, const settings *set) {
   r->started = seconds_now();
   plan_checkpoint(r);
   check_outputs(r); /* before the data are read, which may take long, ... */
-  open_data(r, set);
+  open_data(r);
   check_outputs(r); /* ... and when it is known what they are */
   lock_output(set->out);
   note_saved(set->out);
@@ -1071,6 +1082,7 @@ static void print_result(const run *r) {
   json_real(&json, "train_accuracy", r->kept.train_accuracy);
   json_real(&json, "val_loss", r->kept.val_loss);
   json_real(&json, "val_accuracy", r->kept.val_accuracy);
+  json_integer(&json, "val_copies", r->val_copies);
   json_real(&json, "images_per_second",
             r->trained_seconds > 0 ? (double)r->trained_pictures / r->trained_seconds : 0);
   left_out_json(&json, &left);
