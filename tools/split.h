@@ -107,8 +107,8 @@ static inline void say_copies(const dataset *data) {
              dataset_sample(data, i, number[1]), data->set.names[data->labels[i]]);
   }
   if (contradictions)
-    inform("%s: %d copies have another label than their picture: %s%s", data->name, contradictions,
-           names.data, contradictions > SPLIT_NAMED ? "; ..." : "");
+    inform("%s: %d of %d pictures have another label than one of the same pixels: %s%s", data->name,
+           contradictions, data->count, names.data, contradictions > SPLIT_NAMED ? "; ..." : "");
   free(names.data);
   groups_free(&groups);
 }
