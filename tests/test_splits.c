@@ -423,6 +423,102 @@ static void test_idx_copies(void **state) {
   assert_int_equal((int)result("val_copies"), 1);
 }
 
+/* ---- resuming ---------------------------------------------------------------------------------- */
+
+/* Trains for an epoch in a fresh folder `run`, changes something by a shell command, and expects the
+   resumed run to be refused for what is named. options: of both runs; more: of the resumed one. */
+static void refuse_resume(const char *options, const char *change, const char *more,
+                          const char *what) {
+  assert_ran(shell("rm -rf run && mkdir run && cp -r resume/* run"));
+  assert_ran(shell("$train %s --epochs 1 --schedule constant --out run/m", options));
+  assert_ran(
+      shell("cp run/m run/before && cp run/m.checkpoint run/before.checkpoint && %s", change));
+  int code = shell("$train %s --epochs 3 --schedule constant --out run/m --resume --quiet %s",
+                   options, more);
+  if (code != 1) fail_msg("%s; %s: exit code %d: %s", change, more, code, err_text);
+  assert_contains(err_text, "cannot resume from run/m.checkpoint: it was made ");
+  assert_contains(err_text, what);
+  assert_contains(err_text, "without --resume, training starts from the beginning");
+  assert_same_files("run/m", "run/before");
+  assert_same_files("run/m.checkpoint", "run/before.checkpoint");
+}
+
+static void make_resume_data(void) {
+  text_buffer table = {0}, check = {0};
+  text_add(&table, "path,label,page\n");
+  text_add(&check, "path,label\n");
+  assert_ran(shell("mkdir -p resume/folder/first resume/folder/second resume/pictures"));
+  for (int i = 0; i < 40; i++) {
+    char name[64];
+    snprintf(name, sizeof name, "resume/folder/%s/%03d.png", i % 2 ? "first" : "second", i);
+    write_picture(name, i, 0);
+    snprintf(name, sizeof name, "resume/pictures/%03d.png", i);
+    write_picture(name, i, 0);
+    if (i < 24)
+      text_add(&table, "pictures/%03d.png,%s,%d\n", i, i % 3 ? "x" : "y", i / 2);
+    else
+      text_add(&check, "pictures/%03d.png,%s\n", i, i % 3 ? "x" : "y");
+  }
+  write_words("resume/table.csv", table.data);
+  write_words("resume/check.csv", check.data);
+  write_words("resume/two.net", "input 8x8x1\ndense 8\nrelu\ndense 2\nsoftmax\n");
+  assert_ran(
+      shell("$train --data resume/table.csv --arch resume/two.net --epochs 1 --out resume/i"));
+  assert_ran(shell("$train --data resume/table.csv --arch resume/two.net --epochs 1 --seed 2 "
+                   "--out resume/j"));
+  free(table.data);
+  free(check.data);
+}
+
+static void test_resume_names_what_differs(void **state) {
+  (void)state;
+  make_resume_data();
+  const char *folder = "--data run/folder --arch run/two.net";
+  const char *list = "--data run/table.csv --val run/check.csv --arch run/two.net";
+  const char *part = "--data run/table.csv --arch run/two.net";
+  refuse_resume(folder, "mv run/folder/first run/folder/other", "", "other class names (2, ");
+  refuse_resume(folder, "cp one/090.png run/folder/first/001.png", "",
+                "other pictures to learn from (40, fingerprint ");
+  refuse_resume(folder, "mv run/folder/first/001.png run/folder/second", "",
+                "pictures to learn from");
+  refuse_resume(list, "sed -i '2s/,y,/,x,/; 3s/,x,/,y,/' run/table.csv", "",
+                "other labels to learn from (24, ");
+  refuse_resume(list, "sed -i 5d run/table.csv", "", "pictures to learn from (24, ");
+  refuse_resume(list, "cp one/090.png run/pictures/030.png", "", "pictures to check with (16, ");
+  refuse_resume(list, "sed -i '2s/,y/,x/; 3s/,x/,y/' run/check.csv", "", "labels to check with");
+  refuse_resume(list, "sed -i s/relu/tanh/ run/two.net", "", "other layers of the network (5, ");
+  refuse_resume("--data run/table.csv --init run/i", "cp run/j run/i", "", "other --init (1, ");
+  refuse_resume(part, ":", "--init run/i", "other --init (0, ");
+  refuse_resume(part, ":", "--val 0.25", "other --val (none, now 0.25)");
+  refuse_resume("--data run/table.csv --arch run/two.net --val 0.25", ":", "--group page",
+                "other --group (none, now page)");
+  refuse_resume("--data run/table.csv --arch logistic --input 8x8x1", ":", "--input 9x9x1",
+                "other --input (8x8x1, now 9x9x1)");
+  refuse_resume(part, ":", "--optimizer sgd", "other --optimizer (adam, now sgd)");
+  /* as an earlier program described its run */
+  refuse_resume(part, "sed -i 's/class names/--data: 600/' run/m.checkpoint run/before.checkpoint",
+                "", "made by another version of tally-train");
+}
+
+/* Where the data lie and how they are spelled does not matter. */
+static void test_resume_elsewhere(void **state) {
+  (void)state;
+  assert_ran(shell("rm -rf run && mkdir run && cp -r resume/* run"));
+  const char *train =
+      "$train --val 0.25 --schedule constant --data %s --arch %s --out %s --epochs %d";
+  assert_ran(shell(train, "run/folder", "run/two.net", "run/whole", 3));
+  assert_ran(shell(train, "run/folder", "run/two.net", "run/m", 1));
+  assert_ran(
+      shell("mkdir moved && mv run/folder moved/f && mv run/m* moved && cp run/two.net w.net"));
+  text_buffer again = {0};
+  text_add(&again, train, "./moved/../moved/f/", "w.net", "moved/m", 3);
+  assert_ran(shell("%s --resume", again.data));
+  assert_contains(err_text, "resumes after epoch 1");
+  assert_same_files("run/whole", "moved/m");
+  assert_same_files("run/whole.checkpoint", "moved/m.checkpoint");
+  free(again.data);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_single_samples),
@@ -435,6 +531,8 @@ int main(void) {
       cmocka_unit_test(test_what_is_said),
       cmocka_unit_test(test_shared_validation),
       cmocka_unit_test(test_idx_copies),
+      cmocka_unit_test(test_resume_names_what_differs),
+      cmocka_unit_test(test_resume_elsewhere),
   };
   return cmocka_run_group_tests(tests, setup, remove_home);
 }

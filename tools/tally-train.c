@@ -602,6 +602,8 @@ typedef struct run {
   char *model;    /* the best one then */
   size_t model_size;
 
+  char *description; /* what the result depends on */
+
   /* what a checkpoint holds beside the trainer's own state */
   figures last, kept; /* the last epoch; the one in --out */
   cn_early_stopping stopping;
@@ -716,55 +718,118 @@ static void validate(run *r, figures *out) {
 
 /* ---- the state that survives a crash --------------------------------------------------------- */
 
-/* One line for each option that the result depends on. A resumed run must have the same ones, or it
-   would be neither the old run nor a new one. */
-static char *describe_run(const run *r) {
+/* A line "name: count fingerprint". */
+static void describe_fingerprint(text_buffer *to, const char *name, int count,
+                                 const fingerprint *of) {
+  text_add(to, "%s: %d, fingerprint %016llx%016llx\n", name, count,
+           (unsigned long long)of->words[0], (unsigned long long)of->words[1]);
+}
+
+/* What the samples of a view show, and what they are labelled. */
+static void describe_view(text_buffer *to, const view *of, const char *pictures,
+                          const char *labels) {
+  fingerprint shown = {{0, 0}}, labelled = {{0, 0}};
+  for (int i = 0; i < of->count; i++) {
+    int index = of->indices[i];
+    for (int w = 0; w < 2; w++) fingerprint_word(&shown, of->data->prints[index].words[w]);
+    fingerprint_word(&labelled, (uint64_t)of->data->labels[index]);
+  }
+  describe_fingerprint(to, pictures, of->count, &shown);
+  describe_fingerprint(to, labels, of->count, &labelled);
+}
+
+static void describe_data(text_buffer *to, const run *r) {
+  const settings *set = r->set;
+  fingerprint names = {{0, 0}};
+  for (int k = 0; k < r->classes.count; k++) fingerprint_text(&names, r->classes.names[k]);
+  describe_fingerprint(to, "class names", r->classes.count, &names);
+  if (set->val_fraction > 0)
+    text_add(to, "--val: %.9g\n", (double)set->val_fraction);
+  else
+    text_add(to, "--val: %s\n", set->val ? "a data set" : "none");
+  text_add(to, "--group: %s\n", set->group ? set->group : "none");
+  describe_view(to, &r->train, "pictures to learn from", "labels to learn from");
+  describe_view(to, &r->val, "pictures to check with", "labels to check with");
+}
+
+static void describe_network(text_buffer *to, const run *r) {
+  const settings *set = r->set;
+  const cn_arch_options *built_in = &set->built_in;
+  const char *all = cn_network_text(r->net);
+  fingerprint of = {{0, 0}};
+  if (!all) fail("out of memory");
+  fingerprint_text(&of, all);
+  if (built_in->height)
+    text_add(to, "--input: %dx%dx%d\n", built_in->height, built_in->width, built_in->channels);
+  else
+    text_add(to, "--input: its own\n");
+  text_add(to, "--auxiliary: %d\n", built_in->auxiliary);
+  describe_fingerprint(to, "layers of the network", cn_network_node_count(r->net), &of);
+  of = (fingerprint){{0, 0}};
+  if (set->init) of = fingerprint_file(set->init);
+  describe_fingerprint(to, "--init", set->init != NULL, &of);
+  text_add(to, "--freeze: %s\n--head-lr: %.9g\n", set->freeze ? set->freeze : "none",
+           (double)set->head_rate);
+}
+
+static void describe_pictures(text_buffer *to, const run *r) {
+  const augmentation *a = &r->set->augment;
+  char resize[32];
+  text_add(to, "--resize: %s\n", resize_text(&r->pre, resize));
+  for (int c = 0; c < r->pre.channels; c++)
+    text_add(to, "--normalize: %.9g/%.9g\n", (double)r->pre.mean[c], (double)r->pre.deviation[c]);
+  text_add(to, "--rotate: %.9g\n--zoom: %.9g\n--shift: %.9g\n--elastic: %.9g\n--flip: %d\n",
+           (double)a->rotate, (double)a->zoom, (double)a->shift, (double)a->elastic, a->flip);
+  text_add(to, "--random-crop: %.9g\n--brightness: %.9g\n--contrast: %.9g\n", (double)a->crop,
+           (double)a->brightness, (double)a->contrast);
+  text_add(to, "--saturation: %.9g\n--hue: %.9g\n", (double)a->saturation, (double)a->hue);
+}
+
+static void describe_learning(text_buffer *to, const run *r) {
   const settings *set = r->set;
   const cn_training_options *t = &r->training;
-  const augmentation *a = &set->augment;
-  text_buffer all = {0};
-  char resize[32];
-  uint64_t hash = 0;
-  for (int i = 0; i < r->train.count; i++)
-    hash = mix_seed(hash, (uint64_t)r->train.indices[i] * 65536 +
-                              (uint64_t)r->data.labels[r->train.indices[i]]);
-  text_add(&all, "--data: %d pictures, labels %016llx\n--val: %d pictures\n", r->train.count,
-           (unsigned long long)hash, r->val.count);
-  text_add(&all, "--init: %s\n--freeze: %s\n--resize: %s\n", set->init ? "yes" : "no",
-           set->freeze ? set->freeze : "none", resize_text(&r->pre, resize));
-  for (int c = 0; c < r->pre.channels; c++)
-    text_add(&all, "--normalize: %.9g/%.9g\n", (double)r->pre.mean[c], (double)r->pre.deviation[c]);
-  text_add(&all, "--batch: %d\n--optimizer: %d\n--lr: %.9g\n--momentum: %.9g\n--nesterov: %d\n",
-           set->batch, (int)t->optimizer, (double)t->learning_rate, (double)t->momentum,
+  text_add(to, "--batch: %d\n--optimizer: %s\n--lr: %.9g\n--momentum: %.9g\n--nesterov: %d\n",
+           set->batch, optimizers[set->optimizer], (double)t->learning_rate, (double)t->momentum,
            t->nesterov);
-  text_add(&all, "--decay: %.9g\n--l1: %.9g\n--l2: %.9g\n--clip: %.9g\n", (double)t->decay,
+  text_add(to, "--decay: %.9g\n--l1: %.9g\n--l2: %.9g\n--clip: %.9g\n", (double)t->decay,
            (double)t->l1, (double)t->l2, (double)t->clip_norm);
-  text_add(&all, "--math: %d\n", (int)t->math);
-  text_add(&all, "--schedule: %d\n--step: %.9g\n--gamma: %.9g\n--warmup: %.9g\n", (int)t->schedule,
-           (double)set->step, (double)t->gamma, (double)set->warmup);
-  if (t->schedule == CN_SCHEDULE_COSINE) text_add(&all, "--epochs: %d\n", set->epochs);
-  text_add(&all, "--head-lr: %.9g\n--class-weights: %d\n--sampling: %d\n--patience: %d\n",
-           (double)set->head_rate, set->balanced_weights, set->balanced_sampling, set->patience);
-  text_add(&all, "--rotate: %.9g\n--zoom: %.9g\n--shift: %.9g\n--elastic: %.9g\n--flip: %d\n",
-           (double)a->rotate, (double)a->zoom, (double)a->shift, (double)a->elastic, a->flip);
-  text_add(&all, "--random-crop: %.9g\n--brightness: %.9g\n--contrast: %.9g\n", (double)a->crop,
-           (double)a->brightness, (double)a->contrast);
-  text_add(&all, "--saturation: %.9g\n--hue: %.9g\n", (double)a->saturation, (double)a->hue);
-  text_add(&all, "--seed: %llu\n", (unsigned long long)set->seed);
+  text_add(to, "--math: %s\n--schedule: %s\n--step: %.9g\n--gamma: %.9g\n--warmup: %.9g\n",
+           maths[set->math], schedules[set->schedule], (double)set->step, (double)t->gamma,
+           (double)set->warmup);
+  if (t->schedule == CN_SCHEDULE_COSINE) text_add(to, "--epochs: %d\n", set->epochs);
+  text_add(to, "--class-weights: %s\n--sampling: %s\n--patience: %d\n--seed: %llu\n",
+           balances[set->balanced_weights], balances[set->balanced_sampling], set->patience,
+           (unsigned long long)set->seed);
+}
+
+/* One line for each thing that the result depends on. A resumed run must have the same ones, or it
+   would be neither the old run nor a new one. */
+static char *describe_run(const run *r) {
+  text_buffer all = {0};
+  describe_data(&all, r);
+  describe_network(&all, r);
+  describe_pictures(&all, r);
+  describe_learning(&all, r);
   return all.data;
 }
 
 /* Stops at the first line in which two descriptions differ. */
 static void compare_runs(const run *r, const char *then, const char *now) {
+  static const char anew[] = "without --resume, training starts from the beginning";
   while (*then && *now) {
     size_t then_length = strcspn(then, "\n"), now_length = strcspn(now, "\n");
+    size_t name = strcspn(now, ":");
+    if (strncmp(then, now, name + 1)) break;
     if (then_length != now_length || memcmp(then, now, now_length))
-      fail("%s was made with %.*s, now it is %.*s: cannot resume", r->checkpoint, (int)then_length,
-           then, (int)now_length, now);
+      fail("cannot resume from %s: it was made with other %.*s (%.*s, now %.*s); %s", r->checkpoint,
+           (int)name, now, (int)(then_length - name - 2), then + name + 2,
+           (int)(now_length - name - 2), now + name + 2, anew);
     then += then_length + (then[then_length] == '\n');
     now += now_length + (now[now_length] == '\n');
   }
-  if (*then || *now) fail("%s was made by another version: cannot resume", r->checkpoint);
+  if (*then || *now)
+    fail("cannot resume from %s: it was made by another version of " TOOL_NAME "; %s",
+         r->checkpoint, anew);
 }
 
 /* Hexadecimal floats bring every bit back. */
@@ -788,13 +853,11 @@ static void save_checkpoint(run *r) {
   add_figures(&state, &r->last);
   add_figures(&state, &r->kept);
   text_add(&state, "%d %d %a\n", r->stopping.checks, r->stopping.best_check, r->stopping.best);
-  char *description = describe_run(r);
-  set_note(r->net, checkpoint_notes[0], description);
+  set_note(r->net, checkpoint_notes[0], r->description);
   set_note(r->net, checkpoint_notes[1], state.data);
   set_note(r->net, checkpoint_notes[2], r->log.data);
   if (cn_trainer_save(r->trainer, r->checkpoint, &error) != CN_OK) fail("%s", error.message);
   for (int i = 0; checkpoint_notes[i]; i++) set_note(r->net, checkpoint_notes[i], NULL);
-  free(description);
   free(state.data);
 }
 
@@ -815,14 +878,12 @@ static void load_checkpoint(run *r) {
   for (int i = 0; checkpoint_notes[i]; i++)
     if (!(notes[i] = cn_safetensors_note(file, checkpoint_notes[i])))
       fail("%s: not a checkpoint: there is no note %s in it", r->checkpoint, checkpoint_notes[i]);
-  char *now = describe_run(r);
-  compare_runs(r, notes[0], now);
+  compare_runs(r, notes[0], r->description);
   parse_state(r, notes[1]);
   r->log.length = 0;
   text_add(&r->log, "%s", notes[2]);
   if (cn_trainer_load(r->trainer, r->checkpoint, &error) != CN_OK) fail("%s", error.message);
   for (int i = 0; checkpoint_notes[i]; i++) set_note(r->net, checkpoint_notes[i], NULL);
-  free(now);
   cn_safetensors_free(file);
   inform("resumes after epoch %d of %s", r->last.epoch, r->checkpoint);
 }
@@ -839,11 +900,9 @@ static void split_data(run *r) {
     inform("%s: %d pictures are %d groups by %s", set->data, r->data.count, groups.count,
            set->group);
   if (!parts.taken_count || !parts.rest_count)
-    fail(
-        "--val %g leaves %d pictures to train on and %d to check with (of %d, in %d groups that stay "
-        "together)",
-        (double)set->val_fraction, parts.rest_count, parts.taken_count, r->data.count,
-        groups.count);
+    fail("--val %g leaves %d pictures to train on and %d to check with (of %d; groups: %d)",
+         (double)set->val_fraction, parts.rest_count, parts.taken_count, r->data.count,
+         groups.count);
   say_missing_classes(&r->data, &groups, parts.taken, parts.taken_count, "check with");
   say_missing_classes(&r->data, &groups, parts.rest, parts.rest_count, "learn from");
   r->train = (view){&r->data, parts.rest, parts.rest_count};
@@ -967,6 +1026,7 @@ static void start_run(run *r, const settings *set) {
   if (r->checkpoint) note_saved(r->checkpoint);
   plan_training(r);
   plan_validation(r);
+  r->description = describe_run(r);
   r->inputs = allocate((size_t)r->val_batch * preprocess_size(&r->pre), sizeof(float));
   r->outputs = allocate((size_t)r->val_batch * (size_t)r->classes.count, sizeof(float));
   r->order = allocate((size_t)r->train.count, sizeof(int));
@@ -995,6 +1055,7 @@ static void end_run(run *r) {
   free(r->order);
   free(r->log.data);
   free(r->checkpoint);
+  free(r->description);
   free(r->model);
 }
 
