@@ -518,7 +518,7 @@ static float *load_epochs(const char *name, size_t cache, int threads, int crew,
   preprocess pre = plain_preprocess(16, 16, 3);
   augmenter with = augmenter_create(&set, &pre);
   char *folder = join_path(home, name);
-  dataset data = dataset_open(folder, 0);
+  dataset data = dataset_open(folder, 0, NULL);
   data.cache_bytes = cache;
   data.keeps_originals = 1;
   dataset_prepare(&data, &pre, 0, 0);

@@ -9,6 +9,7 @@
 
 #include "classes.h"
 #include "csv.h"
+#include "fingerprint.h"
 #include "idx.h"
 #include "left_out.h"
 #include "listing.h"
@@ -26,10 +27,12 @@ typedef struct dataset {
   char *name; /* as the user gave it */
   class_list set;
   int count, capacity;
-  int *labels;      /* [count], index into set */
-  char **paths;     /* [count] picture files; NULL if the pictures came in one piece (IDX) */
-  char *label_file; /* IDX: where the labels are, for messages */
-  uint8_t *pixels;  /* [cached][height][width][channels]: of the first samples */
+  int *labels;         /* [count], index into set */
+  char **paths;        /* [count] picture files; NULL if the pictures came in one piece (IDX) */
+  char *label_file;    /* IDX: where the labels are, for messages */
+  fingerprint *prints; /* [count], of what was decoded: after dataset_prepare */
+  fingerprint *groups; /* [count], of a CSV file's column of groups; NULL unless it was asked for */
+  uint8_t *pixels;     /* [cached][height][width][channels]: of the first samples */
   int cached;
   int height, width, channels;
   left_out left;      /* files that are no samples, or could not be read */
@@ -46,6 +49,8 @@ static inline void dataset_free(dataset *data) {
   free(data->originals);
   free(data->paths);
   free(data->labels);
+  free(data->prints);
+  free(data->groups);
   free(data->pixels);
   free(data->name);
   free(data->label_file);
@@ -158,22 +163,21 @@ static inline void dataset_open_folder(dataset *data, const char *folder, int fl
   identities_free(&known);
 }
 
-/* A text without the blanks around it, in its own memory. */
-static inline char *trimmed(char *text) {
-  while (*text == ' ' || *text == '\t') text++;
-  for (char *end = text + strlen(text); end > text && (end[-1] == ' ' || end[-1] == '\t');)
-    *--end = 0;
-  return text;
-}
-
-/* One row of a list; a file of several pages is as many samples. */
-static inline void dataset_add_row(dataset *data, char *path, char *label, char ***labels) {
+/* One row of a list; a file of several pages is as many samples. group: NULL without groups. */
+static inline void dataset_add_row(dataset *data, char *path, const char *label, const char *group,
+                                   char ***labels) {
   int pages = picture_pages(path);
   input_note(path);
   for (int page = 1; page <= pages; page++) {
+    size_t count = (size_t)data->count + 1;
     text_buffer name = {0};
-    *labels = reallocate(*labels, (size_t)data->count + 1, sizeof(char *));
+    *labels = reallocate(*labels, count, sizeof(char *));
     (*labels)[data->count] = copy_text(label);
+    if (group) {
+      data->groups = reallocate(data->groups, count, sizeof *data->groups);
+      data->groups[data->count] = (fingerprint){{0, 0}};
+      fingerprint_text(&data->groups[data->count], group);
+    }
     if (pages > 1) text_add(&name, "%s#%d", path, page);
     dataset_add(data, pages > 1 ? name.data : copy_text(path), 0);
   }
@@ -198,20 +202,22 @@ static inline void dataset_name_classes(dataset *data, char **labels) {
   }
 }
 
-static inline void dataset_open_csv(dataset *data, const char *path) {
+/* group: the name of a column, or NULL. */
+static inline void dataset_open_csv(dataset *data, const char *path, const char *group) {
   csv table = csv_open(path);
   int path_column = csv_column(&table, "path"), label_column = csv_column(&table, "label");
+  int group_column = group ? csv_column(&table, group) : -1;
   char *folder = folder_of(path);
   char **labels = NULL;
   while (csv_row(&table)) {
-    const char *file = table.fields[path_column];
-    char *label = trimmed(table.fields[label_column]);
-    if (!*file) fail("%s: line %d: the path is empty", path, table.line);
+    const char *label = csv_cell(&table, label_column);
+    const char *value = group ? csv_cell(&table, group_column) : NULL;
     if (!*label) fail("%s: line %d: the label is empty", path, table.line);
     if (strchr(label, '\n')) fail("%s: line %d: a label cannot hold a line end", path, table.line);
-    char *full = *file == '/' ? copy_text(file) : join_path(folder, file);
-    dataset_add_row(data, full, label, &labels);
-    free(full);
+    if (value && !*value) fail("%s: line %d: the %s is empty", path, table.line, group);
+    char *file = csv_path(&table, path_column, folder);
+    dataset_add_row(data, file, label, value, &labels);
+    free(file);
   }
   dataset_name_classes(data, labels);
   for (int i = 0; i < data->count; i++) free(labels[i]);
@@ -221,13 +227,17 @@ static inline void dataset_open_csv(dataset *data, const char *path) {
 }
 
 /* Finds a data set's samples and labels, and says what it leaves out. IDX pictures are read now,
-   others by dataset_prepare. */
-static inline dataset dataset_open(const char *spec, int flat) {
+   others by dataset_prepare. group: the column of a CSV file that tells which samples belong
+   together, or NULL. */
+static inline dataset dataset_open(const char *spec, int flat, const char *group) {
   dataset data = {0};
   data.name = copy_text(spec);
   data.cache_bytes = DATASET_CACHE_BYTES;
   const char *colon = strrchr(spec, ':');
   int train = colon && !strcmp(colon, ":train"), test = colon && !strcmp(colon, ":test");
+  if (group && (train || test || is_folder(spec)))
+    fail("%s has no column \"%s\": groups are named in a CSV file with columns path, label, %s",
+         spec, group, group);
   if (train || test) {
     char *folder = copy_text(spec);
     folder[colon - spec] = 0;
@@ -240,7 +250,7 @@ static inline dataset dataset_open(const char *spec, int flat) {
       fail("%s: no class folders with pictures in it (for IDX files add :train or :test)", spec);
     left_out_say(&data.left);
   } else {
-    dataset_open_csv(&data, spec);
+    dataset_open_csv(&data, spec, group);
     if (!data.count) fail("%s: lists no pictures", spec);
   }
   return data;
@@ -270,21 +280,35 @@ static inline void dataset_map(dataset *data, const class_list *set, const char 
 }
 
 typedef struct idx_fitting {
-  const dataset *data;
+  dataset *data;
   const preprocess *pre;
   uint8_t *fitted;
 } idx_fitting;
 
-static inline void dataset_fit_picture(void *context, int i, int thread) {
-  const idx_fitting *f = context;
+/* An IDX picture with the network's channels, for the caller to free. */
+static inline picture dataset_idx_picture(const idx_fitting *f, int i) {
   const dataset *data = f->data;
   size_t from = (size_t)data->height * (size_t)data->width;
-  uint8_t *grey = allocate(from, (size_t)f->pre->channels);
-  picture sample = {grey, data->height, data->width, f->pre->channels};
+  picture sample = {allocate(from, (size_t)f->pre->channels), data->height, data->width,
+                    f->pre->channels};
+  convert_channels(data->pixels + (size_t)i * from, 1, sample.pixels, sample.channels, from);
+  return sample;
+}
+
+static inline void dataset_print_idx(void *context, int i, int thread) {
+  const idx_fitting *f = context;
+  picture sample = dataset_idx_picture(f, i);
   (void)thread;
-  convert_channels(data->pixels + (size_t)i * from, 1, grey, f->pre->channels, from);
+  f->data->prints[i] = fingerprint_picture(&sample);
+  free(sample.pixels);
+}
+
+static inline void dataset_fit_picture(void *context, int i, int thread) {
+  const idx_fitting *f = context;
+  picture sample = dataset_idx_picture(f, i);
+  (void)thread;
   picture_resize(&sample, f->pre, f->fitted + (size_t)i * preprocess_size(f->pre));
-  free(grey);
+  free(sample.pixels);
 }
 
 /* IDX pictures of another size than the network's are refused unless resizing was asked for: there
@@ -317,6 +341,8 @@ static inline void dataset_drop_bad(dataset *data, char **reasons, int bad, int 
     }
     data->paths[kept] = data->paths[i];
     data->labels[kept] = data->labels[i];
+    data->prints[kept] = data->prints[i];
+    if (data->groups) data->groups[kept] = data->groups[i];
     if (data->originals) data->originals[kept] = data->originals[i];
     if (i < data->cached) {
       if (kept < i)
@@ -331,33 +357,40 @@ static inline void dataset_drop_bad(dataset *data, char **reasons, int bad, int 
   if (!kept) fail("%s: no picture is left", data->name);
 }
 
-/* Reads sample i at the network's input size, or as its file has it, and keeps it if it fits into
-   what is left of the cache. Returns 0, or why it cannot be read. */
+/* Keeps a picture as its file has it if it fits into what is left of the cache. */
+static inline void dataset_keep_original(dataset *data, int i, picture original, size_t *used) {
+  size_t bytes = (size_t)original.height * (size_t)original.width * (size_t)original.channels;
+  work_lock();
+  int fits = bytes <= data->cache_bytes - *used;
+  if (fits) *used += bytes;
+  work_unlock();
+  if (fits)
+    data->originals[i] = original;
+  else
+    free(original.pixels);
+}
+
+/* Reads sample i, takes its fingerprint, and keeps it, at the network's input size or as its file has
+   it, if the cache has a place for it. Returns 0, or why it cannot be read. */
 static inline const char *dataset_read_sample(dataset *data, int i, const preprocess *pre,
-                                              uint8_t *scratch, size_t *used) {
-  if (!data->keeps_originals)
-    return picture_fit(data->paths[i], pre,
-                       i < data->cached ? data->pixels + (size_t)i * preprocess_size(pre)
-                                        : scratch);
+                                              size_t *used) {
   picture read = {0};
   const char *reason = picture_read(data->paths[i], pre->channels, PICTURE_MAX_PIXELS, &read);
   if (reason) return reason;
-  size_t bytes = (size_t)read.height * (size_t)read.width * (size_t)read.channels;
-  work_lock();
-  if (bytes <= data->cache_bytes - *used) {
-    *used += bytes;
-    data->originals[i] = read;
+  data->prints[i] = fingerprint_picture(&read);
+  if (data->keeps_originals) {
+    dataset_keep_original(data, i, read, used);
+    return NULL;
   }
-  work_unlock();
-  if (!data->originals[i].pixels) free(read.pixels);
+  if (i < data->cached) picture_resize(&read, pre, data->pixels + (size_t)i * preprocess_size(pre));
+  free(read.pixels);
   return NULL;
 }
 
 typedef struct picture_reading {
   dataset *data;
   const preprocess *pre;
-  uint8_t *scratch; /* a picture for each thread */
-  size_t used;      /* of the cache */
+  size_t used; /* of the cache */
   char **reasons;
   int bad, done;
   progress bar;
@@ -365,9 +398,9 @@ typedef struct picture_reading {
 
 static inline void dataset_read_picture(void *context, int i, int thread) {
   picture_reading *r = context;
-  uint8_t *scratch = r->scratch + (size_t)thread * preprocess_size(r->pre);
-  const char *reason = dataset_read_sample(r->data, i, r->pre, scratch, &r->used);
+  const char *reason = dataset_read_sample(r->data, i, r->pre, &r->used);
   char figures[64];
+  (void)thread;
   work_lock();
   if (reason) {
     r->reasons[i] = copy_text(reason);
@@ -378,8 +411,8 @@ static inline void dataset_read_picture(void *context, int i, int thread) {
   work_unlock();
 }
 
-/* Reads every picture once: finds the unreadable ones before training starts, and fills the
-   cache. */
+/* Reads every picture once: finds the unreadable ones before training starts, takes fingerprints, and
+   fills the cache. */
 static inline void dataset_read_pictures(dataset *data, const preprocess *pre, int skip_bad) {
   size_t size = preprocess_size(pre), fitting = data->cache_bytes / size;
   if (data->keeps_originals) {
@@ -388,23 +421,25 @@ static inline void dataset_read_pictures(dataset *data, const preprocess *pre, i
     data->cached = (size_t)data->count <= fitting ? data->count : (int)fitting;
     data->pixels = allocate((size_t)data->cached, size);
   }
-  picture_reading r = {data, pre, NULL, 0, NULL, 0, 0, progress_start()};
-  r.scratch = allocate((size_t)use_threads(0), size);
+  picture_reading r = {data, pre, 0, NULL, 0, 0, progress_start()};
   r.reasons = allocate((size_t)data->count, sizeof(char *));
   share_work(data->count, dataset_read_picture, &r);
   progress_wipe();
   if (r.bad) dataset_drop_bad(data, r.reasons, r.bad, skip_bad, size);
   for (int i = 0; i < data->count + r.bad; i++) free(r.reasons[i]);
   free(r.reasons);
-  free(r.scratch);
 }
 
 /* Makes a data set ready for dataset_bytes. */
 static inline void dataset_prepare(dataset *data, const preprocess *pre, int resize, int skip_bad) {
-  if (data->paths)
+  data->prints = allocate((size_t)data->count, sizeof *data->prints);
+  if (data->paths) {
     dataset_read_pictures(data, pre, skip_bad);
-  else
+  } else {
+    idx_fitting f = {data, pre, NULL};
+    share_work(data->count, dataset_print_idx, &f);
     dataset_fit_idx(data, pre, resize);
+  }
   data->height = pre->height;
   data->width = pre->width;
   data->channels = pre->channels;

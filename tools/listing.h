@@ -129,17 +129,27 @@ static inline void listing_add_folder(listing *list, const char *folder) {
   free(names);
 }
 
-/* Relative paths of a CSV file start where the file is. */
+/* The path in a row's column, for the caller to free. Relative ones start in `folder`, where the table
+   is. Blanks around it are no part of it, unless there is a file of just that name. */
+static inline char *csv_path(const csv *table, int column, const char *folder) {
+  char *cell = table->fields[column];
+  for (int exact = 1;; exact = 0) {
+    const char *file = exact ? cell : trimmed(cell);
+    if (!*file) fail("%s: line %d: the path is empty", table->path, table->line);
+    char *path = *file == '/' ? copy_text(file) : join_path(folder, file);
+    if (!exact || is_file(path)) return path;
+    free(path);
+  }
+}
+
 static inline void listing_add_csv(listing *list, const char *path) {
   csv table = csv_open(path);
   int column = csv_column(&table, "path");
   char *folder = folder_of(path);
   while (csv_row(&table)) {
-    const char *file = table.fields[column];
-    if (!*file) fail("%s: line %d: the path is empty", path, table.line);
-    char *full = *file == '/' ? copy_text(file) : join_path(folder, file);
-    listing_add_file(list, full);
-    free(full);
+    char *file = csv_path(&table, column, folder);
+    listing_add_file(list, file);
+    free(file);
   }
   free(folder);
   csv_close(&table);

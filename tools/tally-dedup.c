@@ -24,6 +24,7 @@
 #define TOOL_NAME "tally-dedup"
 #define TOOL_USAGE "--out F.csv [options] PICTURE|FOLDER|LIST.csv..."
 #include "common.h"
+#include "fingerprint.h"
 #include "listing.h"
 
 /* ---- options --------------------------------------------------------------------------------- */
@@ -89,7 +90,7 @@ typedef struct traits {
   char *reason; /* why it cannot be read; NULL */
   long long bytes; /* of the file */
   int height, width;
-  uint64_t fingerprint[2];
+  fingerprint content;
   uint64_t hash;
   int plain; /* of a single shade: the hash says nothing */
   uint8_t fine[FINE * FINE], coarse[COARSE * COARSE], colours[COLOUR * COLOUR * 3];
@@ -101,21 +102,6 @@ typedef struct traits {
 
 static uint8_t luminance_of(const uint8_t *rgb) {
   return (uint8_t)(0.299f * (float)rgb[0] + 0.587f * (float)rgb[1] + 0.114f * (float)rgb[2] + 0.5f);
-}
-
-/* Two independent 64-bit hashes of the size and all pixels. */
-static void take_fingerprint(const picture *from, uint64_t out[2]) {
-  size_t count = (size_t)from->height * (size_t)from->width * 3;
-  out[0] = mix_seed((uint64_t)from->height, (uint64_t)from->width);
-  out[1] = mix_seed((uint64_t)from->width, (uint64_t)from->height + 1);
-  for (size_t i = 0; i < count; i += 8) {
-    uint64_t word = 0;
-    memcpy(&word, from->pixels + i, count - i < 8 ? count - i : 8);
-    out[0] = (out[0] ^ word) * 0x9E3779B97F4A7C15u;
-    out[0] ^= out[0] >> 32;
-    out[1] = (out[1] + word) * 0xD6E8FEB86659FD93u;
-    out[1] ^= out[1] >> 29;
-  }
 }
 
 #define HASH_STEP 1 /* levels that a neighbour must be darker by: flat areas give the same bits always */
@@ -148,7 +134,7 @@ static void take_traits(const picture *from, traits *to) {
   uint8_t thumbnail[FINE * FINE * 3], half[COARSE * COARSE * 3];
   to->height = from->height;
   to->width = from->width;
-  take_fingerprint(from, to->fingerprint);
+  to->content = fingerprint_picture(from);
   resize_squash(from->pixels, from->height, from->width, thumbnail, FINE, FINE, 3);
   resize_squash(from->pixels, from->height, from->width, half, COARSE, COARSE, 3);
   resize_squash(from->pixels, from->height, from->width, to->colours, COLOUR, COLOUR, 3);
@@ -193,12 +179,11 @@ static traits *read_all(const listing *list) {
 
 /* ---- exact duplicates ------------------------------------------------------------------------ */
 
-static const traits *sorted_traits; /* what compare_fingerprints looks at */
+static const traits *sorted_traits; /* what compare_contents looks at */
 
-static int compare_fingerprints(const void *a, const void *b) {
+static int compare_contents(const void *a, const void *b) {
   int i = *(const int *)a, j = *(const int *)b;
-  int order = memcmp(sorted_traits[i].fingerprint, sorted_traits[j].fingerprint,
-                     sizeof sorted_traits[i].fingerprint);
+  int order = fingerprint_compare(&sorted_traits[i].content, &sorted_traits[j].content);
   return order ? order : i - j;
 }
 
@@ -207,10 +192,10 @@ static void find_exact(traits *all, int count) {
   for (int i = 0; i < count; i++)
     if (!all[i].reason) order[readable++] = i;
   sorted_traits = all;
-  qsort(order, (size_t)readable, sizeof(int), compare_fingerprints);
+  qsort(order, (size_t)readable, sizeof(int), compare_contents);
   for (int i = 1, run = 0; i < readable; i++) {
     traits *one = &all[order[i]];
-    if (memcmp(one->fingerprint, all[order[run]].fingerprint, sizeof one->fingerprint)) {
+    if (fingerprint_compare(&one->content, &all[order[run]].content)) {
       run = i;
       continue;
     }

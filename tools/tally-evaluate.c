@@ -107,7 +107,7 @@ static results evaluate_model(const settings *set) {
     fail("%s: the network does not end in softmax", set->model);
   preprocess pre = preprocess_load(net, set->model);
   class_list names = classes_load(net, set->model);
-  dataset data = dataset_open(set->data, set->flat);
+  dataset data = dataset_open(set->data, set->flat, NULL);
   prepare_output(set);
   dataset_map(&data, &names, set->model);
   dataset_prepare(&data, &pre, set->resize, set->skip_bad);

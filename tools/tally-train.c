@@ -16,6 +16,7 @@
 #include "common.h"
 #include "augment.h"
 #include "loader.h"
+#include "split.h"
 
 /* ---- options --------------------------------------------------------------------------------- */
 
@@ -29,7 +30,10 @@ static const char help[] =
     "pictures per class, or a CSV file with columns path,label):\n"
     "  --data D             pictures to learn from\n"
     "  --val D|FRACTION     pictures to check with after each epoch: another data set, or a share of\n"
-    "                       --data (0.1), taken from each class by --seed\n"
+    "                       --data (0.1), taken from each class by --seed. Pictures of the same pixels\n"
+    "                       stay on one side\n"
+    "  --group COLUMN       so do those with the same value in this column of the CSV file, such as a\n"
+    "                       tally, a page or a writer\n"
     "  --flat               leaves out what lies in folders of class folders\n"
     "  --skip-bad           leaves out pictures that cannot be read (default: stops)\n"
     "  --resize HOW         how pictures of another size come to the network's: squash (default)\n"
@@ -90,8 +94,9 @@ static const char help_learning[] =
     "  --help\n"
     "\n"
     "The last line on stdout is JSON with the figures of the model in --out: epochs, best_epoch,\n"
-    "train_loss, train_accuracy, val_loss, val_accuracy, images_per_second, seconds. train_loss and\n"
-    "train_accuracy are means over the epoch while the weights were changing, dropout and augmentation\n"
+    "train_loss, train_accuracy, val_loss, val_accuracy, val_copies (pictures of a data set to check\n"
+    "with that are learnt from too), images_per_second, left_out, seconds. train_loss and train_accuracy\n"
+    "are means over the epoch while the weights were changing, dropout and augmentation\n"
     "included. Exit code: 0, 1 (failed), 2 (usage).\n"
     "\n"
     "examples:\n"
@@ -106,7 +111,7 @@ static const char help_learning[] =
     "  " TOOL_NAME " --data data:train --arch base --epochs 30 --out base.safetensors --resume\n";
 
 typedef struct settings {
-  const char *data, *val, *arch, *init, *freeze, *out, *log, *normalize, *resize;
+  const char *data, *val, *group, *arch, *init, *freeze, *out, *log, *normalize, *resize;
   float val_fraction; /* > 0: val is a share of data */
   int epochs, batch, patience, cache_megabytes, flat;
   float warmup, step, head_rate; /* head_rate 0: as the rest */
@@ -176,6 +181,9 @@ static void check_options(const settings *set) {
   if (!set->arch && !set->init) misuse("--arch or --init is missing");
   if (!set->out) misuse("--out is missing");
   if (set->patience && !set->val) misuse("--patience needs --val");
+  if (set->group && !(set->val_fraction > 0))
+    misuse("--group says what --val FRACTION keeps together; --val is %s",
+           set->val ? "a data set" : "missing");
   if (set->head_rate > 0 && !(set->training.learning_rate > 0))
     misuse("--head-lr needs an --lr above 0; --freeze -1 keeps the other layers as they are");
 }
@@ -187,6 +195,7 @@ static settings read_options(int argc, char **argv) {
   const tool_option options[] = {
       text_option("data", &set.data),
       other_option("val", &set, 0, 1, take_validation),
+      text_option("group", &set.group),
       flag_option("skip-bad", &set.skip_bad),
       flag_option("flat", &set.flat),
       text_option("resize", &set.resize),
@@ -504,38 +513,6 @@ static view view_all(const dataset *data) {
   return all;
 }
 
-/* Takes `share` of each class, at random by seed, out of train and into the returned view. */
-static view view_split(view *train, float share, uint64_t seed) {
-  const dataset *data = train->data;
-  view taken = {data, allocate((size_t)train->count, sizeof(int)), 0};
-  char *is_taken = allocate((size_t)data->count, 1);
-  int *members = allocate((size_t)train->count, sizeof(int));
-  for (int k = 0; k < data->set.count; k++) {
-    int count = 0;
-    for (int i = 0; i < train->count; i++)
-      if (data->labels[train->indices[i]] == k) members[count++] = train->indices[i];
-    cn_random random = {mix_seed(mix_seed(seed, STREAM_SPLIT), (uint64_t)k), 0};
-    cn_random_shuffle(&random, members, count);
-    int wanted = (int)lround((double)share * count);
-    for (int i = 0; i < wanted; i++) is_taken[members[i]] = 1;
-  }
-  int kept = 0;
-  for (int i = 0; i < train->count; i++) {
-    int index = train->indices[i];
-    if (is_taken[index])
-      taken.indices[taken.count++] = index;
-    else
-      train->indices[kept++] = index;
-  }
-  train->count = kept;
-  free(members);
-  free(is_taken);
-  if (!taken.count || !train->count)
-    fail("--val %g leaves %d pictures to train on and %d to check with", (double)share,
-         train->count, taken.count);
-  return taken;
-}
-
 /* Mean and deviation of each channel over a view, of values 0 to 1. */
 static void measure_normalization(const view *of, const preprocess *pre, float mean[3],
                                   float deviation[3]) {
@@ -607,6 +584,7 @@ typedef struct run {
   const settings *set;
   dataset data, val_data;
   view train, val; /* val.count is 0 without --val */
+  int val_copies;  /* pictures of val_data that are in data too */
   class_list classes;
   preprocess pre;
   augmenter augmenter;
@@ -623,6 +601,8 @@ typedef struct run {
       checkpoint; /* its path; NULL if --out is no regular file, which is written once, at the end */
   char *model;    /* the best one then */
   size_t model_size;
+
+  char *description; /* what the result depends on */
 
   /* what a checkpoint holds beside the trainer's own state */
   figures last, kept; /* the last epoch; the one in --out */
@@ -738,55 +718,118 @@ static void validate(run *r, figures *out) {
 
 /* ---- the state that survives a crash --------------------------------------------------------- */
 
-/* One line for each option that the result depends on. A resumed run must have the same ones, or it
-   would be neither the old run nor a new one. */
-static char *describe_run(const run *r) {
+/* A line "name: count fingerprint". */
+static void describe_fingerprint(text_buffer *to, const char *name, int count,
+                                 const fingerprint *of) {
+  text_add(to, "%s: %d, fingerprint %016llx%016llx\n", name, count,
+           (unsigned long long)of->words[0], (unsigned long long)of->words[1]);
+}
+
+/* What the samples of a view show, and what they are labelled. */
+static void describe_view(text_buffer *to, const view *of, const char *pictures,
+                          const char *labels) {
+  fingerprint shown = {{0, 0}}, labelled = {{0, 0}};
+  for (int i = 0; i < of->count; i++) {
+    int index = of->indices[i];
+    for (int w = 0; w < 2; w++) fingerprint_word(&shown, of->data->prints[index].words[w]);
+    fingerprint_word(&labelled, (uint64_t)of->data->labels[index]);
+  }
+  describe_fingerprint(to, pictures, of->count, &shown);
+  describe_fingerprint(to, labels, of->count, &labelled);
+}
+
+static void describe_data(text_buffer *to, const run *r) {
+  const settings *set = r->set;
+  fingerprint names = {{0, 0}};
+  for (int k = 0; k < r->classes.count; k++) fingerprint_text(&names, r->classes.names[k]);
+  describe_fingerprint(to, "class names", r->classes.count, &names);
+  if (set->val_fraction > 0)
+    text_add(to, "--val: %.9g\n", (double)set->val_fraction);
+  else
+    text_add(to, "--val: %s\n", set->val ? "a data set" : "none");
+  text_add(to, "--group: %s\n", set->group ? set->group : "none");
+  describe_view(to, &r->train, "pictures to learn from", "labels to learn from");
+  describe_view(to, &r->val, "pictures to check with", "labels to check with");
+}
+
+static void describe_network(text_buffer *to, const run *r) {
+  const settings *set = r->set;
+  const cn_arch_options *built_in = &set->built_in;
+  const char *all = cn_network_text(r->net);
+  fingerprint of = {{0, 0}};
+  if (!all) fail("out of memory");
+  fingerprint_text(&of, all);
+  if (built_in->height)
+    text_add(to, "--input: %dx%dx%d\n", built_in->height, built_in->width, built_in->channels);
+  else
+    text_add(to, "--input: its own\n");
+  text_add(to, "--auxiliary: %d\n", built_in->auxiliary);
+  describe_fingerprint(to, "layers of the network", cn_network_node_count(r->net), &of);
+  of = (fingerprint){{0, 0}};
+  if (set->init) of = fingerprint_file(set->init);
+  describe_fingerprint(to, "--init", set->init != NULL, &of);
+  text_add(to, "--freeze: %s\n--head-lr: %.9g\n", set->freeze ? set->freeze : "none",
+           (double)set->head_rate);
+}
+
+static void describe_pictures(text_buffer *to, const run *r) {
+  const augmentation *a = &r->set->augment;
+  char resize[32];
+  text_add(to, "--resize: %s\n", resize_text(&r->pre, resize));
+  for (int c = 0; c < r->pre.channels; c++)
+    text_add(to, "--normalize: %.9g/%.9g\n", (double)r->pre.mean[c], (double)r->pre.deviation[c]);
+  text_add(to, "--rotate: %.9g\n--zoom: %.9g\n--shift: %.9g\n--elastic: %.9g\n--flip: %d\n",
+           (double)a->rotate, (double)a->zoom, (double)a->shift, (double)a->elastic, a->flip);
+  text_add(to, "--random-crop: %.9g\n--brightness: %.9g\n--contrast: %.9g\n", (double)a->crop,
+           (double)a->brightness, (double)a->contrast);
+  text_add(to, "--saturation: %.9g\n--hue: %.9g\n", (double)a->saturation, (double)a->hue);
+}
+
+static void describe_learning(text_buffer *to, const run *r) {
   const settings *set = r->set;
   const cn_training_options *t = &r->training;
-  const augmentation *a = &set->augment;
-  text_buffer all = {0};
-  char resize[32];
-  uint64_t hash = 0;
-  for (int i = 0; i < r->train.count; i++)
-    hash = mix_seed(hash, (uint64_t)r->train.indices[i] * 65536 +
-                              (uint64_t)r->data.labels[r->train.indices[i]]);
-  text_add(&all, "--data: %d pictures, labels %016llx\n--val: %d pictures\n", r->train.count,
-           (unsigned long long)hash, r->val.count);
-  text_add(&all, "--init: %s\n--freeze: %s\n--resize: %s\n", set->init ? "yes" : "no",
-           set->freeze ? set->freeze : "none", resize_text(&r->pre, resize));
-  for (int c = 0; c < r->pre.channels; c++)
-    text_add(&all, "--normalize: %.9g/%.9g\n", (double)r->pre.mean[c], (double)r->pre.deviation[c]);
-  text_add(&all, "--batch: %d\n--optimizer: %d\n--lr: %.9g\n--momentum: %.9g\n--nesterov: %d\n",
-           set->batch, (int)t->optimizer, (double)t->learning_rate, (double)t->momentum,
+  text_add(to, "--batch: %d\n--optimizer: %s\n--lr: %.9g\n--momentum: %.9g\n--nesterov: %d\n",
+           set->batch, optimizers[set->optimizer], (double)t->learning_rate, (double)t->momentum,
            t->nesterov);
-  text_add(&all, "--decay: %.9g\n--l1: %.9g\n--l2: %.9g\n--clip: %.9g\n", (double)t->decay,
+  text_add(to, "--decay: %.9g\n--l1: %.9g\n--l2: %.9g\n--clip: %.9g\n", (double)t->decay,
            (double)t->l1, (double)t->l2, (double)t->clip_norm);
-  text_add(&all, "--math: %d\n", (int)t->math);
-  text_add(&all, "--schedule: %d\n--step: %.9g\n--gamma: %.9g\n--warmup: %.9g\n", (int)t->schedule,
-           (double)set->step, (double)t->gamma, (double)set->warmup);
-  if (t->schedule == CN_SCHEDULE_COSINE) text_add(&all, "--epochs: %d\n", set->epochs);
-  text_add(&all, "--head-lr: %.9g\n--class-weights: %d\n--sampling: %d\n--patience: %d\n",
-           (double)set->head_rate, set->balanced_weights, set->balanced_sampling, set->patience);
-  text_add(&all, "--rotate: %.9g\n--zoom: %.9g\n--shift: %.9g\n--elastic: %.9g\n--flip: %d\n",
-           (double)a->rotate, (double)a->zoom, (double)a->shift, (double)a->elastic, a->flip);
-  text_add(&all, "--random-crop: %.9g\n--brightness: %.9g\n--contrast: %.9g\n", (double)a->crop,
-           (double)a->brightness, (double)a->contrast);
-  text_add(&all, "--saturation: %.9g\n--hue: %.9g\n", (double)a->saturation, (double)a->hue);
-  text_add(&all, "--seed: %llu\n", (unsigned long long)set->seed);
+  text_add(to, "--math: %s\n--schedule: %s\n--step: %.9g\n--gamma: %.9g\n--warmup: %.9g\n",
+           maths[set->math], schedules[set->schedule], (double)set->step, (double)t->gamma,
+           (double)set->warmup);
+  if (t->schedule == CN_SCHEDULE_COSINE) text_add(to, "--epochs: %d\n", set->epochs);
+  text_add(to, "--class-weights: %s\n--sampling: %s\n--patience: %d\n--seed: %llu\n",
+           balances[set->balanced_weights], balances[set->balanced_sampling], set->patience,
+           (unsigned long long)set->seed);
+}
+
+/* One line for each thing that the result depends on. A resumed run must have the same ones, or it
+   would be neither the old run nor a new one. */
+static char *describe_run(const run *r) {
+  text_buffer all = {0};
+  describe_data(&all, r);
+  describe_network(&all, r);
+  describe_pictures(&all, r);
+  describe_learning(&all, r);
   return all.data;
 }
 
 /* Stops at the first line in which two descriptions differ. */
 static void compare_runs(const run *r, const char *then, const char *now) {
+  static const char anew[] = "without --resume, training starts from the beginning";
   while (*then && *now) {
     size_t then_length = strcspn(then, "\n"), now_length = strcspn(now, "\n");
+    size_t name = strcspn(now, ":");
+    if (strncmp(then, now, name + 1)) break;
     if (then_length != now_length || memcmp(then, now, now_length))
-      fail("%s was made with %.*s, now it is %.*s: cannot resume", r->checkpoint, (int)then_length,
-           then, (int)now_length, now);
+      fail("cannot resume from %s: it was made with other %.*s (%.*s, now %.*s); %s", r->checkpoint,
+           (int)name, now, (int)(then_length - name - 2), then + name + 2,
+           (int)(now_length - name - 2), now + name + 2, anew);
     then += then_length + (then[then_length] == '\n');
     now += now_length + (now[now_length] == '\n');
   }
-  if (*then || *now) fail("%s was made by another version: cannot resume", r->checkpoint);
+  if (*then || *now)
+    fail("cannot resume from %s: it was made by another version of " TOOL_NAME "; %s",
+         r->checkpoint, anew);
 }
 
 /* Hexadecimal floats bring every bit back. */
@@ -810,13 +853,11 @@ static void save_checkpoint(run *r) {
   add_figures(&state, &r->last);
   add_figures(&state, &r->kept);
   text_add(&state, "%d %d %a\n", r->stopping.checks, r->stopping.best_check, r->stopping.best);
-  char *description = describe_run(r);
-  set_note(r->net, checkpoint_notes[0], description);
+  set_note(r->net, checkpoint_notes[0], r->description);
   set_note(r->net, checkpoint_notes[1], state.data);
   set_note(r->net, checkpoint_notes[2], r->log.data);
   if (cn_trainer_save(r->trainer, r->checkpoint, &error) != CN_OK) fail("%s", error.message);
   for (int i = 0; checkpoint_notes[i]; i++) set_note(r->net, checkpoint_notes[i], NULL);
-  free(description);
   free(state.data);
 }
 
@@ -837,22 +878,55 @@ static void load_checkpoint(run *r) {
   for (int i = 0; checkpoint_notes[i]; i++)
     if (!(notes[i] = cn_safetensors_note(file, checkpoint_notes[i])))
       fail("%s: not a checkpoint: there is no note %s in it", r->checkpoint, checkpoint_notes[i]);
-  char *now = describe_run(r);
-  compare_runs(r, notes[0], now);
+  compare_runs(r, notes[0], r->description);
   parse_state(r, notes[1]);
   r->log.length = 0;
   text_add(&r->log, "%s", notes[2]);
   if (cn_trainer_load(r->trainer, r->checkpoint, &error) != CN_OK) fail("%s", error.message);
   for (int i = 0; checkpoint_notes[i]; i++) set_note(r->net, checkpoint_notes[i], NULL);
-  free(now);
   cn_safetensors_free(file);
   inform("resumes after epoch %d of %s", r->last.epoch, r->checkpoint);
 }
 
 /* ---- the run --------------------------------------------------------------------------------- */
 
-static void open_data(run *r, const settings *set) {
-  r->data = dataset_open(set->data, set->flat);
+/* Takes a share of --data to check with. */
+static void split_data(run *r) {
+  const settings *set = r->set;
+  sample_groups groups = groups_of_samples(&r->data);
+  split parts =
+      split_groups(&r->data, &groups, (double)set->val_fraction, mix_seed(set->seed, STREAM_SPLIT));
+  if (set->group)
+    inform("%s: %d pictures are %d groups by %s", set->data, r->data.count, groups.count,
+           set->group);
+  if (!parts.taken_count || !parts.rest_count)
+    fail("--val %g leaves %d pictures to train on and %d to check with (of %d; groups: %d)",
+         (double)set->val_fraction, parts.rest_count, parts.taken_count, r->data.count,
+         groups.count);
+  say_missing_classes(&r->data, &groups, parts.taken, parts.taken_count, "check with");
+  say_missing_classes(&r->data, &groups, parts.rest, parts.rest_count, "learn from");
+  r->train = (view){&r->data, parts.rest, parts.rest_count};
+  r->val = (view){&r->data, parts.taken, parts.taken_count};
+  groups_free(&groups);
+}
+
+/* Opens another data set to check with. */
+static void open_validation(run *r) {
+  const settings *set = r->set;
+  r->val_data = dataset_open(set->val, set->flat, NULL);
+  dataset_map(&r->val_data, &r->classes, set->data);
+  r->val_data.cache_bytes = r->data.cache_bytes;
+  dataset_prepare(&r->val_data, &r->pre, set->resize != NULL, set->skip_bad);
+  r->val = view_all(&r->val_data);
+  r->val_copies = count_common(&r->data, &r->val_data);
+  if (r->val_copies)
+    inform("%s: %d of %d pictures are in %s too: the figures of this check are too good", set->val,
+           r->val_copies, r->val_data.count, set->data);
+}
+
+static void open_data(run *r) {
+  const settings *set = r->set;
+  r->data = dataset_open(set->data, set->flat, set->group);
   r->net = build_network(set, &r->data, &r->classes);
   const char *name = set->arch ? set->arch : set->init;
   r->pre = preprocess_load(r->net, name);
@@ -863,16 +937,12 @@ static void open_data(run *r, const settings *set) {
   r->data.cache_bytes = (size_t)set->cache_megabytes << 20;
   r->data.keeps_originals = set->augment.crop > 0;
   dataset_prepare(&r->data, &r->pre, set->resize != NULL, set->skip_bad);
-  r->train = view_all(&r->data);
+  say_copies(&r->data);
   if (set->val_fraction > 0)
-    r->val = view_split(&r->train, set->val_fraction, set->seed);
-  else if (set->val) {
-    r->val_data = dataset_open(set->val, set->flat);
-    dataset_map(&r->val_data, &r->classes, set->data);
-    r->val_data.cache_bytes = r->data.cache_bytes;
-    dataset_prepare(&r->val_data, &r->pre, set->resize != NULL, set->skip_bad);
-    r->val = view_all(&r->val_data);
-  }
+    split_data(r);
+  else
+    r->train = view_all(&r->data);
+  if (set->val && !(set->val_fraction > 0)) open_validation(r);
   choose_normalization(set, &r->train, &r->pre);
   preprocess_save(&r->pre, r->net);
   classes_save(&r->classes, r->net);
@@ -949,13 +1019,14 @@ static void start_run(run *r, const settings *set) {
   r->started = seconds_now();
   plan_checkpoint(r);
   check_outputs(r); /* before the data are read, which may take long, ... */
-  open_data(r, set);
+  open_data(r);
   check_outputs(r); /* ... and when it is known what they are */
   lock_output(set->out);
   note_saved(set->out);
   if (r->checkpoint) note_saved(r->checkpoint);
   plan_training(r);
   plan_validation(r);
+  r->description = describe_run(r);
   r->inputs = allocate((size_t)r->val_batch * preprocess_size(&r->pre), sizeof(float));
   r->outputs = allocate((size_t)r->val_batch * (size_t)r->classes.count, sizeof(float));
   r->order = allocate((size_t)r->train.count, sizeof(int));
@@ -984,6 +1055,7 @@ static void end_run(run *r) {
   free(r->order);
   free(r->log.data);
   free(r->checkpoint);
+  free(r->description);
   free(r->model);
 }
 
@@ -1071,6 +1143,7 @@ static void print_result(const run *r) {
   json_real(&json, "train_accuracy", r->kept.train_accuracy);
   json_real(&json, "val_loss", r->kept.val_loss);
   json_real(&json, "val_accuracy", r->kept.val_accuracy);
+  json_integer(&json, "val_copies", r->val_copies);
   json_real(&json, "images_per_second",
             r->trained_seconds > 0 ? (double)r->trained_pictures / r->trained_seconds : 0);
   left_out_json(&json, &left);

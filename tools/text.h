@@ -52,6 +52,14 @@ static inline char *copy_text(const char *from) {
   return copy;
 }
 
+/* A text without the blanks around it, in its own memory. */
+static inline char *trimmed(char *text) {
+  while (*text == ' ' || *text == '\t') text++;
+  for (char *end = text + strlen(text); end > text && (end[-1] == ' ' || end[-1] == '\t');)
+    *--end = 0;
+  return text;
+}
+
 static inline int compare_names(const void *a, const void *b) {
   return strcmp(*(char *const *)a, *(char *const *)b);
 }

@@ -74,7 +74,7 @@ static inline results read_predictions(const char *path) {
       names = reallocate(names, (size_t)capacity * 2, sizeof(char *));
     }
     for (int k = 0; k < 2; k++) {
-      const char *name = table.fields[columns[k]];
+      const char *name = csv_cell(&table, columns[k]);
       if (!*name)
         fail("%s: line %d: the %s is empty", path, table.line, k ? "prediction" : "truth");
       names[2 * r.count + k] = copy_text(name);

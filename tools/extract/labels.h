@@ -39,12 +39,6 @@ static inline long long label_number(const csv *table, const char *text, long lo
   return number;
 }
 
-static inline int has_column(const csv *table, const char *name) {
-  for (int i = 0; i < table->field_count; i++)
-    if (!strcmp(table->fields[i], name)) return 1;
-  return 0;
-}
-
 static inline void label_cell(label_table *labels, const csv *table, const tally_template *form,
                               int tally, int field, const char *position, const char *label) {
   int p = (int)label_number(table, position, form->field[field].digits - 1);
@@ -72,7 +66,7 @@ static inline label_table labels_read(const char *path, const tally_template *fo
   for (size_t i = 0; i < cells; i++) labels.cells[i] = NO_LABEL;
   for (size_t i = 0; i < counts; i++) labels.counts[i] = NO_LABEL;
   csv table = csv_open(path);
-  int by_cell = has_column(&table, "label");
+  int by_cell = csv_find_column(&table, "label") >= 0;
   int tally_column = csv_column(&table, "tally"), field_column = csv_column(&table, "field");
   int value_column = csv_column(&table, by_cell ? "label" : "value");
   int position_column = by_cell ? csv_column(&table, "position") : -1;
@@ -82,10 +76,10 @@ static inline label_table labels_read(const char *path, const tally_template *fo
       labels.unknown++;
       continue;
     }
-    int field = label_field(&table, form, table.fields[field_column]);
-    const char *value = table.fields[value_column];
+    int field = label_field(&table, form, csv_cell(&table, field_column));
+    const char *value = csv_cell(&table, value_column);
     if (by_cell)
-      label_cell(&labels, &table, form, tally, field, table.fields[position_column], value);
+      label_cell(&labels, &table, form, tally, field, csv_cell(&table, position_column), value);
     else if (*value)
       labels.counts[(size_t)tally * (size_t)form->fields + (size_t)field] =
           label_number(&table, value, (long long)pow(10, form->field[field].digits) - 1);

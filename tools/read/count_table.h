@@ -41,11 +41,10 @@ static inline count_table count_table_read(const char *path, const tally_templat
   int value_column = csv_column(&table, "value");
   while (csv_row(&table)) {
     int tally = form_list_find_row(list, &table, table.fields[tally_column]);
-    int field = tally_template_field(form, table.fields[field_column]);
-    const char *text = table.fields[value_column];
+    const char *name = csv_cell(&table, field_column), *text = csv_cell(&table, value_column);
+    int field = tally_template_field(form, name);
     if (strict && field < 0)
-      fail("%s: line %d: the template has no field \"%s\"", path, table.line,
-           table.fields[field_column]);
+      fail("%s: line %d: the template has no field \"%s\"", path, table.line, name);
     out.unknown_tallies += tally < 0;
     out.unknown_fields += field < 0;
     if (tally < 0 || field < 0) continue;

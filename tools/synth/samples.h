@@ -53,7 +53,7 @@ static inline sample_box open_samples(const char *digits) {
   pre.height = pre.width = TALLY_SIDE;
   pre.channels = 1;
   box.given = 1;
-  box.data = dataset_open(digits, 0);
+  box.data = dataset_open(digits, 0, NULL);
   dataset_prepare(&box.data, &pre, 1, 0);
   if (box.data.cached < box.data.count) fail("%s: too many pictures to draw digits from", digits);
   box.pen = allocate((size_t)box.data.count, sizeof(float));
