@@ -8,6 +8,7 @@
 #define TOOL_USAGE ""
 #include "../tools/common.h"
 #include "../tools/split.h"
+#include "../tools/implementations/stb.h"
 #include "support.h"
 
 #include "programs.h"
