@@ -9,6 +9,7 @@
 #define TOOL_NAME "test_outputs"
 #define TOOL_USAGE ""
 #include "../tools/common.h"
+#include "../tools/implementations/stb.h"
 #include "support.h"
 
 #include "programs.h"

@@ -169,7 +169,7 @@ static inline char *trimmed(char *text) {
 /* One row of a list; a file of several pages is as many samples. */
 static inline void dataset_add_row(dataset *data, char *path, char *label, char ***labels) {
   int pages = picture_pages(path);
-  input_note(path);
+  listing_note(path);
   for (int page = 1; page <= pages; page++) {
     text_buffer name = {0};
     *labels = reallocate(*labels, (size_t)data->count + 1, sizeof(char *));

@@ -60,10 +60,17 @@ static inline void listing_append(listing *list, char *path) {
   list->paths[list->count++] = path;
 }
 
+/* Notes the file of a picture as one that is read. */
+static inline void listing_note(const char *name) {
+  char path[PATH_MAX];
+  picture_page(name, path);
+  input_note(path);
+}
+
 /* A file, as each of its pages if it has several. */
 static inline void listing_add_file(listing *list, const char *path) {
   int pages = picture_pages(path);
-  input_note(path);
+  listing_note(path);
   if (pages == 1) listing_append(list, copy_text(path));
   for (int page = 1; page <= pages && pages > 1; page++) {
     text_buffer name = {0};
@@ -169,7 +176,7 @@ static inline int listed_identity(const char *name, identity *out) {
   char path[PATH_MAX];
   int page = picture_page(name, path);
   if (!is_regular(path) || !identity_of(path, out)) return 0;
-  out->page = page;
+  out->page = page ? page : 1; /* that is which page of a file without further ones */
   return 1;
 }
 
