@@ -172,6 +172,14 @@ static inline int same_entry(const char *a, const char *b) {
   return same;
 }
 
+/* The same of two listed names: a file is its first page as well. */
+static inline int same_listed(const char *a, const char *b) {
+  char file_a[PATH_MAX], file_b[PATH_MAX];
+  picture_page(a, file_a);
+  picture_page(b, file_b);
+  return same_entry(file_a, file_b);
+}
+
 static inline int listed_identity(const char *name, identity *out) {
   char path[PATH_MAX];
   int page = picture_page(name, path);
@@ -196,9 +204,9 @@ static inline void listing_settle(listing *list) {
   list->links = allocate((size_t)(list->count - kept), sizeof *list->links);
   for (int i = 0; i < list->count; i++) {
     if (first[i] == i) continue;
-    const char *kind = same_entry(list->paths[i], list->paths[first[i]]) ? "named twice"
-                       : is_symbolic_link(list->paths[i])                ? "symbolic link"
-                                                                         : "hard link";
+    const char *kind = same_listed(list->paths[i], list->paths[first[i]]) ? "named twice"
+                       : is_symbolic_link(list->paths[i])                 ? "symbolic link"
+                                                                          : "hard link";
     list->links[list->link_count++] = (listed_link){list->paths[i], kind, place[first[i]]};
     left_out_add(&list->left, kind, list->paths[i]);
   }
