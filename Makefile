@@ -103,7 +103,7 @@ build/page_files.h: tools/embed.sh $(PAGE_FILES)
 
 build/tools/tally-read.o build/tests/test_read.o: build/page_files.h
 
-$(patsubst %.c,build/%.o,$(wildcard tools/decode/*.c)): COMPILE += $(DECODERS)
+$(patsubst %.c,build/%.o,$(wildcard tools/decode/*.c)) build/tests/test_decode.o: COMPILE += $(DECODERS)
 
 $(TOOLS): bin/%: build/tools/%.o $(IMPLEMENTATIONS)
 	@mkdir -p $(@D)

@@ -16,10 +16,12 @@ static int cut_off(char reason[DECODE_REASON]) {
 /* Frames by their markers (ITU T.81, table B.1) that no decoder here reads. */
 static int check_frame(const uint8_t *segment, size_t left, char reason[DECODE_REASON]) {
   const int marker = segment[1];
-  if (marker < 0xC0 || marker > 0xCF || marker == 0xC4 || marker == 0xC8 || marker == 0xCC) return 1;
+  if (marker < 0xC0 || marker > 0xCF || marker == 0xC4 || marker == 0xC8 || marker == 0xCC)
+    return 1;
   if (marker == 0xC3 || marker == 0xC7 || marker == 0xCB || marker == 0xCF)
     return refuse(reason, "a lossless JPEG; save it as PNG or as a common JPEG");
-  if (marker >= 0xC9) return refuse(reason, "a JPEG with arithmetic coding; jpegtran makes it common");
+  if (marker >= 0xC9)
+    return refuse(reason, "a JPEG with arithmetic coding; jpegtran makes it common");
   if (marker >= 0xC5) return refuse(reason, "a hierarchical JPEG; save it as a common JPEG");
   if (left >= 5 && segment[4] != 8)
     return refuse(reason, "a JPEG of %d bits a colour; save it with 8 bits, or as PNG", segment[4]);
@@ -68,7 +70,8 @@ static uint32_t crc_of(const uint8_t *bytes, size_t size) {
   uint32_t crc = 0xFFFFFFFFu, table[256];
   for (uint32_t n = 0; n < 256; n++) {
     table[n] = n;
-    for (int k = 0; k < 8; k++) table[n] = table[n] & 1 ? 0xEDB88320u ^ table[n] >> 1 : table[n] >> 1;
+    for (int k = 0; k < 8; k++)
+      table[n] = table[n] & 1 ? 0xEDB88320u ^ table[n] >> 1 : table[n] >> 1;
   }
   for (size_t i = 0; i < size; i++) crc = table[(crc ^ bytes[i]) & 255] ^ crc >> 8;
   return ~crc;
@@ -199,12 +202,12 @@ int check_bmp(file_bytes file, char reason[DECODE_REASON]) {
   const int old = read_number(b + 14, 4, 1) == 12;
   if (!old && file.size < 54) return cut_off(reason);
   const uint64_t width = old ? read_number(b + 18, 2, 1) : read_number(b + 18, 4, 1);
-  const int64_t tall = old ? (int64_t)read_number(b + 20, 2, 1) : (int32_t)read_number(b + 22, 4, 1);
+  const int64_t tall =
+      old ? (int64_t)read_number(b + 20, 2, 1) : (int32_t)read_number(b + 22, 4, 1);
   const uint64_t height = (uint64_t)(tall < 0 ? -tall : tall);
   const uint64_t bits = old ? read_number(b + 24, 2, 1) : read_number(b + 28, 2, 1);
   const uint32_t packing = old ? 0 : read_number(b + 30, 4, 1);
-  if (packing == 1 || packing == 2)
-    return refuse(reason, "a BMP with run lengths; save it as PNG");
+  if (packing == 1 || packing == 2) return refuse(reason, "a BMP with run lengths; save it as PNG");
   if (bits > 32 || width > INT32_MAX || start > file.size) return cut_off(reason);
   const uint64_t row = (width * bits + 31) / 32 * 4;
   return height <= (file.size - start) / (row ? row : 1) || cut_off(reason);
@@ -307,7 +310,8 @@ int check_psd(file_bytes file, char reason[DECODE_REASON]) {
   if (at + 2 > file.size) return cut_off(reason);
   const uint32_t packing = read_number(b + at, 2, 0);
   at += 2;
-  if (height > 300000 || width > 300000) return refuse(reason, "damaged: its header is not a PSD's");
+  if (height > 300000 || width > 300000)
+    return refuse(reason, "damaged: its header is not a PSD's");
   if (packing == 0)
     return channels * height * width * (depth / 8) <= file.size - at || cut_off(reason);
   if (packing != 1) return refuse(reason, "a PSD packed with zip; save it as PNG");

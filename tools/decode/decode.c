@@ -81,7 +81,8 @@ static file_kind kind_of(file_bytes file) {
 static int refuse_unknown(file_bytes file, char reason[DECODE_REASON]) {
   size_t at = 0;
   while (at < file.size && strchr(" \t\r\n", file.bytes[at]) && file.bytes[at]) at++;
-  if (begins(file, at, "<", 1)) return refuse(reason, "not a picture but a page of HTML, XML or SVG");
+  if (begins(file, at, "<", 1))
+    return refuse(reason, "not a picture but a page of HTML, XML or SVG");
   if (begins(file, 0, "\0\0\0\x0CjP  ", 8) || begins(file, 0, "\xFF\x4F\xFF\x51", 4))
     return refuse(reason, "a JPEG 2000; opj_decompress makes it a PNG");
   if (begins(file, 0, "\xFF\x0A", 2) || begins(file, 0, "\0\0\0\x0CJXL ", 8))
@@ -100,12 +101,16 @@ static uint8_t *read_bytes(const char *path, size_t *size, char reason[DECODE_RE
     return NULL;
   }
   uint8_t *bytes = NULL;
-  if (S_ISDIR(status.st_mode)) refuse(reason, "it is a folder");
-  else if (!S_ISREG(status.st_mode)) refuse(reason, "not a regular file");
-  else if (status.st_size == 0) refuse(reason, "the file is empty");
+  if (S_ISDIR(status.st_mode))
+    refuse(reason, "it is a folder");
+  else if (!S_ISREG(status.st_mode))
+    refuse(reason, "not a regular file");
+  else if (status.st_size == 0)
+    refuse(reason, "the file is empty");
   else if ((uint64_t)status.st_size > DECODE_MOST_BYTES)
     refuse(reason, "the file is larger than %zu MB", DECODE_MOST_BYTES >> 20);
-  else if (!(bytes = malloc((size_t)status.st_size))) refuse(reason, "out of memory");
+  else if (!(bytes = malloc((size_t)status.st_size)))
+    refuse(reason, "out of memory");
   else if ((*size = fread(bytes, 1, (size_t)status.st_size, file)) < (size_t)status.st_size) {
     refuse(reason, "%s", ferror(file) ? strerror(errno) : "it shrank while it was read");
     free(bytes);
@@ -119,13 +124,20 @@ static uint8_t *read_bytes(const char *path, size_t *size, char reason[DECODE_RE
 
 static int check(file_kind kind, file_bytes file, int64_t most_pixels, char reason[DECODE_REASON]) {
   switch (kind) {
-    case KIND_JPEG: return check_jpeg(file, reason);
-    case KIND_PNG: return check_png(file, most_pixels, reason);
-    case KIND_GIF: return check_gif(file, reason);
-    case KIND_BMP: return check_bmp(file, reason);
-    case KIND_PNM: return check_pnm(file, reason);
-    case KIND_TGA: return check_tga(file, reason);
-    default: return check_psd(file, reason);
+  case KIND_JPEG:
+    return check_jpeg(file, reason);
+  case KIND_PNG:
+    return check_png(file, most_pixels, reason);
+  case KIND_GIF:
+    return check_gif(file, reason);
+  case KIND_BMP:
+    return check_bmp(file, reason);
+  case KIND_PNM:
+    return check_pnm(file, reason);
+  case KIND_TGA:
+    return check_tga(file, reason);
+  default:
+    return check_psd(file, reason);
   }
 }
 
@@ -184,22 +196,29 @@ int decode_page(const char *path, int page, int64_t most_pixels, decoded_picture
   if (!bytes) return 0;
   const file_bytes file = {bytes, size};
   const file_kind kind = kind_of(file);
-  if (kind == KIND_TIFF) good = tiff_page(file, page, most_pixels, out, reason);
-  else if (kind == KIND_PDF) good = pdf_page(path, page, most_pixels, out, reason);
-  else if (page != 1) refuse(reason, "it has one page only");
-  else if (kind == KIND_UNKNOWN) refuse_unknown(file, reason);
-  else if (kind == KIND_WEBP) good = webp_picture(file, most_pixels, out, reason);
-  else if (kind == KIND_HEIF) good = heif_picture(file, most_pixels, out, reason);
-  else good = stb_picture(kind, file, most_pixels, out, reason);
+  if (kind == KIND_TIFF)
+    good = tiff_page(file, page, most_pixels, out, reason);
+  else if (kind == KIND_PDF)
+    good = pdf_page(path, page, most_pixels, out, reason);
+  else if (page != 1)
+    refuse(reason, "it has one page only");
+  else if (kind == KIND_UNKNOWN)
+    refuse_unknown(file, reason);
+  else if (kind == KIND_WEBP)
+    good = webp_picture(file, most_pixels, out, reason);
+  else if (kind == KIND_HEIF)
+    good = heif_picture(file, most_pixels, out, reason);
+  else
+    good = stb_picture(kind, file, most_pixels, out, reason);
   free(bytes);
   if (!good) out->pixels = NULL;
   return good;
 }
 
 int decode_is_picture_name(const char *name) {
-  static const char *const endings[] = {"png", "jpg",  "jpeg", "jpe",  "jfif", "tif", "tiff",
+  static const char *const endings[] = {"png",  "jpg",  "jpeg", "jpe",  "jfif", "tif", "tiff",
                                         "webp", "heic", "heif", "avif", "pdf",  "gif", "bmp",
-                                        "dib", "pgm",  "ppm",  "pnm",  "pbm",  "tga", "psd"};
+                                        "dib",  "pgm",  "ppm",  "pnm",  "pbm",  "tga", "psd"};
   const char *dot = strrchr(name, '.');
   char lower[8] = {0};
   if (!dot || dot == name || strlen(dot + 1) > 4) return 0;

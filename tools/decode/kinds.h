@@ -5,8 +5,18 @@
 #include "../decode.h"
 
 typedef enum file_kind {
-  KIND_UNKNOWN, KIND_JPEG, KIND_PNG, KIND_GIF, KIND_BMP, KIND_PNM, KIND_PSD, KIND_TGA, KIND_TIFF,
-  KIND_WEBP, KIND_HEIF, KIND_PDF
+  KIND_UNKNOWN,
+  KIND_JPEG,
+  KIND_PNG,
+  KIND_GIF,
+  KIND_BMP,
+  KIND_PNM,
+  KIND_PSD,
+  KIND_TGA,
+  KIND_TIFF,
+  KIND_WEBP,
+  KIND_HEIF,
+  KIND_PDF
 } file_kind;
 
 /* A whole file in memory. */
@@ -57,8 +67,10 @@ int turn_upright(decoded_picture *photo, int orientation);
 int tiff_pages(file_bytes file, char reason[DECODE_REASON]);
 int tiff_page(file_bytes file, int page, int64_t most_pixels, decoded_picture *out,
               char reason[DECODE_REASON]);
-int webp_picture(file_bytes file, int64_t most_pixels, decoded_picture *out, char reason[DECODE_REASON]);
-int heif_picture(file_bytes file, int64_t most_pixels, decoded_picture *out, char reason[DECODE_REASON]);
+int webp_picture(file_bytes file, int64_t most_pixels, decoded_picture *out,
+                 char reason[DECODE_REASON]);
+int heif_picture(file_bytes file, int64_t most_pixels, decoded_picture *out,
+                 char reason[DECODE_REASON]);
 int pdf_pages(const char *path, char reason[DECODE_REASON]);
 int pdf_page(const char *path, int page, int64_t most_pixels, decoded_picture *out,
              char reason[DECODE_REASON]);

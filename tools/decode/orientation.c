@@ -86,7 +86,8 @@ int turn_upright(decoded_picture *photo, int orientation) {
       const int column = swap ? y : x, row = swap ? x : y;
       const size_t from_row = (size_t)(from_bottom ? photo->height - 1 - row : row);
       const size_t from_column = (size_t)(from_right ? photo->width - 1 - column : column);
-      memcpy(to, photo->pixels + (from_row * (size_t)photo->width + from_column) * channels, channels);
+      memcpy(to, photo->pixels + (from_row * (size_t)photo->width + from_column) * channels,
+             channels);
     }
   free(photo->pixels);
   photo->pixels = turned;

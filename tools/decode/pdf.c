@@ -20,9 +20,9 @@
 
 #define DOTS_PER_INCH 300.0
 #define POINTS_PER_INCH 72.0
-#define MOST_SECONDS 120                     /* of a process; a page at 300 dpi takes about one */
-#define MOST_MEMORY ((rlim_t)2 << 30)        /* of a process */
-#define MOST_TEXT ((size_t)1 << 16)          /* that pdfinfo may say */
+#define MOST_SECONDS 120              /* of a process; a page at 300 dpi takes about one */
+#define MOST_MEMORY ((rlim_t)2 << 30) /* of a process */
+#define MOST_TEXT ((size_t)1 << 16)   /* that pdfinfo may say */
 
 /* What a program wrote. */
 typedef struct answer {
@@ -157,8 +157,10 @@ static char *ask(const char *path, int page, char reason[DECODE_REASON]) {
   char *one[] = {"pdfinfo", "-f", number, "-l", number, file, NULL};
   answer a = run(page ? one : all, MOST_TEXT);
   uint8_t *text = NULL;
-  if (a.status || !a.size) refuse_answer(&a, reason);
-  else if (!(text = realloc(a.bytes, a.size + 1))) refuse(reason, "out of memory");
+  if (a.status || !a.size)
+    refuse_answer(&a, reason);
+  else if (!(text = realloc(a.bytes, a.size + 1)))
+    refuse(reason, "out of memory");
   if (!text) {
     free(a.bytes);
     return NULL;
@@ -181,15 +183,20 @@ int pdf_pages(const char *path, char reason[DECODE_REASON]) {
 }
 
 /* Dots an inch, so that a page has the pixels it may have. */
-static double resolution(const char *path, int page, int64_t most_pixels, char reason[DECODE_REASON]) {
+static double resolution(const char *path, int page, int64_t most_pixels,
+                         char reason[DECODE_REASON]) {
   char *text = ask(path, page, reason);
   double width = 0, height = 0;
   if (!text) return 0;
   const char *size = strstr(text, " size:");
-  const int good = size && sscanf(size, " size: %lf x %lf", &width, &height) == 2 && width > 0 && height > 0;
+  const int good =
+      size && sscanf(size, " size: %lf x %lf", &width, &height) == 2 && width > 0 && height > 0;
   free(text);
   if (!good) return refuse(reason, "damaged PDF: it has no page %d", page);
-  return fmin(DOTS_PER_INCH, 0.999 * POINTS_PER_INCH * sqrt((double)most_pixels / (width * height)));
+  double fine = DOTS_PER_INCH / POINTS_PER_INCH;
+  while (ceil(width * fine) * ceil(height * fine) > (double)most_pixels && fine > 1e-3)
+    fine *= 0.99;
+  return fine * POINTS_PER_INCH;
 }
 
 int pdf_page(const char *path, int page, int64_t most_pixels, decoded_picture *out,

@@ -3,6 +3,7 @@
 
 #ifdef HAVE_LIBTIFF
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -60,9 +61,14 @@ static int refuse_tiff(char reason[DECODE_REASON]) {
   return refuse(reason, "damaged TIFF: %.200s", *trouble ? trouble : "it cannot be decoded");
 }
 
-static TIFF *open_tiff(memory_file *m, char reason[DECODE_REASON]) {
+static void set_handlers(void) {
   TIFFSetErrorHandler(note_trouble);
   TIFFSetWarningHandler(NULL);
+}
+
+static TIFF *open_tiff(memory_file *m, char reason[DECODE_REASON]) {
+  static pthread_once_t once = PTHREAD_ONCE_INIT;
+  pthread_once(&once, set_handlers);
   *trouble = 0;
   TIFF *tiff = TIFFClientOpen("picture", "rm", m, memory_read, memory_write, memory_seek,
                               memory_close, memory_size, memory_map, memory_unmap);
@@ -107,11 +113,13 @@ static void lay_on_paper(const uint32_t *raster, decoded_picture *out) {
     const unsigned paper = 255 - TIFFGetA(raster[i]);
     const unsigned value[3] = {TIFFGetR(raster[i]) + paper, TIFFGetG(raster[i]) + paper,
                                TIFFGetB(raster[i]) + paper};
-    for (int c = 0; c < 3; c++) out->pixels[3 * i + (size_t)c] = (uint8_t)(value[c] < 255 ? value[c] : 255);
+    for (int c = 0; c < 3; c++)
+      out->pixels[3 * i + (size_t)c] = (uint8_t)(value[c] < 255 ? value[c] : 255);
   }
 }
 
-static int read_page(TIFF *tiff, int64_t most_pixels, decoded_picture *out, char reason[DECODE_REASON]) {
+static int read_page(TIFF *tiff, int64_t most_pixels, decoded_picture *out,
+                     char reason[DECODE_REASON]) {
   uint32_t width = 0, height = 0;
   uint16_t orientation = 1;
   TIFFGetField(tiff, TIFFTAG_IMAGEWIDTH, &width);
@@ -123,8 +131,9 @@ static int read_page(TIFF *tiff, int64_t most_pixels, decoded_picture *out, char
   uint32_t *raster = malloc((size_t)width * height * sizeof *raster);
   /* it would be mirrored only, not turned: that is done below, as for other kinds */
   TIFFSetField(tiff, TIFFTAG_ORIENTATION, ORIENTATION_TOPLEFT);
-  const int good = raster && TIFFReadRGBAImageOriented(tiff, width, height, raster,
-                                                       ORIENTATION_TOPLEFT, 1) && !*trouble;
+  const int good = raster &&
+                   TIFFReadRGBAImageOriented(tiff, width, height, raster, ORIENTATION_TOPLEFT, 1) &&
+                   !*trouble;
   if (good) lay_on_paper(raster, out);
   free(raster);
   if (good && turn_upright(out, orientation >= 1 && orientation <= 8 ? orientation : 1)) return 1;
