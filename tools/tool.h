@@ -13,7 +13,7 @@
    -ltiff, -DHAVE_LIBWEBP with -lwebp and -DHAVE_LIBHEIF with -lheif read more kinds of pictures):
 
        cc -O2 tools/NAME.c tools/implementations/convnet.c tools/implementations/tally.c \
-         tools/implementations/stb.c tools/decode/*.c -o bin/NAME -lm
+         tools/implementations/stb.c tools/decode/[a-z]*.c -o bin/NAME -lm
 */
 #ifndef TALLY_TOOL_H
 #define TALLY_TOOL_H
