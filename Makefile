@@ -29,6 +29,18 @@ HAVE_STB := $(call try,#include <stb/stb_image.h>,$(CC) $(STB) -c)
 HAVE_CMOCKA := $(call try,#include <cmocka.h>,$(CC) -c -include stdarg.h -include stddef.h \
   -include stdint.h -include setjmp.h)
 
+# Libraries that read further kinds of pictures, each found by a compilation; without one, its kind is
+# refused by name. PDF files are read by programs of poppler, which are looked for when they run.
+tiff_code = \#include <tiffio.h>
+webp_code = \#include <webp/decode.h>
+heif_code = \#include <libheif/heif.h>
+HAVE_LIBTIFF := $(call try,$(tiff_code),$(CC) -c)
+HAVE_LIBWEBP := $(call try,$(webp_code),$(CC) -c)
+HAVE_LIBHEIF := $(call try,$(heif_code),$(CC) -c)
+DECODERS = $(if $(HAVE_LIBTIFF),-DHAVE_LIBTIFF) $(if $(HAVE_LIBWEBP),-DHAVE_LIBWEBP) \
+  $(if $(HAVE_LIBHEIF),-DHAVE_LIBHEIF)
+DECODER_LIBS = $(if $(HAVE_LIBTIFF),-ltiff) $(if $(HAVE_LIBWEBP),-lwebp) $(if $(HAVE_LIBHEIF),-lheif)
+
 COMPILE = $(CC) $(CFLAGS) $(WARNINGS) -Wstrict-prototypes -pthread $(STB) -I. -Itools -Ibuild -MMD -MP
 COMPILE_CXX = $(CXX) -std=c++11 $(CXXFLAGS) $(WARNINGS) -pthread -I. -MMD -MP
 LINK = $(CC) $(CFLAGS) -pthread $(LDFLAGS)
@@ -59,11 +71,12 @@ examples: found $(EXAMPLES_C) $(EXAMPLES_CXX)
 # A recipe that is empty when all is well runs nothing, so that make -q tells the truth.
 found:
 	$(info compiler: $(CC), $(VERSION); stb: $(if $(HAVE_STB),yes,no); \
-	  cmocka: $(if $(HAVE_CMOCKA),yes,no))
+	  cmocka: $(if $(HAVE_CMOCKA),yes,no); pictures beside stb's: $(or \
+	  $(strip $(if $(HAVE_LIBTIFF),TIFF) $(if $(HAVE_LIBWEBP),WebP) $(if $(HAVE_LIBHEIF),HEIC)),none))
 
 # Another compiler or other flags make everything anew: build/flags holds those of what is there, and
 # is out of date when they differ.
-FLAGS := $(VERSION) $(COMPILE) $(COMPILE_CXX) $(LINK) $(LINK_CXX) $(FUZZ_COMPILE)
+FLAGS := $(VERSION) $(COMPILE) $(COMPILE_CXX) $(LINK) $(LINK_CXX) $(DECODERS) $(FUZZ_COMPILE)
 PRINT_FLAGS := printf '%s\n' '$(subst ','\'',$(FLAGS))'
 
 build/flags: $(shell $(PRINT_FLAGS) | cmp -s - build/flags || echo other-flags)
@@ -78,7 +91,7 @@ build/%.o: %.cpp build/flags | found
 	@mkdir -p $(@D)
 	$(COMPILE_CXX) -c $< -o $@
 
-$(IMPLEMENTATIONS): $(patsubst %.c,build/%.o,$(wildcard tools/implementations/*.c))
+$(IMPLEMENTATIONS): $(patsubst %.c,build/%.o,$(wildcard tools/implementations/*.c tools/decode/*.c))
 	@rm -f $@
 	$(AR) rcs $@ $^
 
@@ -90,12 +103,14 @@ build/page_files.h: tools/embed.sh $(PAGE_FILES)
 
 build/tools/tally-read.o build/tests/test_read.o: build/page_files.h
 
+$(patsubst %.c,build/%.o,$(wildcard tools/decode/*.c)) build/tests/test_decode.o: COMPILE += $(DECODERS)
+
 $(TOOLS): bin/%: build/tools/%.o $(IMPLEMENTATIONS)
 	@mkdir -p $(@D)
-	$(LINK) $^ -o $@ -lm
+	$(LINK) $^ -o $@ $(DECODER_LIBS) -lm
 
 $(TESTS): build/tests/%: build/tests/%.o $(IMPLEMENTATIONS)
-	$(LINK) $^ -o $@ -lcmocka -lm
+	$(LINK) $^ -o $@ -lcmocka $(DECODER_LIBS) -lm
 
 $(EXAMPLES_C): bin/examples/%: build/examples/%.o
 	@mkdir -p $(@D)
@@ -110,17 +125,18 @@ $(BENCHES): bin/bench/%: build/bench/%.o
 	$(LINK) $^ -o $@ -lm
 
 # The targets of tests/fuzz, with what they try out compiled the same way.
+FUZZED = $(patsubst tools/%.c,build/fuzz/tools/%.o,$(wildcard tools/implementations/*.c tools/decode/*.c))
+
 build/fuzz/%.o: tests/fuzz/%.c build/flags
 	@mkdir -p $(@D)
 	$(FUZZ_COMPILE) -c $< -o $@
 
-build/fuzz/implementations/%.o: tools/implementations/%.c build/flags
+build/fuzz/tools/%.o: tools/%.c build/flags
 	@mkdir -p $(@D)
-	$(FUZZ_COMPILE) -c $< -o $@
+	$(FUZZ_COMPILE) $(DECODERS) -c $< -o $@
 
-$(FUZZERS): build/fuzz/%: build/fuzz/%.o build/fuzz/fuzz.o \
-  $(patsubst tools/%.c,build/fuzz/%.o,$(wildcard tools/implementations/*.c))
-	clang -fsanitize=fuzzer,$(SANITIZE) -pthread $^ -o $@ -lm
+$(FUZZERS): build/fuzz/%: build/fuzz/%.o build/fuzz/fuzz.o $(FUZZED)
+	clang -fsanitize=fuzzer,$(SANITIZE) -pthread $^ -o $@ $(DECODER_LIBS) -lm
 
 fuzzers: $(FUZZERS)
 
@@ -141,7 +157,8 @@ build/peers/ours: build/bench/peers/ours.o
 	$(LINK) $^ -o $@ -lm
 
 # What needs a library says so before a compiler does.
-$(patsubst bin/%,build/tools/%.o,$(TOOLS)) build/tools/implementations/stb.o: | stb
+$(patsubst bin/%,build/tools/%.o,$(TOOLS)) build/tools/implementations/stb.o build/tools/decode/check.o \
+  build/tools/decode/decode.o: | stb
 $(addsuffix .o,$(TESTS)): | stb cmocka
 
 stb:
@@ -213,6 +230,6 @@ install: $(TOOLS)
 clean:
 	rm -rf bin build
 
--include $(wildcard build/*/*.d build/*/*/*.d)
+-include $(wildcard build/*/*.d build/*/*/*.d build/*/*/*/*.d)
 .DELETE_ON_ERROR:
 .PHONY: all examples found other-flags stb cmocka demo learn model paper test run-tests fuzzers fuzz test-networks bench bench-peers data deps install clean

@@ -38,7 +38,7 @@ linked() { sed -n 's/.* -o \(bin[^ ]*\).*/\1/p' "$folder/log" | sort; }
 sources() { # PATTERN...: files of the copy, in order, one a line
   (cd "$copy" && printf '%s\n' $* | sort)
 }
-all_sources() { sources 'tools/*.c' 'tools/implementations/*.c'; }
+all_sources() { sources 'tools/*.c' 'tools/implementations/*.c' 'tools/decode/*.c'; }
 tools_including() { # HEADER: tools that include it, by whatever ways
   (cd "$copy" && for tool in tools/*.c; do
     cc -MM -MG "$tool" | grep -qE "(^|[ /])$1( |\$)" && echo "$tool"

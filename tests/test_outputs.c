@@ -388,15 +388,16 @@ static void test_two_at_once(void **state) {
 }
 
 /* Where a run takes long, a second one is refused while the first, held up here by a pipe that nobody
-   reads, goes on and ends well. */
-static void refuse_second(const way *w, const char *pipe, const char *lock) {
+   reads, goes on and ends well. `sign` is there when the first has begun to write. */
+static void refuse_second(const way *w, const char *pipe, const char *sign) {
   write_plainly(w);
   start_with(*w->outputs ? "at" : "at/it");
   setenv("pipe", pipe, 1);
-  setenv("lock", lock, 1);
-  int code = shell("mkfifo $pipe || exit 71\n%s >first & for i in $(seq 100); do\n"
-                   "  test -e $lock && ! flock -n $lock true && break; sleep 0.05\ndone\n"
-                   "%s; test $? = 1 || exit 72\ntimeout 20 cat $pipe >got\nwait $! || exit 73",
+  setenv("sign", sign, 1);
+  int code = shell("mkfifo $pipe || exit 71\ntimeout 60 %s >first &\n"
+                   "for i in $(seq 600); do test -e $sign && break; sleep 0.05; done\n"
+                   "timeout 60 %s; test $? = 1 || exit 72\ntimeout 60 cat $pipe >got\n"
+                   "wait $! || exit 73",
                    w->command, w->command);
   if (code) fail_msg("%s: exit code %d: %s", w->name, code, err_text);
   assert_contains(err_text, "another run is writing there");
@@ -405,32 +406,32 @@ static void refuse_second(const way *w, const char *pipe, const char *lock) {
 
 static void test_locks(void **state) {
   (void)state;
-  refuse_second(&ways[3], "at/it", "trained.lock");
-  refuse_second(&ways[5], "at/confusion.csv", "at");
-  refuse_second(&ways[6], "at/classes.csv", "at");
-  refuse_second(&ways[7], "at/test.csv", "at");
-  refuse_second(&ways[8], "at/report.html", "at");
-  refuse_second(&ways[9], "at/pages.csv", "at");
+  refuse_second(&ways[3], "at/it", "trained.checkpoint");
+  refuse_second(&ways[5], "at/confusion.csv", "at/classes.csv");
+  refuse_second(&ways[6], "at/confusion.csv", "at/classes.csv");
+  refuse_second(&ways[7], "at/test.csv", "at/val.csv");
+  refuse_second(&ways[8], "at/report.html", "at/totals.csv");
+  refuse_second(&ways[9], "at/pages.csv", "at/template.form");
 }
 
-/* What a killed run has left goes with the next, but not what others are writing. */
+/* What a killed run has left goes with the next, but nothing that others are writing: that has a lock,
+   or belongs to another output. */
 static void test_leftovers(void **state) {
   (void)state;
   start_with("at/it");
-  assert_ran(shell("for n in it it.checkpoint other itself; do echo >at/$n.999999-0.part; done; "
-                   "touch at/it.lock at/itself.$$-3.part && %s && "
-                   "test ! -e at/it.999999-0.part && test ! -e at/it.checkpoint.999999-0.part && "
-                   "test ! -e at/it.lock && test -e at/itself.999999-0.part && "
-                   "test -e at/other.999999-0.part",
+  assert_ran(shell("for n in it it.checkpoint other itself; do echo >at/$n.999-0.part; done; "
+                   "touch at/it.lock && %s && "
+                   "test \"$(ls at | tr '\\n' ' ')\" = "
+                   "'it it.checkpoint itself.999-0.part other.999-0.part '",
                    ways[2].command));
   for (int i = 0; i < WAYS; i++) {
     if (!*ways[i].outputs) continue;
     start_with("at");
     assert_ran(shell("mkdir -p at/cells/tally-0001.jpg at/check && for n in counts.csv "
                      "cells/tally-0001.jpg/01-0.png check/tally-0001.jpg.jpg; do "
-                     "echo >at/$n.999999-0.part; done; echo >at/it.$$-0.part; echo >at/1.part; "
-                     "%s && test -e at/it.$$-0.part && test -e at/1.part && "
-                     "test ! -e at/counts.csv.999999-0.part",
+                     "echo >at/$n.999-0.part; done; echo >at/now.999-0.part; echo >at/1.part; "
+                     "flock at/now.999-0.part %s && test -e at/now.999-0.part && "
+                     "test -e at/1.part && test ! -e at/counts.csv.999-0.part",
                      ways[i].command));
     if (i == 7) assert_ran(shell("! find at/cells at/check -name '*.part' | grep ."));
   }

@@ -144,7 +144,7 @@ static inline void dataset_open_folder(dataset *data, const char *folder, int fl
     if (!there) {
       left_out_add(&data->left, "broken link", path);
     } else if (!is_folder(path)) {
-      if (is_picture_name(names[k]))
+      if (decode_is_picture_name(names[k]))
         left_out_add(&data->left, "picture in no class folder", path);
       else
         left_out_add_ending(&data->left, path);
@@ -375,7 +375,7 @@ static inline void dataset_keep_original(dataset *data, int i, picture original,
 static inline const char *dataset_read_sample(dataset *data, int i, const preprocess *pre,
                                               size_t *used) {
   picture read = {0};
-  const char *reason = picture_read(data->paths[i], pre->channels, &read);
+  const char *reason = picture_read(data->paths[i], pre->channels, PICTURE_MAX_PIXELS, &read);
   if (reason) return reason;
   data->prints[i] = fingerprint_picture(&read);
   if (data->keeps_originals) {
@@ -456,7 +456,7 @@ static inline picture dataset_original(const dataset *data, int index, const pre
     return out;
   }
   if (data->originals && data->originals[index].pixels) return data->originals[index];
-  const char *reason = picture_read(data->paths[index], pre->channels, &out);
+  const char *reason = picture_read(data->paths[index], pre->channels, PICTURE_MAX_PIXELS, &out);
   if (reason) fail("%s: %s (it could be read before)", data->paths[index], reason);
   *own = 1;
   return out;

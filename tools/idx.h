@@ -13,7 +13,6 @@
 #include "../convnet.h"
 #include "input.h"
 #include "path.h"
-#include "picture.h"
 #include "file.h"
 
 /* One IDX file (LeCun): 0, 0, type, rank, then rank sizes of 4 bytes, big-endian, then values. */
@@ -22,6 +21,10 @@ typedef struct idx {
   uint8_t *values;
   uint32_t sizes[3];
 } idx;
+
+static inline uint32_t big_endian(const uint8_t bytes[4]) {
+  return (uint32_t)bytes[0] << 24 | (uint32_t)bytes[1] << 16 | (uint32_t)bytes[2] << 8 | bytes[3];
+}
 
 /* The file goes by two names, depending on who unpacked it. */
 static inline char *idx_find(const char *folder, const char *part, const char *what, int rank) {
@@ -37,7 +40,7 @@ static inline char *idx_find(const char *folder, const char *part, const char *w
 
 static inline void idx_check_magic(const char *path, const uint8_t *header, const char *what,
                                    int rank) {
-  uint32_t magic = file_number(header, 4, 0), expected = 0x800u | (uint32_t)rank;
+  uint32_t magic = big_endian(header), expected = 0x800u | (uint32_t)rank;
   if (magic == expected) return;
   if (header[0] == 0x1f && header[1] == 0x8b)
     fail("%s: it is compressed; unpack it with gunzip", path);
@@ -61,7 +64,7 @@ static inline idx idx_read(const char *folder, const char *part, const char *wha
   idx_check_magic(out.path, header, what, rank);
   uint64_t size = 1, room = (uint64_t)status.st_size - header_size;
   for (int i = 0; i < rank; i++) {
-    out.sizes[i] = file_number(header + 4 + 4 * i, 4, 0);
+    out.sizes[i] = big_endian(header + 4 + 4 * i);
     if (out.sizes[i] == 0 || out.sizes[i] > (i ? CN_MAX_DIMENSION : INT_MAX))
       fail("%s: byte %d: the size %u is out of range", out.path, 4 + 4 * i, (unsigned)out.sizes[i]);
     if (out.sizes[i] > room / size)

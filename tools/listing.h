@@ -95,7 +95,7 @@ static inline void listing_add_entry(listing *list, const char *path, const char
   int is_link = !lstat(path, &itself) && S_ISLNK(itself.st_mode);
   if (stat(path, &there)) {
     /* a picture that is not there is not left out but cannot be read, which has its reason */
-    if (is_picture_name(name) && *name != '.')
+    if (decode_is_picture_name(name) && *name != '.')
       listing_add_file(list, path);
     else
       left_out_add(&list->left, is_link ? "broken link" : strerror(errno), path);
@@ -108,7 +108,7 @@ static inline void listing_add_entry(listing *list, const char *path, const char
       left_out_add(&list->left, reason, path);
     else
       listing_add_folder(list, path);
-  } else if (!is_picture_name(name) || *name == '.') {
+  } else if (!decode_is_picture_name(name) || *name == '.') {
     left_out_add_ending(&list->left, path);
   } else if (!S_ISREG(there.st_mode)) {
     left_out_add(&list->left, "no regular file", path);

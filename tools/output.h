@@ -5,7 +5,8 @@
      to one of these files, by whatever spelling or link, is refused as an output.
    - A file is written beside its place under a name of its own, synchronised and renamed. Links are
      followed, so that what they lead to is replaced and not they. What ends the process, a signal
-     too, takes unfinished files with it; a kill leaves NAME.PID-N.part behind and NAME as it was.
+     too, takes unfinished files with it; a kill leaves NAME as it was, and NAME.PID-N.part, which goes
+     when NAME is written again.
    - Devices, pipes and the standard streams are written into as they are.
    - lock_folder and lock_output keep a second run away from the outputs of a long one. */
 #ifndef TALLY_OUTPUT_H
@@ -14,7 +15,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -47,16 +47,16 @@ static inline char *output_target(const char *path) {
 }
 
 /* Whether a path leads to an open file, such as standard output. */
-static inline int leads_to_stream(const char *path, int stream) {
+static inline int leads_to(const char *path, int file) {
   struct stat there, here;
-  return !stat(path, &there) && !fstat(stream, &here) && there.st_dev == here.st_dev &&
+  return !stat(path, &there) && !fstat(file, &here) && there.st_dev == here.st_dev &&
          there.st_ino == here.st_ino;
 }
 
 static inline int is_written_directly(const char *path) {
   struct stat status;
   return (!stat(path, &status) && !S_ISREG(status.st_mode) && !S_ISDIR(status.st_mode)) ||
-         leads_to_stream(path, STDOUT_FILENO) || leads_to_stream(path, STDERR_FILENO);
+         leads_to(path, STDOUT_FILENO) || leads_to(path, STDERR_FILENO);
 }
 
 /* Says before hours of work, rather than after, that a result could not be written or would
@@ -75,6 +75,53 @@ static inline void output_check(const char *path) {
   free(target);
 }
 
+/* ---- locks and leftovers ------------------------------------------------------------------------- */
+
+/* Keeps an open file for this run alone, until the process ends. Returns 0 on a file system without
+   locks. */
+static inline int lock_file(int file, const char *path) {
+  if (!flock(file, LOCK_EX | LOCK_NB)) return 1;
+  if (errno == EWOULDBLOCK)
+    fail("%s: another run is writing there; wait for its end or name another place", path);
+  return 0;
+}
+
+/* The length of NAME in NAME.PID-N.part, the name of an unfinished file; 0 in other names. */
+static inline size_t unfinished_name(const char *name) {
+  for (const char *dot = strchr(name, '.'); dot; dot = strchr(dot + 1, '.')) {
+    long process;
+    int number, end = 0;
+    if (sscanf(dot, ".%ld-%d.part%n", &process, &number, &end) == 2 && end && !dot[end])
+      return (size_t)(dot - name);
+  }
+  return 0;
+}
+
+/* Removes what runs that were killed have left unfinished in a folder: of the file `of`, or NULL: of all
+   files. What is still being written has a lock. */
+static inline void remove_leftovers(const char *folder, const char *of) {
+  int count;
+  if (access(folder, R_OK)) return; /* one may write into it, but not look */
+  char **names = list_folder(folder, &count);
+  for (int i = 0; i < count; i++) {
+    char *path = join_path(folder, names[i]);
+    size_t length = unfinished_name(names[i]);
+    int is_wanted = length && (!of || (length == strlen(of) && !strncmp(names[i], of, length)));
+    int file = is_wanted ? open(path, O_RDWR | O_CLOEXEC) : -1;
+    if (file >= 0 && !flock(file, LOCK_EX | LOCK_NB)) unlink(path);
+    if (file >= 0) close(file);
+    free(path);
+    free(names[i]);
+  }
+  free(names);
+}
+
+static inline void remove_leftovers_of(const char *path) {
+  char *folder = folder_of(path);
+  remove_leftovers(folder, file_name_of(path));
+  free(folder);
+}
+
 /* ---- files that appear whole or not at all ------------------------------------------------------ */
 
 typedef struct output {
@@ -84,11 +131,23 @@ typedef struct output {
 } output;
 
 static inline void output_open_directly(output *out) {
-  int stream = leads_to_stream(out->path, STDOUT_FILENO)   ? STDOUT_FILENO
-               : leads_to_stream(out->path, STDERR_FILENO) ? STDERR_FILENO
-                                                           : -1;
+  int stream = leads_to(out->path, STDOUT_FILENO)   ? STDOUT_FILENO
+               : leads_to(out->path, STDERR_FILENO) ? STDERR_FILENO
+                                                    : -1;
   out->file = stream < 0 ? fopen(out->path, "wb") : fdopen(dup(stream), "wb");
   if (!out->file) fail("cannot write %s: %s", out->path, strerror(errno));
+}
+
+/* A new file with a lock, by which others can tell it from a leftover. Returns -1 with EEXIST if one was
+   there, or if somebody tidied this one up before it had its lock. */
+static inline int create_locked(const char *path) {
+  int file = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  if (file < 0) return -1;
+  int is_taken = flock(file, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK;
+  if (!is_taken && leads_to(path, file)) return file;
+  close(file);
+  errno = EEXIST;
+  return -1;
 }
 
 /* An unfinished file whose name no other run or thread has. */
@@ -101,7 +160,7 @@ static inline void output_open_part(output *out) {
     int number = numbers++;
     pthread_mutex_unlock(&unfinished_lock);
     text_add(&part, "%s.%ld-%d.part", out->target, (long)getpid(), number);
-    file = open(part.data, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    file = create_locked(part.data);
     if (file < 0 && errno != EEXIST) fail("cannot write %s: %s", out->path, strerror(errno));
     if (file >= 0)
       out->part = part.data;
@@ -115,7 +174,7 @@ static inline void output_open_part(output *out) {
   if (!out->file) fail("cannot write %s: %s", out->path, strerror(errno));
 }
 
-static inline output output_open(const char *path) {
+static inline output output_begin(const char *path) {
   output out = {0};
   output_check(path);
   out.path = copy_text(path);
@@ -124,6 +183,12 @@ static inline output output_open(const char *path) {
     output_open_directly(&out);
   else
     output_open_part(&out);
+  return out;
+}
+
+static inline output output_open(const char *path) {
+  output out = output_begin(path);
+  if (out.part) remove_leftovers_of(out.target);
   return out;
 }
 
@@ -166,57 +231,15 @@ static inline void write_file(const char *path, const void *bytes, size_t count)
   output_close(&out);
 }
 
-/* One of many files, which a run that was cut short makes again: not worth waiting for the disk. */
+/* One of many files, which a run that was cut short makes again: not worth waiting for the disk, nor
+   looking for leftovers each time. */
 static inline void write_small_file(const char *path, const void *bytes, size_t count) {
-  output out = output_open(path);
+  output out = output_begin(path);
   fwrite(bytes, 1, count, out.file);
   output_finish(&out, 0);
 }
 
-/* ---- locks --------------------------------------------------------------------------------------- */
-
-/* Keeps an open file for this run alone, until the process ends. Returns 0 on a file system without
-   locks. */
-static inline int lock_file(int file, const char *path) {
-  if (!flock(file, LOCK_EX | LOCK_NB)) return 1;
-  if (errno == EWOULDBLOCK)
-    fail("%s: another run is writing there; wait for its end or name another place", path);
-  return 0;
-}
-
-/* The process that wrote an unfinished file, by its name NAME.PID-N.part; 0 for other names. `length`
-   is that of NAME. */
-static inline long unfinished_writer(const char *name, size_t *length) {
-  for (const char *dot = strchr(name, '.'); dot; dot = strchr(dot + 1, '.')) {
-    long process;
-    int number, end = 0;
-    *length = (size_t)(dot - name);
-    if (sscanf(dot, ".%ld-%d.part%n", &process, &number, &end) == 2 && end && !dot[end])
-      return process;
-  }
-  return 0;
-}
-
-/* A process of before had this one's number if a file bears it before this one writes. */
-static inline int is_running(long process) {
-  return process != (long)getpid() && (!kill((pid_t)process, 0) || errno == EPERM);
-}
-
-/* Removes what runs that were killed have left unfinished in a folder: of one file, or NULL: of all. */
-static inline void remove_leftovers(const char *folder, const char *of) {
-  int count;
-  char **names = list_folder(folder, &count);
-  for (int i = 0; i < count; i++) {
-    char *path = join_path(folder, names[i]);
-    size_t length = 0;
-    long process = unfinished_writer(names[i], &length);
-    int is_wanted = !of || (length == strlen(of) && !strncmp(names[i], of, length));
-    if (process > 0 && is_wanted && !is_running(process)) unlink(path);
-    free(path);
-    free(names[i]);
-  }
-  free(names);
-}
+/* ---- outputs of long runs ------------------------------------------------------------------------- */
 
 /* A folder for outputs, made if need be, for this run alone. `names` are those of its tables; NULL
    stands behind the last. */
@@ -239,12 +262,11 @@ static inline void lock_output(const char *path) {
   char *target = output_target(path);
   text_add(&name, "%s.lock", target);
   for (int is_mine = 0; !is_mine;) {
-    struct stat locked, there;
     int file = open(name.data, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
     if (file < 0) fail("cannot write %s: %s", name.data, strerror(errno));
     lock_file(file, path);
     /* whoever had it before may have removed it between our two calls */
-    is_mine = !fstat(file, &locked) && !stat(name.data, &there) && locked.st_ino == there.st_ino;
+    is_mine = leads_to(name.data, file);
     if (!is_mine) close(file);
   }
   unfinished_note(name.data);
@@ -256,11 +278,10 @@ static inline void lock_output(const char *path) {
 static inline void note_saved(const char *path) {
   if (is_written_directly(path)) return;
   text_buffer part = {0};
-  char *target = output_target(path), *folder = folder_of(target);
-  remove_leftovers(folder, file_name_of(target));
+  char *target = output_target(path);
+  remove_leftovers_of(target);
   text_add(&part, "%s.%ld-0.part", target, (long)getpid()); /* convnet.h says so */
   unfinished_note(part.data);
-  free(folder);
   free(target);
 }
 

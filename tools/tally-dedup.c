@@ -157,7 +157,7 @@ static void read_one(void *context, int i, int thread) {
   picture read = {0};
   struct stat status;
   char figures[64];
-  const char *reason = picture_read(r->list->paths[i], 3, &read);
+  const char *reason = picture_read(r->list->paths[i], 3, PICTURE_MAX_PIXELS, &read);
   (void)thread;
   to->first = NO_PICTURE;
   to->bytes = stat(r->list->paths[i], &status) ? 0 : (long long)status.st_size;

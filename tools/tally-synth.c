@@ -28,6 +28,7 @@
 #include "synth/press.h"
 #include "synth/votes.h"
 #include "templates.h"
+#include "implementations/stb.h"
 
 /* ---- options --------------------------------------------------------------------------------- */
 
@@ -294,7 +295,7 @@ static void say_strangers(const settings *set) {
   int files, strangers = 0, number;
   char **names = list_folder(set->out, &files), own[32];
   for (int i = 0; i < files; i++) {
-    if (is_picture_name(names[i]) && sscanf(names[i], "tally-%d.", &number) == 1 && number > 0) {
+    if (decode_is_picture_name(names[i]) && sscanf(names[i], "tally-%d.", &number) == 1 && number > 0) {
       tally_name(set, number - 1, own);
       strangers += number > set->count || strcmp(names[i], own);
     }

@@ -9,10 +9,11 @@
        #include "tool.h"
 
    and goes on with the rooms that it needs. It is built by make bin/NAME, which compiles the
-   implementations once for all tools; or by hand (stb is Debian's libstb-dev):
+   implementations once for all tools; or by hand (stb is Debian's libstb-dev; -DHAVE_LIBTIFF with
+   -ltiff, -DHAVE_LIBWEBP with -lwebp and -DHAVE_LIBHEIF with -lheif read more kinds of pictures):
 
        cc -O2 tools/NAME.c tools/implementations/convnet.c tools/implementations/tally.c \
-         tools/implementations/stb.c -o bin/NAME -lm
+         tools/implementations/stb.c tools/decode/[a-z]*.c -o bin/NAME -lm
 */
 #ifndef TALLY_TOOL_H
 #define TALLY_TOOL_H

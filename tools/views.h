@@ -11,6 +11,7 @@
 #include "../tally.h"
 #include "messages.h"
 #include "text.h"
+#include "implementations/stb.h"
 
 /* The part of a page that may be shown: the cells and as much of the printed table as lies beside
    them, so that a row can be told by its label. */
@@ -57,7 +58,7 @@ static inline tally_image view_cut(const tally_image *photo, const tally_registr
   if (tally_warp(photo, h, width * fine, height * fine, 245, &view) != TALLY_OK)
     fail("out of memory");
   if (fine == 1) return view;
-  if (tally_resize(&view, width, height, TALLY_AREA, &smaller) != TALLY_OK) fail("out of memory");
+  if (tally_resize(&view, width, height, &smaller) != TALLY_OK) fail("out of memory");
   tally_image_free(&view);
   return smaller;
 }

@@ -106,15 +106,14 @@ void fuzz_exit(int code) {
   longjmp(way_out, 1);
 }
 
-void fuzz_run(void (*what)(const uint8_t *data, size_t size), const uint8_t *data, size_t size) {
+int fuzz_run(void (*what)(const uint8_t *data, size_t size), const uint8_t *data, size_t size) {
   const block_head *const before = newest();
   running = 1;
-  if (setjmp(way_out) == 0) {
-    what(data, size);
-  } else {
-    while (newest() != before) fuzz_free(newest() + 1);
-  }
+  const int ended = setjmp(way_out);
+  if (!ended) what(data, size);
+  while (ended && newest() != before) fuzz_free(newest() + 1);
   running = 0;
+  return ended;
 }
 
 /* ---- bytes ----------------------------------------------------------------------------------- */

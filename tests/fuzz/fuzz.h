@@ -36,8 +36,8 @@ __attribute__((noreturn)) void fuzz_exit(int code);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 /* Calls what a tool would do with these bytes; code in it may exit() with 1, as on a bad file. Then
-   its memory is freed. */
-void fuzz_run(void (*what)(const uint8_t *data, size_t size), const uint8_t *data, size_t size);
+   its memory is freed. Returns whether it did. */
+int fuzz_run(void (*what)(const uint8_t *data, size_t size), const uint8_t *data, size_t size);
 
 /* A file that holds these bytes, the same path each time. */
 const char *fuzz_file(const uint8_t *data, size_t size);

@@ -11,6 +11,7 @@
 #include "../output.h"
 #include "../resize.h"
 #include "results.h"
+#include "../implementations/stb.h"
 
 /* Letters of 5 x 8 dots for codes 32 to 126: 40 bits a letter, row after row from the top, leftmost
    dot first; the last row is below the line. */
@@ -116,7 +117,7 @@ static inline void draw_picture(picture *on, int top, int left, const picture *f
 static inline picture original_picture(const dataset *data, int index) {
   picture out = {NULL, data->height, data->width, 3};
   if (data->paths) {
-    const char *reason = picture_read(data->paths[index], 3, &out);
+    const char *reason = picture_read(data->paths[index], 3, PICTURE_MAX_PIXELS, &out);
     if (reason) fail("%s: %s (it could be read before)", data->paths[index], reason);
     return out;
   }

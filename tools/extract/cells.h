@@ -16,6 +16,7 @@
 #include "../progress.h"
 #include "../views.h"
 #include "../work.h"
+#include "../implementations/stb.h"
 
 /* What became of a form. */
 typedef struct outcome {
