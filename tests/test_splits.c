@@ -7,6 +7,7 @@
 #define TOOL_NAME "test_splits"
 #define TOOL_USAGE ""
 #include "../tools/common.h"
+#include "../tools/implementations/stb.h"
 #include "../tools/split.h"
 #include "support.h"
 
