@@ -509,8 +509,10 @@ static void test_broken_orientation(void **state) {
 
 /* ---- the loader ------------------------------------------------------------------------------ */
 
-/* All batches of two epochs, one after another. */
-static float *load_epochs(const char *name, size_t cache, int threads, int crew, size_t *count) {
+/* All batches of two epochs, one after another. They have seven samples; one is left for the last,
+   which stands alone if `least` is 1. */
+static float *load_epochs(const char *name, size_t cache, int least, int threads, int crew,
+                          size_t *count) {
   augmentation set = {0};
   set.crop = 0.5f;
   set.hue = 0.1f;
@@ -522,11 +524,11 @@ static float *load_epochs(const char *name, size_t cache, int threads, int crew,
   data.cache_bytes = cache;
   data.keeps_originals = 1;
   dataset_prepare(&data, &pre, 0, 0);
-  int drawn = data.count + 5, *order = allocate((size_t)drawn, sizeof(int));
+  int drawn = data.count / 7 * 7 + 8, *order = allocate((size_t)drawn, sizeof(int));
   size_t size = preprocess_size(&pre), done = 0;
   float *all = allocate(2 * (size_t)drawn * size, sizeof(float));
   loader l;
-  loader_start(&l, &data, &with, 7, threads, crew);
+  loader_start(&l, &data, &with, 7, least, threads, crew);
   for (int epoch = 0; epoch < 2; epoch++) {
     for (int i = 0; i < drawn; i++) order[i] = i < 5 ? 3 : (i * 11 + epoch) % data.count;
     loader_epoch(&l, order, drawn, mix_seed(9, (uint64_t)epoch));
@@ -534,7 +536,7 @@ static float *load_epochs(const char *name, size_t cache, int threads, int crew,
     const int *labels;
     int at = 0;
     for (int got; (got = loader_next(&l, &inputs, &labels)) > 0; at += got) {
-      assert_int_equal(got, drawn - at < 7 ? drawn - at : 7);
+      assert_int_equal(got, drawn - at < 7 + least ? drawn - at : 7);
       memcpy(all + done, inputs, (size_t)got * size * sizeof(float));
       for (int i = 0; i < got; i++) assert_int_equal(labels[i], data.labels[order[at + i]]);
       done += (size_t)got * size;
@@ -556,14 +558,16 @@ static float *load_epochs(const char *name, size_t cache, int threads, int crew,
 static void test_loader(void **state) {
   (void)state;
   size_t count, other_count;
-  float *one = load_epochs("shapes", 1 << 20, 1, 0, &count);
+  float *one = load_epochs("shapes", 1 << 20, 1, 1, 0, &count);
   const int threads[] = {2, 1, 2, 2, 4}, crews[] = {0, 1, 1, 3, 2};
   const size_t caches[] = {1 << 20, 1 << 20, 0, 20000, 0};
   for (int i = 0; i < 5; i++) {
-    float *other = load_epochs("shapes", caches[i], threads[i], crews[i], &other_count);
-    assert_int_equal(count, other_count);
-    assert_memory_equal(one, other, count * sizeof(float));
-    free(other);
+    for (int least = 1; least <= 7; least += 2) {
+      float *other = load_epochs("shapes", caches[i], least, threads[i], crews[i], &other_count);
+      assert_int_equal(count, other_count);
+      assert_memory_equal(one, other, count * sizeof(float));
+      free(other);
+    }
   }
   free(one);
 }

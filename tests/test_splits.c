@@ -7,6 +7,7 @@
 #define TOOL_NAME "test_splits"
 #define TOOL_USAGE ""
 #include "../tools/common.h"
+#include "../tools/implementations/stb.h"
 #include "../tools/split.h"
 #include "../tools/implementations/stb.h"
 #include "support.h"
@@ -520,6 +521,67 @@ static void test_resume_elsewhere(void **state) {
   free(again.data);
 }
 
+/* ---- batches for batch normalisation ------------------------------------------------------------ */
+
+#define LONE_NORM "input 8x8x1\nconv 4 3x3\nrelu\nglobalmean\nbatchnorm\ndense 2\nsoftmax\n"
+
+/* Steps of an epoch over a part of the pictures, by the checkpoint. */
+static int train_steps(const char *net_text, int pictures, const char *options) {
+  cn_error error;
+  cn_training_options training = cn_training_defaults();
+  write_words("norm.net", net_text);
+  assert_ran(shell("head -n %d both.csv >norm.csv && rm -f n n.checkpoint && $train --data "
+                   "norm.csv --arch norm.net --epochs 1 --schedule constant --out n %s",
+                   pictures + 1, options));
+  char *path = join_path(home, "n.checkpoint");
+  cn_network *net = must_parse(net_text);
+  cn_trainer *trainer = must_train(net, 8, &training);
+  if (cn_trainer_load(trainer, path, &error) != CN_OK) fail_msg("%s", error.message);
+  int steps = (int)cn_trainer_steps(trainer);
+  cn_trainer_free(trainer);
+  cn_network_free(net);
+  free(path);
+  return steps;
+}
+
+/* Variance 0 of a single value would be taken for the data's own. */
+static void test_lone_value(void **state) {
+  (void)state;
+  const char *on_maps = "input 8x8x1\nbatchnorm\nconv 4 3x3\nrelu\nglobalmean\ndense 2\nsoftmax\n";
+  text_buffer table = {0};
+  text_add(&table, "path,label\n");
+  for (int i = 0; i < 40; i++) text_add(&table, "one/%03d.png,%s\n", i, i % 2 ? "x" : "y");
+  write_words("both.csv", table.data);
+  free(table.data);
+  /* nine pictures are a batch of nine, ten are eight and two, and three are not one each */
+  assert_int_equal(train_steps(LONE_NORM, 9, "--batch 8"), 1);
+  assert_int_equal(train_steps(LONE_NORM, 10, "--batch 8"), 2);
+  assert_int_equal(train_steps(LONE_NORM, 17, "--batch 8"), 2);
+  assert_int_equal(train_steps(LONE_NORM, 7, "--batch 2"), 3);
+  assert_int_equal(train_steps(LONE_NORM, 7, "--batch 8"), 1);
+  assert_ran(
+      shell("head -n 10 both.csv >norm.csv && "
+            "$train --data norm.csv --arch norm.net --epochs 1 --schedule constant --out nine "
+            "--batch 9"));
+  assert_int_equal(train_steps(LONE_NORM, 9, "--batch 8"), 1);
+  assert_same_files("n", "nine");
+  /* where many values are normalised, or none while learning, batches are as they were */
+  assert_int_equal(train_steps(on_maps, 9, "--batch 8"), 2);
+  assert_int_equal(train_steps(on_maps, 9, "--batch 1"), 9);
+  assert_int_equal(train_steps(LONE_NORM, 9, "--batch 8 --freeze -1"), 2);
+  assert_int_equal(train_steps(LONE_NORM, 9, "--batch 1 --freeze -1"), 9);
+  /* what cannot be helped is refused */
+  write_words("norm.net", LONE_NORM);
+  const char *train = "$train --data norm.csv --arch norm.net --epochs 1 --out refused --quiet ";
+  assert_int_equal(shell("%s --batch 1", train), 1);
+  assert_contains(err_text,
+                  "norm.net: the batch normalisation batchnorm1 has one value per picture "
+                  "and channel here: it needs batches of two pictures at least");
+  assert_contains(err_text, "there are 9 to learn from, --batch is 1)");
+  assert_int_equal(shell("%s --val 0.9", train), 1);
+  assert_contains(err_text, "there are 1 to learn from");
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_single_samples),
@@ -534,6 +596,7 @@ int main(void) {
       cmocka_unit_test(test_idx_copies),
       cmocka_unit_test(test_resume_names_what_differs),
       cmocka_unit_test(test_resume_elsewhere),
+      cmocka_unit_test(test_lone_value),
   };
   return cmocka_run_group_tests(tests, setup, remove_home);
 }

@@ -39,7 +39,8 @@ typedef struct listing {
   listed_link *links;
   int link_count;
   left_out left;
-  int flat;        /* set before anything is added: folders in folders are left out */
+  int flat;        /* set before anything is added: pictures in subfolders are left out */
+  int below;       /* how many folders below one that was named */
   const char *own; /* also: the folder that the run writes pictures to, NULL if there is none */
 } listing;
 
@@ -96,6 +97,14 @@ static inline int listing_is_own(const listing *list, const char *folder) {
 
 static inline void listing_add_folder(listing *list, const char *folder);
 
+/* Takes a picture that a folder holds; --flat leaves out those of its subfolders, one by one. */
+static inline void listing_add_found(listing *list, const char *path) {
+  if (list->flat && list->below)
+    left_out_add(&list->left, "picture in a subfolder", path);
+  else
+    listing_add_file(list, path);
+}
+
 /* Takes or leaves out what lies in a folder under a name. */
 static inline void listing_add_entry(listing *list, const char *path, const char *name) {
   struct stat itself, there;
@@ -103,24 +112,25 @@ static inline void listing_add_entry(listing *list, const char *path, const char
   if (stat(path, &there)) {
     /* a picture that is not there is not left out but cannot be read, which has its reason */
     if (decode_is_picture_name(name) && *name != '.')
-      listing_add_file(list, path);
+      listing_add_found(list, path);
     else
       left_out_add(&list->left, is_link ? "broken link" : strerror(errno), path);
   } else if (S_ISDIR(there.st_mode)) {
     const char *reason = is_link                      ? "link to a folder" /* it may lead back */
-                         : list->flat                 ? "folder in a folder"
                          : listing_is_own(list, path) ? "folder of outputs"
                                                       : folder_reason(name);
+    list->below++;
     if (reason)
       left_out_add(&list->left, reason, path);
     else
       listing_add_folder(list, path);
+    list->below--;
   } else if (!decode_is_picture_name(name) || *name == '.') {
     left_out_add_ending(&list->left, path);
   } else if (!S_ISREG(there.st_mode)) {
     left_out_add(&list->left, "no regular file", path);
   } else {
-    listing_add_file(list, path);
+    listing_add_found(list, path);
   }
 }
 

@@ -58,7 +58,8 @@ static const char help[] =
 static const char help_learning[] =
     "Learning:\n"
     "  --epochs N           passes over the data (default 15)\n"
-    "  --batch N            pictures per step (default 200)\n"
+    "  --batch N            pictures per step (default 200); a last one alone joins the step before if\n"
+    "                       batch normalisation would see it as its only value\n"
     "  --optimizer NAME     adam (default), adamw, sgd, adagrad\n"
     "  --lr RATE            learning rate (default 0.002)\n"
     "  --head-lr RATE       of the last layer, when it is to learn faster than those below it\n"
@@ -593,6 +594,7 @@ typedef struct run {
   cn_trainer *trainer;
   cn_predictor *predictor;
   cn_training_options training;
+  int least_batch; /* pictures that a batch must have */
   int val_batch;
   float *inputs, *outputs; /* [val_batch][height][width][channels]; [val_batch][classes] */
   int *order;              /* of this epoch's samples */
@@ -614,7 +616,7 @@ typedef struct run {
 } run;
 
 static int64_t steps_per_epoch(const run *r) {
-  return (r->train.count + r->set->batch - 1) / r->set->batch;
+  return loader_batches(r->train.count, r->set->batch, r->least_batch);
 }
 
 /* As many draws from each class that occurs as from every other (one more or less), so many in all as
@@ -668,7 +670,7 @@ static void draw_training(run *r, int epoch, int done, double loss, double corre
   progress_draw(&r->bar, label, (double)done / r->train.count, shown);
 }
 
-/* Trains on as many pictures as there are, in an order of its own; the last batch may be smaller. */
+/* Trains on as many pictures as there are, in an order of its own; the last batch may have another size. */
 static void train_epoch(run *r, int epoch, figures *out) {
   double started = seconds_now(), loss = 0, correct = 0;
   cn_batch batch = {0};
@@ -948,10 +950,37 @@ static void open_data(run *r) {
   classes_save(&r->classes, r->net);
 }
 
+/* A layer that learns while it normalises a single value per picture and channel, so that it takes
+   several pictures to have a deviation; -1: there is none. */
+static int find_lone_norm(const cn_network *net) {
+  for (int i = 0; i < cn_network_parameter_count(net); i++) {
+    cn_parameter parameter = cn_network_parameter(net, i);
+    const cn_node *node = cn_network_node(net, parameter.node);
+    if (node->op == CN_OP_BATCHNORM && parameter.trained && node->shape.height == 1 &&
+        node->shape.width == 1)
+      return parameter.node;
+  }
+  return -1;
+}
+
+/* Plans batches that every layer can learn from. */
+static void plan_batches(run *r) {
+  int norm = find_lone_norm(r->net);
+  r->least_batch = norm < 0 ? 1 : 2;
+  if (norm >= 0 && (r->set->batch == 1 || r->train.count == 1))
+    fail(
+        "%s: the batch normalisation %s has one value per picture and channel here: it needs batches "
+        "of two pictures at least (there are %d to learn from, --batch is %d)",
+        r->set->arch ? r->set->arch : r->set->init, cn_network_node(r->net, norm)->name,
+        r->train.count, r->set->batch);
+}
+
 /* Schedules are given in epochs and run in steps. */
 static void plan_training(run *r) {
   cn_error error;
   const settings *set = r->set;
+  if (set->freeze) freeze_layers(r->net, set->freeze);
+  plan_batches(r);
   double steps = (double)steps_per_epoch(r);
   float *weights = set->balanced_weights ? balanced_weights(&r->train, r->classes.count) : NULL;
   r->training = set->training;
@@ -963,9 +992,9 @@ static void plan_training(run *r) {
     r->training.decay_steps = (int64_t)fmax(1, round((double)set->step * steps));
   if (r->training.schedule == CN_SCHEDULE_COSINE)
     r->training.decay_steps = (int64_t)set->epochs * steps_per_epoch(r);
-  if (set->freeze) freeze_layers(r->net, set->freeze);
   if (set->head_rate > 0) set_head_rate(r->net, set);
-  int largest = set->batch < r->train.count ? set->batch : r->train.count;
+  int64_t last = r->train.count - (steps_per_epoch(r) - 1) * set->batch;
+  int largest = steps_per_epoch(r) > 1 && last < set->batch ? set->batch : (int)last;
   r->trainer = cn_trainer_create(r->net, largest, &r->training, &error);
   if (!r->trainer) fail("%s", error.message);
   free(weights);
@@ -1032,7 +1061,7 @@ static void start_run(run *r, const settings *set) {
   r->order = allocate((size_t)r->train.count, sizeof(int));
   r->augmenter = augmenter_create(&set->augment, &r->pre);
   /* one thread at least is busy training at any time, so at most the others lie idle */
-  loader_start(&r->loader, &r->data, &r->augmenter, set->batch, use_threads(0),
+  loader_start(&r->loader, &r->data, &r->augmenter, set->batch, r->least_batch, use_threads(0),
                r->data.paths ? use_threads(0) - 1 : 0);
   r->stopping.patience = set->patience ? set->patience : INT_MAX;
   text_add(&r->log, "epoch,learning_rate,train_loss,train_accuracy,val_loss,val_accuracy\n");
