@@ -1114,7 +1114,7 @@ static tally_result tally_read_size_(tally_parser_ *p, double *width, double *he
   return TALLY_OK;
 }
 
-static tally_result tally_read_range_(tally_parser_ *p, const char *what, double top, double *low,
+static tally_result tally_read_range_(tally_parser_ *p, const char *what, int top, double *low,
                                       double *high) {
   int line, column;
   TALLY_TRY_(tally_read_number_(p, what, low));
@@ -1123,7 +1123,7 @@ static tally_result tally_read_range_(tally_parser_ *p, const char *what, double
   TALLY_TRY_(tally_read_text_(p, ".."));
   TALLY_TRY_(tally_read_number_(p, what, high));
   if (*low < 0 || *low > top || *high < 0 || *high > top)
-    return tally_fault_at_(p, line, column, "%s must be within 0..%g", what, top);
+    return tally_fault_at_(p, line, column, "%s must be within 0..%d", what, top);
   return TALLY_OK;
 }
 
@@ -1270,8 +1270,8 @@ static tally_result tally_parse_field_(tally_parser_ *p) {
   TALLY_TRY_(tally_read_point_(p, &first.x, &first.y));
   TALLY_TRY_(tally_read_number_(p, "the number of cells", &count));
   if (count != digits)
-    return tally_fault_at_(p, p->word_line, p->word_column, "%g cells for %d digits", count,
-                           field->digits);
+    return tally_fault_at_(p, p->word_line, p->word_column, "%d digits need %d cells",
+                           field->digits, field->digits);
   TALLY_TRY_(tally_read_text_(p, "x"));
   TALLY_TRY_(tally_read_size_(p, &first.width, &first.height));
   if (first.width < 8 || first.height < 8)
@@ -3939,8 +3939,10 @@ static void tally_report_(const double *own, const double *posterior, int values
     count->probability = posterior[count->value];
     count->changed = count->value != count->own_value;
     if (count->probability < 1 - risk) {
+      int share = (int)(count->probability * 10000 + 0.5); /* %f would have the locale's point */
       count->status = TALLY_COUNT_REVIEW;
-      tally_print_(count->reason, sizeof count->reason, "probability %.4f", count->probability);
+      tally_print_(count->reason, sizeof count->reason, "probability %d.%04d", share / 10000,
+                   share % 10000);
     }
     if (count->changed) {
       count->status = TALLY_COUNT_REVIEW;

@@ -9,6 +9,7 @@
 #define TOOL_NAME "test_outputs"
 #define TOOL_USAGE ""
 #include "../tools/common.h"
+#include "../tools/implementations/stb.h"
 #include "support.h"
 
 #include "programs.h"
@@ -445,7 +446,5 @@ int main(void) {
       cmocka_unit_test(test_two_at_once),       cmocka_unit_test(test_locks),
       cmocka_unit_test(test_leftovers),
   };
-  const char *only = getenv("TEST_FILTER");
-  if (only) cmocka_set_test_filter(only);
   return cmocka_run_group_tests(tests, setup, remove_home);
 }

@@ -9,6 +9,7 @@
 #include "../tools/common.h"
 #include "../tools/implementations/stb.h"
 #include "../tools/split.h"
+#include "../tools/implementations/stb.h"
 #include "support.h"
 
 #include "programs.h"

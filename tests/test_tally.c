@@ -653,7 +653,7 @@ static void test_template_errors(void **state) {
     const char *message;
   } cases[] = {
       {"field A 1 digits cells 1,1 1x20x20\n", 1, 1, "page statement must come first"},
-      {HEAD "field A 3 digits cells 10,10 2x20x20\n", 5, 30, "2 cells for 3"},
+      {HEAD "field A 3 digits cells 10,10 2x20x20\n", 5, 30, "3 digits need 3 cells"},
       {HEAD "field A 3 digits cells 950,10 3x20x20\n", 5, 24,
        "cell 3 of field 'A' lies off the page"},
       {HEAD "field A 3 digits cells 50,10 3x20x20\nfield B 1 digits cells 80,25 1x20x20\n", 6, 24,

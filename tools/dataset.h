@@ -200,7 +200,7 @@ static inline void dataset_open_folder(dataset *data, const char *folder, int fl
 static inline void dataset_add_row(dataset *data, char *path, const char *label, const char *group,
                                    char ***labels) {
   int pages = picture_pages(path);
-  input_note(path);
+  listing_note(path);
   for (int page = 1; page <= pages; page++) {
     size_t count = (size_t)data->count + 1;
     text_buffer name = {0};

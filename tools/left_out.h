@@ -62,7 +62,9 @@ static inline void left_out_add_reason(left_out *all, const char *what, const ch
 static inline void left_out_add_unreadable(left_out *all, const char *path, const char *reason) {
   char ending[16];
   text_buffer what = {0};
-  text_add(&what, "unreadable %s", *ending_of(path, ending) ? ending : "file");
+  ending_of(path, ending);
+  ending[strcspn(ending, "#")] = 0; /* of a page */
+  text_add(&what, "unreadable %s", *ending ? ending : "file");
   left_out_add_reason(all, what.data, path, reason);
   free(what.data);
 }

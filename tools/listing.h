@@ -61,10 +61,17 @@ static inline void listing_append(listing *list, char *path) {
   list->paths[list->count++] = path;
 }
 
+/* Notes the file of a picture as one that is read. */
+static inline void listing_note(const char *name) {
+  char path[PATH_MAX];
+  picture_page(name, path);
+  input_note(path);
+}
+
 /* A file, as each of its pages if it has several. */
 static inline void listing_add_file(listing *list, const char *path) {
   int pages = picture_pages(path);
-  input_note(path);
+  listing_note(path);
   if (pages == 1) listing_append(list, copy_text(path));
   for (int page = 1; page <= pages && pages > 1; page++) {
     text_buffer name = {0};
@@ -185,11 +192,19 @@ static inline int same_entry(const char *a, const char *b) {
   return same;
 }
 
+/* The same of two listed names: a file is its first page as well. */
+static inline int same_listed(const char *a, const char *b) {
+  char file_a[PATH_MAX], file_b[PATH_MAX];
+  picture_page(a, file_a);
+  picture_page(b, file_b);
+  return same_entry(file_a, file_b);
+}
+
 static inline int listed_identity(const char *name, identity *out) {
   char path[PATH_MAX];
   int page = picture_page(name, path);
   if (!is_regular(path) || !identity_of(path, out)) return 0;
-  out->page = page;
+  out->page = page ? page : 1; /* that is which page of a file without further ones */
   return 1;
 }
 
@@ -209,9 +224,9 @@ static inline void listing_settle(listing *list) {
   list->links = allocate((size_t)(list->count - kept), sizeof *list->links);
   for (int i = 0; i < list->count; i++) {
     if (first[i] == i) continue;
-    const char *kind = same_entry(list->paths[i], list->paths[first[i]]) ? "named twice"
-                       : is_symbolic_link(list->paths[i])                ? "symbolic link"
-                                                                         : "hard link";
+    const char *kind = same_listed(list->paths[i], list->paths[first[i]]) ? "named twice"
+                       : is_symbolic_link(list->paths[i])                 ? "symbolic link"
+                                                                          : "hard link";
     list->links[list->link_count++] = (listed_link){list->paths[i], kind, place[first[i]]};
     left_out_add(&list->left, kind, list->paths[i]);
   }

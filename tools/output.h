@@ -1,7 +1,7 @@
 /* output.h - the one way in which tools write files: nothing that this run reads is overwritten, no
    other run's output is mixed with this one's, and a file is there whole or not at all.
 
-   - What a run reads is noted by input_note (options.h, listing.h and path.h do so); a path that leads
+   - What a run reads is noted by input_note (options.h, csv.h, idx.h and listing.h do so); a path that leads
      to one of these files, by whatever spelling or link, is refused as an output.
    - A file is written beside its place under a name of its own, synchronised and renamed. Links are
      followed, so that what they lead to is replaced and not they. What ends the process, a signal
@@ -20,6 +20,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "input.h"
@@ -77,13 +78,18 @@ static inline void output_check(const char *path) {
 
 /* ---- locks and leftovers ------------------------------------------------------------------------- */
 
+#define LOCK_TRIES 20 /* one each 50 ms: who was killed just now may take a moment to be gone */
+
 /* Keeps an open file for this run alone, until the process ends. Returns 0 on a file system without
    locks. */
 static inline int lock_file(int file, const char *path) {
-  if (!flock(file, LOCK_EX | LOCK_NB)) return 1;
-  if (errno == EWOULDBLOCK)
-    fail("%s: another run is writing there; wait for its end or name another place", path);
-  return 0;
+  const struct timespec pause = {0, 50000000};
+  for (int i = 0; i < LOCK_TRIES; i++) {
+    if (!flock(file, LOCK_EX | LOCK_NB)) return 1;
+    if (errno != EWOULDBLOCK) return 0;
+    nanosleep(&pause, NULL);
+  }
+  fail("%s: another run is writing there; wait for its end or name another place", path);
 }
 
 /* The length of NAME in NAME.PID-N.part, the name of an unfinished file; 0 in other names. */

@@ -156,11 +156,12 @@ static void read_one(void *context, int i, int thread) {
   traits *to = &r->all[i];
   picture read = {0};
   struct stat status;
-  char figures[64];
+  char figures[64], path[PATH_MAX];
   const char *reason = picture_read(r->list->paths[i], 3, PICTURE_MAX_PIXELS, &read);
   (void)thread;
   to->first = NO_PICTURE;
-  to->bytes = stat(r->list->paths[i], &status) ? 0 : (long long)status.st_size;
+  picture_page(r->list->paths[i], path);
+  to->bytes = stat(path, &status) ? 0 : (long long)status.st_size;
   if (reason) to->reason = copy_text(reason);
   else take_traits(&read, to);
   free(read.pixels);

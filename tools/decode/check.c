@@ -28,21 +28,38 @@ static int check_frame(const uint8_t *segment, size_t left, char reason[DECODE_R
   return 1;
 }
 
-/* Segments up to the pixels; then the mark that ends the picture has to come. A preview in a segment
-   has a mark of its own, which does not count. */
+#define MOST_CODES 256u /* of a table: as many as a byte has values (ITU T.81, B.2.4.2) */
+
+/* Tables of Huffman codes, whose numbers stb_image takes as they come. They may reach behind a segment's
+   end, where it reads on. */
+static int check_codes(const uint8_t *segment, size_t end, size_t left, char reason[DECODE_REASON]) {
+  for (size_t at = 4; at < end;) {
+    unsigned codes = 0;
+    for (size_t i = 1; i <= 16 && at + i < left; i++) codes += segment[at + i];
+    if (codes > MOST_CODES)
+      return refuse(reason, "damaged: a table of %u codes, where %u are the most", codes, MOST_CODES);
+    at += 17 + codes;
+  }
+  return 1;
+}
+
+/* Every segment, to the mark that ends the picture. Within the pixels 0xFF stands before a 0 or is a
+   mark to start anew from; before a marker it may stand any number of times, and behind a segment there
+   may be padding. A preview in a segment has an end of its own, which does not count. */
 int check_jpeg(file_bytes file, char reason[DECODE_REASON]) {
   const uint8_t *b = file.bytes;
-  size_t at = 2;
-  while (at + 4 <= file.size && b[at] == 0xFF && b[at + 1] != 0xDA) {
-    if (b[at + 1] == 0xFF) {
+  for (size_t at = 2; at + 1 < file.size;) {
+    const int marker = b[at + 1];
+    if (b[at] != 0xFF || marker == 0 || marker == 0xFF || (marker >= 0xD0 && marker <= 0xD7)) {
       at++;
       continue;
     }
-    if (!check_frame(b + at, file.size - at, reason)) return 0;
-    at += 2 + read_number(b + at + 2, 2, 0);
+    if (marker == 0xD9) return 1;
+    const size_t left = file.size - at, length = left >= 4 ? read_number(b + at + 2, 2, 0) : 0;
+    if (!check_frame(b + at, left, reason)) return 0;
+    if (marker == 0xC4 && !check_codes(b + at, 2 + length, left, reason)) return 0;
+    at += 2 + length;
   }
-  for (; at + 1 < file.size; at++)
-    if (b[at] == 0xFF && b[at + 1] == 0xD9) return 1;
   return cut_off(reason);
 }
 

@@ -39,8 +39,17 @@ static inline long long label_number(const csv *table, const char *text, long lo
   return number;
 }
 
+/* One cell or count has one label, however often it is named. */
+static inline void label_check(const csv *table, const char *field, const char *tally,
+                               long long before, long long now) {
+  if (before != NO_LABEL && before != now)
+    fail("%s: line %d: %s of %s was given another label before", table->path, table->line, field,
+         tally);
+}
+
 static inline void label_cell(label_table *labels, const csv *table, const tally_template *form,
-                              int tally, int field, const char *position, const char *label) {
+                              const form_list *list, int tally, int field, const char *position,
+                              const char *label) {
   int p = (int)label_number(table, position, form->field[field].digits - 1);
   if (!*label || strchr(label, '\n'))
     fail("%s: line %d: a label is missing", table->path, table->line);
@@ -50,8 +59,19 @@ static inline void label_cell(label_table *labels, const csv *table, const tally
     classes_add(&labels->set, label);
     index = labels->set.count - 1;
   }
-  labels->cells[(size_t)tally * (size_t)form->cells + (size_t)(form->field[field].first_cell + p)] =
-      index;
+  int *to = &labels->cells[(size_t)tally * (size_t)form->cells +
+                           (size_t)(form->field[field].first_cell + p)];
+  label_check(table, form->field[field].name, list->names[tally], *to, index);
+  *to = index;
+}
+
+static inline void label_count(label_table *labels, const csv *table, const tally_template *form,
+                               const form_list *list, int tally, int field, const char *value) {
+  long long most = (long long)pow(10, form->field[field].digits) - 1;
+  long long *to = &labels->counts[(size_t)tally * (size_t)form->fields + (size_t)field];
+  long long number = label_number(table, value, most);
+  label_check(table, form->field[field].name, list->names[tally], *to, number);
+  *to = number;
 }
 
 static inline label_table labels_read(const char *path, const tally_template *form,
@@ -79,10 +99,10 @@ static inline label_table labels_read(const char *path, const tally_template *fo
     int field = label_field(&table, form, csv_cell(&table, field_column));
     const char *value = csv_cell(&table, value_column);
     if (by_cell)
-      label_cell(&labels, &table, form, tally, field, csv_cell(&table, position_column), value);
+      label_cell(&labels, &table, form, list, tally, field, csv_cell(&table, position_column),
+                 value);
     else if (*value)
-      labels.counts[(size_t)tally * (size_t)form->fields + (size_t)field] =
-          label_number(&table, value, (long long)pow(10, form->field[field].digits) - 1);
+      label_count(&labels, &table, form, list, tally, field, value);
   }
   csv_close(&table);
   return labels;

@@ -108,7 +108,8 @@ static inline int sight_take(const char **from, size_t *left, const tally_templa
          *left == 0;
 }
 
-/* A picture file as it is now; a changed one is seen again. */
+/* A picture file as it is now; a changed one is seen again, and always what is no regular file (size -1).
+   */
 typedef struct file_state {
   int64_t size, time;
 } file_state;
@@ -117,7 +118,7 @@ static inline file_state file_state_of(const char *name) {
   char path[PATH_MAX];
   struct stat status;
   picture_page(name, path);
-  if (stat(path, &status)) return (file_state){-1, -1};
+  if (stat(path, &status) || !S_ISREG(status.st_mode)) return (file_state){-1, -1};
   return (file_state){(int64_t)status.st_size,
                       (int64_t)status.st_mtim.tv_sec * 1000000000 + status.st_mtim.tv_nsec};
 }
@@ -183,7 +184,7 @@ static inline void journal_index(journal *j, const form_list *list) {
     int tally = form_list_find(list, body + sizeof then);
     if (tally >= 0 && !strcmp(list->names[tally], body + sizeof then)) {
       now = file_state_of(list->pictures.paths[tally]);
-      j->at[tally] = now.size == then.size && now.time == then.time ? at : 0;
+      j->at[tally] = now.size >= 0 && now.size == then.size && now.time == then.time ? at : 0;
     }
     at += RECORD_HEADER + (off_t)length;
   }
