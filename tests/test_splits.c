@@ -54,13 +54,7 @@ static void make_home_folder(const char *name) {
 
 static int setup(void **state) {
   (void)state;
-  const char *base = getenv("TMPDIR"), *bin = getenv("BIN");
-  char here[PATH_MAX], program[2 * PATH_MAX];
-  if (!getcwd(here, sizeof here)) return -1;
-  snprintf(home, sizeof home, "%s/tally-splits-XXXXXX", base ? base : "/tmp");
-  if (!mkdtemp(home)) return -1;
-  snprintf(program, sizeof program, "%s/%s/tally-train", here, bin ? bin : "bin");
-  setenv("train", bin && *bin == '/' ? program + strlen(here) + 1 : program, 1);
+  if (!open_home("tally-splits")) return -1;
   write_words("random.net", network);
   make_home_folder("one");
   for (int i = 0; i < 100; i++) {

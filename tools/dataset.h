@@ -117,50 +117,83 @@ static inline void dataset_add_class(dataset *data, const char *folder, const ch
   listing_free(&list);
 }
 
-/* Notes a folder and all that it lies in: a link to one of them is no class. */
-static inline void note_folders_above(identities *known, const char *folder) {
-  char *path = copy_text(folder);
-  identity key;
-  while (identity_of(path, &key) && identities_find(known, key) < 0) {
-    char *above = join_path(path, "..");
-    identities_add(known, key, 0);
-    free(path);
-    path = above;
-  }
-  free(path);
+/* The folder that a folder lies in, for the caller to free; NULL for the highest. */
+static inline char *folder_above(const char *folder) {
+  identity here, there;
+  char *above = join_path(folder, "..");
+  if (identity_of(folder, &here) && identity_of(above, &there) && !identity_equal(here, there))
+    return above;
+  free(above);
+  return NULL;
 }
 
-/* A class for each folder. A link to a folder of another place is a class as well; not one that
-   leads back or to another class. */
+/* Whether a folder is one of some, or lies in one. */
+static inline int lies_in(const identities *some, const char *folder) {
+  char *at = copy_text(folder);
+  int found = 0;
+  for (identity key; at && !found;) {
+    char *above = folder_above(at);
+    found = identity_of(at, &key) && identities_find(some, key) >= 0;
+    free(at);
+    at = above;
+  }
+  free(at);
+  return found;
+}
+
+/* Notes a folder and all that it lies in. */
+static inline void note_folders_above(identities *some, const char *folder) {
+  char *at = copy_text(folder);
+  for (identity key; at;) {
+    char *above = folder_above(at);
+    if (identity_of(at, &key)) identities_add(some, key, 0);
+    free(at);
+    at = above;
+  }
+}
+
+/* Why what lies in a data set's folder is no class; NULL if it is one. A link to a folder of another
+   place is, but not one that leads back or into a class. */
+static inline const char *no_class_reason(const char *path, const char *name,
+                                          const identities *above, const identities *classes) {
+  identity key;
+  if (!identity_of(path, &key)) return "broken link";
+  if (!is_folder(path))
+    return decode_is_picture_name(name) && *name != '.' ? "picture in no class folder" : "";
+  if (folder_reason(name)) return folder_reason(name);
+  if (identities_find(above, key) >= 0) return "link to a folder";
+  return is_symbolic_link(path) && lies_in(classes, path) ? "link to a folder" : NULL;
+}
+
+/* A class for each folder. */
 static inline void dataset_open_folder(dataset *data, const char *folder, int flat) {
   int count;
-  identities known = {0};
-  char **names = list_folder(folder, &count);
-  note_folders_above(&known, folder);
+  identity key;
+  identities above = {0}, classes = {0};
+  char **names = list_folder(folder, &count), **paths = allocate((size_t)count, sizeof(char *));
+  note_folders_above(&above, folder);
   for (int k = 0; k < count; k++) {
-    char *path = join_path(folder, names[k]);
-    identity key;
-    int there = identity_of(path, &key);
-    if (!there) {
-      left_out_add(&data->left, "broken link", path);
-    } else if (!is_folder(path)) {
-      if (decode_is_picture_name(names[k]))
-        left_out_add(&data->left, "picture in no class folder", path);
-      else
-        left_out_add_ending(&data->left, path);
-    } else if (folder_reason(names[k])) {
-      left_out_add(&data->left, folder_reason(names[k]), path);
-    } else if (identities_find(&known, key) >= 0) {
-      left_out_add(&data->left, "link to a folder", path);
+    paths[k] = join_path(folder, names[k]);
+    if (!is_symbolic_link(paths[k]) && is_folder(paths[k]) && identity_of(paths[k], &key))
+      identities_add(&classes, key, 0);
+  }
+  for (int k = 0; k < count; k++) {
+    const char *reason = no_class_reason(paths[k], names[k], &above, &classes);
+    if (!reason) {
+      if (identity_of(paths[k], &key)) identities_add(&classes, key, 0);
+      dataset_add_class(data, paths[k], names[k], flat);
+    } else if (*reason) {
+      left_out_add(&data->left, reason, paths[k]);
     } else {
-      identities_add(&known, key, 0);
-      dataset_add_class(data, path, names[k], flat);
+      left_out_add_ending(&data->left, paths[k]);
     }
-    free(path);
+    free(paths[k]);
     free(names[k]);
   }
+  free(paths);
   free(names);
-  identities_free(&known);
+  identities_free(&above);
+  identities_free(&classes);
 }
 
 /* One row of a list; a file of several pages is as many samples. group: NULL without groups. */

@@ -18,6 +18,7 @@
 #ifndef TALLY_TOOL_H
 #define TALLY_TOOL_H
 
+#include <locale.h>
 #include <signal.h>
 
 #include "json.h"
@@ -28,8 +29,10 @@
 #include "text.h"
 #include "work.h"
 
-/* A file-size limit then fails a write, as a full disk does, instead of killing the process. */
+/* A file-size limit then fails a write, as a full disk does, instead of killing the process; and numbers
+   have a point, and reasons are in one language, even if a library took the user's locale. */
 static inline void tool_start(void) {
+  setlocale(LC_ALL, "C");
 #ifdef SIGXFSZ
   signal(SIGXFSZ, SIG_IGN);
 #endif
