@@ -312,7 +312,8 @@ static void test_left_out_adds_up(void **state) {
     assert_null(strstr(err_text, "Thumbs.db"));
     assert_ran(shell("%s --flat have", takers[k].command));
     assert_int_equal(pictures_used(&takers[k]), 6);
-    assert_int_equal(left_out_of("folder in a folder"), 5);
+    assert_int_equal(left_out_of("picture in a subfolder"), 3);
+    assert_int_equal(left_out_in_all(), sum + 3);
   }
 }
 
