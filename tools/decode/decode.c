@@ -153,7 +153,7 @@ static int orientation_of(file_kind kind, file_bytes file) {
 
 static int refuse_stb(char reason[DECODE_REASON]) {
   const char *why = stbi_failure_reason();
-  return refuse(reason, "%s", why ? why : "it cannot be decoded");
+  return refuse(reason, "%s", why && *why ? why : "damaged: it cannot be decoded");
 }
 
 int stb_picture(file_kind kind, file_bytes file, int64_t most_pixels, decoded_picture *out,
