@@ -50,8 +50,7 @@ static const char help[] =
     "\n"
     "examples:\n"
     "  " TOOL_NAME " --out duplicates.csv photos/\n"
-    "  " TOOL_NAME " --out duplicates.csv --small 0 2019.csv 2020.csv\n"
-    "  " TOOL_NAME " --out d.csv photos/ && awk -F, '$3 == \"exact\" {print $1}' d.csv   # what to drop\n";
+    "  " TOOL_NAME " --out duplicates.csv --small 0 2019.csv 2020.csv\n";
 
 typedef struct settings {
   const char *out;
