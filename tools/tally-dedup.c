@@ -29,8 +29,9 @@
 #include <sys/stat.h>
 
 #include "csv.h"
+#include "csv_write.h"
 #include "left_out.h"
-#include "listing.h"
+#include "gather.h"
 #include "output.h"
 #include "picture.h"
 #include "fingerprint.h"
