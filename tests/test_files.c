@@ -797,7 +797,12 @@ static void written_is_readable(void **state) {
   cn_random random = {5, 0};
   int written = 0;
   for (int run = 0; run < 3000; run++) {
-    cn_tensor tensor = {NULL, CN_F32, 0, {0}, values, 4, ""};
+    cn_tensor tensor = {.name = "values",
+                      .dtype = CN_F32,
+                      .rank = 1,
+                      .dims = {(int64_t)first.count},
+                      .data = first.values,
+                      .bytes = first.count * sizeof(float)};
     cn_note note;
     cn_error error = {CN_OK, 0, 0, ""};
     tensor.name = names[cn_random_below(&random, LENGTH(names))];

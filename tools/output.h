@@ -162,18 +162,19 @@ static inline void output_open_part(output *out) {
   int file = -1;
   while (file < 0) {
     text_buffer part = {0};
-    pthread_mutex_lock(&unfinished_lock);
-    int number = numbers++;
-    pthread_mutex_unlock(&unfinished_lock);
-    text_add(&part, "%s.%ld-%d.part", out->target, (long)getpid(), number);
+    sigset_t signals;
+    text_add(&part, "%s.%ld-%d.part", out->target, (long)getpid(),
+             __sync_fetch_and_add(&numbers, 1));
+    unfinished_begin(&signals);
     file = create_locked(part.data);
+    if (file >= 0) unfinished_note(part.data);
+    unfinished_end(&signals);
     if (file < 0 && errno != EEXIST) fail("cannot write %s: %s", out->path, strerror(errno));
     if (file >= 0)
       out->part = part.data;
     else
       free(part.data);
   }
-  unfinished_note(out->part);
   struct stat before;
   if (!stat(out->target, &before)) fchmod(file, before.st_mode & 0777);
   out->file = fdopen(file, "wb");

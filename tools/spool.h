@@ -35,9 +35,12 @@ static inline char *spool_copy(const char *name) {
   FILE *from = strcmp(name, "-") ? fopen(name, "rb") : stdin;
   if (!from) fail("cannot open %s: %s", name, strerror(errno));
   text_add(&path, "%s/" TOOL_NAME "-XXXXXX", folder && *folder ? folder : "/tmp");
+  sigset_t signals;
+  unfinished_begin(&signals);
   int file = mkstemp(path.data);
+  if (file >= 0) unfinished_note(path.data);
+  unfinished_end(&signals);
   if (file < 0) fail("cannot write %s: %s", path.data, strerror(errno));
-  unfinished_note(path.data);
   FILE *to = fdopen(file, "wb");
   if (!to) fail("cannot write %s: %s", path.data, strerror(errno));
   while ((got = fread(block, 1, sizeof block, from)) > 0) {
