@@ -219,7 +219,7 @@ static void test_tables(void **state) {
 /* Names with semicolons or tabs do not make these the separator, where they are written here. */
 static void test_written_tables(void **state) {
   (void)state;
-  static const char *const names[] = {"a\"", "so;so;so", "\t\t\t", "a, b", "\"c\""};
+  static const char *const names[] = {"a\"", "so;so;so;so;so;so", "x\t\t\tx", "a, b", "\"c\""};
   char *path = home_path("written.csv");
   FILE *file = fopen(path, "wb");
   assert_non_null(file);
