@@ -780,7 +780,7 @@ CN_API size_t cn_trainer_size(cn_network *net, int max_count, const cn_training_
 CN_API void cn_trainer_free(cn_trainer *trainer); /* not the caller's memory */
 
 /* One step: forward, backward, update. CN_ERROR_ARGUMENT for a bad batch (label out of range,
-   count), for a learning rate outside [0, 1e6), or by the gradient hook; CN_ERROR_NUMERIC for a
+   count, one image where a batch normalisation that trains sees maps of 1x1), for a learning rate outside [0, 1e6), or by the gradient hook; CN_ERROR_NUMERIC for a
    value of the batch, a loss, a running figure or a gradient that is not finite, or a gradient of
    2^48 or more that is not clipped (the message has the image, or step and learning rate). Then
    nothing has changed: weights, running figures, the optimiser's state, the number of steps. */
@@ -8263,6 +8263,24 @@ static cn_status cn_check_heads_(const cn_plan_ *plan, cn_error *error) {
   return CN_OK;
 }
 
+/* Batch normalisation of one value a channel is its shift, whatever the value: that teaches nothing,
+   and spoils the running variance. PyTorch refuses it too ("Expected more than 1 value per channel
+   when training", torch.nn.functional.batch_norm). */
+static cn_status cn_check_rows_(const cn_plan_ *plan, int count, cn_error *error) {
+  int i;
+  for (i = 0; i < plan->step_count; i++) {
+    const cn_step_ *step = &plan->steps[i];
+    if (step->op == CN_OP_BATCHNORM && step->trains &&
+        (int64_t)count * step->out.height * step->out.width < 2)
+      return cn_fail_(
+          error, CN_ERROR_ARGUMENT,
+          "%.60s, a batch normalisation, sees 1 value a channel in a batch of 1 image: it "
+          "learns from 2 or more; give more images, or freeze it",
+          plan->net->nodes[plan->net->tensors[step->norm].node].name);
+  }
+  return CN_OK;
+}
+
 static cn_trainer *cn_trainer_open_(cn_network *net, int max_count,
                                     const cn_training_options *options, cn_error *error) {
   cn_request_ request;
@@ -8279,7 +8297,8 @@ static cn_trainer *cn_trainer_open_(cn_network *net, int max_count,
   if (cn_cut_chunks_(net, NULL) == 0)
     cn_fail_(error, CN_ERROR_ARGUMENT,
              "there is nothing to train: the network has no parameters that are not frozen");
-  else if (cn_check_heads_(&trainer->plan, error) == CN_OK)
+  else if (cn_check_heads_(&trainer->plan, error) == CN_OK &&
+           cn_check_rows_(&trainer->plan, max_count, error) == CN_OK)
     return trainer;
   cn_plan_free_(&trainer->plan);
   return NULL;
@@ -8421,6 +8440,7 @@ static cn_status cn_take_batch_(cn_trainer *trainer, const cn_batch *batch, cn_e
   if (batch->count < 1 || batch->count > plan->max_count)
     return cn_fail_(error, CN_ERROR_ARGUMENT, "a batch of %d images is outside 1 .. %d",
                     batch->count, plan->max_count);
+  if (cn_check_rows_(plan, batch->count, error)) return CN_ERROR_ARGUMENT;
   if (plan->input_count > 1 && !batch->all_inputs)
     return cn_fail_(error, CN_ERROR_ARGUMENT,
                     "the network has %d inputs: give them as the batch's all_inputs",

@@ -313,6 +313,7 @@ static void test_left_out_adds_up(void **state) {
     assert_ran(shell("%s --flat have", takers[k].command));
     assert_int_equal(pictures_used(&takers[k]), 6);
     assert_int_equal(left_out_of("picture in a subfolder"), 3);
+    assert_int_equal(left_out_in_all(), sum + 3);
   }
 }
 
