@@ -3905,7 +3905,8 @@ static double tally_quality_(const double *probabilities, int digits) {
       sum += p[k];
       if (p[k] > most) most = p[k];
     }
-    quality += (digits == 3 ? three[i] : 2.0 * (digits - i) / (digits * (digits + 1))) * most / sum;
+    quality +=
+        (digits == 3 ? three[i] : 2.0 * (digits - i) / (digits * (digits + 1))) * (most / sum);
   }
   return quality;
 }

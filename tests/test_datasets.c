@@ -220,6 +220,27 @@ static void test_tables(void **state) {
                "rows/002.png,no,;;\nrows/003.png,\"so, so\",\n");
 }
 
+/* Names with semicolons or tabs do not make these the separator, where they are written here. */
+static void test_written_tables(void **state) {
+  (void)state;
+  static const char *const names[] = {"a\"", "so;so;so;so;so;so", "x\t\t\tx", "a, b", "\"c\""};
+  char *path = home_path("written.csv");
+  FILE *file = fopen(path, "wb");
+  assert_non_null(file);
+  for (int row = 0; row < 2; row++)
+    for (int i = 0; i < 5; i++) {
+      csv_write(file, names[i]);
+      putc(i < 4 ? ',' : '\n', file);
+    }
+  assert_int_equal(fclose(file), 0);
+  csv table = csv_open(path);
+  assert_true(csv_row(&table));
+  assert_int_equal(table.field_count, 5);
+  for (int i = 0; i < 5; i++) assert_string_equal(table.fields[i], names[i]);
+  csv_close(&table);
+  free(path);
+}
+
 static void refuse_table(const char *words, const char *what) {
   write_words("table.csv", words);
   assert_int_equal(shell("$train --data table.csv --arch two.net --out refused --quiet"), 1);
@@ -331,9 +352,9 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_classes),        cmocka_unit_test(test_flat_classes),
       cmocka_unit_test(test_numbers_add_up), cmocka_unit_test(test_tables),
-      cmocka_unit_test(test_bad_tables),     cmocka_unit_test(test_exact_names),
-      cmocka_unit_test(test_lists),          cmocka_unit_test(test_cell_labels),
-      cmocka_unit_test(test_many_classes),
+      cmocka_unit_test(test_written_tables), cmocka_unit_test(test_bad_tables),
+      cmocka_unit_test(test_exact_names),    cmocka_unit_test(test_lists),
+      cmocka_unit_test(test_cell_labels),    cmocka_unit_test(test_many_classes),
   };
   return cmocka_run_group_tests(tests, setup, remove_home);
 }

@@ -76,16 +76,27 @@ static inline int csv_row(csv *table) {
   return 1;
 }
 
+/* What comes behind a quoted field, of which `at` is the opening quote. */
+static inline const char *csv_skip_quoted(const char *at, const char *end) {
+  for (at++; at < end; at++) {
+    if (*at != '"') continue;
+    if (at + 1 == end || at[1] != '"') return at + 1;
+    at++;
+  }
+  return end;
+}
+
 /* What most often stands between the names of the first row. Spreadsheets write semicolons where the
    comma is the decimal point. */
 static inline char csv_separator(const char *at, const char *end) {
   static const char known[] = ",;\t";
-  int counts[3] = {0}, most = 0, quoted = 0;
+  int counts[3] = {0}, most = 0, at_start = 1; /* of a field */
   while (at < end && (*at == '\n' || *at == '\r')) at++;
-  for (; at < end && (quoted || *at != '\n'); at++) {
+  while (at < end && *at != '\n') {
     const char *found = strchr(known, *at);
-    if (*at == '"') quoted = !quoted;
-    if (found && !quoted) counts[found - known]++;
+    if (found) counts[found - known]++;
+    at = at_start && *at == '"' ? csv_skip_quoted(at, end) : at + 1;
+    at_start = found != NULL;
   }
   for (int i = 1; i < 3; i++)
     if (counts[i] > counts[most]) most = i;

@@ -5,8 +5,9 @@
 #include <stdio.h>
 #include <string.h>
 
+/* What might be taken for a separator is quoted, too. */
 static inline void csv_write(FILE *file, const char *field) {
-  if (!strpbrk(field, ",\"\r\n")) {
+  if (!strpbrk(field, ",;\t\"\r\n")) {
     fputs(field, file);
     return;
   }
