@@ -780,7 +780,7 @@ CN_API size_t cn_trainer_size(cn_network *net, int max_count, const cn_training_
 CN_API void cn_trainer_free(cn_trainer *trainer); /* not the caller's memory */
 
 /* One step: forward, backward, update. CN_ERROR_ARGUMENT for a bad batch (label out of range,
-   count), for a learning rate outside [0, 1e6), or by the gradient hook; CN_ERROR_NUMERIC for a
+   count, one image where a batch normalisation that trains sees maps of 1x1), for a learning rate outside [0, 1e6), or by the gradient hook; CN_ERROR_NUMERIC for a
    value of the batch, a loss, a running figure or a gradient that is not finite, or a gradient of
    2^48 or more that is not clipped (the message has the image, or step and learning rate). Then
    nothing has changed: weights, running figures, the optimiser's state, the number of steps. */
@@ -849,13 +849,14 @@ typedef struct cn_tensor {
   int64_t dims[8];
   const void *data; /* little-endian values, row-major, perhaps unaligned */
   size_t bytes;
+  char dtype_name[16]; /* as the file has it, cut if need be; not looked at where one is written */
 } cn_tensor;
 typedef struct cn_note {
   const char *key, *value;
 } cn_note;
 
 /* What a file holds, every offset checked: inside the file, no overlap, no hole, sizes that match
-   dtype and shape. */
+   dtype and shape, where the dtype is known. */
 typedef struct cn_safetensors {
   cn_tensor *tensors; /* in the file's order of data */
   int tensor_count;
@@ -8262,6 +8263,24 @@ static cn_status cn_check_heads_(const cn_plan_ *plan, cn_error *error) {
   return CN_OK;
 }
 
+/* Batch normalisation of one value a channel is its shift, whatever the value: that teaches nothing,
+   and spoils the running variance. PyTorch refuses it too ("Expected more than 1 value per channel
+   when training", torch.nn.functional.batch_norm). */
+static cn_status cn_check_rows_(const cn_plan_ *plan, int count, cn_error *error) {
+  int i;
+  for (i = 0; i < plan->step_count; i++) {
+    const cn_step_ *step = &plan->steps[i];
+    if (step->op == CN_OP_BATCHNORM && step->trains &&
+        (int64_t)count * step->out.height * step->out.width < 2)
+      return cn_fail_(
+          error, CN_ERROR_ARGUMENT,
+          "%.60s, a batch normalisation, sees 1 value a channel in a batch of 1 image: it "
+          "learns from 2 or more; give more images, or freeze it",
+          plan->net->nodes[plan->net->tensors[step->norm].node].name);
+  }
+  return CN_OK;
+}
+
 static cn_trainer *cn_trainer_open_(cn_network *net, int max_count,
                                     const cn_training_options *options, cn_error *error) {
   cn_request_ request;
@@ -8278,7 +8297,8 @@ static cn_trainer *cn_trainer_open_(cn_network *net, int max_count,
   if (cn_cut_chunks_(net, NULL) == 0)
     cn_fail_(error, CN_ERROR_ARGUMENT,
              "there is nothing to train: the network has no parameters that are not frozen");
-  else if (cn_check_heads_(&trainer->plan, error) == CN_OK)
+  else if (cn_check_heads_(&trainer->plan, error) == CN_OK &&
+           cn_check_rows_(&trainer->plan, max_count, error) == CN_OK)
     return trainer;
   cn_plan_free_(&trainer->plan);
   return NULL;
@@ -8420,6 +8440,7 @@ static cn_status cn_take_batch_(cn_trainer *trainer, const cn_batch *batch, cn_e
   if (batch->count < 1 || batch->count > plan->max_count)
     return cn_fail_(error, CN_ERROR_ARGUMENT, "a batch of %d images is outside 1 .. %d",
                     batch->count, plan->max_count);
+  if (cn_check_rows_(plan, batch->count, error)) return CN_ERROR_ARGUMENT;
   if (plan->input_count > 1 && !batch->all_inputs)
     return cn_fail_(error, CN_ERROR_ARGUMENT,
                     "the network has %d inputs: give them as the batch's all_inputs",
@@ -9025,12 +9046,27 @@ static size_t cn_dtype_bytes_(const char *name) {
   return 0;
 }
 
+/* A dtype's name. item receives the bytes of a value, 0 where the dtype is not known: what such a
+   tensor is does not matter before it is needed. */
+static int cn_json_dtype_(cn_json_ *j, cn_tensor *tensor, size_t *item) {
+  char *name = cn_json_string_(j);
+  int i;
+  if (!name) return 0;
+  for (i = 0; i < 3 && strcmp(name, cn_dtype_names_[i]) != 0; i++) {
+  }
+  tensor->dtype = (cn_dtype)i;
+  *item = cn_dtype_bytes_(name);
+  snprintf(tensor->dtype_name, sizeof tensor->dtype_name, "%s", name);
+  CN_FREE(name);
+  return tensor->dtype_name[0] || cn_json_error_(j, "a dtype without a name");
+}
+
 /* {"dtype":"F32","shape":[2,3],"data_offsets":[0,24]} of the tensor just named. */
 static int cn_json_tensor_(cn_json_ *j, cn_tensor *tensor, const unsigned char *data,
                            size_t data_bytes) {
   int64_t offsets[2] = {-1, -1}, values;
   size_t item = 0;
-  int seen = 0, i;
+  int seen = 0;
   if (!cn_json_need_(j, '{')) return 0;
   do {
     char *key = cn_json_string_(j);
@@ -9046,14 +9082,7 @@ static int cn_json_tensor_(cn_json_ *j, cn_tensor *tensor, const unsigned char *
     seen |= kind;
     if (!cn_json_need_(j, ':')) return 0;
     if (kind == 1) {
-      char *name = cn_json_string_(j);
-      if (!name) return 0;
-      item = cn_dtype_bytes_(name);
-      for (i = 0; i < 3 && strcmp(name, cn_dtype_names_[i]) != 0; i++) {
-      }
-      tensor->dtype = (cn_dtype)i;
-      CN_FREE(name);
-      if (item == 0) return cn_json_error_(j, "an unknown dtype");
+      if (!cn_json_dtype_(j, tensor, &item)) return 0;
     } else if (kind == 2) {
       tensor->rank = cn_json_integers_(j, tensor->dims, CN_MAX_RANK_);
       if (tensor->rank < 0) return 0;
@@ -9068,13 +9097,19 @@ static int cn_json_tensor_(cn_json_ *j, cn_tensor *tensor, const unsigned char *
   if (offsets[0] > offsets[1] || (uint64_t)offsets[1] > data_bytes)
     return cn_json_error_(j, "data_offsets lie outside the file");
   tensor->bytes = (size_t)(offsets[1] - offsets[0]), tensor->data = data + offsets[0];
-  if ((uint64_t)values * item != tensor->bytes)
+  if (item && (uint64_t)values * item != tensor->bytes)
     return cn_json_error_(j, "data_offsets do not match dtype and shape");
   return 1;
 }
 
+/* {"key":"value"}, or null, which some writers put there for nothing. */
 static int cn_json_metadata_(cn_json_ *j, cn_opened_ *opened) {
   cn_safetensors *file = &opened->file;
+  cn_json_blank_(j);
+  if (j->end - j->at >= 4 && memcmp(j->text + j->at, "null", 4) == 0) {
+    j->at += 4;
+    return 1;
+  }
   if (!cn_json_need_(j, '{')) return 0;
   if (cn_json_take_(j, '}')) return 1;
   do {
@@ -9416,7 +9451,7 @@ static void cn_describe_mismatch_(const cn_tensor_ *t, const cn_tensor *found, c
     return;
   }
   if (found->dtype == CN_OTHER) {
-    snprintf(text, bytes, "is neither F32 nor F16 nor BF16");
+    snprintf(text, bytes, "is %s, neither F32 nor F16 nor BF16", found->dtype_name);
     return;
   }
   cn_text_add_(&d, "is ");

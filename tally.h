@@ -76,7 +76,8 @@
 
    TEMPLATE GRAMMAR
    A template is text, one statement a line. `#` starts a comment. A backslash at the end of a line
-   continues the statement on the next one. Words are separated by blanks. Names are letters,
+   continues the statement on the next one. Lines end as Unix or Windows end them; a byte order mark
+   in front is skipped. Words are separated by blanks. Names are letters,
    digits, `_`, `-` and `.`, at most 31 bytes. Numbers are decimal, in template units ("template
    pixels"), x to the right and y down from the page's top left corner. Order is free, but page
    comes before anything with a position, and a sum comes after the fields that it names.
@@ -1478,6 +1479,7 @@ TALLY_API tally_result tally_template_parse(const char *text, size_t length, tal
   p.line = p.column = 1;
   p.error = error;
   p.form = out;
+  if (length >= 3 && memcmp(text, "\xEF\xBB\xBF", 3) == 0) p.at = 3; /* a byte order mark */
   out->cross = out->dash = TALLY_MARK_ILLEGIBLE;
   for (i = 0; i < TALLY_MAX_FIELDS + TALLY_MAX_SUMS; i++) root[i] = i;
   while (p.at < length) {

@@ -712,6 +712,47 @@ static void test_template_errors(void **state) {
 
 /* Cut, garbled and repeated templates must be refused or read, and never read out of bounds
    (ASan). */
+/* What editors leave: a byte order mark, Windows' line ends, blanks behind lines, no end of the last. */
+static void test_template_editors(void **state) {
+  static const char *const ends[] = {"\n", "\r\n", " \t \n", "  \r\n"};
+  static const char *const lines[] = {"# a comment",
+                                      "form small",
+                                      "page 300 x 400",
+                                      "anchor a square 20,20 36x36",
+                                      "anchor b square 240,20 36x36",
+                                      "anchor c square 20,340 \\",
+                                      "  36x36",
+                                      "field F 2 digits cells 100,100 2x40x48 # two",
+                                      "",
+                                      "blank empty = illegible \\",
+                                      "cross = leading-zero"};
+  static tally_template want, form;
+  tally_error error;
+  (void)state;
+  for (size_t i = 0; i < 4 * 2 * 2; i++) {
+    char text[1000] = "";
+    if (i & 4) strcat(text, "\xEF\xBB\xBF");
+    for (size_t k = 0; k < sizeof lines / sizeof *lines; k++) {
+      strcat(text, lines[k]);
+      if (k + 1 < sizeof lines / sizeof *lines || !(i & 8)) strcat(text, ends[i & 3]);
+    }
+    if (tally_template_parse(text, strlen(text), i ? &form : &want, &error) != TALLY_OK)
+      fail_msg("text %d: %d:%d: %s", (int)i, error.line, error.column, error.message);
+    if (i) assert_memory_equal(&form, &want, sizeof form);
+  }
+  assert_string_equal(want.name, "small");
+  assert_int_equal(want.empty, TALLY_MARK_ILLEGIBLE);
+  assert_int_equal(want.cross, TALLY_MARK_LEADING_ZERO);
+  assert_int_equal(tally_template_parse("\xEF\xBB\xBFpaper", 8, &form, &error),
+                   TALLY_ERROR_TEMPLATE);
+  assert_int_equal(error.column, 1);
+  assert_string_equal(error.message, "unknown statement 'paper'");
+  assert_int_equal(tally_template_parse("\xEF\xBB", 2, &form, &error), TALLY_ERROR_TEMPLATE);
+  assert_int_equal(
+      tally_template_parse("\xEF\xBB\xBF\xEF\xBB\xBFpage 300 x 400", 20, &form, &error),
+      TALLY_ERROR_TEMPLATE);
+}
+
 static void test_template_garbage(void **state) {
   static tally_template form;
   char text[6000];
@@ -1777,6 +1818,7 @@ int main(void) {
       cmocka_unit_test(test_components),
       cmocka_unit_test(test_template_values),
       cmocka_unit_test(test_template_errors),
+      cmocka_unit_test(test_template_editors),
       cmocka_unit_test(test_template_garbage),
       cmocka_unit_test(test_sweep_colour),
       cmocka_unit_test(test_sweep_squares),

@@ -296,6 +296,20 @@ static void byte_order_mark(void **state) {
   assert_int_equal(error.column, 13);
 }
 
+static void line_ends(void **state) {
+  (void)state;
+  static const char *const ends[] = {"\n", "\r\n", " \t \n", "  \r\n"};
+  for (int i = 0; i < LENGTH(ends); i++)
+    for (int last = 0; last < 2; last++) {
+      char text[256];
+      snprintf(text, sizeof text, "# a network%sinput 8x8x2%s%sconv 4 3x3 pad=1%srelu # %s",
+               ends[i], ends[i], ends[i], ends[i], last ? ends[i] : "");
+      cn_network *net = must_parse(text);
+      assert_string_equal(cn_network_text(net), "input 8x8x2\nconv 4 3x3 pad=1\nrelu\n");
+      cn_network_free(net);
+    }
+}
+
 /* ---- notes ------------------------------------------------------------------------------------- */
 
 static void notes_refused(void **state) {
@@ -363,6 +377,7 @@ int main(void) {
       cmocka_unit_test_teardown(messages_have_points, leave_comma_locale),
       cmocka_unit_test_teardown(tallies_have_points, leave_comma_locale),
       cmocka_unit_test(byte_order_mark),
+      cmocka_unit_test(line_ends),
       cmocka_unit_test(notes_refused),
       cmocka_unit_test(accepted_notes_come_back),
   };

@@ -54,8 +54,7 @@ static const char help[] =
     "\n"
     "examples:\n"
     "  " TOOL_NAME " --out duplicates.csv photos/\n"
-    "  " TOOL_NAME " --out duplicates.csv --small 0 2019.csv 2020.csv\n"
-    "  " TOOL_NAME " --out d.csv photos/ && awk -F, '$3 == \"near\"' d.csv   # to look at\n";
+    "  " TOOL_NAME " --out duplicates.csv --small 0 2019.csv 2020.csv\n";
 
 typedef struct settings {
   const char *out;

@@ -71,11 +71,19 @@ static void read_results(const uint8_t *data, size_t size) {
   results_free(&r);
 }
 
-static void read_data(const uint8_t *data, size_t size) {
-  dataset set = dataset_open(fuzz_file(data, size), 0);
+static void open_data(const char *path, const char *group) {
+  dataset set = dataset_open(path, 0, group);
   for (int i = 0; i < set.count; i++)
     FUZZ_CHECK(set.labels[i] >= 0 && set.labels[i] < set.set.count && *set.paths[i]);
   dataset_free(&set);
+}
+
+static void read_data(const uint8_t *data, size_t size) {
+  open_data(fuzz_file(data, size), NULL);
+}
+
+static void read_groups(const uint8_t *data, size_t size) {
+  open_data(fuzz_file(data, size), "group");
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
@@ -85,5 +93,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   tool_run(read_labels, data, size);
   tool_run(read_results, data, size);
   tool_run(read_data, data, size);
+  tool_run(read_groups, data, size);
   return 0;
 }

@@ -1,5 +1,5 @@
 /* load.c - a network, weights for another one, and a trainer's checkpoint from any bytes. What is
-   loaded is saved to bytes that load to the same; what is refused changes nothing. Runs: 20000. */
+   loaded is saved to bytes that load to the same; what is refused changes nothing. Runs: 8000. */
 #include "convnet.h"
 
 /* What weights and checkpoints are offered to. */

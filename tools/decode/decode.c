@@ -20,11 +20,15 @@ int refuse(char reason[DECODE_REASON], const char *format, ...) {
   return 0;
 }
 
+static int check_size(int height, int width, int64_t most_pixels, char reason[DECODE_REASON]) {
+  if (height < 1 || width < 1) return refuse(reason, "a picture without pixels");
+  return (int64_t)height * width <= most_pixels ||
+         refuse(reason, "more than %lld pixels", (long long)most_pixels);
+}
+
 int make_room(decoded_picture *out, int height, int width, int channels, int64_t most_pixels,
               char reason[DECODE_REASON]) {
-  if (height < 1 || width < 1) return refuse(reason, "a picture without pixels");
-  if ((int64_t)height * width > most_pixels)
-    return refuse(reason, "more than %lld pixels", (long long)most_pixels);
+  if (!check_size(height, width, most_pixels, reason)) return 0;
   out->height = height;
   out->width = width;
   out->channels = channels;
@@ -149,7 +153,7 @@ static int orientation_of(file_kind kind, file_bytes file) {
 
 static int refuse_stb(char reason[DECODE_REASON]) {
   const char *why = stbi_failure_reason();
-  return refuse(reason, "%s", why ? why : "it cannot be decoded");
+  return refuse(reason, "%s", why && *why ? why : "damaged: it cannot be decoded");
 }
 
 int stb_picture(file_kind kind, file_bytes file, int64_t most_pixels, decoded_picture *out,
@@ -158,8 +162,8 @@ int stb_picture(file_kind kind, file_bytes file, int64_t most_pixels, decoded_pi
   if (!check(kind, file, most_pixels, reason)) return 0;
   if (!stbi_info_from_memory(file.bytes, size, &out->width, &out->height, &out->channels))
     return refuse_stb(reason);
+  if (!check_size(out->height, out->width, most_pixels, reason)) return 0;
   const int64_t pixels = (int64_t)out->width * out->height;
-  if (pixels > most_pixels) return refuse(reason, "more than %lld pixels", (long long)most_pixels);
   /* twice 16-bit RGBA covers what every kind needs */
   decoder_limit = (size_t)pixels * 16 + ((size_t)1 << 20) + file.size;
   out->pixels =
