@@ -142,8 +142,9 @@ static inline void csv_close(csv *table) {
   free(table->fields);
 }
 
+/* Quotes what could be taken for the end of a field, by any separator. */
 static inline void csv_write(FILE *file, const char *field) {
-  if (!strpbrk(field, ",\"\r\n")) {
+  if (!strpbrk(field, ",;\t\"\r\n")) {
     fputs(field, file);
     return;
   }
