@@ -292,6 +292,18 @@ static void test_lists(void **state) {
   assert_true(result("accuracy") == 0.5);
 }
 
+/* A table of ours with names that are full of semicolons is one with commas. */
+static void test_own_tables(void **state) {
+  (void)state;
+  write_words("names.csv", "path,label\nrows/001.png,a;b;c;d;e;f;g;h\nrows/002.png,b;;;;;;;\t;\n");
+  assert_ran(shell("$train --data names.csv --arch two.net --epochs 1 --out named --quiet"));
+  assert_ran(shell("$evaluate --model named --data names.csv --out named-report --quiet"));
+  double accuracy = result("accuracy");
+  assert_ran(shell("$evaluate --predictions named-report/predictions.csv --quiet"));
+  assert_int_equal((int)result("n"), 2);
+  assert_true(result("accuracy") == accuracy);
+}
+
 /* A digit with a blank before it is no class of its own. */
 static void test_cell_labels(void **state) {
   (void)state;
@@ -354,6 +366,7 @@ int main(void) {
       cmocka_unit_test(test_numbers_add_up), cmocka_unit_test(test_tables),
       cmocka_unit_test(test_written_tables), cmocka_unit_test(test_bad_tables),
       cmocka_unit_test(test_exact_names),    cmocka_unit_test(test_lists),
+      cmocka_unit_test(test_own_tables),
       cmocka_unit_test(test_cell_labels),    cmocka_unit_test(test_many_classes),
   };
   return cmocka_run_group_tests(tests, setup, remove_home);

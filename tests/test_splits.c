@@ -218,10 +218,11 @@ static void test_groups_of_many_classes(void **state) {
 /* A copy of a picture in another tally joins the two tallies, and further ones through them. */
 static void test_groups_join(void **state) {
   (void)state;
-  const int labels[8] = {0, 0, 1, 1, 0, 1, 0, 1};
-  const int same[8] = {10, 11, 11, 12, 13, 14, 15, 10}, tally[8] = {1, 1, 2, 2, 3, 3, 4, 5};
-  const int expected[8] = {0, 0, 0, 0, 4, 4, 6, 0};
-  dataset data = bare_dataset(8, labels, 2, same);
+  const int labels[11] = {0, 0, 1, 1, 0, 1, 0, 1, 0, 1, 1};
+  const int same[11] = {10, 11, 11, 12, 13, 14, 15, 10, 16, 17, 17};
+  const int tally[11] = {1, 1, 2, 2, 3, 3, 4, 5, 4, 6, 3};
+  const int expected[11] = {0, 0, 0, 0, 4, 4, 6, 0, 6, 4, 4};
+  dataset data = bare_dataset(11, labels, 2, same);
   group_by(&data, tally);
   sample_groups groups = groups_of_samples(&data);
   assert_int_equal(groups.count, 3);
@@ -358,6 +359,19 @@ static void test_what_is_said(void **state) {
   assert_ran(shell("%s --val 0.25 --quiet", train));
   assert_string_equal(err_text, "");
   free(table.data);
+}
+
+/* Pictures that cannot be read take nobody's content or group with them. */
+static void test_skipped_pictures(void **state) {
+  (void)state;
+  write_words("skipped.csv", "path,label,page\nnone.png,a,1\none/001.png,a,2\none/002.png,b,2\n"
+                             "one/003.png,a,3\none/004.png,b,4\none/001.png,a,4\n");
+  write_words("two.net", "input 8x8x1\ndense 2\nsoftmax\n");
+  assert_ran(shell("$train --data skipped.csv --val 0.5 --group page --arch two.net --epochs 1 "
+                   "--skip-bad --out s"));
+  assert_contains(err_text, "1 of 6 pictures cannot be read");
+  assert_contains(err_text, "1 of 5 pictures are copies of others");
+  assert_contains(err_text, "5 pictures are 2 groups by page");
 }
 
 /* Another data set to check with: what it shares with the first is counted, not removed. */
@@ -590,6 +604,7 @@ int main(void) {
       cmocka_unit_test(test_random_labels),
       cmocka_unit_test(test_group_column),
       cmocka_unit_test(test_what_is_said),
+      cmocka_unit_test(test_skipped_pictures),
       cmocka_unit_test(test_shared_validation),
       cmocka_unit_test(test_idx_copies),
       cmocka_unit_test(test_resume_names_what_differs),

@@ -120,7 +120,7 @@ static inline int count_common(const dataset *a, const dataset *b) {
   for (int i = 0, k = 0; i < b->count; i++) {
     int order = 1;
     while (k < a->count && (order = fingerprint_compare(&in_a[k].key, &in_b[i].key)) < 0) k++;
-    common += k < a->count && order == 0;
+    common += order == 0;
   }
   free(in_a);
   free(in_b);
