@@ -9,6 +9,7 @@
 #include "../tools/tool.h"
 
 #include "../tools/csv.h"
+#include "../tools/csv_write.h"
 #include "../tools/dataset.h"
 #include "../tools/output.h"
 #include "../tools/extract/labels.h"
