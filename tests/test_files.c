@@ -797,12 +797,7 @@ static void written_is_readable(void **state) {
   cn_random random = {5, 0};
   int written = 0;
   for (int run = 0; run < 3000; run++) {
-    cn_tensor tensor = {.name = "values",
-                      .dtype = CN_F32,
-                      .rank = 1,
-                      .dims = {(int64_t)first.count},
-                      .data = first.values,
-                      .bytes = first.count * sizeof(float)};
+    cn_tensor tensor = {.dtype = CN_F32, .data = values, .bytes = 4};
     cn_note note;
     cn_error error = {CN_OK, 0, 0, ""};
     tensor.name = names[cn_random_below(&random, LENGTH(names))];
@@ -966,8 +961,12 @@ static cn_status write_checkpoint(const written *what, const char *path, cn_erro
 
 static cn_status write_tensors(const written *what, const char *path, cn_error *error) {
   cn_parameter first = cn_network_parameter(what->net, 0);
-  cn_tensor tensor = {
-      "values", CN_F32, 1, {(int64_t)first.count}, first.values, first.count * sizeof(float)};
+  cn_tensor tensor = {.name = "values",
+                      .dtype = CN_F32,
+                      .rank = 1,
+                      .dims = {(int64_t)first.count},
+                      .data = first.values,
+                      .bytes = first.count * sizeof(float)};
   return cn_safetensors_write(path, &tensor, 1, NULL, 0, error);
 }
 
