@@ -8834,10 +8834,11 @@ static cn_status cn_check_contents_(const cn_tensor *tensors, int tensor_count,
 static cn_status cn_header_(cn_text_ *text, const cn_tensor *tensors, int tensor_count,
                             const cn_note *notes, int note_count, const char *path,
                             cn_error *error) {
+  const cn_status status =
+      cn_check_contents_(tensors, tensor_count, notes, note_count, path, error);
   size_t offset = 0, length;
   int i, j;
-  if (cn_check_contents_(tensors, tensor_count, notes, note_count, path, error))
-    return CN_ERROR_ARGUMENT;
+  if (status) return status;
   cn_text_add_(text, "        {"); /* the length is known at the end */
   if (note_count) {
     cn_text_add_(text, "\"__metadata__\":{");
@@ -9568,7 +9569,9 @@ static cn_network *cn_take_network_(cn_safetensors *file, const char *path, cn_e
              "%.160s: there is no network in the metadata; give its architecture", path);
   } else if (file) {
     net = cn_parse_graph_(text, &inner);
-    if (!net)
+    if (!net && inner.status == CN_ERROR_MEMORY)
+      cn_fail_(error, CN_ERROR_MEMORY, "%.100s: %.160s", path, inner.message);
+    else if (!net)
       cn_fail_(error, CN_ERROR_FORMAT, "%.100s: its network, line %d, column %d: %.160s", path,
                inner.line, inner.column, inner.message);
   }
@@ -9767,13 +9770,15 @@ static void cn_writer_free_(cn_writer_ *w) {
 }
 
 static cn_status cn_writer_open_(cn_writer_ *w, const char *path, cn_error *error) {
+  cn_status status;
   memset(w, 0, sizeof *w);
   w->path = path;
   errno = ENOMEM; /* of copies of the path; whatever else fails sets its own */
   if (cn_writer_begin_(w)) return CN_OK;
-  cn_fail_(error, CN_ERROR_IO, "%.200s: %s", path, strerror(errno));
+  status = cn_fail_(error, errno == ENOMEM ? CN_ERROR_MEMORY : CN_ERROR_IO, "%.200s: %s", path,
+                    strerror(errno));
   cn_writer_free_(w);
-  return CN_ERROR_IO;
+  return status;
 }
 
 static void cn_writer_put_(void *to, const void *data, size_t bytes) {

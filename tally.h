@@ -518,7 +518,7 @@ typedef struct {
 TALLY_API tally_result tally_totals_begin(const tally_template *form, uint64_t seed,
                                           tally_totals *out);
 /* Adds one tally; NULL for one that could not be registered. Draws depend on the seed and on the
-   order of adding, nothing else. */
+   order of adding, nothing else. After an error nothing of it is added. */
 TALLY_API tally_result tally_totals_add(tally_totals *totals, const tally_counts *counts);
 /* To be called when all tallies are added: draws the counts in doubt. More may be added after it,
    but then it must be called again. */
@@ -545,6 +545,18 @@ TALLY_API void tally_totals_free(tally_totals *totals);
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* A program may have been compiled as if all numbers were finite (-ffast-math). Here some are not,
+   and comparisons that find them must stay. */
+#if defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__
+#if defined(__clang__)
+#pragma float_control(push)
+#pragma float_control(precise, on)
+#elif defined(__GNUC__)
+#pragma GCC push_options
+#pragma GCC optimize("no-fast-math", "no-finite-math-only", "no-unsafe-math-optimizations")
+#endif
+#endif
 
 #if defined(TALLY_MALLOC) && defined(TALLY_REALLOC) && defined(TALLY_FREE)
 #elif !defined(TALLY_MALLOC) && !defined(TALLY_REALLOC) && !defined(TALLY_FREE)
@@ -4208,21 +4220,32 @@ static void tally_draw_settled_(const tally_counts *counts, int field, int best,
   }
 }
 
+static int tally_is_settled_(const tally_count *count) {
+  return count->status == TALLY_COUNT_OK || count->status == TALLY_COUNT_MISSING;
+}
+
+/* Room for all counts in doubt of one tally, before anything of it is added. */
+static tally_result tally_doubt_room_(tally_totals *totals, const tally_counts *counts) {
+  size_t needed = totals->doubts, room = totals->doubt_room ? totals->doubt_room : 64;
+  tally_doubt_ *doubt;
+  int f;
+  for (f = 0; f < counts->fields; f++) needed += !tally_is_settled_(&counts->count[f]);
+  if (needed <= totals->doubt_room) return TALLY_OK;
+  while (room < needed) room *= 2;
+  if (room > SIZE_MAX / sizeof *doubt) return TALLY_ERROR_MEMORY;
+  doubt = (tally_doubt_ *)TALLY_REALLOC(totals->doubt, room * sizeof *doubt);
+  if (!doubt) return TALLY_ERROR_MEMORY;
+  totals->doubt = doubt;
+  totals->doubt_room = room;
+  return TALLY_OK;
+}
+
 /* Keeps a count in doubt: its likeliest outcomes, largest first. */
-static tally_result tally_keep_doubt_(tally_totals *totals, const tally_counts *counts, int field,
-                                      uint64_t state) {
+static void tally_keep_doubt_(tally_totals *totals, const tally_counts *counts, int field,
+                              uint64_t state) {
   const double *p = counts->distribution[field];
   int values = counts->values[field], v, k;
-  tally_doubt_ *doubt;
-  if (totals->doubts == totals->doubt_room) {
-    size_t room = totals->doubt_room ? 2 * totals->doubt_room : 64;
-    if (room > SIZE_MAX / sizeof *doubt) return TALLY_ERROR_MEMORY;
-    doubt = (tally_doubt_ *)TALLY_REALLOC(totals->doubt, room * sizeof *doubt);
-    if (!doubt) return TALLY_ERROR_MEMORY;
-    totals->doubt = doubt;
-    totals->doubt_room = room;
-  }
-  doubt = &totals->doubt[totals->doubts++];
+  tally_doubt_ *doubt = &totals->doubt[totals->doubts++];
   memset(doubt, 0, sizeof *doubt);
   doubt->state = state;
   doubt->field = field;
@@ -4240,11 +4263,6 @@ static tally_result tally_keep_doubt_(tally_totals *totals, const tally_counts *
     doubt->value[k] = v < values ? v : TALLY_NO_VALUE;
     if (doubt->outcomes < TALLY_OUTCOMES_) doubt->outcomes++;
   }
-  return TALLY_OK;
-}
-
-static int tally_is_settled_(const tally_count *count) {
-  return count->status == TALLY_COUNT_OK || count->status == TALLY_COUNT_MISSING;
 }
 
 TALLY_API tally_result tally_totals_add(tally_totals *totals, const tally_counts *counts) {
@@ -4252,6 +4270,7 @@ TALLY_API tally_result tally_totals_add(tally_totals *totals, const tally_counts
   uint64_t state;
   if (!totals || !totals->sums || (counts && counts->fields != totals->fields))
     return TALLY_ERROR_ARGUMENT;
+  if (counts) TALLY_TRY_(tally_doubt_room_(totals, counts));
   state = totals->seed + (uint64_t)totals->tallies[TALLY_ALL] * 0xd1342543de82ef95u;
   totals->finished = 0;
   groups = counts && counts->high_quality ? TALLY_GROUPS : 1;
@@ -4271,7 +4290,7 @@ TALLY_API tally_result tally_totals_add(tally_totals *totals, const tally_counts
     }
     if (!count) continue;
     if (!tally_is_settled_(count)) {
-      TALLY_TRY_(tally_keep_doubt_(totals, counts, f, tally_random_(&state)));
+      tally_keep_doubt_(totals, counts, f, tally_random_(&state));
       continue;
     }
     totals->settled[f * TALLY_BINS_ + (count->value >= 0 ? (int)(tally_bin_(count->value) + 0.5)
@@ -4349,13 +4368,15 @@ TALLY_API tally_result tally_totals_finish(tally_totals *totals) {
   size_t k, draws;
   int f, v;
   if (!totals || !totals->sums) return TALLY_ERROR_ARGUMENT;
+  totals->finished = 0;
   draws = (size_t)TALLY_GROUPS * (size_t)totals->fields * TALLY_DRAWS;
   memcpy(totals->drawn, totals->sums, draws * sizeof *totals->drawn);
   for (f = 0; f < totals->fields; f++) {
     int values = totals->values[f];
     double *prior = (double *)tally_alloc_(2 * ((size_t)values + 1), sizeof *prior);
-    double *cumulated = prior + values + 1, sum = 0;
+    double *cumulated, sum = 0;
     if (!prior) return TALLY_ERROR_MEMORY;
+    cumulated = prior + values + 1;
     tally_field_prior_(totals, f, prior);
     for (v = 0; v <= values; v++) cumulated[v] = sum += prior[v];
     for (k = 0; k < totals->doubts; k++) {
@@ -4413,6 +4434,14 @@ TALLY_API tally_result tally_totals_get(const tally_totals *totals, int group, i
   tally_interval_(values, &out->share, &out->share_low, &out->share_high);
   return TALLY_OK;
 }
+
+#if defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__
+#if defined(__clang__)
+#pragma float_control(pop)
+#elif defined(__GNUC__)
+#pragma GCC pop_options
+#endif
+#endif
 
 #endif /* TALLY_IMPLEMENTED_ */
 #endif /* TALLY_IMPLEMENTATION */
