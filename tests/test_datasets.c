@@ -6,7 +6,12 @@
 #define _POSIX_C_SOURCE 200809L
 #define TOOL_NAME "test_datasets"
 #define TOOL_USAGE ""
-#include "../tools/common.h"
+#include "../tools/tool.h"
+
+#include "../tools/csv.h"
+#include "../tools/csv_write.h"
+#include "../tools/dataset.h"
+#include "../tools/output.h"
 #include "../tools/extract/labels.h"
 #include "../tools/implementations/stb.h"
 #include "support.h"

@@ -8,7 +8,11 @@
 #define _POSIX_C_SOURCE 200809L
 #define TOOL_NAME "test_listing"
 #define TOOL_USAGE ""
-#include "../tools/common.h"
+#include "../tools/tool.h"
+
+#include "../tools/csv.h"
+#include "../tools/dataset.h"
+#include "../tools/output.h"
 #include "../tools/implementations/stb.h"
 
 #include "support.h"

@@ -6,7 +6,11 @@
 #define _POSIX_C_SOURCE 200809L
 #define TOOL_NAME "test_splits"
 #define TOOL_USAGE ""
-#include "../tools/common.h"
+#include "../tools/tool.h"
+
+#include "../tools/csv.h"
+#include "../tools/dataset.h"
+#include "../tools/output.h"
 #include "../tools/implementations/stb.h"
 #include "../tools/split.h"
 #include "../tools/implementations/stb.h"

@@ -10,6 +10,7 @@
 #include "file.h"
 #include "input.h"
 #include "memory.h"
+#include "path.h"
 #include "messages.h"
 #include "text.h"
 
@@ -153,18 +154,17 @@ static inline void csv_close(csv *table) {
   free(table->fields);
 }
 
-/* What might be taken for a separator is quoted, too. */
-static inline void csv_write(FILE *file, const char *field) {
-  if (!strpbrk(field, ",;\t\"\r\n")) {
-    fputs(field, file);
-    return;
+/* The path in a row's column, for the caller to free. Relative ones start in `folder`, where the table
+   is. Blanks around it are no part of it, unless there is a file of just that name. */
+static inline char *csv_path(const csv *table, int column, const char *folder) {
+  char *cell = table->fields[column];
+  for (int exact = 1;; exact = 0) {
+    const char *file = exact ? cell : trimmed(cell);
+    if (!*file) fail("%s: line %d: the path is empty", table->path, table->line);
+    char *path = *file == '/' ? copy_text(file) : join_path(folder, file);
+    if (!exact || is_file(path)) return path;
+    free(path);
   }
-  putc('"', file);
-  for (; *field; field++) {
-    if (*field == '"') putc('"', file);
-    putc(*field, file);
-  }
-  putc('"', file);
 }
 
 #endif

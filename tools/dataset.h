@@ -12,7 +12,7 @@
 #include "fingerprint.h"
 #include "idx.h"
 #include "left_out.h"
-#include "listing.h"
+#include "gather.h"
 #include "preprocess.h"
 #include "progress.h"
 #include "work.h"

@@ -7,7 +7,7 @@
 #include <strings.h>
 
 #include "csv.h"
-#include "listing.h"
+#include "gather.h"
 #include "path.h"
 
 /* Numbers in names by their size: form2 before form12. */

@@ -23,9 +23,19 @@
 #define _POSIX_C_SOURCE 200809L
 #define TOOL_NAME "tally-dedup"
 #define TOOL_USAGE "--out F.csv [options] PICTURE|FOLDER|LIST.csv..."
-#include "common.h"
+#include "tool.h"
+
+#include <limits.h>
+#include <sys/stat.h>
+
+#include "csv.h"
+#include "csv_write.h"
+#include "left_out.h"
+#include "gather.h"
+#include "output.h"
+#include "picture.h"
 #include "fingerprint.h"
-#include "listing.h"
+#include "resize.h"
 
 /* ---- options --------------------------------------------------------------------------------- */
 

@@ -10,8 +10,9 @@
 
 #include "classes.h"
 #include "csv.h"
+#include "csv_write.h"
 #include "left_out.h"
-#include "listing.h"
+#include "gather.h"
 #include "output.h"
 #include "preprocess.h"
 

@@ -13,7 +13,13 @@
 #define _POSIX_C_SOURCE 200809L
 #define TOOL_NAME "tally-train"
 #define TOOL_USAGE "--data D (--arch NAME|FILE | --init M) --out M.safetensors [options]"
-#include "common.h"
+#include "tool.h"
+
+#include <float.h>
+
+#include "dataset.h"
+#include "output.h"
+#include "preprocess.h"
 #include "augment.h"
 #include "loader.h"
 #include "split.h"

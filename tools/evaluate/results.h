@@ -11,6 +11,7 @@
 #include "../../convnet.h"
 #include "../classes.h"
 #include "../csv.h"
+#include "../csv_write.h"
 #include "../dataset.h"
 #include "../left_out.h"
 #include "../preprocess.h"

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "../csv.h"
+#include "../csv_write.h"
 #include "../json.h"
 #include "../left_out.h"
 #include "../output.h"

@@ -10,6 +10,7 @@
 #include "../../convnet.h"
 #include "../../tally.h"
 #include "../csv.h"
+#include "../csv_write.h"
 #include "../file.h"
 #include "../form_list.h"
 #include "../output.h"

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "../csv.h"
+#include "../csv_write.h"
 #include "../output.h"
 #include "../progress.h"
 #include "reading.h"
