@@ -246,6 +246,42 @@ static void write_gif(const char *name) {
   keep(name, &file);
 }
 
+/* The plane of a PSD's channel: the picture's, or a selection of half of it, softly, in a fourth one. */
+static void add_plane(text_buffer *to, int channel, int depth, int packed, text_buffer *lengths) {
+  uint8_t rgb[HEIGHT * WIDTH * 3];
+  draw(rgb);
+  for (int y = 0; y < HEIGHT; y++) {
+    size_t before = to->length;
+    for (int x = 0; x < WIDTH; x++) {
+      uint32_t value = channel < 3 ? rgb[(y * WIDTH + x) * 3 + channel] : x < 8 ? 0 : 128;
+      if (packed && x % 12 == 0) add_number(to, 1, 11, 0); /* twelve values follow */
+      add_number(to, depth / 8, value << (depth - 8), 0);
+    }
+    add_number(lengths, 2, (uint32_t)(to->length - before), 0);
+  }
+}
+
+static void write_psd(const char *name, int channels, int depth, int packed, int mode) {
+  text_buffer file = {0}, planes = {0}, lengths = {0};
+  text_append(&file, "8BPS\0\1\0\0\0\0\0\0", 12);
+  add_number(&file, 2, (uint32_t)channels, 0);
+  add_number(&file, 4, HEIGHT, 0);
+  add_number(&file, 4, WIDTH, 0);
+  add_number(&file, 2, (uint32_t)depth, 0);
+  add_number(&file, 2, (uint32_t)mode, 0);
+  for (int part = 0; part < 3; part++) {
+    add_number(&file, 4, (uint32_t)part, 0);
+    add_number(&file, part, 0, 0);
+  }
+  add_number(&file, 2, (uint32_t)packed, 0);
+  for (int c = 0; c < channels; c++) add_plane(&planes, c, depth, packed, &lengths);
+  if (packed) text_append(&file, lengths.data, lengths.length);
+  text_append(&file, planes.data, planes.length);
+  free(planes.data);
+  free(lengths.data);
+  keep(name, &file);
+}
+
 /* A PDF of `pages` pages of 72 x 48 points; page 2 has its quarters in another order. */
 static void write_pdf(const char *name, int pages) {
   text_buffer file = {0}, drawing[2] = {{0}, {0}};
@@ -306,6 +342,22 @@ static void test_common_kinds(void **state) {
     decoded_picture got;
     assert_false(read_home(names[i], 2, &got));
   }
+}
+
+/* A fourth channel of a PSD changes nothing of the picture. */
+static void test_psd(void **state) {
+  (void)state;
+  for (int channels = 3; channels <= 5; channels++)
+    for (int kind = 0; kind < 3; kind++) {
+      write_psd("a.psd", channels, kind == 2 ? 16 : 8, kind == 1, 3);
+      assert_shows("a.psd", 1, 1, 0);
+    }
+  write_psd("a.psd", 4, 16, 1, 3);
+  assert_refuses("a.psd", "a packed PSD of 16 bits a colour");
+  write_psd("a.psd", 4, 8, 0, 4);
+  assert_refuses("a.psd", "a PSD whose colours are not RGB");
+  write_psd("a.psd", 2, 8, 0, 3);
+  assert_refuses("a.psd", "a PSD whose colours are not RGB");
 }
 
 /* A name says nothing: the content does. */
@@ -635,6 +687,7 @@ static int setup(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_common_kinds),
+      cmocka_unit_test(test_psd),
       cmocka_unit_test(test_names),
       cmocka_unit_test(test_jpeg_orientation),
       cmocka_unit_test(test_png_orientation),

@@ -7,7 +7,7 @@
 
 #include "../implementations/stb.h"
 
-static int cut_off(char reason[DECODE_REASON]) {
+int cut_off(char reason[DECODE_REASON]) {
   return refuse(reason, "the file is cut off: the picture's end is missing");
 }
 
@@ -291,33 +291,4 @@ int check_tga(file_bytes file, char reason[DECODE_REASON]) {
     done += count;
   }
   return 1;
-}
-
-/* ---- PSD ---- */
-
-/* Behind the header three parts, each behind its length, then the picture: its rows as they are, or
-   packed, with their lengths before them. */
-int check_psd(file_bytes file, char reason[DECODE_REASON]) {
-  const uint8_t *b = file.bytes;
-  uint64_t at = 26;
-  if (file.size < 26) return cut_off(reason);
-  const uint64_t channels = read_number(b + 12, 2, 0), height = read_number(b + 14, 4, 0),
-                 width = read_number(b + 18, 4, 0), depth = read_number(b + 22, 2, 0);
-  for (int part = 0; part < 3; part++) {
-    if (at + 4 > file.size) return cut_off(reason);
-    at += 4 + (uint64_t)read_number(b + at, 4, 0);
-  }
-  if (at + 2 > file.size) return cut_off(reason);
-  const uint32_t packing = read_number(b + at, 2, 0);
-  at += 2;
-  if (height > 300000 || width > 300000)
-    return refuse(reason, "damaged: its header is not a PSD's");
-  if (packing == 0)
-    return channels * height * width * (depth / 8) <= file.size - at || cut_off(reason);
-  if (packing != 1) return refuse(reason, "a PSD packed with zip; save it as PNG");
-  const uint64_t rows = channels * height;
-  uint64_t end = at + 2 * rows;
-  if (end > file.size) return cut_off(reason);
-  for (uint64_t i = 0; i < rows; i++) end += read_number(b + at + 2 * i, 2, 0);
-  return end <= file.size || cut_off(reason);
 }

@@ -208,6 +208,8 @@ int decode_page(const char *path, int page, int64_t most_pixels, decoded_picture
     refuse(reason, "it has one page only");
   else if (kind == KIND_UNKNOWN)
     refuse_unknown(file, reason);
+  else if (kind == KIND_PSD)
+    good = psd_picture(file, most_pixels, out, reason);
   else if (kind == KIND_WEBP)
     good = webp_picture(file, most_pixels, out, reason);
   else if (kind == KIND_HEIF)

@@ -43,13 +43,14 @@ int make_room(decoded_picture *out, int height, int width, int channels, int64_t
               char reason[DECODE_REASON]);
 
 /* ---- check.c: whether a file is whole ---- */
+int cut_off(char reason[DECODE_REASON]); /* refuses one that is not */
 int check_jpeg(file_bytes file, char reason[DECODE_REASON]);
 int check_png(file_bytes file, int64_t most_pixels, char reason[DECODE_REASON]);
 int check_gif(file_bytes file, char reason[DECODE_REASON]);
 int check_bmp(file_bytes file, char reason[DECODE_REASON]);
 int check_pnm(file_bytes file, char reason[DECODE_REASON]);
 int check_tga(file_bytes file, char reason[DECODE_REASON]);
-int check_psd(file_bytes file, char reason[DECODE_REASON]);
+int check_psd(file_bytes file, char reason[DECODE_REASON]); /* psd.c */
 int looks_like_tga(file_bytes file);
 
 /* ---- orientation.c: how the camera was held ---- */
@@ -63,7 +64,9 @@ int orientation_of_webp(file_bytes file);
 /* Stands a picture upright. Returns 0 where there is no memory for it. */
 int turn_upright(decoded_picture *photo, int orientation);
 
-/* ---- the decoders of other libraries and programs; pages count from 1 ---- */
+/* ---- the decoders of other kinds; pages count from 1 ---- */
+int psd_picture(file_bytes file, int64_t most_pixels, decoded_picture *out,
+                char reason[DECODE_REASON]);
 int tiff_pages(file_bytes file, char reason[DECODE_REASON]);
 int tiff_page(file_bytes file, int page, int64_t most_pixels, decoded_picture *out,
               char reason[DECODE_REASON]);
