@@ -4,7 +4,6 @@
 
 #include "csv.h"
 #include "csv_write.h"
-#include "csv_write.h"
 
 /* The columns of a file whose every row can be read; else it does not return. */
 static int check_rows(const char *path) {
