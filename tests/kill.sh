@@ -5,7 +5,8 @@
 #
 # In turn a point is a SIGKILL after a share of the run's time, a SIGKILL in the middle of the n-th call
 # that changes a file, a failure of that call (ENOSPC), and SIGTERM or SIGINT there; fault.c makes the
-# last three. make test takes every fifth point, KILL_POINTS=100 all of them.
+# last three. make test takes every fifth point, KILL_POINTS=100 all of them; KILL_TOOLS names some of the
+# tools.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 bin=${BIN:-bin} points=${KILL_POINTS:-20} failed=0
