@@ -451,6 +451,34 @@ static void test_cut(void **state) {
   assert_whole_only("a.tga", 0);
 }
 
+/* Tables of a JPEG that its pixels need are there, and no larger than tables can be: stb_image does not
+   look. */
+static void test_jpeg_tables(void **state) {
+  (void)state;
+  int marker = 0;
+  for (size_t at = 2; marker != 0xDA;) {
+    text_buffer jpeg = jpeg_bytes();
+    uint8_t *b = (uint8_t *)jpeg.data;
+    size_t length = 2 + read_number(b + at + 2, 2, 0);
+    marker = b[at + 1];
+    if (marker == 0xC4 || marker == 0xDB) {
+      b[at + 1] = 0xFE; /* a comment */
+      keep("table.jpg", &jpeg);
+      assert_refuses("table.jpg", "a table that its pixels are coded with is missing");
+    } else {
+      free(jpeg.data);
+    }
+    at += length;
+  }
+  text_buffer jpeg = jpeg_bytes();
+  size_t at = 2;
+  while ((uint8_t)jpeg.data[at + 1] != 0xC4)
+    at += 2 + read_number((uint8_t *)jpeg.data + at + 2, 2, 0);
+  memset(jpeg.data + at + 5, 255, 16);
+  keep("table.jpg", &jpeg);
+  assert_refuses("table.jpg", "a table of 4080 codes, where 256 are the most");
+}
+
 /* The kinds of JPEG that no decoder here reads say what they are. */
 static void test_jpeg_kinds(void **state) {
   (void)state;
@@ -694,6 +722,7 @@ int main(void) {
       cmocka_unit_test(test_png_bits),
       cmocka_unit_test(test_png_adler),
       cmocka_unit_test(test_cut),
+      cmocka_unit_test(test_jpeg_tables),
       cmocka_unit_test(test_jpeg_kinds),
       cmocka_unit_test(test_no_pictures),
       cmocka_unit_test(test_huge),

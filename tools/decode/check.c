@@ -11,58 +11,6 @@ int cut_off(char reason[DECODE_REASON]) {
   return refuse(reason, "the file is cut off: the picture's end is missing");
 }
 
-/* ---- JPEG ---- */
-
-/* Frames by their markers (ITU T.81, table B.1) that no decoder here reads. */
-static int check_frame(const uint8_t *segment, size_t left, char reason[DECODE_REASON]) {
-  const int marker = segment[1];
-  if (marker < 0xC0 || marker > 0xCF || marker == 0xC4 || marker == 0xC8 || marker == 0xCC)
-    return 1;
-  if (marker == 0xC3 || marker == 0xC7 || marker == 0xCB || marker == 0xCF)
-    return refuse(reason, "a lossless JPEG; save it as PNG or as a common JPEG");
-  if (marker >= 0xC9)
-    return refuse(reason, "a JPEG with arithmetic coding; jpegtran makes it common");
-  if (marker >= 0xC5) return refuse(reason, "a hierarchical JPEG; save it as a common JPEG");
-  if (left >= 5 && segment[4] != 8)
-    return refuse(reason, "a JPEG of %d bits a colour; save it with 8 bits, or as PNG", segment[4]);
-  return 1;
-}
-
-#define MOST_CODES 256u /* of a table: as many as a byte has values (ITU T.81, B.2.4.2) */
-
-/* Tables of Huffman codes, whose numbers stb_image takes as they come. They may reach behind a segment's
-   end, where it reads on. */
-static int check_codes(const uint8_t *segment, size_t end, size_t left, char reason[DECODE_REASON]) {
-  for (size_t at = 4; at < end;) {
-    unsigned codes = 0;
-    for (size_t i = 1; i <= 16 && at + i < left; i++) codes += segment[at + i];
-    if (codes > MOST_CODES)
-      return refuse(reason, "damaged: a table of %u codes, where %u are the most", codes, MOST_CODES);
-    at += 17 + codes;
-  }
-  return 1;
-}
-
-/* Every segment, to the mark that ends the picture. Within the pixels 0xFF stands before a 0 or is a
-   mark to start anew from; before a marker it may stand any number of times, and behind a segment there
-   may be padding. A preview in a segment has an end of its own, which does not count. */
-int check_jpeg(file_bytes file, char reason[DECODE_REASON]) {
-  const uint8_t *b = file.bytes;
-  for (size_t at = 2; at + 1 < file.size;) {
-    const int marker = b[at + 1];
-    if (b[at] != 0xFF || marker == 0 || marker == 0xFF || (marker >= 0xD0 && marker <= 0xD7)) {
-      at++;
-      continue;
-    }
-    if (marker == 0xD9) return 1;
-    const size_t left = file.size - at, length = left >= 4 ? read_number(b + at + 2, 2, 0) : 0;
-    if (!check_frame(b + at, left, reason)) return 0;
-    if (marker == 0xC4 && !check_codes(b + at, 2 + length, left, reason)) return 0;
-    at += 2 + length;
-  }
-  return cut_off(reason);
-}
-
 /* ---- PNG ---- */
 
 /* The CRC of PNG's annex D, a byte at a time. */

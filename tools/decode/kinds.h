@@ -44,7 +44,7 @@ int make_room(decoded_picture *out, int height, int width, int channels, int64_t
 
 /* ---- check.c: whether a file is whole ---- */
 int cut_off(char reason[DECODE_REASON]); /* refuses one that is not */
-int check_jpeg(file_bytes file, char reason[DECODE_REASON]);
+int check_jpeg(file_bytes file, char reason[DECODE_REASON]); /* jpeg.c */
 int check_png(file_bytes file, int64_t most_pixels, char reason[DECODE_REASON]);
 int check_gif(file_bytes file, char reason[DECODE_REASON]);
 int check_bmp(file_bytes file, char reason[DECODE_REASON]);

@@ -5,8 +5,9 @@
 
 __thread size_t decoder_limit;
 
+/* All zeros: what a damaged file leaves undefined is always the same. */
 static void *decoder_allocate(size_t size) {
-  return decoder_limit && size > decoder_limit ? NULL : malloc(size ? size : 1);
+  return decoder_limit && size > decoder_limit ? NULL : calloc(size ? size : 1, 1);
 }
 static void *decoder_reallocate(void *memory, size_t size) {
   return decoder_limit && size > decoder_limit ? NULL : realloc(memory, size ? size : 1);
