@@ -20,9 +20,7 @@ static void make_form(void) {
                           "scan 1.png", "x/2.png",        "y/2.png"};
   const tally_result parsed = tally_template_parse(text, strlen(text), &form, NULL);
   FUZZ_CHECK(parsed == TALLY_OK);
-  list.pictures.paths = paths;
-  list.pictures.count = sizeof paths / sizeof *paths;
-  form_list_name(&list);
+  list = form_list_open(paths, sizeof paths / sizeof *paths, 0, NULL); /* none is there */
 }
 
 /* strict or not, as for corrections and official counts. */
