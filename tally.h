@@ -731,12 +731,28 @@ static void tally_area_row_(const tally_image *in, double left, double top, doub
   }
 }
 
+/* Means of 2 x 2 pixels, where whole numbers are exact and many times as fast: registration
+   begins with it. */
+static void tally_halve_(const tally_image *in, const tally_image *out) {
+  int c = in->channels, x, y, k;
+  for (y = 0; y < out->height; y++) {
+    const uint8_t *a = tally_row_(in, 2 * y), *b = tally_row_(in, 2 * y + 1);
+    uint8_t *to = tally_row_(out, y);
+    for (x = 0; x < out->width; x++, a += 2 * c, b += 2 * c)
+      for (k = 0; k < c; k++) *to++ = (uint8_t)((a[k] + a[k + c] + b[k] + b[k + c] + 2) >> 2);
+  }
+}
+
 /* out of the given size, each of its pixels the mean over wide x tall of the picture's. */
 static tally_result tally_shrink_(const tally_image *in, double wide, double tall, int width,
                                   int height, tally_image *out) {
   double *sum, *means;
   int y, i;
   TALLY_TRY_(tally_image_make(width, height, in->channels, out));
+  if (wide == 2 && tall == 2) {
+    tally_halve_(in, out);
+    return TALLY_OK;
+  }
   sum = (double *)tally_alloc_((size_t)(in->width + 1 + width) * (size_t)in->channels, sizeof *sum);
   if (!sum) {
     tally_image_free(out);
