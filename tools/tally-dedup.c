@@ -35,6 +35,7 @@
 #include "output.h"
 #include "picture.h"
 #include "fingerprint.h"
+#include "likeness.h"
 #include "resize.h"
 
 /* ---- options --------------------------------------------------------------------------------- */
@@ -103,6 +104,8 @@ typedef struct traits {
   uint64_t hash;
   int plain; /* of a single shade: the hash says nothing */
   uint8_t fine[FINE * FINE], coarse[COARSE * COARSE], colours[COLOUR * COLOUR * 3];
+  look look; /* of pictures that are not small; profiles of its columns and rows */
+  double across[LOOK_SIDE], down[LOOK_SIDE];
 
   int first; /* index of what it duplicates, NO_PICTURE */
   int exact;
@@ -139,6 +142,12 @@ static int is_plain(const uint8_t *luminance, int count) {
   return squares / count - sum / count * (sum / count) < PLAIN_DEVIATION * PLAIN_DEVIATION;
 }
 
+#define COARSE_BELOW 128 /* pixels of the shorter side: smaller pictures are not looked at twice */
+
+static int shorter_side(const traits *t) {
+  return t->height < t->width ? t->height : t->width;
+}
+
 static void take_traits(const picture *from, traits *to) {
   uint8_t thumbnail[FINE * FINE * 3], half[COARSE * COARSE * 3];
   to->height = from->height;
@@ -149,6 +158,11 @@ static void take_traits(const picture *from, traits *to) {
   resize_squash(from->pixels, from->height, from->width, to->colours, COLOUR, COLOUR, 3);
   for (int i = 0; i < FINE * FINE; i++) to->fine[i] = luminance_of(thumbnail + 3 * i);
   for (int i = 0; i < COARSE * COARSE; i++) to->coarse[i] = luminance_of(half + 3 * i);
+  if (shorter_side(to) >= COARSE_BELOW) {
+    to->look = look_take(from->pixels, from->height, from->width);
+    look_profile(&to->look, 0, to->across);
+    look_profile(&to->look, 1, to->down);
+  }
   to->hash = take_hash(thumbnail);
   to->plain = is_plain(to->fine, FINE * FINE);
 }
@@ -217,13 +231,15 @@ static void find_exact(traits *all, int count) {
 
 /* ---- near duplicates ------------------------------------------------------------------------- */
 
-#define HASH_BITS 7           /* that hashes of near duplicates may differ in */
+#define HASH_BITS 11          /* that hashes of near duplicates may differ in */
 #define FINE_LIMIT 6.0        /* levels; copies reach about 3, other pages of a form begin about 9 */
 #define COARSE_LIMIT 12.0     /* small pictures: their cells average fewer pixels */
 #define COLOUR_LIMIT 16.0     /* JPEG stores colours coarsely */
-#define COARSE_BELOW 128      /* pixels of the shorter side */
 #define LEAST_GAIN 0.5        /* contrast of a copy, either way */
 #define ASPECT_TOLERANCE 0.05
+#define CUT_COLOUR_LIMIT 40.0 /* cells of the thumbnail show other parts of the picture then */
+#define CUT_ASPECT_TOLERANCE 0.02
+#define MISFIT_LIMIT 0.2      /* mean square of profiles of deviation 1 */
 
 /* The largest difference between a and gain * b + offset, with gain and offset fitted by least
    squares. Stops early, with something above the limit, when it is above the limit. */
@@ -244,20 +260,40 @@ static double largest_difference(const uint8_t *a, const uint8_t *b, int count, 
   return most;
 }
 
-static int shorter_side(const traits *t) {
-  return t->height < t->width ? t->height : t->width;
+static int has_aspect(const traits *a, const traits *b, double tolerance, part down, part across) {
+  double height = a->height * (down.high - down.low), width = a->width * (across.high - across.low);
+  double one = width * b->height, other = height * b->width;
+  return fabs(one - other) <= tolerance * fmax(one, other);
+}
+
+static int has_colours(const traits *a, const traits *b, double limit) {
+  return largest_difference(a->colours, b->colours, COLOUR * COLOUR * 3, limit) <= limit;
+}
+
+/* Whether one is a copy of the other of which a little is cut off. */
+static int is_cut_copy(const traits *a, const traits *b) {
+  double misfit_down, misfit_across;
+  if (!has_colours(a, b, CUT_COLOUR_LIMIT)) return 0;
+  part down = find_part(a->down, b->down, &misfit_down);
+  part across = find_part(a->across, b->across, &misfit_across);
+  return misfit_down < MISFIT_LIMIT && misfit_across < MISFIT_LIMIT &&
+         has_aspect(a, b, CUT_ASPECT_TOLERANCE, down, across) &&
+         looks_same(&a->look, &b->look, down, across);
 }
 
 /* Whether two pictures are the same one; *distance is their largest difference in luminance. */
 static int is_near(const traits *a, const traits *b, double *distance) {
-  double across = (double)a->width * b->height, along = (double)a->height * b->width;
-  int coarse = shorter_side(a) < COARSE_BELOW || shorter_side(b) < COARSE_BELOW;
-  double limit = coarse ? COARSE_LIMIT : FINE_LIMIT;
-  if (fabs(across - along) > ASPECT_TOLERANCE * fmax(across, along)) return 0;
-  *distance = coarse ? largest_difference(a->coarse, b->coarse, COARSE * COARSE, limit)
-                     : largest_difference(a->fine, b->fine, FINE * FINE, limit);
-  return *distance <= limit && largest_difference(a->colours, b->colours, COLOUR * COLOUR * 3,
-                                                  COLOUR_LIMIT) <= COLOUR_LIMIT;
+  const part all = {0, 1};
+  if (!a->look.cells || !b->look.cells) {
+    *distance = largest_difference(a->coarse, b->coarse, COARSE * COARSE, COARSE_LIMIT);
+    return *distance <= COARSE_LIMIT && has_aspect(a, b, ASPECT_TOLERANCE, all, all) &&
+           has_colours(a, b, COLOUR_LIMIT);
+  }
+  *distance = largest_difference(a->fine, b->fine, FINE * FINE, FINE_LIMIT);
+  if (*distance <= FINE_LIMIT && has_aspect(a, b, ASPECT_TOLERANCE, all, all) &&
+      has_colours(a, b, COLOUR_LIMIT) && looks_same(&a->look, &b->look, all, all))
+    return 1;
+  return is_cut_copy(a, b);
 }
 
 static int bits_set(uint64_t value) {
@@ -327,7 +363,11 @@ static void find_near(traits *all, int count) {
     for (int band = 0; band < BANDS; band++) {
       unsigned value = band_of(all[i].hash, band);
       search_list(&table, band, value, all, i);
-      for (int bit = 0; bit < 16; bit++) search_list(&table, band, value ^ 1u << bit, all, i);
+      for (int bit = 0; bit < 16; bit++) {
+        search_list(&table, band, value ^ 1u << bit, all, i);
+        for (int other = 0; other < bit; other++)
+          search_list(&table, band, value ^ 1u << bit ^ 1u << other, all, i);
+      }
     }
     if (all[i].first == NO_PICTURE) table_add(&table, all, i);
   }
@@ -414,7 +454,10 @@ int main(int argc, char **argv) {
   left_out_json(&json, &list.left);
   json_real(&json, "seconds", seconds_now() - started);
   json_print(&json);
-  for (int i = 0; i < list.count; i++) free(all[i].reason);
+  for (int i = 0; i < list.count; i++) {
+    free(all[i].reason);
+    free(all[i].look.cells);
+  }
   free(all);
   int readable = list.count - found.unreadable;
   listing_free(&list);
