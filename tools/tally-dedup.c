@@ -8,18 +8,20 @@
    - Exact: the decoded pixels are the same (128-bit fingerprint of size and pixels), whatever the
      bytes of the file.
    - Near: first a perceptual hash finds candidates, a difference hash of 64 bits (is a cell of a 9 x 8
-     thumbnail darker than its right neighbour?) that may differ in 7. Four tables, one for each 16
-     bits, are looked up with every way to change one of them: of 7 changed bits at most one falls into
-     at least one of the four. Then the thumbnails themselves are compared, because pages of one form have one
-     hash: after the brightness and contrast of one have been fitted to the other, no cell may differ
-     by more than a limit. Luminance on 32 x 32 cells, or 16 x 16 for pictures below 128 pixels, and
-     colours on 8 x 8.
+     thumbnail darker than its right neighbour?) that may differ in 11. Four tables, one for each 16
+     bits, are looked up with every way to change one or two of them: of 11 changed bits at most two fall
+     into at least one of the four. Then the thumbnails themselves are compared: after the brightness and
+     contrast of one have been fitted to the other, no cell may differ by more than a limit. Luminance on
+     32 x 32 cells, or 16 x 16 for pictures below 128 pixels, and colours on 8 x 8. Larger pictures are
+     then looked at on a fine grid, whether the same is written on them (likeness.h); there it is also
+     found which part of one the other shows, where up to 3 % of a side are cut off.
    - Each duplicate is linked to the first picture it resembles that is no duplicate itself, so chains
      of resemblance do not grow into one group.
    The time grows with the number of pictures, nearly all of it for decoding; only pictures that share a
    hash without being duplicates, such as pages of one form, are compared each with each.
-   Pictures of a single shade have nothing to compare and are only found if exact. Mirrored, turned
-   and cut copies are not found, nor brightness so changed that whites or blacks are lost. */
+   Pictures of a single shade have nothing to compare and are only found if exact. Mirrored and turned
+   copies are not found, nor those of which much is cut off or brightness so changed that whites or
+   blacks are lost. */
 #define _POSIX_C_SOURCE 200809L
 #define TOOL_NAME "tally-dedup"
 #define TOOL_USAGE "--out F.csv [options] PICTURE|FOLDER|LIST.csv..."
@@ -49,7 +51,8 @@ static const char help[] =
     "path.\n"
     "  --out F.csv          one row per finding: path, first (the picture it duplicates), kind,\n"
     "                       distance, details. Kinds: exact (same pixels); near (the same picture\n"
-    "                       in another file format, quality, size or brightness; distance is the\n"
+    "                       in another file format, quality, size or brightness, or cut by up to\n"
+    "                       3 % of a side; pages that differ in a digit are not; distance is the\n"
     "                       largest difference of the compared cells, in levels of 0 to 255); small\n"
     "                       (a small file); unreadable; link (another name of the very same file:\n"
     "                       details say whether a symbolic or a hard link, or named twice)\n"
@@ -276,8 +279,8 @@ static int is_cut_copy(const traits *a, const traits *b) {
   if (!has_colours(a, b, CUT_COLOUR_LIMIT)) return 0;
   part down = find_part(a->down, b->down, &misfit_down);
   part across = find_part(a->across, b->across, &misfit_across);
-  return misfit_down < MISFIT_LIMIT && misfit_across < MISFIT_LIMIT &&
-         has_aspect(a, b, CUT_ASPECT_TOLERANCE, down, across) &&
+  return (is_cut(down) || is_cut(across)) && misfit_down < MISFIT_LIMIT &&
+         misfit_across < MISFIT_LIMIT && has_aspect(a, b, CUT_ASPECT_TOLERANCE, down, across) &&
          looks_same(&a->look, &b->look, down, across);
 }
 
