@@ -14,8 +14,8 @@
      takes part in a sum has at most 4 digits. Sums may share fields, but not so that they close a
      loop (exactness needs a tree); the parser names the sum that would. Printed rules and boxes are
      straight, dark on light, and at most about 10 pixels thick where a cell is 48 high.
-   - Digits are not recognised here: the caller brings, for each cell, probabilities over the 13
-     classes 0..9, cross, empty, illegible.
+   - Digits are not recognised here: the caller brings, for each cell, probabilities over the 17
+     classes 0..9, cross, empty, illegible, dash, struck out, several digits, overwritten.
    - A digit stroke that lies on a printed rule over its whole length cannot be told from the rule
      and is lost; one that crosses or touches it is kept. Ink broader than a third of a cell counts
      as stain. Ink is followed outside its box for just under half a cell.
@@ -355,6 +355,11 @@ typedef struct {
   int dash;                               /* 1: the ink is one flat horizontal stroke */
   double ink;                             /* area of the ink kept, as a share of the cell's area */
   double dark;                            /* how dark the ink is against its paper, 0..1 */
+  double written;                         /* probability that a pen has written here, 0..1: what
+                                             area and darkness say, before anyone looks at its shape */
+  double whole;                           /* probability that `clean` holds all of what is written
+                                             here and nothing else, 0..1: 1 where nothing crosses a
+                                             border or lies on a rule */
   uint8_t clean[TALLY_SIDE * TALLY_SIDE]; /* rules removed, ink fitted into 20 x 20 keeping its
                                              aspect, placed by its centre of mass: MNIST's way.
                                              All zero when empty */
@@ -380,7 +385,11 @@ enum {
   TALLY_CLASS_CROSS = 10,
   TALLY_CLASS_EMPTY = 11,
   TALLY_CLASS_ILLEGIBLE = 12,
-  TALLY_CLASSES = 13
+  TALLY_CLASS_DASH = 13,
+  TALLY_CLASS_STRUCK = 14,      /* a digit crossed out, or a stroke through the whole number */
+  TALLY_CLASS_SEVERAL = 15,     /* more than one digit in one cell */
+  TALLY_CLASS_OVERWRITTEN = 16, /* a digit over another one */
+  TALLY_CLASSES = 17
 };
 
 #define TALLY_NO_VALUE (-1)
@@ -2796,6 +2805,8 @@ TALLY_API tally_result tally_register(const tally_image *picture, const tally_te
    rules are erased where no stroke crosses them, and the components of what is left are given to
    the cell that holds most of them. */
 
+#define TALLY_SEEN_ 0.98 /* weight of what the cutter saw (an empty cell, a dash) */
+
 #define TALLY_CELL_ 48   /* strip pixels along a cell's smaller side */
 #define TALLY_MARGIN_ 22 /* strip pixels round the cells: how far strokes are followed */
 #define TALLY_ROOM_ 2    /* pixels round a cell's ink, for what widening adds */
@@ -3594,20 +3605,22 @@ static tally_result tally_cut_one_(const tally_image *picture, const tally_templ
 
 TALLY_API tally_result tally_cut(const tally_image *picture, const tally_template *form,
                                  const tally_registration *registration, tally_cell *cells) {
-  int f;
+  int f, i;
   if (!tally_image_ok_(picture) || !form || !registration || !cells ||
       registration->status != TALLY_FORM_OK)
     return TALLY_ERROR_ARGUMENT;
   memset(cells, 0, (size_t)form->cells * sizeof *cells);
   for (f = 0; f < form->fields; f++)
     TALLY_TRY_(tally_cut_one_(picture, form, registration, f, cells + form->field[f].first_cell));
+  for (i = 0; i < form->cells; i++) {
+    cells[i].written = cells[i].state == TALLY_CELL_EMPTY ? 1 - TALLY_SEEN_ : TALLY_SEEN_;
+    cells[i].whole = 1;
+  }
   return TALLY_OK;
 }
 
 /* ---- 5. counts ----------------------------------------------------------------------------------
    */
-
-#define TALLY_SEEN_ 0.98 /* weight of what the cutter saw (an empty cell, a dash) */
 
 /* A weight this far below the largest cannot move a posterior by 1e-10: at worst 10^4 values of 64
    parts are dropped, against a total of at least wrong_sum. */
@@ -3657,7 +3670,10 @@ static tally_result tally_symbol_of_(const tally_template *form, const double *p
   memset(out, 0, sizeof *out);
   for (k = 0; k < 10; k++) out->digit[k] = rest * v[k] / sum;
   out->empty = rest * v[TALLY_CLASS_EMPTY] / sum;
-  out->bad = rest * v[TALLY_CLASS_ILLEGIBLE] / sum;
+  for (k = TALLY_CLASS_ILLEGIBLE; k < TALLY_CLASSES; k++)
+    if (k != TALLY_CLASS_DASH) out->bad += rest * v[k] / sum;
+  *(form->dash == TALLY_MARK_LEADING_ZERO ? &out->mark : &out->bad) +=
+      rest * v[TALLY_CLASS_DASH] / sum;
   *(form->cross == TALLY_MARK_LEADING_ZERO ? &out->mark : &out->bad) +=
       rest * v[TALLY_CLASS_CROSS] / sum;
   if (rest < 1) {

@@ -1229,12 +1229,13 @@ static int meaning(const tally_template *form, const int *row, int n) {
   for (k = 0; k < n; k++) blanks += row[k] == TALLY_CLASS_EMPTY;
   if (blanks == n) return -1;
   while (i < n && row[i] >= 10) {
-    if (row[i] == TALLY_CLASS_ILLEGIBLE) return -2;
+    if (row[i] >= TALLY_CLASS_ILLEGIBLE && row[i] != TALLY_CLASS_DASH) return -2;
+    if (row[i] == TALLY_CLASS_DASH && form->dash == TALLY_MARK_ILLEGIBLE) return -2;
     if (row[i] == TALLY_CLASS_CROSS && form->cross == TALLY_MARK_ILLEGIBLE) return -2;
     if (row[i] == TALLY_CLASS_EMPTY && form->empty == TALLY_MARK_ILLEGIBLE) return -2;
     i++;
   }
-  if (i == n) return row[n - 1] == TALLY_CLASS_CROSS ? 0 : -2;
+  if (i == n) return row[n - 1] == TALLY_CLASS_EMPTY ? -2 : 0;
   for (; i < n; i++) {
     if (row[i] >= 10) return -2;
     value = 10 * value + row[i];

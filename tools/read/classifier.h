@@ -11,7 +11,7 @@
 #include "../templates.h"
 #include "../preprocess.h"
 
-#define UNKNOWN_CLASS 0.005 /* share of a cell with ink that goes to each class the model lacks */
+#define UNKNOWN_CLASSES 0.005 /* share of a cell with ink that goes to the classes the model lacks */
 
 /* A network and which of tally.h's classes its outputs are. */
 typedef struct model {
@@ -23,16 +23,20 @@ typedef struct model {
   double temperature;
 } model;
 
+/* Names of tally.h's classes as models give them. */
+static const char *const class_names[TALLY_CLASSES] = {
+    "0", "1",     "2",     "3",         "4",    "5",          "6",       "7",          "8",
+    "9", "cross", "empty", "illegible", "dash", "struck-out", "several", "overwritten"};
+
 static inline int class_number(const char *name) {
-  if (name[0] >= '0' && name[0] <= '9' && !name[1]) return name[0] - '0';
-  return !strcmp(name, "cross")       ? TALLY_CLASS_CROSS
-         : !strcmp(name, "empty")     ? TALLY_CLASS_EMPTY
-         : !strcmp(name, "illegible") ? TALLY_CLASS_ILLEGIBLE
-                                      : -1;
+  for (int k = 0; k < TALLY_CLASSES; k++)
+    if (!strcmp(name, class_names[k])) return k;
+  return -1;
 }
 
 static inline void model_classes(model *m) {
-  static const char wanted[] = "the classes must be 0 to 9 and may be cross, empty and illegible";
+  static const char wanted[] = "the classes must be 0 to 9 and may be cross, empty, "
+                               "illegible, dash, struck-out, several and overwritten";
   class_list names = classes_load(m->net, m->path);
   m->classes = names.count;
   for (int i = 0; i < names.count; i++) {
@@ -128,8 +132,12 @@ static inline void cell_input(const classifier *c, const uint8_t *cell, float *t
 /* The network's outputs in the order of tally.h's classes. An output that is not a number says
    nothing, so it stands for illegible. */
 static inline void class_row(const model *m, const float *from, float *row) {
-  float known = 1 - (float)UNKNOWN_CLASS * (float)m->lacking, sum = 0;
-  for (int k = 0; k < TALLY_CLASSES; k++) row[k] = m->knows[k] ? 0 : (float)UNKNOWN_CLASS;
+  float known = 1, lacking = 0, sum = 0;
+  if (m->lacking) {
+    known = 1 - (float)UNKNOWN_CLASSES;
+    lacking = (float)UNKNOWN_CLASSES / (float)m->lacking;
+  }
+  for (int k = 0; k < TALLY_CLASSES; k++) row[k] = m->knows[k] ? 0 : lacking;
   for (int i = 0; i < m->classes; i++) {
     row[m->class_of[i]] = known * from[i];
     sum += from[i];
