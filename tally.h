@@ -11,8 +11,7 @@
    - Pictures: 8 bits a channel, 1 (grey) or 3 (red, green, blue) interleaved channels, at most
      TALLY_MAX_DIMENSION pixels a side and TALLY_MAX_PIXELS in all. Files are not read here.
    - Templates: at most 64 fields of 1 to 6 digits, 16 anchors, 128 rules, 32 sums. A field that
-     takes part in a sum has at most 4 digits. Sums may share fields, but not so that they close a
-     loop (exactness needs a tree); the parser names the sum that would. Printed rules and boxes are
+     takes part in a sum has at most 4 digits. Printed rules and boxes are
      straight, dark on light, and at most about 10 pixels thick where a cell is 48 high.
    - Digits are not recognised here: the caller brings, for each cell, probabilities over the 17
      classes 0..9, cross, empty, illegible, dash, struck out, several digits, overwritten.
@@ -98,7 +97,8 @@
                                                    other; P from W to 4 W.
      rule across Y from X1 to X2                   a printed horizontal rule
      rule down X from Y1 to Y2                     a printed vertical rule
-     sum TOTAL = A [+ B + ...]                     the field TOTAL must be the sum of the others
+     sum TOTAL = A [+ B - ...]                     the field TOTAL must be the sum of the others
+     sum TOTAL >= A [+ B - ...]                    the sum of the others is TOTAL at most
      blank empty = M  cross = M  dash = M          what marks without a digit mean (once)
 
    HSV is hsv(H1..H2, S1..S2, V1..V2): hue in degrees, 0..360, H1 > H2 wraps through 0; saturation
@@ -245,8 +245,10 @@ typedef struct {
 
 typedef struct {
   int total;                  /* index of the field that must equal the sum */
+  int at_most;                /* 1: the sum must be this field's value at most */
   int parts;                  /* how many fields are added */
   int part[TALLY_MAX_FIELDS]; /* their indices */
+  int sign[TALLY_MAX_FIELDS]; /* 1: added, -1: taken away */
 } tally_sum;
 
 typedef enum { TALLY_MARK_LEADING_ZERO, TALLY_MARK_ILLEGIBLE } tally_mark;
@@ -392,32 +394,56 @@ enum {
   TALLY_CLASSES = 17
 };
 
-#define TALLY_NO_VALUE (-1)
+#define TALLY_NO_VALUE (-1)  /* nothing is written */
+#define TALLY_NOT_KNOWN (-2) /* in tally_decode_options.known */
+
+typedef struct tally_habits tally_habits; /* see part 6 */
 
 /* Zero in a member means its default. */
 typedef struct {
   double temperature; /* probabilities are raised to 1 / temperature and normalised; default 1 */
-  double wrong_sum;   /* prior odds of one particular set of counts that does not add up against one
-                         that does, per sum; default 0.002, at most 1 */
-  double risk; /* a count is accepted when its probability is at least 1 - risk; default 0.005 */
+  double slip;        /* how often a sum does not add up as it is written, 1e-6 to 0.4; default: as
+                         habits say, or 0.04 */
+  double risk;        /* a count that a sum confirms is accepted when it is wrong with this
+                         probability at most; default 0.005 */
+  double alone;       /* the same for a count that nothing confirms; default 0.001 */
+  const int *known; /* form->fields values known beforehand - corrections, printed or official ones
+                         - TALLY_NO_VALUE for nothing written, TALLY_NOT_KNOWN for the others; NULL
+                         if there are none. They are certain */
+  const tally_habits *habits; /* of the run, or NULL. Samples of counts that are not settled follow
+                         them; values and probabilities reported never do, but for the slips */
+  int samples;                /* joint samples drawn; default 1 */
+  uint64_t seed;              /* of the samples */
 } tally_decode_options;
 
 typedef enum {
   TALLY_COUNT_OK,      /* accepted */
   TALLY_COUNT_REVIEW,  /* read, but a person should look; see reason */
   TALLY_COUNT_MISSING, /* nothing is written there */
-  TALLY_COUNT_UNREAD   /* written, but not as a number that can be read */
+  TALLY_COUNT_UNREAD,  /* written, but not as a number that can be read */
+  TALLY_COUNT_INFERRED /* the same, but the sums say what it must be: never accepted */
 } tally_count_status;
+
+/* What an accepted count rests on. */
+typedef enum {
+  TALLY_BASIS_NONE,  /* it is not accepted */
+  TALLY_BASIS_CELLS, /* its own cells: wrong with probability `alone` at most */
+  TALLY_BASIS_SUM,   /* a sum was checked and holds */
+  TALLY_BASIS_PERSON /* it was known beforehand */
+} tally_basis;
 
 typedef struct {
   tally_count_status status;
+  tally_basis basis;
   int value;          /* TALLY_NO_VALUE when missing or unread */
   double probability; /* posterior of value (of being missing or unreadable without one) */
   int second;         /* the runner-up number, TALLY_NO_VALUE if there is none */
   double second_probability;
-  double missing, illegible; /* posterior that nothing, or nothing readable, is written */
-  int own_value;             /* what the cells say by themselves, without the sums */
-  int changed;               /* 1: the sums made value differ from own_value */
+  double missing;   /* posterior that nothing is written */
+  double illegible; /* posterior that a cell it rests on cannot be read */
+  int own_value;    /* what the cells say by themselves, without the sums */
+  int changed;      /* 1: the sums made value differ from own_value */
+  int altered;      /* TALLY_CLASS_STRUCK, _SEVERAL or _OVERWRITTEN where a cell was altered; 0 */
   double quality;   /* Torres & Cantu: .5/.35/.15 weighted top probabilities of the hundreds,
                                 tens and units; other lengths weigh position i of n by n - i */
   char reason[160]; /* why it needs a look; empty when ok */
@@ -426,43 +452,56 @@ typedef struct {
 typedef enum {
   TALLY_SUM_HOLDS,
   TALLY_SUM_FAILS,    /* the paper as read does not add up */
-  TALLY_SUM_UNCHECKED /* its total is missing, or one of its counts is unread */
+  TALLY_SUM_UNCHECKED /* its total is missing, or one of its counts is unread or inferred */
 } tally_sum_state;
 
 typedef struct {
   tally_sum_state state; /* of the values reported; a missing part adds nothing */
-  double probability;    /* posterior that the paper adds up, over all readings */
+  int difference;     /* of the values reported: the total less what its parts make; 0 unchecked */
+  double probability; /* posterior that the paper adds up, over all readings */
 } tally_sum_check;
 
 typedef struct {
   int fields, sums;
   tally_count count[TALLY_MAX_FIELDS];
   tally_sum_check sum[TALLY_MAX_SUMS];
-  double quality;               /* mean of the counts' quality */
-  int high_quality;             /* 1: above .9 */
+  double quality;   /* mean of the quality of the counts that are written */
+  int high_quality; /* 1: above .9, and no sum fails */
+  double left_out;  /* probability that posteriors leave out where sums close loops; 0 elsewhere */
   int values[TALLY_MAX_FIELDS]; /* 10^digits */
   double
-      *distribution[TALLY_MAX_FIELDS]; /* values + 2 posterior probabilities that sum to 1: of each
-                                             value, then of missing, then of illegible. Owned */
+      *distribution[TALLY_MAX_FIELDS]; /* values + 1 posterior probabilities that sum to 1: of each
+                                             value, then of missing. Owned */
+  int samples;
+  int *
+      sample; /* samples x fields: all counts of the tally, drawn from their joint posterior. Owned */
 } tally_counts;
 
 /* Counts from the cells' class probabilities, jointly over the form's sums.
 
    probabilities: form->cells x TALLY_CLASSES, in the order of tally_cut; each row non-negative with
-   a positive finite sum (it is normalised). cells: what tally_cut saw, or NULL. A cell seen as
-   empty is empty with 0.98, and a dash is a dash with 0.98, whatever the classes say; the rest is
-   theirs.
+   a positive finite sum (it is normalised). cells: what tally_cut saw, or NULL. It is evidence, no
+   verdict: the class empty is weighed by 1 - written and all others by written; what the network
+   says of digits counts in the measure in which the ink is whole, else any digit is as likely. A
+   dash is a dash with 0.98.
 
-   Model. Each reading of all counts x has the weight prod_f L_f(x_f) prod_s w_s(x): L_f is the
-   product of the cells' probabilities over all ways to write x_f (leading zeros as the template has
-   them), or that nothing (missing) or nothing readable (illegible) is written; w_s is 1 if the sum
-   s holds, with missing parts adding nothing, and wrong_sum if it does not or cannot be checked. So
-   "the paper does not add up" is always among the readings. Marginals are exact: sum-product over
-   the tree of sums, a sum's parts convolved.
+   Model. A cell that cannot be read (illegible, struck out, altered) is any digit, and a row of
+   cells that is no number (a blank behind a digit) any number. The weight of all counts x is the
+   product of the fields' own weights L_f(x_f) - over all ways to write x_f, leading zeros as the
+   template has them, or nothing (missing) - and of one factor a sum. With S what the parts make (a
+   missing one adds nothing), the clerk writes the total S with probability 1 - slip, else one digit
+   wrong, two digits swapped, a carry too many or too few, the sum without one of its parts, or
+   anything (the shares are stated with the code); a total is left blank with 0.05. Given the parts,
+   that is a distribution of the total, so the prior that a paper adds up does not depend on the
+   number of digits. `TOTAL >= ...` holds with 1 - slip.
+   Marginals are exact: sum-product over the graph of sums, parts convolved. Sums that close loops
+   (rows and columns of a table) are opened at fields whose likely values are listed, up to 256 cases
+   in all; out->left_out is about what the others would have: each sum by itself gives them this
+   probability at most.
 
-   A count whose own cells are most likely empty is missing and one whose own cells are most likely
-   illegible is unread: no sum makes a number of them. Counts of a sum that fails as read, and
-   counts that the sums changed, go to review; nothing is repaired silently.
+   A count whose cells cannot be read, and a count that the sums changed, are never accepted, nor is
+   one with a cell that was struck out or altered, nor any of a sum that fails as read. Nothing is
+   repaired silently.
 
    out is filled in and must be released with tally_counts_free. Errors: TALLY_ERROR_ARGUMENT,
    TALLY_ERROR_MEMORY (out is then empty). */
@@ -471,71 +510,122 @@ TALLY_API tally_result tally_decode(const tally_template *form, const double *pr
                                     tally_counts *out);
 TALLY_API void tally_counts_free(tally_counts *counts);
 
-/* "ok", "review", "missing", "unread". */
+/* "ok", "review", "missing", "unread", "inferred". */
 TALLY_API const char *tally_count_status_text(tally_count_status status);
+/* "", "cells", "sum", "person". */
+TALLY_API const char *tally_basis_text(tally_basis basis);
+/* A few words for tally_count.altered; "" for 0. */
+TALLY_API const char *tally_altered_text(int altered);
 
 /* ---- 6. totals ----------------------------------------------------------------------------------
    */
+
+/* What the tallies of one run have in common, and one tally alone does not tell: how often clerks
+   slip, and how large each field's counts are. Collected from all tallies in a first pass, and given
+   to tally_decode in a second one. Owns its pointer; release with tally_habits_free. */
+struct tally_habits {
+  int fields;
+  int values[TALLY_MAX_FIELDS]; /* 10^digits */
+  double *settled;              /* how many settled counts of each field are how large; private */
+  double sums, slips;           /* sums that were checked, and how many of them fail, expected */
+};
+
+TALLY_API tally_result tally_habits_begin(const tally_template *form, tally_habits *out);
+/* Adds the counts of one tally. Settled ones, accepted or missing, say how large counts are. */
+TALLY_API tally_result tally_habits_add(tally_habits *habits, const tally_template *form,
+                                        const tally_counts *counts);
+/* How often a sum does not add up: the mean of a beta distribution with 1 + slips and 24 + sums that
+   hold (before anything is seen .04: 2 of 25 real papers of two sums each). */
+TALLY_API double tally_habits_slip(const tally_habits *habits);
+/* How likely each value of a field is before its cells are looked at, then that it is missing
+   (values + 1 weights that sum to 1): the settled counts, each smoothed by an octave to each side,
+   and 5 more that could be anything (empirical Bayes, Robbins 1956). */
+TALLY_API void tally_habits_prior(const tally_habits *habits, int field, double *out);
+TALLY_API void tally_habits_free(tally_habits *habits);
 
 #define TALLY_DRAWS 1000 /* Monte Carlo draws that intervals are made of */
 
 enum { TALLY_ALL = 0, TALLY_HIGH_QUALITY = 1, TALLY_GROUPS = 2 };
 
-/* A count whose value is in doubt: kept until all tallies are there. Private. */
-typedef struct tally_doubt_ tally_doubt_;
-
-/* Running totals of many tallies. Owns its pointers. Memory grows only with the counts in doubt, by
-   about a hundred bytes each. */
+/* Where a tally comes from. */
 typedef struct {
-  int fields;
+  int group; /* 0 or more: tallies of one district, one hand or one scanner resemble each other,
+                     in what is voted and in how they are misread */
+  int registered; /* registered voters, which no count exceeds; 0 if that is not known */
+} tally_origin;
+
+/* One tally as totals keep it. Private. */
+typedef struct tally_paper_ tally_paper_;
+
+/* Running totals of many tallies. Owns its pointers. A tally takes about 40 bytes and 4 a field;
+   one in doubt that much for each of the ways to read it that its samples hold. */
+typedef struct {
+  int fields, groups;
   uint64_t seed;
   int values[TALLY_MAX_FIELDS];                  /* 10^digits */
-  int tallies[TALLY_GROUPS];                     /* added, the unregistered ones included */
+  int tallies[TALLY_GROUPS];                     /* added, the unread ones included */
   int unregistered;                              /* added as NULL */
   int is_total[TALLY_MAX_FIELDS];                /* total of some sum */
-  int read[TALLY_GROUPS][TALLY_MAX_FIELDS];      /* tallies with a value */
+  int read[TALLY_GROUPS][TALLY_MAX_FIELDS];      /* tallies with a value that was read */
   int missing[TALLY_GROUPS][TALLY_MAX_FIELDS];   /* with nothing written */
-  int unread[TALLY_GROUPS][TALLY_MAX_FIELDS];    /* with something unreadable, or not registered */
-  int64_t votes[TALLY_GROUPS][TALLY_MAX_FIELDS]; /* sums of the values reported */
-  double *settled; /* how many settled counts of each field are how large: see tally_total */
-  double *sums;    /* TALLY_GROUPS x fields x TALLY_DRAWS: sums of the settled counts, drawn */
-  double *drawn;   /* the same with the counts in doubt, once finished */
+  int unread[TALLY_GROUPS][TALLY_MAX_FIELDS];    /* unreadable, inferred or not registered */
+  int64_t votes[TALLY_GROUPS][TALLY_MAX_FIELDS]; /* sums of the values read */
+  double least[TALLY_GROUPS][TALLY_MAX_FIELDS];  /* bounds without a model */
+  double most[TALLY_GROUPS][TALLY_MAX_FIELDS];
+  double *drawn; /* TALLY_GROUPS x fields x TALLY_DRAWS: sums, once finished */
   int finished;
-  tally_doubt_ *doubt;
-  size_t doubts, doubt_room;
+  tally_paper_ *paper;
+  size_t papers, paper_room;
+  int *row; /* ways to read them: how often drawn, then a value for each field */
+  size_t rows, row_room;
 } tally_totals;
 
-/* One field over all tallies added. `votes` is the sum of the values reported and nothing else.
-   estimate, low and high say how many votes are written on these tallies: the mean, the 5th and the
-   95th percentile of TALLY_DRAWS sums (so 90 % intervals), each drawn from the counts' posteriors
-   (fields independently, given a tally). The shares are those of the same draws.
+/* One field over all tallies added. `votes` is the sum of the values read and nothing else.
 
-   A settled count, one that is accepted or missing, is drawn from its posterior. A count in doubt
-   (in review or unread) is drawn from its posterior times how often the field's settled counts are
-   that large (smoothed; empirical Bayes, Robbins 1956); one that cannot be read says nothing but
-   that, so the settled counts alone decide in the measure in which it is illegible. This takes the
-   tallies in doubt to be like the others. Nothing written adds nothing.
-   Tallies that could not be registered are counted as unread and add nothing. */
+   estimate, low and high say how many votes are written on these tallies: the mean, the 5th and the
+   95th percentile of TALLY_DRAWS draws of all tallies together (so 90 % intervals); the shares are
+   those of the same draws, so drawn parts add up as the papers do.
+   A tally that was read is drawn from its joint samples. The odds that it is not what it most likely
+   is vary from draw to draw by a factor that its whole group shares (log-normal, sigma .7): one hand, one scanner is misread as a whole, and intervals of many tallies do
+   not shrink as if errors were independent.
+   A tally that was not read is one of those read, drawn from its own group with probability
+   n / (n + 5), n being those read of the group, else from all; how often each stands for others
+   varies from draw to draw (Bayesian bootstrap, Rubin 1981; hierarchical as in Teh et al. 2006).
+   That takes the unread tallies of a group to be like the read ones: see tally_totals_unevenness.
+
+   least and most are bounds without any model: accepted and missing counts are what they are, any
+   other count, and any of an unread tally, is 0 to the number of registered voters, or to what its
+   cells can hold. */
 typedef struct {
-  int64_t votes; /* sum of the values reported */
+  int64_t votes; /* sum of the values read */
   double estimate, low, high;
   double share, share_low, share_high; /* 0..1 of the votes of all fields in the share; 0 if none */
-  int read, missing, unread;           /* tallies */
+  double least, most, share_least, share_most;
+  int read, missing, unread; /* tallies */
+  double covered;            /* share of the tallies in which it is read or missing, 0..1 */
 } tally_total;
 
 /* Starts totals for a form. Release with tally_totals_free. */
 TALLY_API tally_result tally_totals_begin(const tally_template *form, uint64_t seed,
                                           tally_totals *out);
-/* Adds one tally; NULL for one that could not be registered. Draws depend on the seed and on the
-   order of adding, nothing else. After an error nothing of it is added. */
-TALLY_API tally_result tally_totals_add(tally_totals *totals, const tally_counts *counts);
-/* To be called when all tallies are added: draws the counts in doubt. More may be added after it,
-   but then it must be called again. */
+/* Adds one tally; NULL counts for one that could not be read at all, NULL origin for group 0 and
+   unknown registered voters. counts should hold 50 samples or more. Draws depend on the seed and on
+   the order of adding, nothing else. After an error nothing of it is added. */
+TALLY_API tally_result tally_totals_add(tally_totals *totals, const tally_counts *counts,
+                                        const tally_origin *origin);
+/* To be called when all tallies are added: draws. More may be added after it, but then it must be
+   called again. */
 TALLY_API tally_result tally_totals_finish(tally_totals *totals);
 /* The total of one field, of finished totals. in_share: totals->fields flags, the fields whose
    votes make 100 %; NULL for all fields that are not the total of a sum. */
 TALLY_API tally_result tally_totals_get(const tally_totals *totals, int group, int field,
                                         const int *in_share, tally_total *out);
+/* Whether the unread tallies lie where some field is strong: for each field the covariance, over
+   groups, of its share among the tallies read with the share of tallies unread; the largest is held
+   against 999 random ways to spread the unread ones over all tallies (a permutation test). Returns
+   its p-value, 0.001 to 1; 1 where there is but one group. A small one says that the intervals,
+   which take unread tallies to be like the others of their group, rest on few of them. */
+TALLY_API double tally_totals_unevenness(const tally_totals *totals, const int *in_share);
 TALLY_API void tally_totals_free(tally_totals *totals);
 
 /* ---- end of the interface: stop here if you only want the API ----------------------------------
@@ -591,6 +681,11 @@ static int tally_max_(int a, int b) {
 }
 static int tally_clamp_(int v, int low, int high) {
   return v < low ? low : v > high ? high : v;
+}
+
+/* A probability that rules nothing out. */
+static double tally_probability_(double p) {
+  return p > 1e-6 ? (p < 1 - 1e-6 ? p : 1 - 1e-6) : 1e-6;
 }
 
 static uint8_t tally_byte_(double v) {
@@ -1390,13 +1485,14 @@ static tally_result tally_read_field_(tally_parser_ *p, int *out) {
 static tally_result tally_parse_sum_(tally_parser_ *p) {
   tally_template *form = p->form;
   tally_sum *sum = &form->sum[form->sums];
-  int i;
+  int i, sign;
   if (form->sums == TALLY_MAX_SUMS)
     return tally_fault_at_(p, p->word_line, p->word_column, "more than %d sums", TALLY_MAX_SUMS);
   sum->parts = 0;
   TALLY_TRY_(tally_read_field_(p, &sum->total));
-  TALLY_TRY_(tally_read_text_(p, "="));
-  for (;;) {
+  sum->at_most = tally_more_(p) && tally_peek_(p) == '>';
+  TALLY_TRY_(tally_read_text_(p, sum->at_most ? ">=" : "="));
+  for (sign = 1;;) {
     int field;
     TALLY_TRY_(tally_read_field_(p, &field));
     if (field == sum->total)
@@ -1406,9 +1502,11 @@ static tally_result tally_parse_sum_(tally_parser_ *p) {
       if (sum->part[i] == field)
         return tally_fault_at_(p, p->word_line, p->word_column, "field '%s' is added twice",
                                form->field[field].name);
+    sum->sign[sum->parts] = sign;
     sum->part[sum->parts++] = field;
     if (!tally_more_(p)) break;
-    TALLY_TRY_(tally_read_text_(p, "+"));
+    sign = tally_peek_(p) == '-' ? -1 : 1;
+    TALLY_TRY_(tally_read_text_(p, sign < 0 ? "-" : "+"));
   }
   form->sums++;
   return TALLY_OK;
@@ -1445,24 +1543,7 @@ static tally_result tally_parse_blank_(tally_parser_ *p) {
   return TALLY_OK;
 }
 
-/* Union-find over fields: a sum whose fields are connected already, other than through one field
-   each, closes a loop. Returns 1 if adding the sum last parsed does. */
-static int tally_closes_loop_(int root[TALLY_MAX_FIELDS + TALLY_MAX_SUMS], const tally_sum *sum,
-                              int node) {
-  int i;
-  for (i = 0; i <= sum->parts; i++) {
-    int a = i == sum->parts ? sum->total : sum->part[i];
-    int b = node;
-    while (root[a] != a) a = root[a];
-    while (root[b] != b) b = root[b];
-    if (a == b) return 1;
-    root[a] = b;
-  }
-  return 0;
-}
-
-static tally_result tally_parse_statement_(tally_parser_ *p,
-                                           int root[TALLY_MAX_FIELDS + TALLY_MAX_SUMS]) {
+static tally_result tally_parse_statement_(tally_parser_ *p) {
   char word[TALLY_MAX_NAME];
   int line, column;
   TALLY_TRY_(tally_read_name_(p, "a statement", word));
@@ -1482,10 +1563,6 @@ static tally_result tally_parse_statement_(tally_parser_ *p,
     TALLY_TRY_(tally_parse_rule_(p));
   } else if (strcmp(word, "sum") == 0) {
     TALLY_TRY_(tally_parse_sum_(p));
-    if (tally_closes_loop_(root, &p->form->sum[p->form->sums - 1],
-                           TALLY_MAX_FIELDS + p->form->sums - 1))
-      return tally_fault_at_(p, line, column,
-                             "this sum closes a loop with earlier sums; leave it out");
   } else if (strcmp(word, "blank") == 0) {
     TALLY_TRY_(tally_parse_blank_(p));
   } else {
@@ -1506,7 +1583,6 @@ TALLY_API int tally_template_field(const tally_template *form, const char *name)
 TALLY_API tally_result tally_template_parse(const char *text, size_t length, tally_template *out,
                                             tally_error *error) {
   tally_parser_ p;
-  int root[TALLY_MAX_FIELDS + TALLY_MAX_SUMS], i;
   if (error) memset(error, 0, sizeof *error);
   if (!text || !out) return TALLY_ERROR_ARGUMENT;
   memset(out, 0, sizeof *out);
@@ -1518,9 +1594,8 @@ TALLY_API tally_result tally_template_parse(const char *text, size_t length, tal
   p.form = out;
   if (length >= 3 && memcmp(text, "\xEF\xBB\xBF", 3) == 0) p.at = 3; /* a byte order mark */
   out->cross = out->dash = TALLY_MARK_ILLEGIBLE;
-  for (i = 0; i < TALLY_MAX_FIELDS + TALLY_MAX_SUMS; i++) root[i] = i;
   while (p.at < length) {
-    if (tally_more_(&p)) TALLY_TRY_(tally_parse_statement_(&p, root));
+    if (tally_more_(&p)) TALLY_TRY_(tally_parse_statement_(&p));
     if (tally_peek_(&p) == '\n') tally_next_(&p);
   }
   if (!p.paged) return tally_fault_at_(&p, 0, 0, "there is no page statement");
@@ -3620,28 +3695,84 @@ TALLY_API tally_result tally_cut(const tally_image *picture, const tally_templat
 }
 
 /* ---- 5. counts ----------------------------------------------------------------------------------
-   */
+
+   Cells become symbols, symbols a field's weights, fields and sums a graph. Where the graph is a
+   tree, messages over it are exact (Pearl 1988; Kschischang, Frey and Loeliger 2001): from the
+   leaves to a root, then back. Where sums close loops, the fields that close them are tried value by
+   value, which leaves trees (cutset conditioning, Pearl 1988, section 4.4.1). */
 
 /* A weight this far below the largest cannot move a posterior by 1e-10: at worst 10^4 values of 64
-   parts are dropped, against a total of at least wrong_sum. */
+   parts are dropped, against a total of at least the slips' share. */
 #define TALLY_NEGLIGIBLE_ 1e-18
+
+/* Of a sum that does not add up, what the clerk did, where it is `=`: shares that add up to 1. No
+   count of such slips is published; what is counted (2 of 25 papers fail) says that they happen. */
+#define TALLY_SLIP_DIGIT_ 0.40     /* one digit of the total is another one */
+#define TALLY_SLIP_SWAP_ 0.10      /* two neighbouring digits have changed places */
+#define TALLY_SLIP_CARRY_ 0.15     /* a carry too many or too few */
+#define TALLY_SLIP_FORGOTTEN_ 0.15 /* one part was not added */
+#define TALLY_SLIP_ANY_ 0.20       /* anything */
+#define TALLY_NO_TOTAL_ 0.05       /* how often a total is left blank */
+
+#define TALLY_CANDIDATE_ 1e-9 /* outcomes less likely than this are left out first */
+#define TALLY_ALTERED_ 0.1    /* probability from which an alteration is reported */
+#define TALLY_INFERRED_ 0.9 /* probability from which what only the sums say is given as a value */
 
 /* What a cell may hold, as the template reads it. The weights sum to 1. */
 typedef struct {
-  double digit[10], mark, empty, bad; /* mark: a cross or dash that stands for a leading zero */
+  double digit[10], mark, empty; /* mark: a cross or dash that stands for a leading zero */
+  double any;                    /* written, but not to be read: any digit */
 } tally_symbol_;
 
-/* State of one decoding. Messages are arrays over a field's values, then missing, then illegible.
-   */
+/* One field by itself. Weights are of each value, then of missing. */
+typedef struct {
+  int values;
+  double *own;   /* L_f */
+  double *clear; /* the part of it that rests on cells that can be read */
+  double even;   /* weight of rows that are no number: the same for every value, all together */
+  tally_symbol_ symbol[TALLY_MAX_DIGITS];
+  int altered; /* class of a cell that was struck out or altered, or 0 */
+  int fixed;   /* the one outcome that is considered (`values`: missing), or -1 */
+  double
+      *score;  /* where sums close loops: of each outcome, the most that any one sum makes of it */
+  int follows; /* 1: own follows habits, and is no product of symbols any more */
+} tally_evidence_;
+
+/* What a part says in one sum. */
+typedef struct {
+  int field, sign, values;
+  double *add; /* weight of adding v; missing adds 0 */
+  double all;  /* of adding anything */
+  int *live;   /* the values that are not negligible, ascending */
+  int lives;
+  int digits; /* > 0: no other sum has a say, so the part is made of these symbols alone */
+  const tally_evidence_ *evidence;
+  int leading; /* 1: blanks may lead */
+} tally_part_;
+
+/* One sum. S is what its parts make: entry S - least of arrays of `lines`. Layer 1 holds the ways in
+   which one part was forgotten. forward[l] are the sums of the first 0, 1, ... parts; `end` is what
+   the total says about S, and backward what it and the parts behind say. */
+typedef struct {
+  const tally_sum *sum;
+  int parts, most, least, lines, layers;
+  int parent; /* place of the field by which it hangs on the sum before it: a part, always the last,
+                 or `parts` for the total; -1: a root */
+  tally_part_ part[TALLY_MAX_FIELDS];
+  double *total, *forward[2], *end[2], *back[2], *next[2], *spare, *block;
+  double all_parts;                      /* weight of everything that the parts may be */
+  double floor;                          /* weight of any parts with any total */
+  double *message[TALLY_MAX_FIELDS + 1]; /* to each part, then to the total */
+  double holds;                          /* posterior that it adds up, where its total is written */
+} tally_adder_;
+
 typedef struct {
   const tally_template *form;
-  double wrong;
-  int size[TALLY_MAX_FIELDS];    /* values + 2 */
-  double *own[TALLY_MAX_FIELDS]; /* L_f */
-  tally_symbol_ symbol[TALLY_MAX_FIELDS][TALLY_MAX_DIGITS];
-  double *message[TALLY_MAX_SUMS][TALLY_MAX_FIELDS + 1]; /* to each part, then to the total */
-  double holds[TALLY_MAX_SUMS];
-  double *work; /* scratch of one sum */
+  double slip;
+  tally_evidence_ field[TALLY_MAX_FIELDS];
+  tally_adder_ sum[TALLY_MAX_SUMS];
+  int order[TALLY_MAX_SUMS]; /* of sums: parents before children */
+  double evidence;           /* logarithm of the weight of all readings */
 } tally_decoder_;
 
 static int tally_power_(int digits) {
@@ -3650,154 +3781,185 @@ static int tally_power_(int digits) {
   return n;
 }
 
+/* splitmix64 (Steele, Lea and Flood 2014). */
+static uint64_t tally_random_(uint64_t *state) {
+  uint64_t z = (*state += 0x9e3779b97f4a7c15u);
+  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+  z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+  return z ^ (z >> 31);
+}
+
+/* Uniform in [0, 1). */
+static double tally_uniform_(uint64_t *state) {
+  return (double)(tally_random_(state) >> 11) / 9007199254740992.0;
+}
+
 /* ---- one field by itself */
 
-static tally_result tally_symbol_of_(const tally_template *form, const double *p,
-                                     const tally_cell *cell, double temperature,
-                                     tally_symbol_ *out) {
-  double sum = 0, most = 0, v[TALLY_CLASSES], rest = 1;
+/* The cell's classes as evidence: cooled or heated by the temperature, then weighed by what the
+   cutter saw. */
+static tally_result tally_weigh_classes_(const double *p, const tally_cell *cell,
+                                         double temperature, double *v) {
+  double sum = 0, most = 0, digits = 0, written, whole;
   int k;
   for (k = 0; k < TALLY_CLASSES; k++) {
     if (!(p[k] >= 0) || !(p[k] <= DBL_MAX)) return TALLY_ERROR_ARGUMENT;
     if (p[k] > most) most = p[k];
   }
   if (most <= 0) return TALLY_ERROR_ARGUMENT;
+  written = cell ? tally_probability_(cell->written) : 0.5;
+  whole = cell ? tally_probability_(cell->whole) : 1;
   for (k = 0; k < TALLY_CLASSES; k++) {
     v[k] = p[k] > 0 ? (temperature == 1 ? p[k] / most : pow(p[k] / most, 1 / temperature)) : 0;
+    v[k] *= k == TALLY_CLASS_EMPTY ? 1 - written : written;
     sum += v[k];
   }
-  if (cell && (cell->state == TALLY_CELL_EMPTY || cell->dash)) rest = 1 - TALLY_SEEN_;
-  memset(out, 0, sizeof *out);
-  for (k = 0; k < 10; k++) out->digit[k] = rest * v[k] / sum;
-  out->empty = rest * v[TALLY_CLASS_EMPTY] / sum;
-  for (k = TALLY_CLASS_ILLEGIBLE; k < TALLY_CLASSES; k++)
-    if (k != TALLY_CLASS_DASH) out->bad += rest * v[k] / sum;
-  *(form->dash == TALLY_MARK_LEADING_ZERO ? &out->mark : &out->bad) +=
-      rest * v[TALLY_CLASS_DASH] / sum;
-  *(form->cross == TALLY_MARK_LEADING_ZERO ? &out->mark : &out->bad) +=
-      rest * v[TALLY_CLASS_CROSS] / sum;
-  if (rest < 1) {
-    if (cell->state == TALLY_CELL_EMPTY)
-      out->empty += TALLY_SEEN_;
-    else
-      *(form->dash == TALLY_MARK_LEADING_ZERO ? &out->mark : &out->bad) += TALLY_SEEN_;
+  for (k = 0; k < TALLY_CLASSES; k++) v[k] /= sum;
+  for (k = 0; k < 10; k++) digits += v[k];
+  for (k = 0; k < 10; k++) v[k] = whole * v[k] + (1 - whole) * digits / 10;
+  if (cell && cell->dash) {
+    for (k = 0; k < TALLY_CLASSES; k++) v[k] *= 1 - TALLY_SEEN_;
+    v[TALLY_CLASS_DASH] += TALLY_SEEN_;
   }
   return TALLY_OK;
 }
 
-/* L_f: the sum, over all rows of symbols that mean an outcome, of the products of their weights. A
-   number is a run of leading marks or blanks and then digits; a row of marks and blanks that ends
-   in a mark is 0; all blank is missing; every other row is illegible. */
-static void tally_own_distribution_(const tally_template *form, const tally_symbol_ *symbol,
-                                    int digits, double *out) {
+/* What the classes mean in the template. */
+static tally_symbol_ tally_symbol_of_(const tally_template *form, const double *v) {
+  tally_symbol_ out;
+  int k;
+  memset(&out, 0, sizeof out);
+  for (k = 0; k < 10; k++) out.digit[k] = v[k];
+  out.empty = v[TALLY_CLASS_EMPTY];
+  *(form->cross == TALLY_MARK_LEADING_ZERO ? &out.mark : &out.any) += v[TALLY_CLASS_CROSS];
+  *(form->dash == TALLY_MARK_LEADING_ZERO ? &out.mark : &out.any) += v[TALLY_CLASS_DASH];
+  out.any += v[TALLY_CLASS_ILLEGIBLE] + v[TALLY_CLASS_STRUCK] + v[TALLY_CLASS_SEVERAL] +
+             v[TALLY_CLASS_OVERWRITTEN];
+  return out;
+}
+
+/* The weight of each value and of missing: the sum, over all rows of symbols that mean it, of the
+   products of their weights. A number is a run of leading marks or blanks and then digits; a row of
+   marks and blanks that ends in a mark is 0; all blank is missing. With `any`, a cell that cannot be
+   read is any digit. Returns the weight of all these rows together. */
+static double tally_own_weights_(const tally_template *form, const tally_symbol_ *symbol,
+                                 int digits, int any, double *out) {
   int values = tally_power_(digits), v, i, k;
-  double lead[TALLY_MAX_DIGITS + 1], missing = 1, sum = 0;
+  double lead[TALLY_MAX_DIGITS + 1], digit[TALLY_MAX_DIGITS][10], missing = 1, sum = 0;
   lead[0] = 1;
   for (i = 0; i < digits; i++) {
     double blank = form->empty == TALLY_MARK_LEADING_ZERO ? symbol[i].empty : 0;
     lead[i + 1] = lead[i] * (symbol[i].mark + blank);
     missing *= symbol[i].empty;
+    for (k = 0; k < 10; k++) digit[i][k] = symbol[i].digit[k] + (any ? symbol[i].any / 10 : 0);
   }
   for (v = 0; v < values; v++) {
-    int digit[TALLY_MAX_DIGITS], rest = v, zeros = 0;
+    int written[TALLY_MAX_DIGITS], rest = v, zeros = 0;
     double tail = 1, total = 0;
-    for (i = digits - 1; i >= 0; i--, rest /= 10) digit[i] = rest % 10;
-    while (zeros < digits - 1 && digit[zeros] == 0) zeros++;
+    for (i = digits - 1; i >= 0; i--, rest /= 10) written[i] = rest % 10;
+    while (zeros < digits - 1 && written[zeros] == 0) zeros++;
     for (k = digits - 1; k >= 0; k--) {
-      tail *= symbol[k].digit[digit[k]];
+      tail *= digit[k][written[k]];
       if (k <= zeros) total += lead[k] * tail;
     }
     out[v] = total;
     sum += total;
   }
   out[0] += lead[digits - 1] * symbol[digits - 1].mark;
-  sum += lead[digits - 1] * symbol[digits - 1].mark;
   out[values] = missing;
-  out[values + 1] = sum + missing < 1 ? 1 - sum - missing : 0;
+  return sum + lead[digits - 1] * symbol[digits - 1].mark + missing;
 }
 
-/* ---- sums */
-
-/* The message from a field to a sum: its own evidence and what all other sums say. */
-static void tally_to_sum_(const tally_decoder_ *d, int field, int except, double *out) {
-  const tally_template *form = d->form;
-  int n = d->size[field], s, i, k;
-  memcpy(out, d->own[field], (size_t)n * sizeof *out);
-  for (s = 0; s < form->sums; s++) {
-    if (s == except) continue;
-    for (k = 0; k <= form->sum[s].parts; k++) {
-      int other = k < form->sum[s].parts ? form->sum[s].part[k] : form->sum[s].total;
-      if (other == field && d->message[s][k])
-        for (i = 0; i < n; i++) out[i] *= d->message[s][k][i];
-    }
+/* The evidence of field f. What is no number (a blank behind a digit) may be any. */
+static tally_result tally_weigh_field_(const tally_template *form, int f,
+                                       const double *probabilities, const tally_cell *cells,
+                                       double temperature, tally_evidence_ *out) {
+  const tally_field *field = &form->field[f];
+  int n = tally_power_(field->digits), i, k;
+  double numbers, worst = TALLY_ALTERED_;
+  out->values = n;
+  out->fixed = -1;
+  out->own = (double *)tally_alloc_(2 * ((size_t)n + 1), sizeof *out->own);
+  if (!out->own) return TALLY_ERROR_MEMORY;
+  out->clear = out->own + n + 1;
+  for (i = 0; i < field->digits; i++) {
+    double v[TALLY_CLASSES];
+    size_t cell = (size_t)(field->first_cell + i);
+    TALLY_TRY_(tally_weigh_classes_(probabilities + cell * TALLY_CLASSES,
+                                    cells ? &cells[cell] : NULL, temperature, v));
+    out->symbol[i] = tally_symbol_of_(form, v);
+    for (k = TALLY_CLASS_STRUCK; k <= TALLY_CLASS_OVERWRITTEN; k++)
+      if (v[k] >= worst) {
+        worst = v[k];
+        out->altered = k;
+      }
   }
+  (void)tally_own_weights_(form, out->symbol, field->digits, 0, out->clear);
+  numbers = tally_own_weights_(form, out->symbol, field->digits, 1, out->own);
+  out->even = numbers < 1 ? 1 - numbers : 0;
+  for (i = 0; i < n; i++) out->own[i] += out->even / n;
+  return TALLY_OK;
 }
 
-/* Divides by the largest entry, so that products of many messages stay in range. */
-static void tally_rescale_(double *v, int n) {
-  double most = 0;
-  int i;
-  for (i = 0; i < n; i++)
-    if (v[i] > most) most = v[i];
-  for (i = 0; i < n && most > 0; i++) v[i] /= most;
-}
+/* ---- adding and its slips */
 
-/* What a part says in one sum. */
-typedef struct {
-  int values;  /* number of values it can add, 10^digits */
-  double *add; /* weight of adding v; missing adds 0 */
-  double all;  /* weight of everything, the illegible included */
-  int *live;   /* the values that are not negligible, ascending */
-  int lives;
-  int digits; /* > 0: no other sum has a say, so the part is made of these symbols alone */
-  const tally_symbol_ *symbol;
-  int leading; /* 1: blanks may lead */
-} tally_part_;
-
-/* out += w times in, moved up (or down) by shift, within 0..most. */
-static void tally_add_shifted_(const double *in, double w, int shift, int up, int most,
-                               double *out) {
+/* out += w times in, moved by `shift` entries (up or down) within n. */
+static void tally_add_shifted_(const double *in, double w, int shift, int up, int n, double *out) {
   const double *from = up ? in : in + shift;
   double *to = up ? out + shift : out;
   int s;
-  for (s = 0; s <= most - shift; s++) to[s] += w * from[s];
+  for (s = 0; s < n - shift; s++) to[s] += w * from[s];
+}
+
+/* out += w times the sum of in moved by each of 0 .. values - 1. */
+static void tally_add_even_(const double *in, double w, int values, int up, int n, double *out) {
+  double window = 0;
+  int s;
+  if (w <= 0) return;
+  for (s = 0; s < n; s++) {
+    int at = up ? s : n - 1 - s, gone = s - values;
+    window += in[at];
+    if (gone >= 0) window -= in[up ? gone : n - 1 - gone];
+    out[at] += w * (window > 0 ? window : 0);
+  }
 }
 
 /* The same as tally_add_part_ for a part of known symbols, digit by digit: ten additions per
    position where the plain way takes ten to the number of positions. `started` are the sums in
    which a digit has been written, and lead is the weight of nothing but leading marks so far. */
-static void tally_add_digits_(const tally_part_ *part, const double *in, int up, int most,
-                              double *out, double *started) {
-  size_t bytes = ((size_t)most + 1) * sizeof *out;
+static void tally_add_digits_(const tally_part_ *part, const double *in, int up, int n, double *out,
+                              double *started) {
+  size_t bytes = (size_t)n * sizeof *out;
   double lead = 1, missing = 1, zero = 0;
   int place = part->values, i, k, s;
   memset(out, 0, bytes);
   for (i = 0; i < part->digits; i++) {
-    const tally_symbol_ *symbol = &part->symbol[i];
+    const tally_symbol_ *symbol = &part->evidence->symbol[i];
     place /= 10;
-    for (s = 0; s <= most; s++) started[s] = out[s] + lead * in[s];
+    for (s = 0; s < n; s++) started[s] = out[s] + lead * in[s];
     memset(out, 0, bytes);
-    for (k = 0; k < 10 && k * place <= most; k++)
-      tally_add_shifted_(started, symbol->digit[k], k * place, up, most, out);
+    for (k = 0; k < 10 && k * place < n; k++)
+      tally_add_shifted_(started, symbol->digit[k] + symbol->any / 10, k * place, up, n, out);
     zero = lead * symbol->mark;
     lead *= symbol->mark + (part->leading ? symbol->empty : 0);
     missing *= symbol->empty;
   }
-  tally_add_shifted_(in, zero + missing, 0, up, most, out);
+  tally_add_shifted_(in, zero + missing, 0, up, n, out);
+  tally_add_even_(in, part->evidence->even / part->values, part->values, up, n, out);
 }
 
-/* out[s] = sum over v of add[v] in[s - v] (up) or in[s + v] (down), for s within 0..most. spare is
-   scratch of the same size. */
-static void tally_add_part_(const tally_part_ *part, const double *in, int up, int most,
-                            double *out, double *spare) {
+/* out[s] = sum over v of add[v] in[s - v] (up) or in[s + v] (down), for n entries. spare is scratch
+   of the same size. */
+static void tally_add_part_(const tally_part_ *part, const double *in, int up, int n, double *out,
+                            double *spare) {
   int i;
   if (part->digits > 0) {
-    tally_add_digits_(part, in, up, most, out, spare);
+    tally_add_digits_(part, in, up, n, out, spare);
     return;
   }
-  memset(out, 0, ((size_t)most + 1) * sizeof *out);
-  for (i = 0; i < part->lives; i++)
-    tally_add_shifted_(in, part->add[part->live[i]], part->live[i], up, most, out);
+  memset(out, 0, (size_t)n * sizeof *out);
+  for (i = 0; i < part->lives && part->live[i] < n; i++)
+    tally_add_shifted_(in, part->add[part->live[i]], part->live[i], up, n, out);
 }
 
 static double tally_dot_(const double *a, const double *b, int n) {
@@ -3813,126 +3975,728 @@ static double tally_dot_(const double *a, const double *b, int n) {
   return (sum0 + sum1) + (sum2 + sum3);
 }
 
-/* Doubles of scratch that tally_pass_sum_ needs for sum s. */
-static size_t tally_sum_work_(const tally_decoder_ *d, int s) {
-  const tally_sum *sum = &d->form->sum[s];
-  size_t n = 0, line = (size_t)d->size[sum->total];
-  int i;
-  for (i = 0; i < sum->parts; i++) n += 2 * (size_t)d->size[sum->part[i]];
-  return n + line * ((size_t)sum->parts + 4);
+/* The totals of `digits` digits that a clerk may write for s by a slip, each with its share of all
+   slips; never s itself. Returns how many, at most TALLY_SLIPS_. The relation is symmetric. */
+#define TALLY_SLIPS_ (9 * TALLY_MAX_SUM_DIGITS + 3 * (TALLY_MAX_SUM_DIGITS - 1))
+static int tally_slips_(int s, int digits, int *total, double *share) {
+  int n = 0, place = 1, i, k, most = tally_power_(digits);
+  for (i = 0; i < digits; i++, place *= 10) {
+    int here = s / place % 10, left = s / place / 10 % 10;
+    for (k = 0; k < 10; k++)
+      if (k != here) {
+        total[n] = s + (k - here) * place;
+        share[n++] = TALLY_SLIP_DIGIT_ / (9 * digits);
+      }
+    if (i + 1 == digits) break;
+    if (left != here) {
+      total[n] = s + (left - here) * place + (here - left) * place * 10;
+      share[n++] = TALLY_SLIP_SWAP_ / (digits - 1);
+    }
+    for (k = -1; k <= 1; k += 2)
+      if (s + 10 * k * place >= 0 && s + 10 * k * place < most) {
+        total[n] = s + 10 * k * place;
+        share[n++] = TALLY_SLIP_CARRY_ / (2 * (digits - 1));
+      }
+  }
+  return n;
+}
+
+/* What S makes of weights of S, or of the total: out[t] = sum over s of in[s] K(t | s), where K is
+   (1 - slip) at t = s, and the slips of one number. Both run over 0 .. 10^digits - 1. */
+static void tally_slip_over_(const double *in, int digits, double slip, double *out) {
+  int values = tally_power_(digits), s, k, total[TALLY_SLIPS_];
+  double share[TALLY_SLIPS_];
+  for (s = 0; s < values; s++) out[s] = (1 - slip) * in[s];
+  for (s = 0; s < values; s++) {
+    int n;
+    if (in[s] <= 0) continue;
+    n = tally_slips_(s, digits, total, share);
+    for (k = 0; k < n; k++) out[total[k]] += slip * share[k] * in[s];
+  }
+}
+
+/* ---- one sum */
+
+static int tally_place_field_(const tally_sum *sum, int place) {
+  return place < sum->parts ? sum->part[place] : sum->total;
+}
+
+/* The message from a field to a sum: its own evidence and what all other sums say. */
+static void tally_to_sum_(const tally_decoder_ *d, int field, const tally_adder_ *except,
+                          double *out) {
+  const tally_evidence_ *e = &d->field[field];
+  int n = e->values + 1, s, i, k;
+  if (e->fixed >= 0) {
+    memset(out, 0, (size_t)n * sizeof *out);
+    out[e->fixed] = 1;
+    return;
+  }
+  memcpy(out, e->own, (size_t)n * sizeof *out);
+  for (s = 0; s < d->form->sums; s++) {
+    const tally_adder_ *a = &d->sum[s];
+    if (a == except) continue;
+    for (k = 0; k <= a->parts; k++)
+      if ((k < a->parts ? a->part[k].field : a->sum->total) == field)
+        for (i = 0; i < n; i++) out[i] *= a->message[k][i];
+  }
 }
 
 static int tally_sums_of_(const tally_template *form, int field) {
   int s, k, n = 0;
   for (s = 0; s < form->sums; s++)
-    for (k = 0; k <= form->sum[s].parts; k++)
-      n += (k < form->sum[s].parts ? form->sum[s].part[k] : form->sum[s].total) == field;
+    for (k = 0; k <= form->sum[s].parts; k++) n += tally_place_field_(&form->sum[s], k) == field;
   return n;
 }
 
-/* Computes the messages of sum s to all of its fields from theirs to it. forward[i] is the
-   distribution of the sum of the first i parts, and backward that of what the total must be for the
-   parts after i, so that each part's message is one correlation of the two. */
-static void tally_pass_sum_(tally_decoder_ *d, int s) {
-  const tally_sum *sum = &d->form->sum[s];
-  tally_part_ part[TALLY_MAX_FIELDS];
-  int parts = sum->parts, lines = d->size[sum->total], most = lines - 3, i, v;
-  double *at = d->work, *total, *forward, *backward, *spare, *scratch, all_parts = 1, all_total = 0,
-         agree, all;
-  for (i = 0; i < parts; i++) {
-    tally_part_ *p = &part[i];
-    int n = d->size[sum->part[i]];
-    double largest = 0;
-    p->values = n - 2;
-    p->add = at;
-    p->live = (int *)(void *)(at + n);
-    at += 2 * (size_t)n;
-    tally_to_sum_(d, sum->part[i], s, p->add);
-    p->add[0] += p->add[p->values];
-    p->all = p->add[p->values + 1];
-    for (v = 0; v < p->values; v++) {
-      p->all += p->add[v];
-      if (p->add[v] > largest) largest = p->add[v];
-    }
-    for (v = p->lives = 0; v < p->values && v <= most; v++)
-      if (p->add[v] > largest * TALLY_NEGLIGIBLE_) p->live[p->lives++] = v;
-    all_parts *= p->all;
-    p->digits =
-        tally_sums_of_(d->form, sum->part[i]) == 1 ? d->form->field[sum->part[i]].digits : 0;
-    p->symbol = d->symbol[sum->part[i]];
-    p->leading = d->form->empty == TALLY_MARK_LEADING_ZERO;
+static void tally_gather_part_(const tally_decoder_ *d, const tally_adder_ *a, tally_part_ *p) {
+  double largest = 0;
+  int v;
+  p->evidence = &d->field[p->field];
+  p->leading = d->form->empty == TALLY_MARK_LEADING_ZERO;
+  tally_to_sum_(d, p->field, a, p->add);
+  p->add[0] += p->add[p->values];
+  p->all = 0;
+  for (v = 0; v < p->values; v++) {
+    p->all += p->add[v];
+    if (p->add[v] > largest) largest = p->add[v];
   }
-  total = at;
-  forward = total + lines;
-  backward = forward + (size_t)lines * (size_t)parts;
-  spare = backward + lines;
-  scratch = spare + lines;
-  tally_to_sum_(d, sum->total, s, total);
-  for (v = 0; v < lines; v++) all_total += total[v];
-  memset(forward, 0, (size_t)lines * sizeof *forward);
-  forward[0] = 1;
-  for (i = 0; i + 1 < parts; i++)
-    tally_add_part_(&part[i], forward + (size_t)i * (size_t)lines, 1, most,
-                    forward + (size_t)(i + 1) * (size_t)lines, scratch);
-  tally_add_part_(&part[parts - 1], forward + (size_t)(parts - 1) * (size_t)lines, 1, most, spare,
-                  scratch);
-  agree = tally_dot_(spare, total, most + 1);
-  all = d->wrong * all_total * all_parts + (1 - d->wrong) * agree;
-  d->holds[s] = all > 0 ? agree / all : 0;
-  for (v = 0; v < lines; v++)
-    d->message[s][parts][v] = d->wrong * all_parts + (v <= most ? (1 - d->wrong) * spare[v] : 0);
-  tally_rescale_(d->message[s][parts], lines);
-  memcpy(backward, total, ((size_t)most + 1) * sizeof *backward);
-  for (i = parts - 1; i >= 0; i--) {
-    double *message = d->message[s][i];
-    const double *before = forward + (size_t)i * (size_t)lines, *own = d->own[sum->part[i]];
-    double floor_weight = d->wrong * all_total, largest = 0, *swap;
-    int n = d->size[sum->part[i]], k;
-    for (k = 0; k < parts; k++)
-      if (k != i) floor_weight *= part[k].all;
-    for (v = 0; v < n; v++) {
-      message[v] = floor_weight;
-      if (own[v] > largest) largest = own[v];
+  for (v = p->lives = 0; v < p->values; v++)
+    if (p->add[v] > largest * TALLY_NEGLIGIBLE_) p->live[p->lives++] = v;
+  p->digits =
+      p->evidence->fixed < 0 && !p->evidence->follows && tally_sums_of_(d->form, p->field) == 1
+          ? d->form->field[p->field].digits
+          : 0;
+}
+
+/* What the total says about S, for both layers, and the weight of any parts with any total. */
+static void tally_gather_total_(const tally_decoder_ *d, tally_adder_ *a) {
+  int digits = d->form->field[a->sum->total].digits, values = a->most + 1, s;
+  double slip = d->slip, *zero = a->end[0] - a->least, missing, all = 0;
+  tally_to_sum_(d, a->sum->total, a, a->total);
+  missing = TALLY_NO_TOTAL_ * a->total[values];
+  for (s = 0; s < values; s++) all += a->total[s];
+  memset(a->end[0], 0, (size_t)a->lines * sizeof(double));
+  memset(a->end[1], 0, (size_t)a->lines * sizeof(double));
+  if (a->sum->at_most) { /* S <= total */
+    double above = 0;
+    for (s = a->least + a->lines - 1; s >= a->least; s--) {
+      if (s >= 0 && s < values) above += a->total[s];
+      zero[s] = (1 - 2 * slip) * above;
     }
-    for (v = 0; v < n - 2 && v <= most; v++)
-      if (v == 0 || own[v] > largest * TALLY_NEGLIGIBLE_)
-        message[v] += (1 - d->wrong) * tally_dot_(before, backward + v, most + 1 - v);
-    message[n - 2] = message[0];
-    tally_rescale_(message, n);
-    tally_add_part_(&part[i], backward, 0, most, spare, scratch);
-    swap = backward;
-    backward = spare;
-    spare = swap;
+    a->floor = slip * all + missing;
+    return;
+  }
+  tally_slip_over_(a->total, digits, slip, zero);
+  for (s = 0; s < values; s++)
+    a->end[1][s - a->least] = slip * TALLY_SLIP_FORGOTTEN_ / a->parts * a->total[s];
+  a->floor = slip * TALLY_SLIP_ANY_ / values * all + missing;
+}
+
+/* Collects what the fields say, and adds the parts up one by one. */
+static void tally_add_forward_(const tally_decoder_ *d, tally_adder_ *a) {
+  size_t line = (size_t)a->lines;
+  int i, l, s;
+  tally_gather_total_(d, a);
+  a->all_parts = 1;
+  for (l = 0; l < a->layers; l++) memset(a->forward[l], 0, line * sizeof(double));
+  a->forward[0][-a->least] = 1;
+  for (i = 0; i < a->parts; i++) {
+    tally_part_ *p = &a->part[i];
+    tally_gather_part_(d, a, p);
+    a->all_parts *= p->all;
+    for (l = 0; l < a->layers; l++)
+      tally_add_part_(p, a->forward[l] + (size_t)i * line, p->sign > 0, a->lines,
+                      a->forward[l] + (size_t)(i + 1) * line, a->spare);
+    if (a->layers > 1)
+      for (s = 0; s < a->lines; s++)
+        a->forward[1][(size_t)(i + 1) * line + (size_t)s] +=
+            (p->all - p->add[0]) * a->forward[0][(size_t)i * line + (size_t)s];
   }
 }
 
-static int tally_sums_share_(const tally_sum *a, const tally_sum *b) {
+/* Divides by the largest entry, so that products of many messages stay in range; returns its
+   logarithm. */
+static double tally_rescale_(double *v, int n) {
+  double most = 0;
+  int i;
+  for (i = 0; i < n; i++)
+    if (v[i] > most) most = v[i];
+  for (i = 0; i < n && most > 0; i++) v[i] /= most;
+  return most > 0 ? log(most) : -DBL_MAX;
+}
+
+/* The message to the total, from the sums of all parts. */
+static double tally_tell_total_(const tally_decoder_ *d, tally_adder_ *a) {
+  int values = a->most + 1, digits = d->form->field[a->sum->total].digits, s;
+  const double *plain = a->forward[0] + (size_t)a->parts * (size_t)a->lines - a->least;
+  const double *forgot = a->forward[1] + (size_t)a->parts * (size_t)a->lines - a->least;
+  double slip = d->slip, *out = a->message[a->parts], below = 0;
+  if (a->sum->at_most) {
+    for (s = a->least; s < values; s++) {
+      below += plain[s];
+      if (s >= 0) out[s] = (1 - 2 * slip) * below + slip * a->all_parts;
+    }
+  } else {
+    tally_slip_over_(plain, digits, slip, out);
+    for (s = 0; s < values; s++)
+      out[s] += slip * (TALLY_SLIP_FORGOTTEN_ / a->parts * forgot[s] +
+                        TALLY_SLIP_ANY_ / values * a->all_parts);
+  }
+  out[values] = TALLY_NO_TOTAL_ * a->all_parts;
+  return tally_rescale_(out, values + 1);
+}
+
+/* The message to part i: back[l] is what the parts behind it and the total say. */
+static double tally_tell_part_(tally_adder_ *a, int i, double *const back[2]) {
+  const tally_part_ *p = &a->part[i];
+  const double *plain = a->forward[0] + (size_t)i * (size_t)a->lines;
+  const double *forgot = a->forward[1] + (size_t)i * (size_t)a->lines;
+  const double *own = p->evidence->own;
+  double others = a->floor, forgets = 0, largest = 0, *out = a->message[i];
+  int k, v, fixed = p->evidence->fixed;
+  for (k = 0; k < a->parts; k++)
+    if (k != i) others *= a->part[k].all;
+  if (a->layers > 1) forgets = tally_dot_(plain, back[1], a->lines);
+  for (v = 0; v < p->values; v++) largest = own[v] > largest ? own[v] : largest;
+  for (v = 0; v < p->values; v++) {
+    int n = a->lines - v, from = p->sign > 0 ? 0 : v, to = p->sign > 0 ? v : 0;
+    out[v] = others + (v > 0 ? forgets : 0);
+    if (n <= 0 || (fixed >= 0 ? v != fixed : v > 0 && own[v] <= largest * TALLY_NEGLIGIBLE_))
+      continue;
+    out[v] += tally_dot_(plain + from, back[0] + to, n);
+    if (a->layers > 1) out[v] += tally_dot_(forgot + from, back[1] + to, n);
+  }
+  out[p->values] = out[0];
+  return tally_rescale_(out, p->values + 1);
+}
+
+/* One part further back. */
+static void tally_step_back_(tally_adder_ *a, int i) {
+  const tally_part_ *p = &a->part[i];
+  int l, s;
+  for (l = 0; l < a->layers; l++)
+    tally_add_part_(p, a->back[l], p->sign < 0, a->lines, a->next[l], a->spare);
+  if (a->layers > 1)
+    for (s = 0; s < a->lines; s++) a->next[0][s] += (p->all - p->add[0]) * a->back[1][s];
+  for (l = 0; l < a->layers; l++) {
+    double *swap = a->back[l];
+    a->back[l] = a->next[l];
+    a->next[l] = swap;
+  }
+}
+
+/* The messages to all fields of a sum, once those to it are final. */
+static void tally_tell_all_(const tally_decoder_ *d, tally_adder_ *a) {
+  const double *plain;
+  double all, agree, *total = a->message[a->parts];
+  int i, l, values = a->most + 1;
+  tally_add_forward_(d, a);
+  plain = a->forward[0] + (size_t)a->parts * (size_t)a->lines - a->least;
+  all = tally_tell_total_(d, a);
+  all = exp(all) * tally_dot_(total, a->total, values);
+  agree = a->sum->at_most ? tally_dot_(a->forward[0] + (size_t)a->parts * (size_t)a->lines,
+                                       a->end[0], a->lines) *
+                                (1 - d->slip) / (1 - 2 * d->slip)
+                          : (1 - d->slip) * tally_dot_(plain, a->total, values);
+  a->holds = all > 0 ? (agree < all ? agree / all : 1) : 0;
+  for (l = 0; l < a->layers; l++) memcpy(a->back[l], a->end[l], (size_t)a->lines * sizeof(double));
+  for (i = a->parts - 1; i >= 0; i--) {
+    (void)tally_tell_part_(a, i, a->back);
+    tally_step_back_(a, i);
+  }
+}
+
+/* The message to the field that a sum hangs on, or for a root the weight of all readings of its
+   tree. */
+static void tally_tell_parent_(tally_decoder_ *d, tally_adder_ *a) {
+  tally_add_forward_(d, a);
+  if (a->parent == a->parts) {
+    d->evidence += tally_tell_total_(d, a);
+  } else if (a->parent >= 0) {
+    d->evidence += tally_tell_part_(a, a->parent, a->end);
+  } else {
+    size_t last = (size_t)a->parts * (size_t)a->lines;
+    double all = a->floor * a->all_parts;
+    int l;
+    for (l = 0; l < a->layers; l++) all += tally_dot_(a->forward[l] + last, a->end[l], a->lines);
+    d->evidence += all > 0 ? log(all) : -DBL_MAX;
+  }
+}
+
+/* ---- the graph of sums */
+
+/* A field that is not fixed and takes part in both sums, or -1. */
+static int tally_shared_field_(const tally_decoder_ *d, const tally_sum *a, const tally_sum *b) {
   int i, k;
   for (i = 0; i <= a->parts; i++)
-    for (k = 0; k <= b->parts; k++)
-      if ((i < a->parts ? a->part[i] : a->total) == (k < b->parts ? b->part[k] : b->total))
-        return 1;
-  return 0;
+    for (k = 0; k <= b->parts; k++) {
+      int field = tally_place_field_(a, i);
+      if (field == tally_place_field_(b, k) && d->field[field].fixed < 0) return field;
+    }
+  return -1;
 }
 
-/* Passes messages over the tree of sums: from the leaves to a root, then back. Breadth-first order
-   from a root visits parents before children, so its reverse is the way up. */
-static void tally_pass_all_(tally_decoder_ *d) {
+/* How many loops the sums close if `without` were fixed too (-1: as it is): sums and the fields that
+   are not fixed are nodes of a graph, united edge by edge. */
+static int tally_loops_(const tally_decoder_ *d, int without) {
+  int root[TALLY_MAX_FIELDS + TALLY_MAX_SUMS], loops = 0, s, k;
+  for (k = 0; k < TALLY_MAX_FIELDS + TALLY_MAX_SUMS; k++) root[k] = k;
+  for (s = 0; s < d->form->sums; s++)
+    for (k = 0; k <= d->form->sum[s].parts; k++) {
+      int field = tally_place_field_(&d->form->sum[s], k), a = field, b = TALLY_MAX_FIELDS + s;
+      if (field == without || d->field[field].fixed >= 0) continue;
+      while (root[a] != a) a = root[a];
+      while (root[b] != b) b = root[b];
+      loops += a == b;
+      root[a] = b;
+    }
+  return loops;
+}
+
+/* How many outcomes of a field have a score of at least `least`. */
+static int tally_candidates_(const tally_evidence_ *e, double least) {
+  int v, n = 0;
+  for (v = 0; v <= e->values; v++) n += e->score[v] >= least;
+  return n;
+}
+
+/* The field whose values are listed to open a loop: the fewest cases for each loop that it opens. -1
+   if there is no loop. */
+static int tally_loop_field_(const tally_decoder_ *d) {
+  int loops = tally_loops_(d, -1), best = -1, f;
+  double least = DBL_MAX;
+  for (f = 0; f < d->form->fields && loops > 0; f++) {
+    int opened = d->field[f].fixed >= 0 ? 0 : loops - tally_loops_(d, f);
+    double cost =
+        opened > 0 ? log(tally_candidates_(&d->field[f], TALLY_CANDIDATE_)) / opened : DBL_MAX;
+    if (cost < least) {
+      least = cost;
+      best = f;
+    }
+  }
+  return best;
+}
+
+/* Parts that are added first, so that nothing falls below `least` that can come back, and the one by
+   which the sum hangs last. */
+static void tally_order_parts_(tally_adder_ *a, int parent_field) {
+  const tally_sum *sum = a->sum;
+  int sign, i, n = 0;
+  a->parts = sum->parts;
+  a->parent = parent_field < 0 ? -1 : a->parts;
+  for (sign = 1; sign >= -1; sign -= 2)
+    for (i = 0; i < sum->parts; i++)
+      if (sum->sign[i] == sign && sum->part[i] != parent_field) {
+        a->part[n].field = sum->part[i];
+        a->part[n++].sign = sign;
+      }
+  for (i = 0; i < sum->parts; i++)
+    if (sum->part[i] == parent_field) {
+      a->parent = n;
+      a->part[n].field = parent_field;
+      a->part[n++].sign = sum->sign[i];
+    }
+}
+
+/* Room for one sum. */
+static tally_result tally_adder_room_(const tally_decoder_ *d, tally_adder_ *a) {
+  size_t n = 0, line, ints = 0;
+  double *at;
+  int i, k, values, widest = 0;
+  a->most = d->field[a->sum->total].values - 1;
+  a->layers = a->sum->at_most ? 1 : 2;
+  for (i = 0; i < a->parts; i++) {
+    a->part[i].values = d->field[a->part[i].field].values;
+    if (a->part[i].sign < 0) a->least -= a->part[i].values - 1;
+    n += 2 * ((size_t)a->part[i].values + 1);
+    ints += (size_t)a->part[i].values;
+    widest = tally_max_(widest, a->part[i].values);
+  }
+  a->lines = a->most - 2 * a->least + 1;
+  line = (size_t)a->lines;
+  n += 2 * ((size_t)a->most + 2) + line * (2 * ((size_t)a->parts + 1) + 7) + (size_t)widest;
+  a->block = (double *)tally_alloc_(n, sizeof(double));
+  a->part[0].live = (int *)tally_alloc_(ints, sizeof(int));
+  if (!a->block || !a->part[0].live) return TALLY_ERROR_MEMORY;
+  at = a->block;
+  for (k = 0; k <= a->parts; k++) {
+    values = k < a->parts ? a->part[k].values : a->most + 1;
+    a->message[k] = at;
+    at += values + 1;
+    if (k == a->parts)
+      a->total = at;
+    else
+      a->part[k].add = at;
+    at += values + 1;
+    if (k > 0 && k < a->parts) a->part[k].live = a->part[k - 1].live + a->part[k - 1].values;
+  }
+  for (k = 0; k < 2; k++, at += line * ((size_t)a->parts + 1)) a->forward[k] = at;
+  for (k = 0; k < 2; k++, at += line) a->end[k] = at;
+  for (k = 0; k < 2; k++, at += line) a->back[k] = at;
+  for (k = 0; k < 2; k++, at += line) a->next[k] = at;
+  a->spare = at;
+  return TALLY_OK;
+}
+
+static void tally_uproot_(tally_decoder_ *d) {
+  int s;
+  for (s = 0; s < TALLY_MAX_SUMS; s++) {
+    TALLY_FREE(d->sum[s].block);
+    TALLY_FREE(d->sum[s].part[0].live);
+  }
+  memset(d->sum, 0, sizeof d->sum);
+}
+
+/* Hangs the sums on one another, breadth first from a root in each tree. */
+static tally_result tally_plant_(tally_decoder_ *d) {
   const tally_template *form = d->form;
-  int order[TALLY_MAX_SUMS], seen[TALLY_MAX_SUMS] = {0}, n = 0, next = 0, root, s;
+  int seen[TALLY_MAX_SUMS] = {0}, n = 0, next = 0, root, s;
   for (root = 0; root < form->sums; root++) {
     if (seen[root]) continue;
     seen[root] = 1;
-    order[n++] = root;
+    d->sum[root].sum = &form->sum[root];
+    tally_order_parts_(&d->sum[root], -1);
+    d->order[n++] = root;
     for (; next < n; next++)
-      for (s = 0; s < form->sums; s++)
-        if (!seen[s] && tally_sums_share_(&form->sum[order[next]], &form->sum[s])) {
-          seen[s] = 1;
-          order[n++] = s;
-        }
+      for (s = 0; s < form->sums; s++) {
+        int field =
+            seen[s] ? -1 : tally_shared_field_(d, d->sum[d->order[next]].sum, &form->sum[s]);
+        if (field < 0) continue;
+        seen[s] = 1;
+        d->sum[s].sum = &form->sum[s];
+        tally_order_parts_(&d->sum[s], field);
+        d->order[n++] = s;
+      }
   }
-  for (s = n - 1; s > 0; s--) tally_pass_sum_(d, order[s]);
-  for (s = 0; s < n; s++) tally_pass_sum_(d, order[s]);
+  for (s = 0; s < n; s++) TALLY_TRY_(tally_adder_room_(d, &d->sum[s]));
+  return TALLY_OK;
+}
+
+/* Makes all messages 1, so that they say nothing. */
+static void tally_silence_(tally_decoder_ *d) {
+  int s, k, i;
+  for (s = 0; s < d->form->sums; s++)
+    for (k = 0; k <= d->sum[s].parts; k++) {
+      tally_adder_ *a = &d->sum[s];
+      int n = (k < a->parts ? a->part[k].values : a->most + 1) + 1;
+      for (i = 0; i < n; i++) a->message[k][i] = 1;
+    }
+}
+
+/* From the leaves to the roots: d->evidence becomes the weight of all readings. */
+static void tally_pass_up_(tally_decoder_ *d) {
+  int s;
+  d->evidence = 0;
+  tally_silence_(d);
+  for (s = d->form->sums - 1; s >= 0; s--) tally_tell_parent_(d, &d->sum[d->order[s]]);
+}
+
+/* ---- joint samples
+
+   Drawn after the way up, from the roots down: given the field that a sum hangs on, what the sum
+   says of its other fields is in its forward arrays. */
+
+/* Index at which the weights' running sum exceeds u. */
+static int tally_draw_index_(const double *weight, int n, double u) {
+  int i, last = 0;
+  for (i = 0; i < n; i++) {
+    if (weight[i] <= 0) continue;
+    last = i;
+    u -= weight[i];
+    if (u < 0) break;
+  }
+  return last;
+}
+
+static double tally_sum_of_(const double *v, int n) {
+  double sum = 0;
+  int i;
+  for (i = 0; i < n; i++) sum += v[i];
+  return sum;
+}
+
+/* A value or missing, by weights of values and then of missing. */
+static int tally_draw_outcome_(const double *weight, int values, uint64_t *random) {
+  double all = tally_sum_of_(weight, values + 1);
+  int v = tally_draw_index_(weight, values + 1, tally_uniform_(random) * all);
+  return v < values ? v : TALLY_NO_VALUE;
+}
+
+/* What a part says, with missing apart from 0 again. */
+static int tally_missing_or_zero_(const tally_part_ *p, int v, uint64_t *random) {
+  if (v > 0 || p->add[p->values] <= 0) return v;
+  return tally_uniform_(random) * p->add[0] < p->add[p->values] ? TALLY_NO_VALUE : 0;
+}
+
+/* Weights of S over the parts but the parent, for both layers, given what the parent's field is:
+   into next[0] and next[1]. Returns the weight of any parts with any total. */
+static double tally_weigh_draw_(const tally_decoder_ *d, tally_adder_ *a, int given) {
+  int others = a->parent >= 0 && a->parent < a->parts ? a->parts - 1 : a->parts;
+  int total[TALLY_SLIPS_], v = given > 0 ? given : 0, l, i, s, n;
+  double share[TALLY_SLIPS_], slip = d->slip, floor_weight = a->floor;
+  for (l = 0; l < 2; l++) memset(a->next[l], 0, (size_t)a->lines * sizeof(double));
+  if (a->parent < 0) {
+    for (l = 0; l < a->layers; l++)
+      memcpy(a->next[l], a->end[l], (size_t)a->lines * sizeof(double));
+  } else if (a->parent < a->parts) {
+    int shift = a->part[a->parent].sign * v;
+    for (l = 0; l < a->layers; l++)
+      for (s = 0; s < a->lines; s++)
+        if (s + shift >= 0 && s + shift < a->lines) a->next[l][s] = a->end[l][s + shift];
+    if (a->layers > 1 && v > 0)
+      for (s = 0; s < a->lines; s++) a->next[0][s] += a->end[1][s];
+  } else if (given == TALLY_NO_VALUE) {
+    floor_weight = TALLY_NO_TOTAL_;
+  } else if (a->sum->at_most) {
+    for (s = a->least; s <= v; s++) a->next[0][s - a->least] = 1 - 2 * slip;
+    floor_weight = slip;
+  } else {
+    a->next[0][v - a->least] = 1 - slip;
+    n = tally_slips_(v, d->form->field[a->sum->total].digits, total, share);
+    for (i = 0; i < n; i++) a->next[0][total[i] - a->least] += slip * share[i];
+    a->next[1][v - a->least] = slip * TALLY_SLIP_FORGOTTEN_ / a->parts;
+    floor_weight = slip * TALLY_SLIP_ANY_ / (a->most + 1);
+  }
+  for (l = 0; l < a->layers; l++)
+    for (s = 0; s < a->lines; s++)
+      a->next[l][s] *= a->forward[l][(size_t)others * (size_t)a->lines + (size_t)s];
+  for (i = 0; i < others; i++) floor_weight *= a->part[i].all;
+  return floor_weight;
+}
+
+/* The total that stands where S is `at`, or any if at < 0. */
+static int tally_draw_total_(const tally_decoder_ *d, const tally_adder_ *a, int at, int exact,
+                             uint64_t *random) {
+  int values = a->most + 1, s = at + a->least, i, n, total[TALLY_SLIPS_ + 1];
+  double weight[TALLY_SLIPS_ + 1];
+  if (at < 0) {
+    double any = (a->sum->at_most ? d->slip : d->slip * TALLY_SLIP_ANY_ / values) *
+                 tally_sum_of_(a->total, values);
+    if (tally_uniform_(random) * a->floor >= any) return TALLY_NO_VALUE;
+    return tally_draw_index_(a->total, values,
+                             tally_uniform_(random) * tally_sum_of_(a->total, values));
+  }
+  if (a->sum->at_most) {
+    int from = s > 0 ? s : 0;
+    double all = tally_sum_of_(a->total + from, values - from);
+    return from + tally_draw_index_(a->total + from, values - from, tally_uniform_(random) * all);
+  }
+  if (exact) return s;
+  n = tally_slips_(s, d->form->field[a->sum->total].digits, total, weight);
+  for (i = 0; i < n; i++) weight[i] *= d->slip * a->total[total[i]];
+  total[n] = s;
+  weight[n] = (1 - d->slip) * a->total[s];
+  return total[tally_draw_index_(weight, n + 1,
+                                 tally_uniform_(random) * tally_sum_of_(weight, n + 1))];
+}
+
+/* The parts [0, n) whose sum stands at entry `at` of layer l; sets x. */
+static void tally_draw_parts_(tally_adder_ *a, int n, int l, int at, uint64_t *random, int *x) {
+  while (n-- > 0) {
+    const tally_part_ *p = &a->part[n];
+    const double *from = a->forward[l] + (size_t)n * (size_t)a->lines;
+    double all = 0, u, forget = 0;
+    int i, v = 0;
+    if (l) forget = (p->all - p->add[0]) * a->forward[0][(size_t)n * (size_t)a->lines + (size_t)at];
+    for (i = 0; i < p->lives; i++) {
+      int before = at - p->sign * p->live[i];
+      a->spare[i] = before >= 0 && before < a->lines ? p->add[p->live[i]] * from[before] : 0;
+      all += a->spare[i];
+    }
+    u = tally_uniform_(random) * (all + forget);
+    if (u < forget) {
+      l = 0;
+      v = 1 + tally_draw_index_(p->add + 1, p->values - 1,
+                                tally_uniform_(random) * tally_sum_of_(p->add + 1, p->values - 1));
+    } else {
+      v = p->live[tally_draw_index_(a->spare, p->lives, u - forget)];
+      at -= p->sign * v;
+    }
+    x[p->field] = tally_missing_or_zero_(p, v, random);
+  }
+}
+
+/* Draws the fields of one sum, given the one it hangs on. */
+static void tally_draw_sum_(const tally_decoder_ *d, tally_adder_ *a, uint64_t *random, int *x) {
+  int hangs = a->parent >= 0 && a->parent < a->parts, others = a->parts - hangs, l, at, i;
+  int given = a->parent < 0 ? 0 : x[hangs ? a->part[a->parent].field : a->sum->total];
+  int shift = hangs && given > 0 ? a->part[a->parent].sign * given : 0, exact;
+  double any = tally_weigh_draw_(d, a, given), weight[2] = {0, 0}, u;
+  for (l = 0; l < a->layers; l++) weight[l] = tally_sum_of_(a->next[l], a->lines);
+  u = tally_uniform_(random) * (any + weight[0] + weight[1]);
+  if (u < any || weight[0] + weight[1] <= 0) {
+    for (i = 0; i < others; i++)
+      x[a->part[i].field] =
+          tally_missing_or_zero_(&a->part[i],
+                                 tally_draw_index_(a->part[i].add, a->part[i].values,
+                                                   tally_uniform_(random) * a->part[i].all),
+                                 random);
+    if (a->parent != a->parts) x[a->sum->total] = tally_draw_total_(d, a, -1, 0, random);
+    return;
+  }
+  u -= any;
+  l = u >= weight[0];
+  at = tally_draw_index_(a->next[l], a->lines, l ? u - weight[0] : u);
+  if (a->parent != a->parts) {
+    exact = l;
+    if (hangs && !l && a->layers > 1 && given > 0) { /* was the part it hangs on forgotten? */
+      int moved = at + shift;
+      double added = moved >= 0 && moved < a->lines ? a->end[0][moved] : 0;
+      exact = tally_uniform_(random) * (added + a->end[1][at]) >= added;
+      if (exact) shift = 0;
+    }
+    x[a->sum->total] = tally_draw_total_(d, a, at + shift, exact, random);
+  }
+  tally_draw_parts_(a, others, l, at, random, x);
+}
+
+/* One joint sample; x holds the fixed fields already. */
+static void tally_draw_fields_(tally_decoder_ *d, uint64_t *random, int *x) {
+  int f, s;
+  for (f = 0; f < d->form->fields; f++)
+    if (d->field[f].fixed < 0 && tally_sums_of_(d->form, f) == 0)
+      x[f] = tally_draw_outcome_(d->field[f].own, d->field[f].values, random);
+  for (s = 0; s < d->form->sums; s++) tally_draw_sum_(d, &d->sum[d->order[s]], random, x);
+}
+
+/* ---- cases
+
+   Fields that close loops are tried value by value; each case is a tree. */
+
+#define TALLY_CASES_ 256
+
+typedef struct {
+  int cuts, cut[TALLY_MAX_FIELDS]; /* fields that close loops */
+  int cases;
+  int *outcome;    /* cases x cuts */
+  double *weight;  /* of each case; they sum to 1 */
+  double left_out; /* scores of the outcomes that are in no case */
+} tally_cases_;
+
+/* Scores every outcome of every field by each of its sums alone: what is likely by its own cells, and
+   what a sum would make of it, are both among the candidates. */
+static tally_result tally_score_(tally_decoder_ *d) {
+  int f, s, k, v;
+  for (f = 0; f < d->form->fields; f++) {
+    tally_evidence_ *e = &d->field[f];
+    e->score = (double *)tally_alloc_zero_((size_t)e->values + 1, sizeof(double));
+    if (!e->score) return TALLY_ERROR_MEMORY;
+  }
+  for (s = 0; s < d->form->sums; s++) {
+    tally_adder_ *a = &d->sum[s];
+    tally_silence_(d);
+    tally_tell_all_(d, a);
+    for (k = 0; k <= a->parts; k++) {
+      tally_evidence_ *e = &d->field[k < a->parts ? a->part[k].field : a->sum->total];
+      double all = tally_dot_(e->own, a->message[k], e->values + 1);
+      for (v = 0; v <= e->values; v++) {
+        double score = e->own[v] * a->message[k][v] / all;
+        if (score > e->score[v]) e->score[v] = score;
+      }
+    }
+  }
+  return TALLY_OK;
+}
+
+/* The combinations of all candidates of the fields that close loops, or of the best of them. */
+static tally_result tally_list_cases_(const tally_decoder_ *d, tally_cases_ *out) {
+  int count[TALLY_MAX_FIELDS], i, c, v, stride = 1;
+  double all, least = 0;
+  for (;; least = least > 0 ? 10 * least : TALLY_CANDIDATE_) {
+    for (i = 0, all = 1; i < out->cuts; i++)
+      all *= count[i] = tally_candidates_(&d->field[out->cut[i]], least);
+    if (all <= TALLY_CASES_) break;
+  }
+  out->cases = all < 1 ? 1 : (int)all;
+  out->weight = (double *)tally_alloc_zero_((size_t)out->cases, sizeof(double));
+  out->outcome =
+      (int *)tally_alloc_zero_((size_t)out->cases * ((size_t)out->cuts + 1), sizeof(int));
+  if (!out->weight || !out->outcome) return TALLY_ERROR_MEMORY;
+  for (i = 0; i < out->cuts; i++) {
+    const tally_evidence_ *e = &d->field[out->cut[i]];
+    int n = 0;
+    for (v = 0; v <= e->values; v++) {
+      if (e->score[v] < least) {
+        out->left_out += e->score[v];
+        continue;
+      }
+      for (c = 0; c < out->cases; c++)
+        if (c / stride % count[i] == n) out->outcome[c * out->cuts + i] = v;
+      n++;
+    }
+    stride *= n;
+  }
+  return TALLY_OK;
+}
+
+static void tally_take_case_(tally_decoder_ *d, const tally_cases_ *cases, int c) {
+  int i;
+  for (i = 0; i < cases->cuts; i++)
+    d->field[cases->cut[i]].fixed = cases->outcome[c * cases->cuts + i];
+  tally_pass_up_(d);
+}
+
+/* Weighs the cases by their evidence. */
+static void tally_weigh_cases_(tally_decoder_ *d, tally_cases_ *cases) {
+  double most = -DBL_MAX, sum = 0;
+  int c, i;
+  for (c = 0; c < cases->cases; c++) {
+    tally_take_case_(d, cases, c);
+    cases->weight[c] = d->evidence;
+    for (i = 0; i < cases->cuts; i++) {
+      const tally_evidence_ *e = &d->field[cases->cut[i]];
+      cases->weight[c] += e->own[e->fixed] > 0 ? log(e->own[e->fixed]) : -DBL_MAX;
+    }
+    if (cases->weight[c] > most) most = cases->weight[c];
+  }
+  for (c = 0; c < cases->cases; c++) sum += cases->weight[c] = exp(cases->weight[c] - most);
+  for (c = 0; c < cases->cases; c++) cases->weight[c] /= sum;
+}
+
+/* From the roots down, and the marginals of all fields and sums, each times `weight`. work is scratch
+   of the largest field's size. */
+static void tally_pass_down_(tally_decoder_ *d, double weight, double *work, tally_counts *out) {
+  int f, s, i;
+  for (s = 0; s < d->form->sums; s++) {
+    tally_adder_ *a = &d->sum[d->order[s]];
+    tally_tell_all_(d, a);
+    out->sum[d->order[s]].probability += weight * a->holds;
+  }
+  for (f = 0; f < d->form->fields; f++) {
+    int n = d->field[f].values + 1;
+    double all;
+    tally_to_sum_(d, f, NULL, work);
+    all = tally_sum_of_(work, n);
+    for (i = 0; i < n; i++) out->distribution[f][i] += weight * work[i] / all;
+  }
+}
+
+/* Samples of all cases, and marginals too if they are wanted. Samples are shared out among the cases
+   by their weights. */
+static tally_result tally_infer_(tally_decoder_ *d, tally_cases_ *cases, uint64_t *random,
+                                 int marginals, tally_counts *out) {
+  double before = 0, *work;
+  size_t largest = 1;
+  int c, f, drawn = 0;
+  for (f = 0; f < d->form->fields; f++)
+    if ((size_t)d->field[f].values + 1 > largest) largest = (size_t)d->field[f].values + 1;
+  work = (double *)tally_alloc_(largest, sizeof(double));
+  if (!work) return TALLY_ERROR_MEMORY;
+  tally_weigh_cases_(d, cases);
+  for (c = 0; c < cases->cases; c++) {
+    before += cases->weight[c];
+    if (cases->weight[c] < 1e-12 && c + 1 < cases->cases) continue;
+    if (cases->cases > 1) tally_take_case_(d, cases, c);
+    while (drawn < out->samples && (drawn + 0.5 < before * out->samples || c + 1 == cases->cases)) {
+      int *x = out->sample + (size_t)drawn++ * (size_t)out->fields;
+      for (f = 0; f < out->fields; f++)
+        x[f] = d->field[f].fixed < d->field[f].values ? d->field[f].fixed : TALLY_NO_VALUE;
+      tally_draw_fields_(d, random, x);
+    }
+    if (marginals) tally_pass_down_(d, cases->weight[c], work, out);
+  }
+  TALLY_FREE(work);
+  return TALLY_OK;
 }
 
 /* ---- what is reported */
@@ -3963,44 +4727,84 @@ static int tally_largest_(const double *v, int n, int skip) {
   return best;
 }
 
-static void tally_report_(const double *own, const double *posterior, int values, double risk,
-                          tally_count *count) {
-  int outcome = tally_largest_(own, values + 2, -1);
+TALLY_API const char *tally_altered_text(int altered) {
+  switch (altered) {
+  case TALLY_CLASS_STRUCK:
+    return "something is struck out";
+  case TALLY_CLASS_SEVERAL:
+    return "a cell holds more than one digit";
+  case TALLY_CLASS_OVERWRITTEN:
+    return "a digit is written over another";
+  }
+  return "";
+}
+
+static void tally_review_(tally_count *count, const char *format, ...) {
+  va_list list;
+  count->status = TALLY_COUNT_REVIEW;
+  va_start(list, format);
+  (void)vsnprintf(count->reason, sizeof count->reason, format, list);
+  va_end(list);
+}
+
+/* Four places of a probability, whatever the locale's point is. */
+static void tally_review_doubt_(tally_count *count, const char *why) {
+  int share = (int)(count->probability * 10000 + 0.5);
+  tally_review_(count, "%sprobability %d.%04d", why, share / 10000, share % 10000);
+}
+
+/* What the cells of a field say by themselves: a value, or none where a blank or nothing readable is
+   likelier. */
+static int tally_own_value_(const tally_evidence_ *e) {
+  int best = tally_largest_(e->clear, e->values, -1);
+  double readable = tally_sum_of_(e->clear, e->values), missing = e->own[e->values];
+  return missing > readable || 1 - missing - readable > readable ? TALLY_NO_VALUE : best;
+}
+
+/* The outcome of one count before the sums are looked at as they were read. */
+static void tally_judge_count_(const tally_evidence_ *e, const double *posterior, double risk,
+                               tally_count *count) {
+  int values = e->values, best = tally_largest_(posterior, values, -1), v;
+  count->own_value = tally_own_value_(e);
+  count->altered = e->altered;
   count->missing = posterior[values];
-  count->illegible = posterior[values + 1];
-  count->own_value = outcome < values ? outcome : TALLY_NO_VALUE;
+  for (v = 0; v < values; v++)
+    if (posterior[v] > 0) count->illegible += posterior[v] * (1 - e->clear[v] / e->own[v]);
   count->value = count->second = TALLY_NO_VALUE;
-  if (outcome == values) {
+  count->probability = count->missing;
+  if (count->missing >= 0.5) {
     count->status = TALLY_COUNT_MISSING;
-    count->probability = count->missing;
-    if (own[values] < 1 - risk && posterior[values] < 1 - risk) {
-      count->status = TALLY_COUNT_REVIEW;
-      tally_print_(count->reason, sizeof count->reason, "probably nothing is written here");
-    }
-  } else if (outcome == values + 1 || own[values + 1] >= 0.5) {
+    if (count->own_value >= 0)
+      tally_review_(count, "the cells alone read %d, the sums make it blank", count->own_value);
+    else if (count->missing < 1 - risk)
+      tally_review_(count, "probably nothing is written here");
+  } else if (e->clear[best] < 0.5 * e->own[best]) {
     count->status = TALLY_COUNT_UNREAD;
     count->probability = count->illegible;
-    tally_print_(count->reason, sizeof count->reason, "the cells do not make a number");
+    tally_print_(count->reason, sizeof count->reason, "%s",
+                 e->altered ? tally_altered_text(e->altered) : "the cells do not make a number");
+    if (posterior[best] >= TALLY_INFERRED_) {
+      count->status = TALLY_COUNT_INFERRED;
+      count->value = best;
+      count->probability = posterior[best];
+      tally_print_(count->reason, sizeof count->reason, "%s; the sums make it %d",
+                   e->altered ? tally_altered_text(e->altered) : "the cells do not make a number",
+                   best);
+    }
   } else {
-    count->value = tally_largest_(posterior, values, -1);
-    count->probability = posterior[count->value];
-    count->changed = count->value != count->own_value;
-    if (count->probability < 1 - risk) {
-      int share = (int)(count->probability * 10000 + 0.5); /* %f would have the locale's point */
-      count->status = TALLY_COUNT_REVIEW;
-      tally_print_(count->reason, sizeof count->reason, "probability %d.%04d", share / 10000,
-                   share % 10000);
-    }
-    if (count->changed) {
-      count->status = TALLY_COUNT_REVIEW;
-      tally_print_(count->reason, sizeof count->reason,
-                   "the cells alone read %d, the sum makes it %d", count->own_value, count->value);
-    }
+    count->status = TALLY_COUNT_OK;
+    count->value = best;
+    count->probability = posterior[best];
+    count->changed = best != count->own_value;
+    if (count->probability < 1 - risk) tally_review_doubt_(count, "");
+    if (count->changed && count->own_value >= 0)
+      tally_review_(count, "the cells alone read %d, the sums make it %d", count->own_value, best);
+    if (e->altered) tally_review_(count, "%s", tally_altered_text(e->altered));
   }
-  outcome = tally_largest_(posterior, values, count->value);
-  if (outcome >= 0 && posterior[outcome] > 0) {
-    count->second = outcome;
-    count->second_probability = posterior[outcome];
+  v = tally_largest_(posterior, values, count->value);
+  if (v >= 0 && posterior[v] > 0) {
+    count->second = v;
+    count->second_probability = posterior[v];
   }
 }
 
@@ -4008,26 +4812,89 @@ static void tally_report_(const double *own, const double *posterior, int values
 static void tally_check_sum_(const tally_template *form, int s, tally_counts *out) {
   const tally_sum *sum = &form->sum[s];
   const tally_count *total = &out->count[sum->total];
-  int i, added = 0, known = total->value >= 0;
+  tally_sum_check *check = &out->sum[s];
+  int i, added = 0, known = total->value >= 0 && total->status != TALLY_COUNT_INFERRED;
   for (i = 0; i < sum->parts; i++) {
     const tally_count *part = &out->count[sum->part[i]];
-    if (part->value >= 0)
-      added += part->value;
-    else if (part->status == TALLY_COUNT_UNREAD)
-      known = 0;
+    if (part->status == TALLY_COUNT_UNREAD || part->status == TALLY_COUNT_INFERRED) known = 0;
+    if (part->value >= 0) added += sum->sign[i] * part->value;
   }
-  out->sum[s].state = !known                  ? TALLY_SUM_UNCHECKED
-                      : added == total->value ? TALLY_SUM_HOLDS
-                                              : TALLY_SUM_FAILS;
-  if (out->sum[s].state != TALLY_SUM_FAILS) return;
+  check->difference = known ? total->value - added : 0;
+  check->state = !known ? TALLY_SUM_UNCHECKED
+                 : (sum->at_most ? check->difference >= 0 : !check->difference) ? TALLY_SUM_HOLDS
+                                                                                : TALLY_SUM_FAILS;
+  if (check->state != TALLY_SUM_FAILS) return;
   for (i = 0; i <= sum->parts; i++) {
-    tally_count *count = &out->count[i < sum->parts ? sum->part[i] : sum->total];
-    if (count->value < 0) continue;
-    count->status = TALLY_COUNT_REVIEW;
-    tally_print_(count->reason, sizeof count->reason,
-                 "does not add up on paper: %s reads %d, its parts make %d",
-                 form->field[sum->total].name, total->value, added);
+    tally_count *count = &out->count[tally_place_field_(sum, i)];
+    if (count->value < 0 || count->basis == TALLY_BASIS_PERSON) continue;
+    tally_review_(count, "does not add up on paper: %s reads %d, its parts make %d",
+                  form->field[sum->total].name, total->value, added);
   }
+}
+
+/* Whether a sum that was checked and holds takes part in the count. */
+static int tally_is_corroborated_(const tally_template *form, const tally_counts *counts,
+                                  int field) {
+  int s, i;
+  for (s = 0; s < form->sums; s++)
+    for (i = 0; i <= form->sum[s].parts; i++)
+      if (tally_place_field_(&form->sum[s], i) == field && !form->sum[s].at_most &&
+          counts->sum[s].state == TALLY_SUM_HOLDS)
+        return 1;
+  return 0;
+}
+
+/* What an accepted count rests on; one that nothing corroborates must be surer. */
+static void tally_settle_(const tally_template *form, const tally_decode_options *options,
+                          tally_counts *out) {
+  int f;
+  for (f = 0; f < form->fields; f++) {
+    tally_count *count = &out->count[f];
+    if (count->status != TALLY_COUNT_OK || count->basis == TALLY_BASIS_PERSON) continue;
+    count->basis = TALLY_BASIS_SUM;
+    if (tally_is_corroborated_(form, out, f)) continue;
+    count->basis = TALLY_BASIS_CELLS;
+    if (count->probability < 1 - options->alone) {
+      count->basis = TALLY_BASIS_NONE;
+      tally_review_doubt_(count, "no sum confirms it; ");
+    }
+  }
+}
+
+/* A person's word, or what was printed, is final, even where it does not add up. */
+static void tally_take_known_(int known, tally_count *count) {
+  count->status = known == TALLY_NO_VALUE ? TALLY_COUNT_MISSING : TALLY_COUNT_OK;
+  count->basis = TALLY_BASIS_PERSON;
+  count->value = count->own_value = known;
+  count->second = TALLY_NO_VALUE;
+  count->probability = 1;
+  count->missing = known == TALLY_NO_VALUE;
+}
+
+static void tally_report_(const tally_decoder_ *d, const double *probabilities,
+                          const tally_decode_options *options, tally_counts *out) {
+  const tally_template *form = d->form;
+  int f, s, written = 0, fails = 0;
+  for (f = 0; f < form->fields; f++) {
+    tally_count *count = &out->count[f];
+    int known = options->known ? options->known[f] : TALLY_NOT_KNOWN;
+    if (known == TALLY_NOT_KNOWN)
+      tally_judge_count_(&d->field[f], out->distribution[f], options->risk, count);
+    else
+      tally_take_known_(known, count);
+    count->quality = tally_quality_(
+        probabilities + (size_t)form->field[f].first_cell * TALLY_CLASSES, form->field[f].digits);
+    if (count->missing >= 0.5) continue;
+    written++;
+    out->quality += count->quality;
+  }
+  if (written) out->quality /= written;
+  for (s = 0; s < form->sums; s++) {
+    tally_check_sum_(form, s, out);
+    fails += out->sum[s].state == TALLY_SUM_FAILS;
+  }
+  out->high_quality = out->quality > 0.9 && !fails;
+  tally_settle_(form, options, out);
 }
 
 TALLY_API const char *tally_count_status_text(tally_count_status status) {
@@ -4040,119 +4907,154 @@ TALLY_API const char *tally_count_status_text(tally_count_status status) {
     return "missing";
   case TALLY_COUNT_UNREAD:
     return "unread";
+  case TALLY_COUNT_INFERRED:
+    return "inferred";
   }
   return "unknown";
+}
+
+TALLY_API const char *tally_basis_text(tally_basis basis) {
+  switch (basis) {
+  case TALLY_BASIS_NONE:
+    return "";
+  case TALLY_BASIS_CELLS:
+    return "cells";
+  case TALLY_BASIS_SUM:
+    return "sum";
+  case TALLY_BASIS_PERSON:
+    return "person";
+  }
+  return "";
 }
 
 TALLY_API void tally_counts_free(tally_counts *counts) {
   int f;
   if (!counts) return;
   for (f = 0; f < TALLY_MAX_FIELDS; f++) TALLY_FREE(counts->distribution[f]);
+  TALLY_FREE(counts->sample);
   memset(counts, 0, sizeof *counts);
 }
 
 static void tally_decoder_free_(tally_decoder_ *d) {
-  int s, k;
-  for (k = 0; k < TALLY_MAX_FIELDS; k++) TALLY_FREE(d->own[k]);
-  for (s = 0; s < TALLY_MAX_SUMS; s++)
-    for (k = 0; k <= TALLY_MAX_FIELDS; k++) TALLY_FREE(d->message[s][k]);
-  TALLY_FREE(d->work);
+  int f;
+  for (f = 0; f < TALLY_MAX_FIELDS; f++) {
+    TALLY_FREE(d->field[f].own);
+    TALLY_FREE(d->field[f].score);
+  }
+  tally_uproot_(d);
   TALLY_FREE(d);
 }
 
-/* Room for all messages; they start as 1, saying nothing. */
-static tally_result tally_decoder_room_(tally_decoder_ *d) {
-  const tally_template *form = d->form;
-  size_t work = 1;
-  int s, k, i;
-  for (s = 0; s < form->sums; s++) {
-    size_t need = tally_sum_work_(d, s);
-    if (need > work) work = need;
-    for (k = 0; k <= form->sum[s].parts; k++) {
-      int n = d->size[k < form->sum[s].parts ? form->sum[s].part[k] : form->sum[s].total];
-      d->message[s][k] = (double *)tally_alloc_((size_t)n, sizeof(double));
-      if (!d->message[s][k]) return TALLY_ERROR_MEMORY;
-      for (i = 0; i < n; i++) d->message[s][k][i] = 1;
-    }
-  }
-  d->work = (double *)tally_alloc_(work, sizeof(double));
-  return d->work ? TALLY_OK : TALLY_ERROR_MEMORY;
-}
-
-static tally_result tally_decode_own_(tally_decoder_ *d, const double *probabilities,
-                                      const tally_cell *cells, double temperature) {
-  const tally_template *form = d->form;
-  int f, i;
-  for (f = 0; f < form->fields; f++) {
-    const tally_field *field = &form->field[f];
-    tally_symbol_ *symbol = d->symbol[f];
-    d->size[f] = tally_power_(field->digits) + 2;
-    d->own[f] = (double *)tally_alloc_((size_t)d->size[f], sizeof(double));
-    if (!d->own[f]) return TALLY_ERROR_MEMORY;
-    for (i = 0; i < field->digits; i++) {
-      int cell = field->first_cell + i;
-      TALLY_TRY_(tally_symbol_of_(form, probabilities + (size_t)cell * TALLY_CLASSES,
-                                  cells ? &cells[cell] : NULL, temperature, &symbol[i]));
-    }
-    tally_own_distribution_(form, symbol, field->digits, d->own[f]);
+static tally_result tally_counts_room_(const tally_decoder_ *d, int samples, tally_counts *out) {
+  int f;
+  out->fields = d->form->fields;
+  out->sums = d->form->sums;
+  out->samples = samples;
+  out->sample = (int *)tally_alloc_((size_t)samples, (size_t)out->fields * sizeof(int));
+  if (!out->sample) return TALLY_ERROR_MEMORY;
+  for (f = 0; f < out->fields; f++) {
+    out->values[f] = d->field[f].values;
+    out->distribution[f] =
+        (double *)tally_alloc_zero_((size_t)d->field[f].values + 1, sizeof(double));
+    if (!out->distribution[f]) return TALLY_ERROR_MEMORY;
   }
   return TALLY_OK;
+}
+
+/* Takes one known value. */
+static tally_result tally_fix_(tally_evidence_ *e, int known) {
+  if (known == TALLY_NOT_KNOWN) return TALLY_OK;
+  if (known != TALLY_NO_VALUE && (known < 0 || known >= e->values)) return TALLY_ERROR_ARGUMENT;
+  e->fixed = known == TALLY_NO_VALUE ? e->values : known;
+  return TALLY_OK;
+}
+
+static int tally_is_settled_(const tally_count *count) {
+  return count->status == TALLY_COUNT_OK || count->status == TALLY_COUNT_MISSING;
+}
+
+/* Draws the samples again where counts are in doubt, with the sizes that are usual. */
+static tally_result tally_follow_habits_(tally_decoder_ *d, const tally_habits *habits,
+                                         tally_cases_ *cases, uint64_t *random, tally_counts *out) {
+  int f, v, doubts = 0;
+  for (f = 0; f < out->fields; f++) {
+    tally_evidence_ *e = &d->field[f];
+    double *prior = e->clear; /* not needed any more */
+    if (tally_is_settled_(&out->count[f])) continue;
+    doubts++;
+    tally_habits_prior(habits, f, prior);
+    for (v = 0; v <= e->values; v++) e->own[v] *= prior[v];
+    e->follows = 1;
+  }
+  if (!doubts) return TALLY_OK;
+  return tally_infer_(d, cases, random, 0, out);
 }
 
 static tally_result tally_decode_in_(tally_decoder_ *d, const double *probabilities,
                                      const tally_cell *cells, const tally_decode_options *options,
-                                     tally_counts *out) {
+                                     tally_cases_ *cases, tally_counts *out) {
   const tally_template *form = d->form;
-  int f, s, i;
-  TALLY_TRY_(tally_decode_own_(d, probabilities, cells, options->temperature));
-  TALLY_TRY_(tally_decoder_room_(d));
-  tally_pass_all_(d);
-  out->fields = form->fields;
-  out->sums = form->sums;
+  uint64_t random = options->seed;
+  int f;
   for (f = 0; f < form->fields; f++) {
-    const tally_field *field = &form->field[f];
-    double *posterior = (double *)tally_alloc_((size_t)d->size[f], sizeof(double)), sum = 0;
-    if (!posterior) return TALLY_ERROR_MEMORY;
-    out->distribution[f] = posterior;
-    out->values[f] = d->size[f] - 2;
-    tally_to_sum_(d, f, -1, posterior);
-    for (i = 0; i < d->size[f]; i++) sum += posterior[i];
-    for (i = 0; i < d->size[f]; i++) posterior[i] /= sum;
-    tally_report_(d->own[f], posterior, out->values[f], options->risk, &out->count[f]);
-    out->count[f].quality =
-        tally_quality_(probabilities + (size_t)field->first_cell * TALLY_CLASSES, field->digits);
-    out->quality += out->count[f].quality / form->fields;
+    TALLY_TRY_(
+        tally_weigh_field_(form, f, probabilities, cells, options->temperature, &d->field[f]));
+    if (options->known) TALLY_TRY_(tally_fix_(&d->field[f], options->known[f]));
   }
-  out->high_quality = out->quality > 0.9;
-  for (s = 0; s < form->sums; s++) {
-    out->sum[s].probability = d->holds[s];
-    tally_check_sum_(form, s, out);
+  TALLY_TRY_(tally_counts_room_(d, options->samples, out));
+  TALLY_TRY_(tally_plant_(d));
+  if (tally_loops_(d, -1) > 0) {
+    TALLY_TRY_(tally_score_(d));
+    while ((f = tally_loop_field_(d)) >= 0) {
+      cases->cut[cases->cuts++] = f;
+      d->field[f].fixed = 0;
+    }
+    tally_uproot_(d);
+    TALLY_TRY_(tally_plant_(d));
   }
-  return TALLY_OK;
+  TALLY_TRY_(tally_list_cases_(d, cases));
+  out->left_out = cases->left_out;
+  TALLY_TRY_(tally_infer_(d, cases, &random, 1, out));
+  tally_report_(d, probabilities, options, out);
+  return options->habits ? tally_follow_habits_(d, options->habits, cases, &random, out) : TALLY_OK;
+}
+
+/* The options with their defaults filled in. */
+static tally_result tally_fill_options_(const tally_decode_options *given,
+                                        tally_decode_options *out) {
+  memset(out, 0, sizeof *out);
+  if (given) *out = *given;
+  if (out->temperature == 0) out->temperature = 1;
+  if (out->slip == 0) out->slip = tally_habits_slip(out->habits);
+  if (out->risk == 0) out->risk = 0.005;
+  if (out->alone == 0) out->alone = 0.001;
+  if (out->samples == 0) out->samples = 1;
+  return out->temperature > 0.01 && out->temperature < 100 && out->slip >= 1e-6 &&
+                 out->slip <= 0.4 && out->risk > 0 && out->risk < 1 && out->alone > 0 &&
+                 out->alone < 1 && out->samples > 0 && out->samples <= 100000
+             ? TALLY_OK
+             : TALLY_ERROR_ARGUMENT;
 }
 
 TALLY_API tally_result tally_decode(const tally_template *form, const double *probabilities,
                                     const tally_cell *cells, const tally_decode_options *options,
                                     tally_counts *out) {
-  tally_decode_options chosen = {1, 0.002, 0.005};
+  tally_decode_options chosen;
   tally_decoder_ *d;
+  tally_cases_ cases;
   tally_result result;
   if (!out) return TALLY_ERROR_ARGUMENT;
   memset(out, 0, sizeof *out);
   if (!form || !probabilities || form->fields < 1) return TALLY_ERROR_ARGUMENT;
-  if (options) {
-    if (options->temperature != 0) chosen.temperature = options->temperature;
-    if (options->wrong_sum != 0) chosen.wrong_sum = options->wrong_sum;
-    if (options->risk != 0) chosen.risk = options->risk;
-  }
-  if (!(chosen.temperature > 0.01 && chosen.temperature < 100) ||
-      !(chosen.wrong_sum >= 1e-6 && chosen.wrong_sum <= 1) || !(chosen.risk > 0 && chosen.risk < 1))
-    return TALLY_ERROR_ARGUMENT;
+  TALLY_TRY_(tally_fill_options_(options, &chosen));
   d = (tally_decoder_ *)tally_alloc_zero_(1, sizeof *d);
   if (!d) return TALLY_ERROR_MEMORY;
+  memset(&cases, 0, sizeof cases);
   d->form = form;
-  d->wrong = chosen.wrong_sum;
-  result = tally_decode_in_(d, probabilities, cells, &chosen, out);
+  d->slip = chosen.slip;
+  result = tally_decode_in_(d, probabilities, cells, &chosen, &cases, out);
+  TALLY_FREE(cases.outcome);
+  TALLY_FREE(cases.weight);
   tally_decoder_free_(d);
   if (result != TALLY_OK) tally_counts_free(out);
   return result;
@@ -4160,30 +5062,6 @@ TALLY_API tally_result tally_decode(const tally_template *form, const double *pr
 
 /* ---- 6. totals ----------------------------------------------------------------------------------
    */
-
-/* splitmix64 (Steele, Lea and Flood 2014). */
-static uint64_t tally_random_(uint64_t *state) {
-  uint64_t z = (*state += 0x9e3779b97f4a7c15u);
-  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-  z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-  return z ^ (z >> 31);
-}
-
-/* Uniform in [0, 1). */
-static double tally_uniform_(uint64_t *state) {
-  return (double)(tally_random_(state) >> 11) / 9007199254740992.0;
-}
-
-/* Values that a count in doubt may have: more than these matter to no sum. */
-#define TALLY_OUTCOMES_ 12
-
-struct tally_doubt_ {
-  uint64_t state; /* of the random numbers */
-  int field, high_quality, outcomes;
-  float illegible;                /* posterior that nothing readable is written */
-  float weight[TALLY_OUTCOMES_];  /* posterior of each value */
-  int32_t value[TALLY_OUTCOMES_]; /* TALLY_NO_VALUE: missing */
-};
 
 /* How large counts are is kept in TALLY_BINS_ steps of a quarter of an octave of value + 2; the
    last bin is for missing. */
@@ -4195,8 +5073,82 @@ static double tally_bin_(int value) {
   return TALLY_BINS_AN_OCTAVE_ * (log2(value + 2.0) - 1);
 }
 
-static double *tally_draws_(const tally_totals *totals, double *sums, int group, int field) {
-  return sums + ((size_t)group * (size_t)totals->fields + (size_t)field) * TALLY_DRAWS;
+/* ---- habits */
+
+TALLY_API tally_result tally_habits_begin(const tally_template *form, tally_habits *out) {
+  int f;
+  if (!out) return TALLY_ERROR_ARGUMENT;
+  memset(out, 0, sizeof *out);
+  if (!form || form->fields < 1) return TALLY_ERROR_ARGUMENT;
+  out->settled =
+      (double *)tally_alloc_zero_((size_t)form->fields * TALLY_BINS_, sizeof *out->settled);
+  if (!out->settled) return TALLY_ERROR_MEMORY;
+  out->fields = form->fields;
+  for (f = 0; f < form->fields; f++) out->values[f] = tally_power_(form->field[f].digits);
+  return TALLY_OK;
+}
+
+TALLY_API void tally_habits_free(tally_habits *habits) {
+  if (!habits) return;
+  TALLY_FREE(habits->settled);
+  memset(habits, 0, sizeof *habits);
+}
+
+TALLY_API tally_result tally_habits_add(tally_habits *habits, const tally_template *form,
+                                        const tally_counts *counts) {
+  int f, s;
+  if (!habits || !habits->settled || !form || !counts || counts->fields != habits->fields ||
+      form->fields != habits->fields || counts->sums != form->sums)
+    return TALLY_ERROR_ARGUMENT;
+  for (s = 0; s < counts->sums; s++) {
+    if (form->sum[s].at_most || counts->sum[s].state == TALLY_SUM_UNCHECKED) continue;
+    habits->sums++;
+    habits->slips += 1 - counts->sum[s].probability;
+  }
+  for (f = 0; f < habits->fields; f++) {
+    const tally_count *count = &counts->count[f];
+    if (!tally_is_settled_(count)) continue;
+    habits->settled[f * TALLY_BINS_ + (count->value >= 0 ? (int)(tally_bin_(count->value) + 0.5)
+                                                         : TALLY_BINS_ - 1)]++;
+  }
+  return TALLY_OK;
+}
+
+TALLY_API double tally_habits_slip(const tally_habits *habits) {
+  return habits ? (1 + habits->slips) / (25 + habits->sums) : 0.04;
+}
+
+TALLY_API void tally_habits_prior(const tally_habits *habits, int field, double *out) {
+  const double *settled = habits->settled + field * TALLY_BINS_;
+  int values = habits->values[field], reach = TALLY_BINS_AN_OCTAVE_, v, bin;
+  double known = 0, missing = settled[TALLY_BINS_ - 1], sum = 0, all;
+  for (bin = 0; bin < TALLY_BINS_ - 1; bin++) known += settled[bin];
+  all = known + missing + TALLY_UNKNOWN_;
+  for (v = 0; v < values; v++) {
+    double at = tally_bin_(v), density = 0;
+    for (bin = tally_max_((int)at - reach, 0); bin <= (int)at + reach + 1; bin++)
+      if (bin < TALLY_BINS_ - 1 && fabs(at - bin) < reach)
+        density += settled[bin] * (1 - fabs(at - bin) / reach);
+    out[v] = density / (v + 2); /* a bin's share is its values' together */
+    sum += out[v];
+  }
+  for (v = 0; v < values; v++)
+    out[v] = ((sum > 0 ? known * out[v] / sum : 0) + (double)TALLY_UNKNOWN_ / (values + 1) +
+              (sum > 0 ? 0 : known / values)) /
+             all;
+  out[values] = (missing + (double)TALLY_UNKNOWN_ / (values + 1)) / all;
+}
+
+/* ---- adding */
+
+struct tally_paper_ {
+  int group, registered, high_quality;
+  int rows;     /* ways to read it; 0: it was not read */
+  size_t first; /* of them */
+};
+
+static double *tally_draws_(const tally_totals *totals, int group, int field) {
+  return totals->drawn + ((size_t)group * (size_t)totals->fields + (size_t)field) * TALLY_DRAWS;
 }
 
 TALLY_API tally_result tally_totals_begin(const tally_template *form, uint64_t seed,
@@ -4207,14 +5159,8 @@ TALLY_API tally_result tally_totals_begin(const tally_template *form, uint64_t s
   memset(out, 0, sizeof *out);
   if (!form || form->fields < 1) return TALLY_ERROR_ARGUMENT;
   draws = (size_t)TALLY_GROUPS * (size_t)form->fields * TALLY_DRAWS;
-  out->sums = (double *)tally_alloc_zero_(draws, sizeof *out->sums);
   out->drawn = (double *)tally_alloc_zero_(draws, sizeof *out->drawn);
-  out->settled =
-      (double *)tally_alloc_zero_((size_t)form->fields * TALLY_BINS_, sizeof *out->settled);
-  if (!out->sums || !out->drawn || !out->settled) {
-    tally_totals_free(out);
-    return TALLY_ERROR_MEMORY;
-  }
+  if (!out->drawn) return TALLY_ERROR_MEMORY;
   out->fields = form->fields;
   out->seed = seed;
   for (f = 0; f < form->fields; f++) out->values[f] = tally_power_(form->field[f].digits);
@@ -4224,206 +5170,271 @@ TALLY_API tally_result tally_totals_begin(const tally_template *form, uint64_t s
 
 TALLY_API void tally_totals_free(tally_totals *totals) {
   if (!totals) return;
-  TALLY_FREE(totals->settled);
-  TALLY_FREE(totals->sums);
   TALLY_FREE(totals->drawn);
-  TALLY_FREE(totals->doubt);
+  TALLY_FREE(totals->paper);
+  TALLY_FREE(totals->row);
   memset(totals, 0, sizeof *totals);
 }
 
-/* Adds to each draw's sum a value drawn from a settled count's posterior, `best` being by far the
-   likeliest. */
-static void tally_draw_settled_(const tally_counts *counts, int field, int best, uint64_t *state,
-                                double *all, double *high) {
-  const double *p = counts->distribution[field];
-  int values = counts->values[field], i, v;
-  double mass = 0;
-  for (v = 0; v < values; v++) mass += p[v];
-  for (i = 0; i < TALLY_DRAWS; i++) {
-    double u = tally_uniform_(state) * mass - p[best];
-    int value = best;
-    for (v = 0; v < values && u >= 0; v++) {
-      if (v == best) continue;
-      u -= p[v];
-      value = v;
-    }
-    all[i] += value;
-    if (high) high[i] += value;
-  }
-}
-
-static int tally_is_settled_(const tally_count *count) {
-  return count->status == TALLY_COUNT_OK || count->status == TALLY_COUNT_MISSING;
-}
-
-/* Room for all counts in doubt of one tally, before anything of it is added. */
-static tally_result tally_doubt_room_(tally_totals *totals, const tally_counts *counts) {
-  size_t needed = totals->doubts, room = totals->doubt_room ? totals->doubt_room : 64;
-  tally_doubt_ *doubt;
-  int f;
-  for (f = 0; f < counts->fields; f++) needed += !tally_is_settled_(&counts->count[f]);
-  if (needed <= totals->doubt_room) return TALLY_OK;
-  while (room < needed) room *= 2;
-  if (room > SIZE_MAX / sizeof *doubt) return TALLY_ERROR_MEMORY;
-  doubt = (tally_doubt_ *)TALLY_REALLOC(totals->doubt, room * sizeof *doubt);
-  if (!doubt) return TALLY_ERROR_MEMORY;
-  totals->doubt = doubt;
-  totals->doubt_room = room;
+/* Room for `more` items of `size` bytes behind `used` ones. */
+static tally_result tally_grow_(void **items, size_t *room, size_t used, size_t more, size_t size) {
+  size_t wanted = *room ? *room : 64;
+  void *grown;
+  if (more > SIZE_MAX / 2 - used) return TALLY_ERROR_MEMORY;
+  if (used + more <= *room) return TALLY_OK;
+  while (wanted < used + more) wanted *= 2;
+  if (wanted > SIZE_MAX / size) return TALLY_ERROR_MEMORY;
+  grown = TALLY_REALLOC(*items, wanted * size);
+  if (!grown) return TALLY_ERROR_MEMORY;
+  *items = grown;
+  *room = wanted;
   return TALLY_OK;
 }
 
-/* Keeps a count in doubt: its likeliest outcomes, largest first. */
-static void tally_keep_doubt_(tally_totals *totals, const tally_counts *counts, int field,
-                              uint64_t state) {
-  const double *p = counts->distribution[field];
-  int values = counts->values[field], v, k;
-  tally_doubt_ *doubt = &totals->doubt[totals->doubts++];
-  memset(doubt, 0, sizeof *doubt);
-  doubt->state = state;
-  doubt->field = field;
-  doubt->high_quality = counts->high_quality;
-  doubt->illegible = (float)p[values + 1];
-  for (v = 0; v <= values; v++) {
-    if (!(p[v] > 0)) continue;
-    for (k = doubt->outcomes; k > 0 && (double)doubt->weight[k - 1] < p[v]; k--) {
-      if (k == TALLY_OUTCOMES_) continue;
-      doubt->weight[k] = doubt->weight[k - 1];
-      doubt->value[k] = doubt->value[k - 1];
+/* Keeps each different sample once, with how often it was drawn. */
+static int tally_keep_rows_(tally_totals *totals, const tally_counts *counts) {
+  size_t fields = (size_t)totals->fields, stride = fields + 1;
+  int *first = totals->row + totals->rows * stride;
+  int n = 0, i, k;
+  for (i = 0; i < counts->samples; i++) {
+    const int *sample = counts->sample + (size_t)i * fields;
+    for (k = 0; k < n; k++)
+      if (memcmp(first + (size_t)k * stride + 1, sample, fields * sizeof *sample) == 0) break;
+    if (k == n) {
+      first[(size_t)n * stride] = 0;
+      memcpy(first + (size_t)n * stride + 1, sample, fields * sizeof *sample);
+      n++;
     }
-    if (k == TALLY_OUTCOMES_) continue;
-    doubt->weight[k] = (float)p[v];
-    doubt->value[k] = v < values ? v : TALLY_NO_VALUE;
-    if (doubt->outcomes < TALLY_OUTCOMES_) doubt->outcomes++;
+    first[(size_t)k * stride]++;
+  }
+  return n;
+}
+
+/* What of one count is counted, and its bounds; count NULL: of an unread tally. */
+static void tally_add_count_(tally_totals *totals, int group, int field, const tally_count *count,
+                             int registered) {
+  int limit = totals->values[field] - 1;
+  if (registered > 0 && registered < limit) limit = registered;
+  if (count && count->value >= 0 && count->status != TALLY_COUNT_INFERRED) {
+    totals->read[group][field]++;
+    totals->votes[group][field] += count->value;
+  } else if (count && count->value < 0 && count->status != TALLY_COUNT_UNREAD) {
+    totals->missing[group][field]++;
+  } else {
+    totals->unread[group][field]++;
+  }
+  if (count && tally_is_settled_(count)) {
+    totals->least[group][field] += tally_max_(count->value, 0);
+    totals->most[group][field] += tally_max_(count->value, 0);
+  } else {
+    totals->most[group][field] += limit;
   }
 }
 
-TALLY_API tally_result tally_totals_add(tally_totals *totals, const tally_counts *counts) {
-  int f, g, groups;
-  uint64_t state;
-  if (!totals || !totals->sums || (counts && counts->fields != totals->fields))
+TALLY_API tally_result tally_totals_add(tally_totals *totals, const tally_counts *counts,
+                                        const tally_origin *origin) {
+  int group = origin ? origin->group : 0, registered = origin ? origin->registered : 0, f, g;
+  size_t stride;
+  tally_paper_ *paper;
+  if (!totals || !totals->drawn || group < 0 || group >= INT_MAX || registered < 0 ||
+      (counts && (counts->fields != totals->fields || counts->samples < 1)))
     return TALLY_ERROR_ARGUMENT;
-  if (counts) TALLY_TRY_(tally_doubt_room_(totals, counts));
-  state = totals->seed + (uint64_t)totals->tallies[TALLY_ALL] * 0xd1342543de82ef95u;
+  stride = ((size_t)totals->fields + 1) * sizeof(int);
+  TALLY_TRY_(tally_grow_((void **)&totals->paper, &totals->paper_room, totals->papers, 1,
+                         sizeof *totals->paper));
+  if (counts)
+    TALLY_TRY_(tally_grow_((void **)&totals->row, &totals->row_room, totals->rows,
+                           (size_t)counts->samples, stride));
   totals->finished = 0;
-  groups = counts && counts->high_quality ? TALLY_GROUPS : 1;
-  for (g = 0; g < groups; g++) totals->tallies[g]++;
-  if (!counts) totals->unregistered++;
-  for (f = 0; f < totals->fields; f++) {
-    const tally_count *count = counts ? &counts->count[f] : NULL;
-    for (g = 0; g < groups; g++) {
-      if (count && count->value >= 0) {
-        totals->read[g][f]++;
-        totals->votes[g][f] += count->value;
-      } else if (count && count->status != TALLY_COUNT_UNREAD) {
-        totals->missing[g][f]++;
-      } else {
-        totals->unread[g][f]++;
-      }
-    }
-    if (!count) continue;
-    if (!tally_is_settled_(count)) {
-      tally_keep_doubt_(totals, counts, f, tally_random_(&state));
-      continue;
-    }
-    totals->settled[f * TALLY_BINS_ + (count->value >= 0 ? (int)(tally_bin_(count->value) + 0.5)
-                                                         : TALLY_BINS_ - 1)]++;
-    if (count->value >= 0)
-      tally_draw_settled_(
-          counts, f, count->value, &state, tally_draws_(totals, totals->sums, TALLY_ALL, f),
-          groups > 1 ? tally_draws_(totals, totals->sums, TALLY_HIGH_QUALITY, f) : NULL);
+  totals->groups = tally_max_(totals->groups, group + 1);
+  paper = &totals->paper[totals->papers++];
+  memset(paper, 0, sizeof *paper);
+  paper->group = group;
+  paper->registered = registered;
+  paper->high_quality = counts && counts->high_quality;
+  paper->first = totals->rows;
+  if (counts) paper->rows = tally_keep_rows_(totals, counts);
+  totals->rows += (size_t)paper->rows;
+  totals->unregistered += !counts;
+  for (g = 0; g < 1 + paper->high_quality; g++) {
+    totals->tallies[g]++;
+    for (f = 0; f < totals->fields; f++)
+      tally_add_count_(totals, g, f, counts ? &counts->count[f] : NULL, registered);
   }
   return TALLY_OK;
 }
 
-/* How likely each value of a field is before a count is looked at, then that it is missing: the
-   settled counts, each smoothed by a triangle of an octave to each side, and TALLY_UNKNOWN_ more
-   that could be any value. The weights sum to 1. */
-static void tally_field_prior_(const tally_totals *totals, int field, double *prior) {
-  const double *settled = totals->settled + field * TALLY_BINS_;
-  int values = totals->values[field], reach = TALLY_BINS_AN_OCTAVE_, v, bin;
-  double known = 0, missing = settled[TALLY_BINS_ - 1], sum = 0, all;
-  for (bin = 0; bin < TALLY_BINS_ - 1; bin++) known += settled[bin];
-  all = known + missing + TALLY_UNKNOWN_;
-  for (v = 0; v < values; v++) {
-    double at = tally_bin_(v), density = 0;
-    for (bin = tally_max_((int)at - reach, 0); bin <= (int)at + reach + 1; bin++)
-      if (bin < TALLY_BINS_ - 1 && fabs(at - bin) < reach)
-        density += settled[bin] * (1 - fabs(at - bin) / reach);
-    prior[v] = density / (v + 2); /* a bin's share is its values' together */
-    sum += prior[v];
-  }
-  for (v = 0; v < values; v++)
-    prior[v] = ((sum > 0 ? known * prior[v] / sum : 0) + (double)TALLY_UNKNOWN_ / values) / all;
-  prior[values] = missing / all;
+/* ---- drawing */
+
+#define TALLY_SPREAD_ 0.7  /* standard deviation of a group's log odds of being misread: assumed */
+#define TALLY_OWN_GROUP_ 5 /* tallies read of a group that weigh as much as all others together */
+
+/* One draw of everything. The papers lie by group: place[p] is where paper p lies among all of them
+   in this order, and group g's are those from begin[g] to begin[g + 1]. */
+typedef struct {
+  const tally_totals *totals;
+  size_t *begin, *by_group; /* by_group: papers in this order */
+  int *reads;               /* how many of each group were read */
+  double *factor;           /* of each group: how much more often it is misread in this draw */
+  double *cumulated;        /* running sums of the weights as donors, in this order */
+  int *row;                 /* which row of each paper is drawn */
+} tally_lottery_;
+
+static void tally_lottery_free_(tally_lottery_ *lottery) {
+  TALLY_FREE(lottery->begin);
+  TALLY_FREE(lottery->by_group);
+  TALLY_FREE(lottery->reads);
+  TALLY_FREE(lottery->factor);
+  TALLY_FREE(lottery->cumulated);
+  TALLY_FREE(lottery->row);
 }
 
-/* Index of the entry of a cumulated distribution in which u, below its last entry, falls. */
-static int tally_pick_(const double *cumulated, int n, double u) {
-  int low = 0, high = n - 1;
-  while (low < high) {
-    int middle = (low + high) / 2;
-    if (u < cumulated[middle])
-      high = middle;
+static tally_result tally_lottery_begin_(const tally_totals *totals, tally_lottery_ *out) {
+  size_t groups = (size_t)totals->groups + 1, papers = totals->papers + 1, p, g;
+  memset(out, 0, sizeof *out);
+  out->totals = totals;
+  out->begin = (size_t *)tally_alloc_zero_(groups + 1, sizeof *out->begin);
+  out->by_group = (size_t *)tally_alloc_zero_(papers, sizeof *out->by_group);
+  out->reads = (int *)tally_alloc_zero_(groups, sizeof *out->reads);
+  out->factor = (double *)tally_alloc_zero_(groups, sizeof *out->factor);
+  out->cumulated = (double *)tally_alloc_zero_(papers, sizeof *out->cumulated);
+  out->row = (int *)tally_alloc_zero_(papers, sizeof *out->row);
+  if (!out->begin || !out->by_group || !out->reads || !out->factor || !out->cumulated || !out->row)
+    return TALLY_ERROR_MEMORY;
+  for (p = 0; p < totals->papers; p++) {
+    out->begin[totals->paper[p].group + 2]++;
+    out->reads[totals->paper[p].group] += totals->paper[p].rows > 0;
+  }
+  for (g = 2; g <= groups; g++) out->begin[g] += out->begin[g - 1];
+  for (p = 0; p < totals->papers; p++) out->by_group[out->begin[totals->paper[p].group + 1]++] = p;
+  return TALLY_OK;
+}
+
+/* The way in which a paper that was read is read in this draw. */
+static int tally_draw_row_(const tally_totals *totals, const tally_paper_ *paper, double factor,
+                           uint64_t *random) {
+  size_t stride = (size_t)totals->fields + 1;
+  const int *rows = totals->row + paper->first * stride;
+  int all = 0, likeliest = 0, i;
+  double other, u;
+  for (i = 0; i < paper->rows; i++) {
+    int times = rows[(size_t)i * stride];
+    all += times;
+    if (times > rows[(size_t)likeliest * stride]) likeliest = i;
+  }
+  other = all - rows[(size_t)likeliest * stride];
+  if (other <= 0) return 0;
+  /* the odds of another reading than the likeliest, times the factor */
+  u = tally_uniform_(random) * (factor * other + rows[(size_t)likeliest * stride]) / factor;
+  for (i = 0; i < paper->rows; i++) {
+    if (i == likeliest) continue;
+    u -= rows[(size_t)i * stride];
+    if (u < 0) return i;
+  }
+  return likeliest;
+}
+
+/* Index in [from, to) of running sums at which u, above the sum before from, falls. */
+static size_t tally_pick_(const double *cumulated, size_t from, size_t to, double u) {
+  while (from + 1 < to) {
+    size_t middle = from + (to - from) / 2;
+    if (u < cumulated[middle - 1])
+      to = middle;
     else
-      low = middle + 1;
+      from = middle;
   }
-  return low;
+  return from;
 }
 
-/* Adds the draws of one count in doubt. An illegible count could be any outcome, all values and
-   missing being equally well borne out by it. */
-static void tally_draw_doubt_(const tally_doubt_ *doubt, const double *prior,
-                              const double *cumulated, int values, double *all, double *high) {
-  double weight[TALLY_OUTCOMES_ + 1], sum = 0;
-  uint64_t state = doubt->state;
-  int i, k;
-  for (k = 0; k < doubt->outcomes; k++) {
-    int v = doubt->value[k];
-    weight[k] = sum += (double)doubt->weight[k] * prior[v == TALLY_NO_VALUE ? values : v];
+/* The paper that stands for an unread one. */
+static size_t tally_draw_donor_(const tally_lottery_ *lottery, int group, uint64_t *random) {
+  size_t from = 0, to = lottery->totals->papers;
+  int reads = lottery->reads[group];
+  double low, high;
+  if (tally_uniform_(random) * (reads + TALLY_OWN_GROUP_) < reads) {
+    from = lottery->begin[group];
+    to = lottery->begin[group + 1];
   }
-  weight[k] = sum += (double)doubt->illegible / (values + 1);
-  for (i = 0; i < TALLY_DRAWS; i++) {
-    int pick = tally_pick_(weight, doubt->outcomes + 1, tally_uniform_(&state) * sum), value;
-    if (pick < doubt->outcomes) {
-      value = doubt->value[pick];
-    } else {
-      value = tally_pick_(cumulated, values + 1, tally_uniform_(&state) * cumulated[values]);
-      if (value == values) value = TALLY_NO_VALUE;
+  low = from ? lottery->cumulated[from - 1] : 0;
+  high = lottery->cumulated[to - 1];
+  return lottery->by_group[tally_pick_(lottery->cumulated, from, to,
+                                       low + tally_uniform_(random) * (high - low))];
+}
+
+/* Adds a paper's row, or a donor's in its stead, to draw i of the totals. */
+static void tally_add_row_(const tally_totals *totals, const tally_paper_ *paper,
+                           const tally_paper_ *from, int row, int i) {
+  const int *value = totals->row + (from->first + (size_t)row) * ((size_t)totals->fields + 1) + 1;
+  int f, g;
+  for (g = 0; g < 1 + paper->high_quality; g++)
+    for (f = 0; f < totals->fields; f++) {
+      int v = tally_max_(value[f], 0);
+      if (paper->registered > 0 && paper->rows == 0) v = tally_min_(v, paper->registered);
+      tally_draws_(totals, g, f)[i] += v;
     }
-    if (value == TALLY_NO_VALUE) continue;
-    all[i] += value;
-    if (high) high[i] += value;
+}
+
+/* Standard normal (Box and Muller 1958). */
+static double tally_normal_(uint64_t *random) {
+  double radius = sqrt(-2 * log(1 - tally_uniform_(random)));
+  return radius * cos(6.283185307179586 * tally_uniform_(random));
+}
+
+/* One draw of all tallies: first how groups are misread and how often each paper stands for others,
+   then every paper. */
+static void tally_draw_all_(tally_lottery_ *lottery, int i, int reads, uint64_t *random) {
+  const tally_totals *totals = lottery->totals;
+  size_t p;
+  double sum = 0;
+  int g;
+  for (g = 0; g < totals->groups; g++)
+    lottery->factor[g] = exp(TALLY_SPREAD_ * tally_normal_(random));
+  for (p = 0; p < totals->papers; p++) {
+    const tally_paper_ *paper = &totals->paper[p];
+    if (paper->rows == 0) continue;
+    lottery->row[p] =
+        paper->rows > 1 ? tally_draw_row_(totals, paper, lottery->factor[paper->group], random) : 0;
+    if (paper->rows > 1) tally_add_row_(totals, paper, paper, lottery->row[p], i);
+  }
+  if (reads == 0 || totals->unregistered == 0) return;
+  for (p = 0; p < totals->papers; p++) {
+    if (totals->paper[lottery->by_group[p]].rows > 0) sum -= log(1 - tally_uniform_(random));
+    lottery->cumulated[p] = sum;
+  }
+  for (p = 0; p < totals->papers; p++) {
+    const tally_paper_ *paper = &totals->paper[p];
+    size_t donor;
+    if (paper->rows > 0) continue;
+    donor = tally_draw_donor_(lottery, paper->group, random);
+    tally_add_row_(totals, paper, &totals->paper[donor], lottery->row[donor], i);
   }
 }
 
 TALLY_API tally_result tally_totals_finish(tally_totals *totals) {
-  size_t k, draws;
-  int f, v;
-  if (!totals || !totals->sums) return TALLY_ERROR_ARGUMENT;
+  size_t draws, p;
+  tally_lottery_ lottery;
+  tally_result result;
+  uint64_t random;
+  int i, reads = 0;
+  if (!totals || !totals->drawn) return TALLY_ERROR_ARGUMENT;
   totals->finished = 0;
   draws = (size_t)TALLY_GROUPS * (size_t)totals->fields * TALLY_DRAWS;
-  memcpy(totals->drawn, totals->sums, draws * sizeof *totals->drawn);
-  for (f = 0; f < totals->fields; f++) {
-    int values = totals->values[f];
-    double *prior = (double *)tally_alloc_(2 * ((size_t)values + 1), sizeof *prior);
-    double *cumulated, sum = 0;
-    if (!prior) return TALLY_ERROR_MEMORY;
-    cumulated = prior + values + 1;
-    tally_field_prior_(totals, f, prior);
-    for (v = 0; v <= values; v++) cumulated[v] = sum += prior[v];
-    for (k = 0; k < totals->doubts; k++) {
-      const tally_doubt_ *doubt = &totals->doubt[k];
-      if (doubt->field == f)
-        tally_draw_doubt_(
-            doubt, prior, cumulated, values, tally_draws_(totals, totals->drawn, TALLY_ALL, f),
-            doubt->high_quality ? tally_draws_(totals, totals->drawn, TALLY_HIGH_QUALITY, f)
-                                : NULL);
-    }
-    TALLY_FREE(prior);
+  memset(totals->drawn, 0, draws * sizeof *totals->drawn);
+  result = tally_lottery_begin_(totals, &lottery);
+  random = totals->seed;
+  for (p = 0; p < totals->papers && result == TALLY_OK; p++) {
+    reads += totals->paper[p].rows > 0;
+    for (i = 0; i < TALLY_DRAWS && totals->paper[p].rows == 1; i++)
+      tally_add_row_(totals, &totals->paper[p], &totals->paper[p], 0, i);
   }
-  totals->finished = 1;
-  return TALLY_OK;
+  for (i = 0; i < TALLY_DRAWS && result == TALLY_OK; i++)
+    tally_draw_all_(&lottery, i, reads, &random);
+  tally_lottery_free_(&lottery);
+  totals->finished = result == TALLY_OK;
+  return result;
 }
+
+/* ---- what is reported */
 
 static int tally_compare_(const void *a, const void *b) {
   double x = *(const double *)a, y = *(const double *)b;
@@ -4440,9 +5451,17 @@ static void tally_interval_(double *values, double *mean, double *low, double *h
   *high = values[TALLY_DRAWS - 1 - TALLY_DRAWS / 20];
 }
 
+static int tally_in_share_(const tally_totals *totals, const int *in_share, int field) {
+  return in_share ? in_share[field] != 0 : !totals->is_total[field];
+}
+
+static double tally_ratio_(double part, double rest) {
+  return part + rest > 0 ? part / (part + rest) : 0;
+}
+
 TALLY_API tally_result tally_totals_get(const tally_totals *totals, int group, int field,
                                         const int *in_share, tally_total *out) {
-  double values[TALLY_DRAWS];
+  double values[TALLY_DRAWS], others_least = 0, others_most = 0;
   int i, f;
   if (!totals || !totals->finished || !out || group < 0 || group >= TALLY_GROUPS || field < 0 ||
       field >= totals->fields)
@@ -4452,19 +5471,85 @@ TALLY_API tally_result tally_totals_get(const tally_totals *totals, int group, i
   out->read = totals->read[group][field];
   out->missing = totals->missing[group][field];
   out->unread = totals->unread[group][field];
-  memcpy(values, tally_draws_(totals, totals->drawn, group, field), sizeof values);
+  out->least = totals->least[group][field];
+  out->most = totals->most[group][field];
+  if (totals->tallies[group])
+    out->covered = (double)(out->read + out->missing) / totals->tallies[group];
+  memcpy(values, tally_draws_(totals, group, field), sizeof values);
   tally_interval_(values, &out->estimate, &out->low, &out->high);
   memset(values, 0, sizeof values);
   for (f = 0; f < totals->fields; f++) {
-    const double *draws = tally_draws_(totals, totals->drawn, group, f);
-    if (in_share ? !in_share[f] : totals->is_total[f]) continue;
-    for (i = 0; i < TALLY_DRAWS; i++) values[i] += draws[i];
+    if (!tally_in_share_(totals, in_share, f)) continue;
+    for (i = 0; i < TALLY_DRAWS; i++) values[i] += tally_draws_(totals, group, f)[i];
+    if (f == field) continue;
+    others_least += totals->least[group][f];
+    others_most += totals->most[group][f];
   }
   for (i = 0; i < TALLY_DRAWS; i++)
-    values[i] =
-        values[i] > 0 ? tally_draws_(totals, totals->drawn, group, field)[i] / values[i] : 0;
+    values[i] = values[i] > 0 ? tally_draws_(totals, group, field)[i] / values[i] : 0;
   tally_interval_(values, &out->share, &out->share_low, &out->share_high);
+  out->share_least = tally_ratio_(out->least, others_most);
+  out->share_most = tally_ratio_(out->most, others_least);
   return TALLY_OK;
+}
+
+/* Largest covariance, over papers, of being unread with the share that a field has among those read
+   of the group. unread[p] says which papers are taken to be unread. */
+static double tally_covariance_(const tally_totals *totals, const double *share,
+                                const uint8_t *unread) {
+  double most = 0, rate = 0;
+  size_t p;
+  int f;
+  for (p = 0; p < totals->papers; p++) rate += unread[p];
+  rate /= (double)totals->papers;
+  for (f = 0; f < totals->fields; f++) {
+    double sum = 0;
+    for (p = 0; p < totals->papers; p++)
+      sum += (unread[p] - rate) *
+             share[(size_t)totals->paper[p].group * (size_t)totals->fields + (size_t)f];
+    most = fabs(sum) > most ? fabs(sum) : most;
+  }
+  return most;
+}
+
+TALLY_API double tally_totals_unevenness(const tally_totals *totals, const int *in_share) {
+  size_t fields, p, swap;
+  double *share, seen;
+  uint8_t *unread;
+  uint64_t random;
+  int f, g, round, as_large = 1;
+  if (!totals || totals->groups < 2 || totals->unregistered == 0) return 1;
+  fields = (size_t)totals->fields;
+  share = (double *)tally_alloc_zero_((size_t)totals->groups * fields, sizeof *share);
+  unread = (uint8_t *)tally_alloc_zero_(totals->papers, 1);
+  if (share && unread) {
+    for (p = 0; p < totals->papers; p++) {
+      const int *row = totals->row + totals->paper[p].first * (fields + 1) + 1;
+      unread[p] = totals->paper[p].rows == 0;
+      for (f = 0; f < totals->fields && !unread[p]; f++)
+        if (tally_in_share_(totals, in_share, f))
+          share[(size_t)totals->paper[p].group * fields + (size_t)f] += tally_max_(row[f], 0);
+    }
+    for (g = 0; g < totals->groups; g++) {
+      double *of = share + (size_t)g * fields, all = 0;
+      for (f = 0; f < totals->fields; f++) all += of[f];
+      for (f = 0; f < totals->fields && all > 0; f++) of[f] /= all;
+    }
+    seen = tally_covariance_(totals, share, unread);
+    random = totals->seed;
+    for (round = 0; round < 999; round++) {
+      for (p = totals->papers; p > 1; p--) { /* Fisher and Yates 1938 */
+        uint8_t kept = unread[p - 1];
+        swap = (size_t)(tally_uniform_(&random) * (double)p);
+        unread[p - 1] = unread[swap];
+        unread[swap] = kept;
+      }
+      as_large += tally_covariance_(totals, share, unread) >= seen * (1 - 1e-12);
+    }
+  }
+  TALLY_FREE(share);
+  TALLY_FREE(unread);
+  return as_large / 1000.0;
 }
 
 #if defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__
