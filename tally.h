@@ -3763,7 +3763,7 @@ typedef struct {
   double all_parts;                      /* weight of everything that the parts may be */
   double floor;                          /* weight of any parts with any total */
   double *message[TALLY_MAX_FIELDS + 1]; /* to each part, then to the total */
-  double holds;                          /* posterior that it adds up, where its total is written */
+  double holds, written; /* posteriors that it adds up, and that its total is written */
 } tally_adder_;
 
 typedef struct {
@@ -3773,6 +3773,7 @@ typedef struct {
   tally_adder_ sum[TALLY_MAX_SUMS];
   int order[TALLY_MAX_SUMS]; /* of sums: parents before children */
   double evidence;           /* logarithm of the weight of all readings */
+  double holds[TALLY_MAX_SUMS], written[TALLY_MAX_SUMS]; /* of each sum, over all cases */
 } tally_decoder_;
 
 static int tally_power_(int digits) {
@@ -4188,17 +4189,19 @@ static void tally_step_back_(tally_adder_ *a, int i) {
 /* The messages to all fields of a sum, once those to it are final. */
 static void tally_tell_all_(const tally_decoder_ *d, tally_adder_ *a) {
   const double *plain;
-  double all, agree, *total = a->message[a->parts];
+  double scale, written, all, agree, *total = a->message[a->parts];
   int i, l, values = a->most + 1;
   tally_add_forward_(d, a);
   plain = a->forward[0] + (size_t)a->parts * (size_t)a->lines - a->least;
-  all = tally_tell_total_(d, a);
-  all = exp(all) * tally_dot_(total, a->total, values);
+  scale = exp(tally_tell_total_(d, a));
+  written = scale * tally_dot_(total, a->total, values);
+  all = written + scale * total[values] * a->total[values];
   agree = a->sum->at_most ? tally_dot_(a->forward[0] + (size_t)a->parts * (size_t)a->lines,
                                        a->end[0], a->lines) *
                                 (1 - d->slip) / (1 - 2 * d->slip)
                           : (1 - d->slip) * tally_dot_(plain, a->total, values);
-  a->holds = all > 0 ? (agree < all ? agree / all : 1) : 0;
+  a->holds = all > 0 ? agree / all : 0;
+  a->written = all > 0 ? written / all : 0;
   for (l = 0; l < a->layers; l++) memcpy(a->back[l], a->end[l], (size_t)a->lines * sizeof(double));
   for (i = a->parts - 1; i >= 0; i--) {
     (void)tally_tell_part_(a, i, a->back);
@@ -4660,7 +4663,8 @@ static void tally_pass_down_(tally_decoder_ *d, double weight, double *work, tal
   for (s = 0; s < d->form->sums; s++) {
     tally_adder_ *a = &d->sum[d->order[s]];
     tally_tell_all_(d, a);
-    out->sum[d->order[s]].probability += weight * a->holds;
+    d->holds[d->order[s]] += weight * a->holds;
+    d->written[d->order[s]] += weight * a->written;
   }
   for (f = 0; f < d->form->fields; f++) {
     int n = d->field[f].values + 1;
@@ -4685,7 +4689,7 @@ static tally_result tally_infer_(tally_decoder_ *d, tally_cases_ *cases, uint64_
   tally_weigh_cases_(d, cases);
   for (c = 0; c < cases->cases; c++) {
     before += cases->weight[c];
-    if (cases->weight[c] < 1e-12 && c + 1 < cases->cases) continue;
+    if (cases->weight[c] < 1e-16 && c + 1 < cases->cases) continue;
     if (cases->cases > 1) tally_take_case_(d, cases, c);
     while (drawn < out->samples && (drawn + 0.5 < before * out->samples || c + 1 == cases->cases)) {
       int *x = out->sample + (size_t)drawn++ * (size_t)out->fields;
@@ -4890,6 +4894,8 @@ static void tally_report_(const tally_decoder_ *d, const double *probabilities,
   }
   if (written) out->quality /= written;
   for (s = 0; s < form->sums; s++) {
+    double holds = d->written[s] > 0 ? d->holds[s] / d->written[s] : 0;
+    out->sum[s].probability = holds < 1 ? holds : 1;
     tally_check_sum_(form, s, out);
     fails += out->sum[s].state == TALLY_SUM_FAILS;
   }
