@@ -10,7 +10,8 @@
    so a run that was cut short goes on, and one with corrections takes seconds.
 
    Its rooms are in read/: classifier.h (the network), sight.h (what is seen of a picture),
-   journal.h, seeing.h (all pictures), count_table.h (official counts and corrections), report.h
+   journal.h, seeing.h (all pictures), count_table.h (official counts and corrections), origins.h (groups and
+   registered voters), report.h
    (what a report holds), reading.h (from what is seen to counts), tables.h, review.h (the forms in
    the order in which they need a look), page.h (how the page looks; with page_form.h, strip.h,
    figures.h, html.h, page.css, page.js), summary.h. Here are options and the run. */
@@ -42,11 +43,15 @@ static const char help[] =
     "                      Of a class it does not know, every cell with ink has probability 0.005\n"
     "  --out DIR           where to write (made if need be):\n"
     "                        counts.csv   tally,field,value,probability,quality,status,\n"
-    "                                     second_value,second_probability,reason,corrected\n"
+    "                                     second_value,second_probability,reason,corrected,basis\n"
+    "                        sums.csv     tally,sum,state,difference,probability: whether it adds\n"
+    "                                     up as read, and the probability that the paper does\n"
     "                        tallies.csv  tally,status,quality,residual_px,sums,class,reason\n"
-    "                        totals.csv   field,votes,low,high,share,...: the sum of the values\n"
-    "                                     read; the 90 % interval and the share of what is\n"
-    "                                     written, counts in doubt and unread ones included\n"
+    "                        totals.csv   field,votes,estimate,low,high,share,...,covered,least,\n"
+    "                                     most,...: the sum of the values read; estimate, 90 %\n"
+    "                                     interval and share of what is written, doubtful counts and\n"
+    "                                     unread tallies included; the share of the tallies read;\n"
+    "                                     bounds without any model\n"
     "                        report.html  one page with everything, to look at and correct\n"
     "                        .work/       what was seen of each picture; a run that was cut short\n"
     "                                     goes on from there\n"
@@ -57,8 +62,12 @@ static const char help[] =
     "  --official F.csv    official counts (tally,field,value) to compare with\n"
     "  --corrections F.csv counts read by a person (tally,field,value; an empty value means that\n"
     "                      nothing is written), as saved by report.html; taken as certain\n"
-    "  --risk R            a count is accepted if it is wrong with probability R at most\n"
-    "                      (default 0.005)\n"
+    "  --about F.csv       what is known of the tallies (tally, and group or registered): tallies of\n"
+    "                      a group (a district, a hand) resemble each other, no count exceeds the\n"
+    "                      registered voters\n"
+    "  --risk R            a count that a sum confirms is accepted if it is wrong with probability\n"
+    "                      R at most (default 0.005)\n"
+    "  --alone R           the same for a count that no sum confirms (default 0.001)\n"
     "  --temperature T     probabilities are raised to 1/T (default: the model's notes, or 1)\n"
     "  --raw               feeds the network cells as printed, only shrunk and inverted\n"
     "  --pictures N        forms shown with pictures in report.html, the most needy first\n"
@@ -69,8 +78,9 @@ static const char help[] =
     "  --quiet             nothing on stderr but errors\n"
     "  --help\n"
     "\n"
-    "Status of a count: ok (accepted), review (a person should look), missing (nothing is written\n"
-    "there), unread (the form could not be registered, or the cells do not make a number). A\n"
+    "Status of a count: ok (accepted; basis says on what: sum, cells, or a person), review (a person\n"
+    "should look), missing (nothing is written there), unread (the form could not be registered, or\n"
+    "the cells do not make a number), inferred (unread, but the sums say what it must be). A\n"
     "picture that cannot be read is in the output with its reason and stops none; a file that is\n"
     "no picture, or a second name of one, is left out and said. The last line on stdout is JSON:\n"
     "forms, read, flagged, left_out (by ending or reason), seconds. Exit code: 0, 1 (failed, or\n"
@@ -83,8 +93,8 @@ static const char help[] =
     "      --official truth.csv synth/*.jpg\n";
 
 typedef struct settings {
-  const char *template, *model, *out, *official, *corrections;
-  double risk, temperature;
+  const char *template, *model, *out, *official, *corrections, *about;
+  double risk, alone, temperature;
   int raw, pictures, again, flat;
   uint64_t seed;
 } settings;
@@ -94,14 +104,16 @@ static void print_help(void) {
 }
 
 static settings read_options(int argc, char **argv) {
-  settings set = {.seed = 1, .risk = 0.005, .pictures = 200};
+  settings set = {.seed = 1, .risk = 0.005, .alone = 0.001, .pictures = 200};
   const tool_option options[] = {
       text_option("template", &set.template),
       file_option("model", &set.model),
       text_option("out", &set.out),
       file_option("official", &set.official),
       file_option("corrections", &set.corrections),
+      file_option("about", &set.about),
       double_option("risk", &set.risk, 1e-9, 0.5),
+      double_option("alone", &set.alone, 1e-9, 0.5),
       double_option("temperature", &set.temperature, 0.05, 20),
       flag_option("raw", &set.raw),
       integer_option("pictures", &set.pictures, 0, 100000),
@@ -118,7 +130,7 @@ static settings read_options(int argc, char **argv) {
 
 /* ---- the run --------------------------------------------------------------------------------- */
 
-/* Official counts and corrections, where they are given. */
+/* Official counts, corrections, and what else is known, where they are given. */
 static void read_tables(const settings *set, run *r) {
   if (set->official) {
     r->official = count_table_read(set->official, r->form, r->list, NO_OFFICIAL, 0);
@@ -128,11 +140,12 @@ static void read_tables(const settings *set, run *r) {
     r->corrections = count_table_read(set->corrections, r->form, r->list, NO_CORRECTION, 1);
     count_table_say(set->corrections, &r->corrections);
   }
+  r->origin = origins_read(set->about, r->list);
 }
 
 int main(int argc, char **argv) {
-  static const char *const outputs[] = {"counts.csv", "tallies.csv", "totals.csv", "report.html",
-                                        NULL};
+  static const char *const outputs[] = {"counts.csv", "sums.csv",    "tallies.csv",
+                                        "totals.csv", "report.html", NULL};
   tool_start();
   keep_freed_memory();
   double started = seconds_now();
@@ -142,18 +155,22 @@ int main(int argc, char **argv) {
   tally_template *form = template_open(argv[0], set.template, &text, &length);
   model m = model_open(argv[0], set.model, set.temperature);
   form_list list = form_list_open(argv + optind, argc - optind, set.flat, NULL);
-  run r = {.form = form, .list = &list, .model = &m, .risk = set.risk, .raw = set.raw};
+  run r = {.form = form, .list = &list, .model = &m, .seed = set.seed, .raw = set.raw};
+  r.risk = set.risk;
+  r.alone = set.alone;
   read_tables(&set, &r);
   lock_folder(set.out, outputs);
   journal j = journal_open(set.out, &list, sight_key(text, length, &m, set.raw), set.again);
   r.journal = &j;
   see_all(form, &list, &m, set.raw, &j);
-  report all = report_open(&r, set.template, set.seed);
+  learn_habits(&r);
+  report all = report_open(&r, set.template);
   read_all(&r, set.out, &all);
   write_tallies(&r, set.out, &all);
   write_totals(&r, set.out, &all);
   write_page(&r, set.out, set.pictures, &all);
   say_unread(&all, &list.pictures.left);
+  say_coverage(&r, &all);
   print_summary(&r, set.out, &all);
   print_result(&r, &all, seconds_now() - started);
   int used = form_count(&list) - report_verdicts(&all, FORM_UNREAD);
@@ -161,6 +178,8 @@ int main(int argc, char **argv) {
   journal_close(&j);
   free(r.official.values);
   free(r.corrections.values);
+  origins_free(&r.origin);
+  tally_habits_free(&r.learnt);
   model_close(&m);
   form_list_free(&list);
   free(form);

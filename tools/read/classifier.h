@@ -11,7 +11,8 @@
 #include "../templates.h"
 #include "../preprocess.h"
 
-#define UNKNOWN_CLASSES 0.005 /* share of a cell with ink that goes to the classes the model lacks */
+#define UNKNOWN_CLASSES                                                                            \
+  0.005 /* share of a cell with ink that goes to the classes the model lacks */
 
 /* A network and which of tally.h's classes its outputs are. */
 typedef struct model {
@@ -92,7 +93,6 @@ typedef struct classifier {
   const model *model;
   cn_predictor *predictor;
   float *inputs, *outputs;
-  int *asked; /* which cell each input is */
   uint8_t *fitted;
 } classifier;
 
@@ -106,7 +106,6 @@ static inline classifier classifier_open(const model *m, int cells) {
   if (!c.predictor) fail("%s", error.message);
   c.inputs = allocate((size_t)cells * preprocess_size(&m->pre), sizeof(float));
   c.outputs = allocate((size_t)cells * (size_t)m->classes, sizeof(float));
-  c.asked = allocate((size_t)cells, sizeof(int));
   c.fitted = allocate(preprocess_size(&m->pre), 1);
   return c;
 }
@@ -115,7 +114,6 @@ static inline void classifier_close(classifier *c) {
   cn_predictor_free(c->predictor);
   free(c->inputs);
   free(c->outputs);
-  free(c->asked);
   free(c->fitted);
 }
 
@@ -147,24 +145,16 @@ static inline void class_row(const model *m, const float *from, float *row) {
   row[TALLY_CLASS_ILLEGIBLE] = 1;
 }
 
-/* Probabilities of every cell. What was seen to be empty is not asked about: its cleaned picture is
-   blank, and tally_decode goes by what was seen. */
+/* Probabilities of every cell, of those that look empty too. */
 static inline void classify(classifier *c, const tally_cell *cells, int count, int raw,
                             float *rows) {
-  int asked = 0;
-  for (int i = 0; i < count; i++) {
-    float *row = rows + (size_t)i * TALLY_CLASSES;
-    memset(row, 0, TALLY_CLASSES * sizeof *row);
-    row[TALLY_CLASS_EMPTY] = 1;
-    if (cells[i].state == TALLY_CELL_EMPTY && !raw) continue;
+  for (int i = 0; i < count; i++)
     cell_input(c, raw ? cells[i].raw : cells[i].clean,
-               c->inputs + (size_t)asked * preprocess_size(&c->model->pre));
-    c->asked[asked++] = i;
-  }
-  if (asked) cn_predict(c->predictor, c->inputs, asked, c->outputs);
-  for (int i = 0; i < asked; i++)
+               c->inputs + (size_t)i * preprocess_size(&c->model->pre));
+  cn_predict(c->predictor, c->inputs, count, c->outputs);
+  for (int i = 0; i < count; i++)
     class_row(c->model, c->outputs + (size_t)i * (size_t)c->model->classes,
-              rows + (size_t)c->asked[i] * TALLY_CLASSES);
+              rows + (size_t)i * TALLY_CLASSES);
 }
 
 #endif

@@ -25,7 +25,7 @@
      length (4 bytes), checksum of what follows (8), picture's size (8) and time (8), name, sight
    A record that a kill cut short fails its checksum, and all behind it is dropped. The header names
    what the sights depend on; a journal with another one is started anew. */
-#define JOURNAL_MAGIC "tally-read journal 1\n"
+#define JOURNAL_MAGIC "tally-read journal 2\n"
 #define RECORD_HEADER 12
 
 typedef struct journal {
@@ -83,7 +83,9 @@ static inline void sight_put(text_buffer *to, const sight *s, const tally_templa
   put(to, s->where.local, (size_t)form->fields * sizeof s->where.local[0]);
   for (int i = 0; i < form->cells; i++) {
     uint8_t seen = (uint8_t)((int)s->cells[i].state | s->cells[i].dash << 4);
+    const float evidence[] = {(float)s->cells[i].written, (float)s->cells[i].whole};
     put(to, &seen, 1);
+    put(to, evidence, sizeof evidence);
   }
   put(to, s->rows, (size_t)form->cells * TALLY_CLASSES * sizeof *s->rows);
 }
@@ -99,10 +101,13 @@ static inline int sight_take(const char **from, size_t *left, const tally_templa
   if (!s->registered) return *left == 0;
   if (!take(from, left, s->where.local, (size_t)form->fields * sizeof s->where.local[0])) return 0;
   for (int i = 0; i < form->cells; i++) {
-    if (!take(from, left, &seen, 1)) return 0;
+    float evidence[2];
+    if (!take(from, left, &seen, 1) || !take(from, left, evidence, sizeof evidence)) return 0;
     memset(&s->cells[i], 0, sizeof s->cells[i]);
     s->cells[i].state = (tally_cell_state)(seen & 15);
     s->cells[i].dash = seen >> 4;
+    s->cells[i].written = (double)evidence[0];
+    s->cells[i].whole = (double)evidence[1];
   }
   return take(from, left, s->rows, (size_t)form->cells * TALLY_CLASSES * sizeof *s->rows) &&
          *left == 0;

@@ -22,8 +22,9 @@ static inline void page_meta(text_buffer *to, const report *r) {
   for (int s = 0; s < form->sums; s++) {
     text_add(to, "%s[\"%s\",[", s ? "," : "", form->field[form->sum[s].total].name);
     for (int k = 0; k < form->sum[s].parts; k++)
-      text_add(to, "%s\"%s\"", k ? "," : "", form->field[form->sum[s].part[k]].name);
-    text_add(to, "]]");
+      text_add(to, "%s[\"%s\",%d]", k ? "," : "", form->field[form->sum[s].part[k]].name,
+               form->sum[s].sign[k]);
+    text_add(to, "],%d]", form->sum[s].at_most);
   }
   text_add(to, "],\"corrections\":[");
   for (int i = 0; i < form_count(r->list); i++)

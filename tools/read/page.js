@@ -8,7 +8,7 @@
 const element = (id) => document.getElementById(id);
 const all = (selector, within = document) => Array.from(within.querySelectorAll(selector));
 
-/* Of the form: fields [name, digits], sums [total, [parts]]; corrections [tally, field, value] that
+/* Of the form: fields [name, digits], sums [total, [[part, sign]], at most]; corrections [tally, field, value] that
    were in effect when the page was made. */
 const meta = JSON.parse(element('meta').textContent);
 const digits = new Map(meta.fields);
@@ -49,8 +49,9 @@ function showState() {
 
 /* ---- values */
 
-function sumText(total, value, parts) {
+function sumText(total, value, parts, atMost) {
   if (value === null) return `${total} has no value; its parts make ${parts}`;
+  if (atMost && value >= parts) return `${total} is at least ${parts}`;
   if (value === parts) return `${total} adds up (${parts})`;
   return `${total} reads ${value}, its parts make ${parts}`;
 }
@@ -62,9 +63,9 @@ function showSums(form) {
     const isNumber = /^[0-9]+$/.test(input.value);
     values.set(input.dataset.f, isNumber ? Number(input.value) : null);
   }
-  meta.sums.forEach(([total, parts], number) => {
-    const made = parts.reduce((sum, part) => sum + (values.get(part) || 0), 0);
-    const text = sumText(total, values.get(total), made);
+  meta.sums.forEach(([total, parts, atMost], number) => {
+    const made = parts.reduce((sum, [part, sign]) => sum + sign * (values.get(part) || 0), 0);
+    const text = sumText(total, values.get(total), made, atMost);
     for (const line of all(`.sum${number}`, form)) line.textContent = text;
   });
 }

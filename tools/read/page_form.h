@@ -14,8 +14,9 @@
 
 static const char *const verdict_classes[] = {"ok", "look", "unread"};
 static const char *const verdict_words[] = {"accepted", "needs a look", "could not be read"};
-static const char *const count_classes[] = {"ok", "look", "missing", "unread"};
-static const char *const count_words[] = {"accepted", "look", "nothing written", "unread"};
+static const char *const count_classes[] = {"ok", "look", "missing", "unread", "look"};
+static const char *const count_words[] = {"accepted", "look", "nothing written", "unread",
+                                          "only the sums say it"};
 
 static inline void page_picture(text_buffer *to, const char *id, const text_buffer *jpeg,
                                 tally_box box) {
@@ -66,7 +67,7 @@ static inline void page_crop(text_buffer *to, int tally, int x, int y, int width
       width * tall / height, tall, x, y, width, height, tally);
 }
 
-/* A value or a mark with its probability; values come first, then missing and illegible. */
+/* A value with its probability; behind the values stands missing. */
 static inline void page_outcome(text_buffer *to, const tally_counts *counts, int field,
                                 int outcome) {
   double p = counts->distribution[field][outcome];
@@ -75,21 +76,21 @@ static inline void page_outcome(text_buffer *to, const tally_counts *counts, int
   if (outcome < values)
     text_add(to, "%d", outcome);
   else
-    text_add(to, "%s", outcome == values ? "nothing" : "illegible");
+    text_add(to, "nothing");
   text_add(to, " <span class=\"small\">%.*f</span></span> ", p < 0.0995 ? 3 : 2, p);
 }
 
-/* Where the reported reading stands in a count's distribution. */
+/* Where the reported reading stands in a count's distribution; -1: nowhere. */
 static inline int reported_outcome(const tally_counts *counts, int field) {
   const tally_count *count = &counts->count[field];
   if (count->value >= 0) return count->value;
-  return counts->values[field] + (count->status == TALLY_COUNT_UNREAD);
+  return count->status == TALLY_COUNT_UNREAD ? -1 : counts->values[field];
 }
 
 /* What else the count could be: the three most likely readings besides the one reported. */
 static inline void page_alternatives(text_buffer *to, const tally_counts *counts, int field) {
   const double *p = counts->distribution[field];
-  int outcomes = counts->values[field] + 2, taken[3], count = 0;
+  int outcomes = counts->values[field] + 1, taken[3], count = 0;
   int reported = reported_outcome(counts, field);
   for (; count < 3; count++) {
     int best = -1;
@@ -132,7 +133,11 @@ static inline void page_count_reason(text_buffer *to, const report *r, const tal
   else if (*count->reason && (corrected || count->status != TALLY_COUNT_OK))
     html_text(to, count->reason);
   else
-    text_add(to, "%s", count_words[count->status]);
+    text_add(to, "%s%s", count_words[count->status],
+             count->status != TALLY_COUNT_OK     ? ""
+             : count->basis == TALLY_BASIS_SUM   ? ": a sum confirms it"
+             : count->basis == TALLY_BASIS_CELLS ? ": its cells are sure enough"
+                                                 : "");
 }
 
 /* The strip is NULL if there is no picture any more. */
@@ -175,10 +180,13 @@ static inline void page_sums(text_buffer *to, const report *r, const tally_count
     const char *total = r->form->field[sum->total].name;
     long parts = 0;
     for (int k = 0; k < sum->parts; k++)
-      if (counts->count[sum->part[k]].value > 0) parts += counts->count[sum->part[k]].value;
+      if (counts->count[sum->part[k]].value > 0)
+        parts += sum->sign[k] * counts->count[sum->part[k]].value;
     text_add(to, "%s<span class=\"sum%d\">", s ? " &middot; " : "", s);
     if (counts->count[sum->total].value < 0)
       text_add(to, "%s has no value; its parts make %ld", total, parts);
+    else if (sum->at_most && counts->count[sum->total].value >= parts)
+      text_add(to, "%s is at least %ld", total, parts);
     else if (counts->count[sum->total].value == parts)
       text_add(to, "%s adds up (%ld)", total, parts);
     else

@@ -10,7 +10,10 @@
 #include "../work.h"
 #include "count_table.h"
 #include "journal.h"
+#include "origins.h"
 #include "report.h"
+
+#define SAMPLES 100 /* joint samples of each tally: of what totals are made */
 
 /* All that the second half of a run works on. */
 typedef struct run {
@@ -19,8 +22,14 @@ typedef struct run {
   const model *model;
   const journal *journal;
   count_table official, corrections;
-  double risk; /* a count is accepted if it is wrong with this probability at most */
-  int raw;     /* cells as printed */
+  origins origin;
+  tally_habits learnt;
+  const tally_habits *habits; /* what the tallies have in common, once learn_habits has seen all of
+                                 them; NULL before */
+  uint64_t seed;
+  double risk;  /* a count that a sum confirms is accepted if it is wrong with this probability */
+  double alone; /* the same of a count that nothing confirms */
+  int raw;      /* cells as printed */
 } run;
 
 static inline int correction_of(const run *r, int tally, int field) {
@@ -34,68 +43,36 @@ static inline int corrected_fields(const run *r, int tally) {
   return count;
 }
 
-/* Writes a person's value into the cells, so that it also decides about the rest of the sum. */
-static inline void write_value(const tally_field *field, int value, tally_cell *cells,
-                               double *classes) {
-  for (int p = field->digits - 1; p >= 0; p--) {
-    int cell = field->first_cell + p, blank = value == TALLY_NO_VALUE;
-    double *row = classes + (size_t)cell * TALLY_CLASSES;
-    memset(row, 0, TALLY_CLASSES * sizeof *row);
-    row[blank ? TALLY_CLASS_EMPTY : value % 10] = 1;
-    memset(&cells[cell], 0, sizeof cells[cell]);
-    cells[cell].state = blank ? TALLY_CELL_EMPTY : TALLY_CELL_INK;
-    if (!blank) value /= 10;
-  }
+/* Says who knows a value beforehand. */
+static inline void name_corrections(const run *r, int tally, tally_counts *counts) {
+  for (int f = 0; f < r->form->fields; f++)
+    if (correction_of(r, tally, f) != NO_CORRECTION)
+      snprintf(counts->count[f].reason, sizeof counts->count[f].reason, "corrected by a person");
 }
 
-static inline void write_unread(const tally_template *form, tally_cell *cells, double *classes) {
-  for (int i = 0; i < form->cells; i++) {
-    memset(&cells[i], 0, sizeof cells[i]);
-    cells[i].state = TALLY_CELL_INK;
-    memset(classes + (size_t)i * TALLY_CLASSES, 0, TALLY_CLASSES * sizeof *classes);
-    classes[(size_t)i * TALLY_CLASSES + TALLY_CLASS_ILLEGIBLE] = 1;
-  }
-}
-
-/* A person's word is final, even where it does not add up. */
-static inline void settle_corrections(const run *r, int tally, tally_counts *counts) {
-  for (int f = 0; f < r->form->fields; f++) {
-    int value = correction_of(r, tally, f);
-    tally_count *count = &counts->count[f];
-    if (value == NO_CORRECTION) continue;
-    count->status = value == TALLY_NO_VALUE ? TALLY_COUNT_MISSING : TALLY_COUNT_OK;
-    count->value = value;
-    count->probability = 1;
-    count->second = TALLY_NO_VALUE;
-    count->second_probability = 0;
-    snprintf(count->reason, sizeof count->reason, "corrected by a person");
-  }
-}
-
-/* The counts of a tally; 0 if it was not registered and nobody typed it in. The cells of s are left
-   as they were seen. */
-static inline int decode(const run *r, int tally, const sight *s, tally_counts *counts) {
+/* The counts of a tally, with so many joint samples; 0 if it was not registered and nobody typed it
+   in. */
+static inline int decode(const run *r, int tally, const sight *s, int samples,
+                         tally_counts *counts) {
   const tally_template *form = r->form;
   memset(counts, 0, sizeof *counts);
   if (!s->registered && !corrected_fields(r, tally)) return 0;
-  tally_cell *cells = allocate((size_t)form->cells, sizeof *cells);
   double *classes = allocate((size_t)form->cells * TALLY_CLASSES, sizeof *classes);
   tally_decode_options options = {0};
   options.temperature = r->model->temperature;
   options.risk = r->risk;
-  if (s->registered) {
-    memcpy(cells, s->cells, (size_t)form->cells * sizeof *cells);
-    for (int i = 0; i < form->cells * TALLY_CLASSES; i++) classes[i] = (double)s->rows[i];
-  } else {
-    write_unread(form, cells, classes);
-  }
-  for (int f = 0; f < form->fields; f++)
-    if (correction_of(r, tally, f) != NO_CORRECTION)
-      write_value(&form->field[f], correction_of(r, tally, f), cells, classes);
-  tally_result result = tally_decode(form, classes, cells, &options, counts);
+  options.alone = r->alone;
+  options.samples = samples;
+  options.seed = r->seed + (uint64_t)tally;
+  options.habits = r->habits;
+  if (r->corrections.values)
+    options.known = &r->corrections.values[(size_t)tally * (size_t)form->fields];
+  for (int i = 0; i < form->cells * TALLY_CLASSES; i++)
+    classes[i] = s->registered ? (double)s->rows[i] : i % TALLY_CLASSES == TALLY_CLASS_ILLEGIBLE;
+  tally_result result =
+      tally_decode(form, classes, s->registered ? s->cells : NULL, &options, counts);
   if (result != TALLY_OK) fail("%s: %s", r->list->names[tally], tally_result_text(result));
-  settle_corrections(r, tally, counts);
-  free(cells);
+  name_corrections(r, tally, counts);
   free(classes);
   return 1;
 }
@@ -124,12 +101,12 @@ static inline char *tally_reason(const tally_template *form, const tally_counts 
   for (int f = 0; f < form->fields; f++) {
     tally_count_status status = counts->count[f].status;
     missing += status == TALLY_COUNT_MISSING;
-    out->looks += status == TALLY_COUNT_REVIEW || status == TALLY_COUNT_UNREAD;
+    out->looks += count_needs_look(status);
     out->least = fminf(out->least, (float)counts->count[f].probability);
   }
   for (int f = 0; f < form->fields; f++) {
     tally_count_status status = counts->count[f].status;
-    if (status != TALLY_COUNT_REVIEW && status != TALLY_COUNT_UNREAD) continue;
+    if (!count_needs_look(status)) continue;
     if (failing_sum_of(form, counts, f) >= 0) continue;
     if (named++ < 4)
       text_add(&reason, "%s%s: %s", reason.length ? "; " : "", form->field[f].name,
@@ -153,11 +130,12 @@ static inline void note_tally(const run *r, int tally, const sight *s, const tal
     int official = r->official.values
                        ? r->official.values[(size_t)tally * (size_t)r->form->fields + (size_t)f]
                        : NO_OFFICIAL;
-    row[f] = (report_count){TALLY_NO_VALUE, official, 0, TALLY_COUNT_UNREAD, 0};
+    row[f] = (report_count){TALLY_NO_VALUE, official, 0, TALLY_COUNT_UNREAD, 0, 0};
     if (!decoded) continue;
     row[f].value = counts->count[f].value;
     row[f].probability = (float)counts->count[f].probability;
     row[f].status = (uint8_t)counts->count[f].status;
+    row[f].basis = (uint8_t)counts->count[f].basis;
     row[f].corrected = correction_of(r, tally, f) != NO_CORRECTION;
   }
   if (!decoded) {
@@ -171,8 +149,8 @@ static inline void note_tally(const run *r, int tally, const sight *s, const tal
   form->verdict = form->reason ? FORM_LOOK : FORM_ACCEPTED;
 }
 
-/* An empty report on a run. seed: of the draws that intervals are made of. */
-static inline report report_open(const run *r, const char *template_path, uint64_t seed) {
+/* An empty report on a run. */
+static inline report report_open(const run *r, const char *template_path) {
   report to;
   memset(&to, 0, sizeof to);
   to.form = r->form;
@@ -183,10 +161,12 @@ static inline report report_open(const run *r, const char *template_path, uint64
   to.template_path = template_path;
   to.model_path = r->model->path;
   to.risk = r->risk;
+  to.alone = r->alone;
+  to.slip = tally_habits_slip(r->habits);
   to.temperature = r->model->temperature;
   to.raw = r->raw;
   for (int s = 0; s < r->form->sums; s++) to.is_total[r->form->sum[s].total] = 1;
-  if (tally_totals_begin(r->form, seed, &to.totals) != TALLY_OK) fail("out of memory");
+  if (tally_totals_begin(r->form, r->seed, &to.totals) != TALLY_OK) fail("out of memory");
   return to;
 }
 

@@ -15,7 +15,7 @@ typedef enum { FORM_ACCEPTED, FORM_LOOK, FORM_UNREAD } form_verdict;
 typedef struct report_count {
   int value, official; /* TALLY_NO_VALUE, NO_OFFICIAL */
   float probability;
-  uint8_t status, corrected;
+  uint8_t status, basis, corrected;
 } report_count;
 
 typedef struct report_form {
@@ -39,12 +39,18 @@ typedef struct report {
   int is_total[TALLY_MAX_FIELDS]; /* total of a sum: not a share of anything */
   int official;                   /* official counts were given */
   const char *template_path, *model_path;
-  double risk, temperature;
+  double risk, alone, temperature, slip;
+  double unevenness; /* p-value of tally_totals_unevenness */
   int raw;
 } report;
 
 static inline const report_count *report_count_at(const report *r, int tally, int field) {
   return &r->counts[(size_t)tally * (size_t)r->form->fields + (size_t)field];
+}
+
+/* Whether a person has to look at a count. */
+static inline int count_needs_look(tally_count_status status) {
+  return status != TALLY_COUNT_OK && status != TALLY_COUNT_MISSING;
 }
 
 static inline int report_verdicts(const report *r, form_verdict verdict) {
@@ -55,7 +61,7 @@ static inline int report_verdicts(const report *r, form_verdict verdict) {
 
 /* Counts by what became of them; those compared with official ones too. */
 typedef struct report_figures {
-  long long counts, status[4]; /* of registered forms, by tally_count_status */
+  long long counts, status[5]; /* of registered forms, by tally_count_status */
   long long compared, right, accepted, accepted_wrong;
 } report_figures;
 
@@ -109,6 +115,16 @@ static inline double report_official_share(const report *r, int field) {
 /* Of a field that could be read on no tally nothing is known: that is no total of 0. */
 static inline int total_is_known(const tally_total *total) {
   return total->read + total->missing > 0;
+}
+
+#define LEAST_COVERED 0.5 /* share of the tallies that must have been read for shares to be given */
+
+/* Why shares of the votes are not given; NULL if they are. */
+static inline const char *share_withheld(const report *r) {
+  int read = r->totals.tallies[TALLY_ALL] - r->totals.unregistered;
+  if (read < LEAST_COVERED * r->totals.tallies[TALLY_ALL])
+    return "fewer than half of the tallies could be read";
+  return NULL;
 }
 
 #endif

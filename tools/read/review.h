@@ -18,7 +18,7 @@ static inline text_buffer show_form(const run *r, const report *from, int tally)
   tally_counts counts;
   tally_image photo = {0};
   journal_read(r->journal, r->form, tally, &s);
-  int decoded = decode(r, tally, &s, &counts);
+  int decoded = decode(r, tally, &s, 1, &counts);
   if (s.registered && !form_read(r->list->pictures.paths[tally], r->form, &photo) &&
       tally_cut(&photo, r->form, &s.where, s.cells) != TALLY_OK)
     fail("out of memory");

@@ -14,7 +14,7 @@ typedef struct sight {
   int readable, registered;
   char reason[160]; /* why it is not registered */
   tally_registration where;
-  tally_cell *cells; /* [form->cells]; the journal keeps their state and dash only */
+  tally_cell *cells; /* [form->cells]; the journal keeps no pictures of them */
   float *rows;       /* [form->cells][TALLY_CLASSES] probabilities */
 } sight;
 

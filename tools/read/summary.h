@@ -20,6 +20,22 @@ static inline void say_unread(const report *from, left_out *left) {
   }
 }
 
+/* What the totals must not be taken for. */
+static inline void say_coverage(const run *r, const report *from) {
+  int unread = from->totals.unregistered;
+  if (share_withheld(from)) say("shares of the votes are withheld: %s", share_withheld(from));
+  if (!unread) return;
+  if (from->unevenness < 0.01)
+    say("the %d unread tallies lie where some fields are stronger (p = %.3f): estimates and intervals "
+        "take those of a group to be like the read ones of it; see least and most in totals.csv",
+        unread, from->unevenness);
+  else if (r->origin.group_count < 2)
+    say("%d tallies are unread: estimates and intervals take them to be like the others, which nothing "
+        "here can check (--about F.csv with a column group lets it be checked); see least and most "
+        "in totals.csv for bounds without that",
+        unread);
+}
+
 static inline void print_summary(const run *r, const char *folder, const report *from) {
   char number[4][32];
   report_figures f = report_measure(from);
@@ -28,9 +44,11 @@ static inline void print_summary(const run *r, const char *folder, const report 
          thousands(report_verdicts(from, FORM_ACCEPTED), number[1]),
          thousands(report_verdicts(from, FORM_LOOK), number[2]),
          thousands(report_verdicts(from, FORM_UNREAD), number[3]));
-  printf("%lld counts: %lld accepted, %lld to look at, %lld with nothing written, %lld not read\n",
-         f.counts, f.status[TALLY_COUNT_OK], f.status[TALLY_COUNT_REVIEW],
-         f.status[TALLY_COUNT_MISSING], f.status[TALLY_COUNT_UNREAD]);
+  printf(
+      "%lld counts: %lld accepted, %lld to look at, %lld that only the sums say, %lld with nothing "
+      "written, %lld not read\n",
+      f.counts, f.status[TALLY_COUNT_OK], f.status[TALLY_COUNT_REVIEW],
+      f.status[TALLY_COUNT_INFERRED], f.status[TALLY_COUNT_MISSING], f.status[TALLY_COUNT_UNREAD]);
   if (f.compared)
     printf(
         "of %lld counts with an official value %.2f %% are right; of the %lld accepted, %lld are "
@@ -47,7 +65,7 @@ static inline void print_summary(const run *r, const char *folder, const report 
     printf("  %-12s %10s read, %s to %s written", r->form->field[k].name,
            thousands(all.votes, number[0]), thousands((long long)all.low, number[1]),
            thousands((long long)all.high, number[2]));
-    if (!from->is_total[k]) printf("  %6.2f %%", 100 * all.share);
+    if (!from->is_total[k] && !share_withheld(from)) printf("  %6.2f %%", 100 * all.share);
     putchar('\n');
   }
   printf("report: %s/report.html\n", folder);
@@ -68,6 +86,9 @@ static inline void print_result(const run *r, const report *from, double seconds
     json_real(&json, "accepted_wrong",
               f.accepted ? (double)f.accepted_wrong / (double)f.accepted : 0);
   }
+  json_integer(&json, "inferred", f.status[TALLY_COUNT_INFERRED]);
+  json_real(&json, "slips", from->slip);
+  if (r->origin.group_count > 1) json_real(&json, "unread_at_random", from->unevenness);
   left_out_json(&json, &r->list->pictures.left);
   json_real(&json, "seconds", seconds);
   json_print(&json);

@@ -20,7 +20,7 @@ static inline void write_count_rows(FILE *file, const run *r, int tally, const t
     if (!decoded) {
       fputs(",,,unread,,,", file);
       csv_write(file, reason);
-      fputs(",0\n", file);
+      fputs(",0,\n", file);
       continue;
     }
     if (count->value >= 0) fprintf(file, "%d", count->value);
@@ -32,7 +32,8 @@ static inline void write_count_rows(FILE *file, const run *r, int tally, const t
       putc(',', file);
     putc(',', file);
     csv_write(file, count->reason);
-    fprintf(file, ",%d\n", correction_of(r, tally, f) != NO_CORRECTION);
+    fprintf(file, ",%d,%s\n", correction_of(r, tally, f) != NO_CORRECTION,
+            tally_basis_text(count->basis));
   }
 }
 
@@ -40,6 +41,7 @@ static inline void write_count_rows(FILE *file, const run *r, int tally, const t
 
 typedef struct decoding {
   const run *r;
+  int samples;
   int first; /* tally */
   sight sights[CHUNK];
   tally_counts *counts; /* [CHUNK] */
@@ -50,40 +52,86 @@ static inline void decode_one(void *context, int k, int thread) {
   decoding *d = context;
   (void)thread;
   journal_read(d->r->journal, d->r->form, d->first + k, &d->sights[k]);
-  d->decoded[k] = decode(d->r, d->first + k, &d->sights[k], &d->counts[k]);
+  d->decoded[k] = decode(d->r, d->first + k, &d->sights[k], d->samples, &d->counts[k]);
 }
 
-/* Decodes every tally in order, from the journal: writes counts.csv, adds up the totals, fills in
-   the report. */
-static inline void read_all(const run *r, const char *folder, report *to) {
-  char *path = join_path(folder, "counts.csv");
-  output out = output_open(path);
-  progress bar = progress_start();
-  decoding d = {.r = r};
+static inline decoding decoding_open(const run *r, int samples) {
+  decoding d = {.r = r, .samples = samples};
   d.counts = allocate(CHUNK, sizeof *d.counts);
   for (int k = 0; k < CHUNK; k++) d.sights[k] = sight_make(r->form);
+  return d;
+}
+
+static inline void decoding_close(decoding *d) {
+  for (int k = 0; k < CHUNK; k++) sight_free(&d->sights[k]);
+  free(d->counts);
+}
+
+/* Decodes the tallies from d->first on, on all threads; returns how many. */
+static inline int decode_chunk(decoding *d) {
+  int left = form_count(d->r->list) - d->first, now = left < CHUNK ? left : CHUNK;
+  share_work(now, decode_one, d);
+  return now;
+}
+
+/* The first pass over all tallies: how often clerks slip, and how large counts are. */
+static inline void learn_habits(run *r) {
+  decoding d = decoding_open(r, 1);
+  if (tally_habits_begin(r->form, &r->learnt) != TALLY_OK) fail("out of memory");
+  for (; d.first < form_count(r->list); d.first += CHUNK)
+    for (int k = 0, now = decode_chunk(&d); k < now; k++) {
+      if (d.decoded[k]) tally_habits_add(&r->learnt, r->form, &d.counts[k]);
+      tally_counts_free(&d.counts[k]);
+    }
+  r->habits = &r->learnt;
+  decoding_close(&d);
+}
+
+/* sums.csv: whether each sum of a tally adds up. */
+static inline void write_sum_rows(FILE *file, const run *r, int tally, const tally_counts *counts) {
+  static const char *const states[] = {"holds", "fails", "unchecked"};
+  for (int s = 0; s < counts->sums; s++) {
+    const tally_sum_check *sum = &counts->sum[s];
+    csv_write(file, r->list->names[tally]);
+    fprintf(file, ",%s,%s,", r->form->field[r->form->sum[s].total].name, states[sum->state]);
+    if (sum->state != TALLY_SUM_UNCHECKED) fprintf(file, "%d", sum->difference);
+    fprintf(file, ",%.6f\n", sum->probability);
+  }
+}
+
+/* Decodes every tally in order, from the journal: writes counts.csv and sums.csv, adds up the totals,
+   fills in the report. */
+static inline void read_all(const run *r, const char *folder, report *to) {
+  char *path = join_path(folder, "counts.csv"), *sums_path = join_path(folder, "sums.csv");
+  output out = output_open(path), sums = output_open(sums_path);
+  progress bar = progress_start();
+  decoding d = decoding_open(r, SAMPLES);
   fputs("tally,field,value,probability,quality,status,second_value,second_probability,reason,"
-        "corrected\n",
+        "corrected,basis\n",
         out.file);
+  fputs("tally,sum,state,difference,probability\n", sums.file);
   for (; d.first < form_count(r->list); d.first += CHUNK) {
-    int now = form_count(r->list) - d.first < CHUNK ? form_count(r->list) - d.first : CHUNK;
-    share_work(now, decode_one, &d);
+    int now = decode_chunk(&d);
     for (int k = 0; k < now; k++) {
       int i = d.first + k;
       note_tally(r, i, &d.sights[k], &d.counts[k], d.decoded[k], to);
       write_count_rows(out.file, r, i, &d.counts[k], d.decoded[k], to->forms[i].reason);
-      if (tally_totals_add(&to->totals, d.decoded[k] ? &d.counts[k] : NULL) != TALLY_OK)
+      write_sum_rows(sums.file, r, i, &d.counts[k]);
+      if (tally_totals_add(&to->totals, d.decoded[k] ? &d.counts[k] : NULL,
+                           r->origin.of ? &r->origin.of[i] : NULL) != TALLY_OK)
         fail("out of memory");
       tally_counts_free(&d.counts[k]);
     }
     progress_draw(&bar, "adding up", (double)(d.first + now) / form_count(r->list), "");
   }
   if (tally_totals_finish(&to->totals) != TALLY_OK) fail("out of memory");
+  to->unevenness = tally_totals_unevenness(&to->totals, NULL);
   progress_wipe();
-  for (int k = 0; k < CHUNK; k++) sight_free(&d.sights[k]);
-  free(d.counts);
+  decoding_close(&d);
   output_close(&out);
+  output_close(&sums);
   free(path);
+  free(sums_path);
 }
 
 static const char *const verdict_names[] = {"ok", "review", "unread"};
@@ -115,31 +163,40 @@ static inline void write_tallies(const run *r, const char *folder, const report 
   free(path);
 }
 
-static inline void write_total(FILE *file, const tally_total *t) {
-  if (total_is_known(t))
-    fprintf(file, "%lld,%.0f,%.0f,%.6f,%.6f,%.6f,%.1f", (long long)t->votes, t->low, t->high,
-            t->share, t->share_low, t->share_high, t->estimate);
-  else
+/* votes,estimate,low,high,share,share_low,share_high,covered,least,most,share_least,share_most */
+static inline void write_total(FILE *file, const tally_total *t, const char *withheld) {
+  if (!total_is_known(t)) {
     fputs("unknown,unknown,unknown,unknown,unknown,unknown,unknown", file);
+    fprintf(file, ",%.6f,%.0f,%.0f,%.6f,%.6f", t->covered, t->least, t->most, t->share_least,
+            t->share_most);
+    return;
+  }
+  fprintf(file, "%lld,%.1f,%.0f,%.0f,", (long long)t->votes, t->estimate, t->low, t->high);
+  if (withheld)
+    fputs("withheld,withheld,withheld", file);
+  else
+    fprintf(file, "%.6f,%.6f,%.6f", t->share, t->share_low, t->share_high);
+  fprintf(file, ",%.6f,%.0f,%.0f,%.6f,%.6f", t->covered, t->least, t->most, t->share_least,
+          t->share_most);
 }
 
 static inline void write_totals(const run *r, const char *folder, const report *from) {
   char *path = join_path(folder, "totals.csv");
   output out = output_open(path);
-  fputs(
-      "field,votes,low,high,share,share_low,share_high,estimate,read,missing,unread,quality_votes,"
-      "quality_low,quality_high,quality_share,quality_share_low,quality_share_high,"
-      "quality_estimate\n",
-      out.file);
+  fputs("field,votes,estimate,low,high,share,share_low,share_high,covered,least,most,share_least,"
+        "share_most,read,missing,unread,quality_votes,quality_estimate,quality_low,quality_high,"
+        "quality_share,quality_share_low,quality_share_high,quality_covered,quality_least,"
+        "quality_most,quality_share_least,quality_share_most\n",
+        out.file);
   for (int f = 0; f < r->form->fields; f++) {
     tally_total all, high;
     if (tally_totals_get(&from->totals, TALLY_ALL, f, NULL, &all) != TALLY_OK ||
         tally_totals_get(&from->totals, TALLY_HIGH_QUALITY, f, NULL, &high) != TALLY_OK)
       fail("out of memory");
     fprintf(out.file, "%s,", r->form->field[f].name);
-    write_total(out.file, &all);
+    write_total(out.file, &all, share_withheld(from));
     fprintf(out.file, ",%d,%d,%d,", all.read, all.missing, all.unread);
-    write_total(out.file, &high);
+    write_total(out.file, &high, NULL);
     putc('\n', out.file);
   }
   output_close(&out);
