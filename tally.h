@@ -4593,7 +4593,7 @@ static tally_result tally_score_(tally_decoder_ *d) {
       tally_evidence_ *e = &d->field[k < a->parts ? a->part[k].field : a->sum->total];
       double all = tally_dot_(e->own, a->message[k], e->values + 1);
       for (v = 0; v <= e->values; v++) {
-        double score = e->own[v] * a->message[k][v] / all;
+        double score = all > 0 ? e->own[v] * a->message[k][v] / all : 1;
         if (score > e->score[v]) e->score[v] = score;
       }
     }
@@ -4671,6 +4671,10 @@ static void tally_pass_down_(tally_decoder_ *d, double weight, double *work, tal
     double all;
     tally_to_sum_(d, f, NULL, work);
     all = tally_sum_of_(work, n);
+    if (!(all > 0)) { /* lost in underflow: the cells alone */
+      memcpy(work, d->field[f].own, (size_t)n * sizeof *work);
+      all = tally_sum_of_(work, n);
+    }
     for (i = 0; i < n; i++) out->distribution[f][i] += weight * work[i] / all;
   }
 }

@@ -303,7 +303,9 @@ static tally_result decode(double doubt, tally_counts *counts) {
     classes[i * TALLY_CLASSES + digits[i]] = 1 - doubt;
     classes[i * TALLY_CLASSES + 9] = doubt;
   }
-  return tally_decode(&form, classes, NULL, NULL, counts);
+  tally_decode_options options = {0};
+  options.samples = 20;
+  return tally_decode(&form, classes, NULL, &options, counts);
 }
 
 static int decode_page(void) {
@@ -339,12 +341,34 @@ static int images_work(void) {
 static tally_result add(tally_totals *totals, const tally_counts *counts) {
   tally_result result = TALLY_OK;
   for (int i = 0; i < 60; i++) {
-    tally_result own = tally_totals_add(totals, counts);
-    if (own != TALLY_OK && tally_totals_add(totals, counts) != TALLY_OK)
+    tally_result own = tally_totals_add(totals, counts, NULL);
+    if (own != TALLY_OK && tally_totals_add(totals, counts, NULL) != TALLY_OK)
       return TALLY_ERROR_ARGUMENT;
     if (own != TALLY_OK) result = own;
   }
   return result;
+}
+
+/* With habits, in a form whose sums close a loop. */
+static int decode_loop(void) {
+  static tally_template loop;
+  tally_habits habits;
+  tally_counts counts;
+  loop = form;
+  loop.sums = 2;
+  loop.sum[1] = loop.sum[0];
+  loop.sum[1].at_most = 1;
+  double classes[6 * TALLY_CLASSES];
+  for (int k = 0; k < LENGTH(classes); k++) classes[k] = 1.0 / TALLY_CLASSES;
+  tally_decode_options options = {0};
+  options.habits = &habits;
+  tally_result result = tally_habits_begin(&loop, &habits);
+  if (result == TALLY_OK) {
+    result = tally_decode(&loop, classes, NULL, &options, &counts);
+    tally_counts_free(&counts);
+  }
+  tally_habits_free(&habits);
+  return result_in_tally(result);
 }
 
 static tally_counts in_doubt;
@@ -381,6 +405,7 @@ static void forms_do_without(void **state) {
   refuse_each("tally_cut", cut);
   assert_int_equal(cells[5].state, TALLY_CELL_INK);
   refuse_each("tally_decode", decode_page);
+  refuse_each("tally_decode, a loop", decode_loop);
   assert_int_equal(decode(0.3, &in_doubt), TALLY_OK);
   assert_int_equal(in_doubt.count[2].status, TALLY_COUNT_REVIEW);
   assert_int_equal(total(), FINE);
@@ -406,11 +431,11 @@ static void probabilities_are_numbers(void **state) {
     double classes[6 * TALLY_CLASSES];
     tally_counts counts;
     for (int k = 0; k < LENGTH(classes); k++) classes[k] = 1.0 / TALLY_CLASSES;
-    tally_decode_options options = {0, 0, 0};
+    tally_decode_options options = {0};
     assert_int_equal(tally_decode(&form, classes, NULL, &options, &counts), TALLY_OK);
     tally_counts_free(&counts);
-    double *const places[] = {&classes[7], &classes[77], &options.temperature, &options.wrong_sum,
-                              &options.risk};
+    double *const places[] = {&classes[7],   &classes[77],  &options.temperature,
+                              &options.slip, &options.risk, &options.alone};
     for (int k = 0; k < LENGTH(places); k++) {
       const double was = *places[k];
       *places[k] = special(i);

@@ -91,8 +91,10 @@ static const char network[] =
 static void set_program(const char *variable, const char *name) {
   const char *bin = getenv("BIN");
   text_buffer path = {0};
-  if (bin && *bin == '/') text_add(&path, "%s/%s", bin, name);
-  else text_add(&path, "%s/%s/%s", here, bin ? bin : "bin", name);
+  if (bin && *bin == '/')
+    text_add(&path, "%s/%s", bin, name);
+  else
+    text_add(&path, "%s/%s/%s", here, bin ? bin : "bin", name);
   setenv(variable, path.data, 1);
   free(path.data);
 }
@@ -309,10 +311,14 @@ static void test_read_tables(void **state) {
   assert_columns("whole/counts.csv",
                  "tally,field,value,probability,quality,status,second_value,second_probability");
   assert_columns("whole/tallies.csv", "tally,status,quality,residual_px,sums");
-  assert_columns("whole/totals.csv", "field,votes,low,high,share");
+  assert_columns("whole/totals.csv",
+                 "field,votes,estimate,low,high,share,share_low,share_high,covered,"
+                 "least,most");
+  assert_columns("whole/sums.csv", "tally,sum,state,difference,probability");
   assert_int_equal(rows_of("whole/counts.csv"), 5 * READ);
   assert_int_equal(rows_of("whole/tallies.csv"), READ);
   assert_int_equal(rows_of("whole/totals.csv"), 5);
+  assert_int_equal(rows_of("whole/sums.csv"), 2 * READ);
   assert_ran(shell(READ_C1 "--out whole --official scans/truth.csv scans"));
   assert_int_equal((int)result("forms"), READ);
   assert_int_equal((int)result("read"), READ);
@@ -420,20 +426,23 @@ static void write_png_bomb(const char *name) {
 
 /* A picture of 1 x 1 in a format that stb_image knows and forms do not come in. */
 static void write_gif(const char *name) {
-  static const uint8_t gif[] = {'G', 'I', 'F',  '8',  '9',  'a', 1, 0, 1, 0, 0x80, 0, 0,
-                                0,   0,   0,    255,  255,  255, ',', 0, 0, 0, 0, 1, 0,
-                                1,   0,   0,    2,    2,    0x44, 1, 0, ';'};
+  static const uint8_t gif[] = {'G', 'I', 'F', '8', '9', 'a', 1,   0,    1, 0, 0x80, 0,
+                                0,   0,   0,   0,   255, 255, 255, ',',  0, 0, 0,    0,
+                                1,   0,   1,   0,   0,   2,   2,   0x44, 1, 0, ';'};
   write_home(name, gif, sizeof gif);
 }
 
 static void test_bad_pictures(void **state) {
   (void)state;
-  static const char *const bad[][2] = {
-      {"bad/cut.jpg", "cut off"},         {"bad/empty.jpg", "empty"},
-      {"bad/huge.png", "pixels"},         {"bad/text.jpg", ""},
-      {"bad/blank.png", "anchor"},        {"bad/bomb.png", ""},
-      {"bad/gone.jpg", "No such file"},   {"bad/one.png", ""},
-      {"bad/moving.png", ""}};
+  static const char *const bad[][2] = {{"bad/cut.jpg", "cut off"},
+                                       {"bad/empty.jpg", "empty"},
+                                       {"bad/huge.png", "pixels"},
+                                       {"bad/text.jpg", ""},
+                                       {"bad/blank.png", "anchor"},
+                                       {"bad/bomb.png", ""},
+                                       {"bad/gone.jpg", "No such file"},
+                                       {"bad/one.png", ""},
+                                       {"bad/moving.png", ""}};
   size_t size;
   assert_ran(
       shell("rm -rf bad && mkdir -p bad/folder.png && cp scans/tally-0001.jpg bad/good.jpg"));
@@ -460,9 +469,8 @@ static void test_bad_pictures(void **state) {
     assert_value("bad-out/counts.csv", "tally", bad[i][0] + 4, "field", "01", "status", "unread");
     assert_value("bad-out/counts.csv", "tally", bad[i][0] + 4, "field", "01", "value", "");
   }
-  char *alone =
-      lookup("whole/counts.csv", "tally", "tally-0001.jpg", "field", "total", "probability");
-  assert_value("bad-out/counts.csv", "tally", "good.jpg", "field", "total", "probability", alone);
+  char *alone = lookup("whole/counts.csv", "tally", "tally-0001.jpg", "field", "total", "value");
+  assert_value("bad-out/counts.csv", "tally", "good.jpg", "field", "total", "value", alone);
   free(alone);
   assert_ran(shell("$extract --template $c1 --quiet --out bad-cells bad bad/gone.jpg"));
   assert_int_equal((int)result("registered"), 1);
@@ -555,10 +563,9 @@ static void test_resume_changed(void **state) {
   assert_same_outputs("kept", "fresh");
   assert_ran(shell("$read --template $c1 --model digits.safetensors --raw --out kept scans"));
   assert_contains(err_text, "every picture is seen again");
-  assert_ran(shell(
-      "cp -r scans moved && " READ_C1 "--out moved-out moved && "
-      "cp moved/tally-0002.jpg moved/tally-0001.jpg && "
-      "touch -d '2001-01-01' moved/tally-0001.jpg"));
+  assert_ran(shell("cp -r scans moved && " READ_C1 "--out moved-out moved && "
+                   "cp moved/tally-0002.jpg moved/tally-0001.jpg && "
+                   "touch -d '2001-01-01' moved/tally-0001.jpg"));
   assert_ran(shell("$read --template $c1 --model model.safetensors --out moved-out moved"));
   assert_contains(err_text, "9 of 10 pictures were seen before");
   char *twin = lookup("moved-out/counts.csv", "tally", "tally-0002.jpg", "field", "total", "value");
@@ -726,18 +733,30 @@ static void test_private_forms(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_usage),          cmocka_unit_test(test_template_errors),
-      cmocka_unit_test(test_natural_order),  cmocka_unit_test(test_extract),
-      cmocka_unit_test(test_extract_labels), cmocka_unit_test(test_extract_split),
-      cmocka_unit_test(test_extract_counts), cmocka_unit_test(test_read_tables),
-      cmocka_unit_test(test_read_accuracy),  cmocka_unit_test(test_read_totals),
-      cmocka_unit_test(test_read_mismatch),  cmocka_unit_test(test_read_threads),
-      cmocka_unit_test(test_bad_pictures),   cmocka_unit_test(test_hostile_names),
-      cmocka_unit_test(test_resume_journal), cmocka_unit_test(test_resume_kill),
-      cmocka_unit_test(test_resume_changed), cmocka_unit_test(test_corrections),
-      cmocka_unit_test(test_corrections_unread), cmocka_unit_test(test_corrections_errors),
-      cmocka_unit_test(test_models),         cmocka_unit_test(test_temperature),
-      cmocka_unit_test(test_report),         cmocka_unit_test(test_full_disk),
+      cmocka_unit_test(test_usage),
+      cmocka_unit_test(test_template_errors),
+      cmocka_unit_test(test_natural_order),
+      cmocka_unit_test(test_extract),
+      cmocka_unit_test(test_extract_labels),
+      cmocka_unit_test(test_extract_split),
+      cmocka_unit_test(test_extract_counts),
+      cmocka_unit_test(test_read_tables),
+      cmocka_unit_test(test_read_accuracy),
+      cmocka_unit_test(test_read_totals),
+      cmocka_unit_test(test_read_mismatch),
+      cmocka_unit_test(test_read_threads),
+      cmocka_unit_test(test_bad_pictures),
+      cmocka_unit_test(test_hostile_names),
+      cmocka_unit_test(test_resume_journal),
+      cmocka_unit_test(test_resume_kill),
+      cmocka_unit_test(test_resume_changed),
+      cmocka_unit_test(test_corrections),
+      cmocka_unit_test(test_corrections_unread),
+      cmocka_unit_test(test_corrections_errors),
+      cmocka_unit_test(test_models),
+      cmocka_unit_test(test_temperature),
+      cmocka_unit_test(test_report),
+      cmocka_unit_test(test_full_disk),
       cmocka_unit_test(test_private_forms),
   };
   return cmocka_run_group_tests(tests, setup, remove_home);
