@@ -41,9 +41,10 @@ typedef struct betting {
   double risk;       /* 1 / (the highest capital so far) */
 } betting;
 
-/* limit: D. A game in which D is not positive cannot be won: no errors are enough for it. */
+/* limit: D. If it is more than all weigh, the null hypothesis is false without any draw; if it is not
+   positive, the game cannot be won: no errors are enough for it. */
 static inline betting betting_begin(double limit, double total, double hedge) {
-  betting game = {limit, total, total, hedge, 1, {0}, 1};
+  betting game = {limit, total, total, hedge, 1, {0}, limit > total ? 0 : 1};
   for (int i = 0; i < BETS; i++) game.part[i] = 1;
   return game;
 }
@@ -87,7 +88,7 @@ static inline void betting_take(betting *game, double weight, double error) {
    than `most`. */
 static inline long long bets_needed(double m, double hedge, double risk, long long N,
                                     long long most) {
-  betting game = betting_begin(m * (double)N, (double)N, hedge);
+  betting game = betting_begin(N ? m * (double)N : m, N ? (double)N : 1, hedge);
   long long drawn = 0;
   for (; game.risk > risk; drawn++) {
     if (drawn == (N ? N : most)) return -1;
