@@ -9,11 +9,13 @@
 #include "draw.h"
 #include "statement.h"
 
+#define LEAST_SCALE 1e-300 /* where no tally can be wrong */
+
 /* How many times its weight the error of a tally can be; INFINITY if one that can be wrong cannot be
    drawn, so that its error would never be found. */
 static inline double error_scale(const population *all, const assertion *of,
                                  const double *weights) {
-  double scale = 0;
+  double scale = LEAST_SCALE;
   for (int i = 0; i < all->tallies; i++) {
     double bound = error_bound(all, of, i);
     if (bound > 0) scale = fmax(scale, weights[i] > 0 ? bound / weights[i] : INFINITY);
@@ -30,9 +32,8 @@ typedef struct watch {
 
 static inline watch watch_begin(const population *all, const assertion *of, const double *weights,
                                 double total, double hedge) {
-  watch w = {of, error_scale(all, of, weights), {0}};
-  w.game = betting_begin(isinf(w.scale) ? 0 : of->limit / fmax(w.scale, 1e-300), total, hedge);
-  return w;
+  double scale = error_scale(all, of, weights);
+  return (watch){of, scale, betting_begin(isinf(scale) ? 0 : of->limit / scale, total, hedge)};
 }
 
 static inline void watch_take(watch *w, double weight, double error) {
