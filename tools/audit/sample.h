@@ -92,7 +92,7 @@ static inline void settle_rounds(const drawn_sample *from, audit_settings *set) 
 
 /* A sample that people may have begun to key is not replaced by another one. */
 static inline void check_earlier(const char *path, const audit_settings *set) {
-  if (is_file(path) && !is_earlier_round(path, set))
+  if (is_regular(path) && !is_earlier_round(path, set))
     fail("%s is of another sample; go on with its settings and its rounds, or name another folder",
          path);
 }
