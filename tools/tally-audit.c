@@ -110,31 +110,26 @@ static void print_help(void) {
 #define RISK 0.05
 #define SHARE 0.01
 
-/* Parts of a list a,b,c. */
-static void each_part(const char *list, void (*take)(audit_settings *, const char *),
-                      audit_settings *to) {
-  for (const char *at = list;; at++) {
-    size_t length = strcspn(at, ",");
-    text_buffer part = {0};
-    text_add(&part, "%.*s", (int)length, at);
-    if (!length) misuse("\"%s\" has an empty part", list);
-    take(to, part.data);
-    free(part.data);
-    at += length;
-    if (!*at) return;
-  }
-}
-
-static void take_round(audit_settings *to, const char *value) {
-  add_round(to, option_integer("rounds", value, 1, INT_MAX / MOST_ROUNDS));
+/* The next part of a list a,b,c, for the caller to free; NULL behind the last. */
+static char *next_part(const tool_option *option, const char **at) {
+  text_buffer part = {0};
+  size_t length = *at ? strcspn(*at, ",") : 0;
+  if (!*at) return NULL;
+  if (!length) misuse("--%s: a part of the list is empty", option->name);
+  text_add(&part, "%.*s", (int)length, *at);
+  *at = (*at)[length] ? *at + length + 1 : NULL;
+  return part.data;
 }
 
 static void take_rounds(const tool_option *option, const char *value) {
-  each_part(value, take_round, option->to);
+  for (char *part; (part = next_part(option, &value)) != NULL; free(part))
+    if (!add_round(option->to, (int)option_integer(option->name, part, 1, MOST_ROUND)))
+      misuse("--rounds: more than %d", MOST_ROUNDS);
 }
 
 static void take_parties(const tool_option *option, const char *value) {
-  each_part(value, add_party_name, option->to);
+  for (char *part; (part = next_part(option, &value)) != NULL; free(part))
+    if (!add_party_name(option->to, part)) misuse("--parties: \"%s\" is named twice", part);
 }
 
 /* ---- the tables, of sample and certify ---------------------------------------------------------- */

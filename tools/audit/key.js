@@ -96,6 +96,7 @@ document.addEventListener('keydown', (event) => {
   if (!(event.key in steps)) return;
   event.preventDefault();
   if (event.key !== 'Enter' || take(input)) step(input, steps[event.key]);
+  else showState();
 });
 
 /* Nothing of a tally can be read: what is not keyed yet is marked so. */

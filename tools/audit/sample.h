@@ -153,7 +153,9 @@ static inline void check_sample(const char *path, const drawn_sample *from,
   int hash = csv_column(&table, "sha256");
   for (; csv_row(&table); draw++) {
     const drawing *d = draw < sample_size(set) ? &from->queue.of[draw] : NULL;
-    if (!d || option_integer("draw", csv_cell(&table, number), 1, INT_MAX) != draw + 1 ||
+    char wanted[16];
+    snprintf(wanted, sizeof wanted, "%d", draw + 1);
+    if (!d || strcmp(csv_cell(&table, number), wanted) ||
         strcmp(table.fields[tally], from->all.names[d->tally]) ||
         strcmp(csv_cell(&table, hash), d->hash))
       fail("%s: line %d: not what the seed and the counts draw; somebody has changed it", path,

@@ -16,6 +16,7 @@
 #include "statement.h"
 
 #define MOST_ROUNDS 100
+#define MOST_ROUND 20000000 /* tallies in one */
 
 typedef struct audit_settings {
   int design;   /* the statement for which the tallies are drawn, index of statement_names */
@@ -74,59 +75,82 @@ static inline void print_settings(FILE *file, const audit_settings *set) {
   if (*set->voters) print_setting(file, "voters_sha256", set->voters);
 }
 
-static inline void add_party_name(audit_settings *set, const char *name) {
+/* 0 if that party is there already. */
+static inline int add_party_name(audit_settings *set, const char *name) {
   for (int p = 0; p < set->parties; p++)
-    if (!strcmp(set->party[p], name)) misuse("the party \"%s\" is named twice", name);
+    if (!strcmp(set->party[p], name)) return 0;
   set->party = reallocate(set->party, (size_t)set->parties + 1, sizeof(char *));
   set->party[set->parties++] = copy_text(name);
+  return 1;
 }
 
-static inline void add_round(audit_settings *set, long long tallies) {
-  if (set->rounds == MOST_ROUNDS) misuse("more than %d rounds", MOST_ROUNDS);
-  set->round[set->rounds++] = (int)tallies;
+/* 0 if there are too many. */
+static inline int add_round(audit_settings *set, int tallies) {
+  if (set->rounds == MOST_ROUNDS) return 0;
+  set->round[set->rounds++] = tallies;
+  return 1;
 }
 
-static inline void take_hash(const csv *table, const char *value, char out[SHA256_TEXT]) {
-  if (strlen(value) != SHA256_TEXT - 1)
-    fail("%s: line %d: \"%s\" is no SHA-256", table->path, table->line, value);
+/* ---- reading it ------------------------------------------------------------------------------------- */
+
+TOOL_NORETURN static inline void bad_setting(const csv *table, const char *value) {
+  fail("%s: line %d: \"%s\" is no value of that setting; sample writes the file, and nobody should "
+       "change it",
+       table->path, table->line, value);
+}
+
+static inline double setting_real(const csv *table, const char *value, double low, double high) {
+  char *end;
+  double number = strtod(value, &end);
+  if (end == value || *end || !(number >= low && number <= high)) bad_setting(table, value);
+  return number;
+}
+
+static inline int setting_integer(const csv *table, const char *value, int low, int high) {
+  if (strlen(value) > 9 || strspn(value, "0123456789") != strlen(value)) bad_setting(table, value);
+  return (int)setting_real(table, value, low, high);
+}
+
+static inline int setting_choice(const csv *table, const char *value, const char *const *choices) {
+  for (int i = 0; choices[i]; i++)
+    if (!strcmp(value, choices[i])) return i;
+  bad_setting(table, value);
+}
+
+static inline void setting_hash(const csv *table, const char *value, char out[SHA256_TEXT]) {
+  if (strlen(value) != SHA256_TEXT - 1) bad_setting(table, value);
   memcpy(out, value, SHA256_TEXT);
 }
 
 /* A row of settings.csv. */
 static inline void take_setting(audit_settings *set, const csv *table, const char *name,
                                 const char *value) {
-  const struct {
-    const char *name;
-    double *to, low, high;
-  } reals[] = {{"risk", &set->risk, 1e-9, 0.5},
-               {"wrong", &set->wrong, 0, 1},
-               {"share", &set->share, 0, 1},
-               {"hedge", &set->hedge, 0, 1}};
-  for (int i = 0; i < COUNT_OF(reals); i++)
-    if (!strcmp(name, reals[i].name)) {
-      *reals[i].to = option_real(name, value, reals[i].low, reals[i].high);
-      return;
-    }
   if (!strcmp(name, "for"))
-    set->design = option_choice(name, value, statement_names);
+    set->design = setting_choice(table, value, statement_names);
   else if (!strcmp(name, "fixed"))
-    set->fixed = (int)option_integer(name, value, 0, 1);
+    set->fixed = setting_integer(table, value, 0, 1);
+  else if (!strcmp(name, "risk"))
+    set->risk = setting_real(table, value, 1e-9, 0.5);
+  else if (!strcmp(name, "wrong"))
+    set->wrong = setting_real(table, value, 0, 0.5);
+  else if (!strcmp(name, "share"))
+    set->share = setting_real(table, value, 1e-9, 1);
+  else if (!strcmp(name, "hedge"))
+    set->hedge = setting_real(table, value, 0, 1);
   else if (!strcmp(name, "most"))
-    set->most = (int)option_integer(name, value, 1, MOST_VOTES);
-  else if (!strcmp(name, "round"))
-    add_round(set, option_integer(name, value, 1, INT_MAX / MOST_ROUNDS));
-  else if (!strcmp(name, "party"))
-    add_party_name(set, value);
+    set->most = setting_integer(table, value, 1, MOST_VOTES);
   else if (!strcmp(name, "seed"))
     set->seed = copy_text(value);
   else if (!strcmp(name, "counts_sha256"))
-    take_hash(table, value, set->counts);
+    setting_hash(table, value, set->counts);
   else if (!strcmp(name, "tallies_sha256"))
-    take_hash(table, value, set->tallies);
+    setting_hash(table, value, set->tallies);
   else if (!strcmp(name, "voters_sha256"))
-    take_hash(table, value, set->voters);
-  else
-    fail("%s: line %d: there is no setting \"%s\"", table->path, table->line, name);
+    setting_hash(table, value, set->voters);
+  else if (!strcmp(name, "round") ? !add_round(set, setting_integer(table, value, 1, MOST_ROUND))
+                                  : strcmp(name, "party") || !add_party_name(set, value))
+    fail("%s: line %d: there is no such setting \"%s\", or one too many", table->path, table->line,
+         name);
 }
 
 /* Names of settings that were read, each between line ends. */
