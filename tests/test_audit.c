@@ -840,7 +840,7 @@ static void test_bounds_are_needed(void **state) {
   assert_refused(draw("--for wrong --rounds 41"), 1, "only 40 can be drawn", "");
   assert_refused(draw("--for wrong --fixed --rounds 3,4"), 2, "one round", "");
   assert_refused(draw("--for shares --fixed --most 9 --parties A,B"), 2, "--fixed is of", "");
-  assert_refused(draw("--for wrong --rounds 3,,4"), 2, "empty part", "");
+  assert_refused(draw("--for wrong --rounds 3,,4"), 2, "is empty", "");
   assert_refused(draw("--for wrong --rounds 0"), 2, "outside", "");
   assert_refused(draw("--rounds 3"), 2, "--for is missing", "");
   must_draw("--for shares --most 200 --parties A,B");
@@ -984,7 +984,7 @@ static void test_bias_is_found(void **state) {
   assert_true(result("bias_votes") == -100);
   assert_near("chance", result("bias_chance"), 3 * 2 / 1024.0, 1e-6);
   assert_ran(shell("grep '^field,B,20,0,10,-100,' audit/bias.csv && grep '^digits,3 and 4,' "
-                   "audit/bias.csv && grep 'do not look alike' audit/certificate.txt"));
+                   "audit/bias.csv && grep 'do not favour all alike' audit/certificate.txt"));
 }
 
 static int start(void **state) {

@@ -439,7 +439,7 @@ static void write_certificate(const certify_settings *set, const certificate *c,
   free(text.data);
   free(path);
   path = join_path(set->out, "risk.csv");
-  write_risks(path, c, &from->all, &from->queue);
+  write_risks(path, c, &from->all, &from->queue, audit->fixed);
   free(path);
   path = join_path(set->out, "bias.csv");
   write_bias(path, &from->all, &c->bias);
@@ -450,6 +450,8 @@ static void print_verdicts(const certificate *c, const population *all,
                            const audit_settings *audit) {
   text_buffer text = {0};
   certificate_verdicts(&text, c, all, audit);
+  text_add(&text, "\nDo errors favour anyone?\n");
+  certificate_bias(&text, c, all);
   printf("%s\n", text.data);
   free(text.data);
 }

@@ -162,26 +162,26 @@ static inline void certificate_verdicts(text_buffer *to, const certificate *c,
   if (!statements_held(c)) text_add(to, "\nNone can be certified.\n");
 }
 
+/* The field whose errors are least alike in both directions, and how likely that is by chance. */
 static inline void certificate_bias(text_buffer *to, const certificate *c, const population *all) {
-  const bias *b = &c->bias.field[most_biased(&c->bias)];
-  const char *name = all->field[most_biased(&c->bias)];
+  int field = most_biased(&c->bias);
+  const bias *b = &c->bias.field[field];
   long long errors = 0;
   for (int f = 0; f < all->fields; f++) errors += c->bias.field[f].more + c->bias.field[f].fewer;
   if (!errors) {
-    text_add(to, "  No count that was read and keyed differs.\n");
+    text_add(to, "  No count that was read differs from what was keyed.\n");
     return;
   }
   text_add(
       to,
-      "  %lld counts differ. %s for %s: %lld read with too many votes, %lld with too few, %+.0f "
-      "in all.\n  If errors favoured nobody, so much or more would have the chance %.3g (%.3g "
-      "for one field\n  of %d). Of its errors, 95 %% interval, %.0f to %.0f %% are too many. "
-      "bias.csv has all fields and digits.\n",
+      "  %lld counts differ from what was keyed: errors %s.\n"
+      "  Most one-sided is %s: too many votes %lld times, too few %lld times, %+.0f in all (of "
+      "its errors\n  %.0f to %.0f %% are too many, 95 %% interval). By chance alone so much would "
+      "come out with\n  probability %.3g, in any of the %d fields %.3g at most.\n",
       errors,
-      b->corrected <= BIAS_RISK ? "They do not look alike in both directions"
-                                : "The most one-sided are those",
-      name, b->more, b->fewer, b->net, b->chance, b->corrected, all->fields, 100 * b->low,
-      100 * b->high);
+      b->corrected <= BIAS_RISK ? "do not favour all alike" : "show no sign of favouring anyone",
+      all->field[field], b->more, b->fewer, b->net, 100 * b->low, 100 * b->high, b->chance,
+      all->fields, b->corrected);
 }
 
 static inline void certificate_result(text_buffer *to, const population *all) {
@@ -201,8 +201,9 @@ static inline void certificate_result(text_buffer *to, const population *all) {
 
 /* ---- files ------------------------------------------------------------------------------------------ */
 
+/* A sample that is judged as a whole has no risk in between. */
 static inline void write_risks(const char *path, const certificate *c, const population *all,
-                               const draw_queue *queue) {
+                               const draw_queue *queue, int fixed) {
   output out = output_open(path);
   fputs("draw,tally", out.file);
   for (int s = 0; s < STATEMENTS; s++) fprintf(out.file, ",%s", statement_names[s]);
@@ -212,7 +213,8 @@ static inline void write_risks(const char *path, const certificate *c, const pop
     csv_write(out.file, all->names[queue->of[t].tally]);
     for (int s = 0; s < STATEMENTS; s++) {
       putc(',', out.file);
-      if (c->of[s].is_about) fprintf(out.file, "%.9g", c->risk[t * STATEMENTS + s]);
+      if (c->of[s].is_about && !(fixed && s == STATEMENT_WRONG))
+        fprintf(out.file, "%.9g", c->risk[t * STATEMENTS + s]);
     }
     putc('\n', out.file);
   }
