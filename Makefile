@@ -95,13 +95,15 @@ $(IMPLEMENTATIONS): $(patsubst %.c,build/%.o,$(wildcard tools/implementations/*.
 	@rm -f $@
 	$(AR) rcs $@ $^
 
-# The style and the script of tally-read's page, as C. A first compilation has no list of headers yet.
-PAGE_FILES = tools/read/page.css tools/read/page.js
-build/page_files.h: tools/embed.sh $(PAGE_FILES)
+# The styles and the scripts of pages, as C. A first compilation has no list of headers yet.
+build/page_files.h: tools/read/page.css tools/read/page.js
+build/key_files.h: tools/audit/key.css tools/audit/key.js
+build/page_files.h build/key_files.h: tools/embed.sh
 	@mkdir -p $(@D)
-	tools/embed.sh $(PAGE_FILES) >$@
+	tools/embed.sh $(filter-out tools/embed.sh,$^) >$@
 
 build/tools/tally-read.o build/tests/test_read.o: build/page_files.h
+build/tools/tally-audit.o build/tests/test_audit.o: build/key_files.h
 
 $(patsubst %.c,build/%.o,$(wildcard tools/decode/*.c)) build/tests/test_decode.o: COMPILE += $(DECODERS)
 

@@ -115,18 +115,19 @@ by_hand() { # NAME OPTION...: a tool by the line in tools/tool.h
   (cd "$copy" && ${line/-O2/-O0} "$@" && "bin/$name" --help | grep -q "$name --")
 }
 
-# The line in tally-read.c that makes what it needs beside tool.h's.
-page_by_hand() {
-  rm "$copy/build/page_files.h"
-  (cd "$copy" && eval "$(grep 'tools/embed.sh .*>' tools/tally-read.c)") && by_hand tally-read -Ibuild
+# The line in a tool's source that makes what it needs beside tool.h's.
+page_by_hand() { # TOOL HEADER
+  rm "$copy/build/$2"
+  (cd "$copy" && eval "$(grep 'tools/embed.sh .*>' "tools/$1.c")") && by_hand "$1" -Ibuild
 }
 
-page_files() { # FILE...: each of them makes tally-read anew, and what it says is in the program
-  local file
+page_files() { # TOOL FILE...: each of them makes the tool anew, and what it says is in the program
+  local tool=$1 file
+  shift
   for file; do
     echo "/* edited: $file */" >>"$copy/$file"
-    build && is_only "compiled" "$(compiled)" tools/tally-read.c || return 1
-    grep -q "edited: $file" "$copy/bin/tally-read" || { echo "$file is not in it"; return 1; }
+    build && is_only "compiled" "$(compiled)" "tools/$tool.c" || return 1
+    grep -q "edited: $file" "$copy/bin/$tool" || { echo "$file is not in it"; return 1; }
   done
 }
 
@@ -158,10 +159,13 @@ check "convnet.h concerns those that include it" touched convnet.h tools/impleme
 check "other flags make everything anew" other_flags
 check "a failed compilation leaves no half object" half_an_object
 check "make examples" examples
-check "an edited style or script of the page makes tally-read anew" page_files \
+check "an edited style or script of the page makes tally-read anew" page_files tally-read \
   tools/read/page.css tools/read/page.js
+check "an edited style or script of the page makes tally-audit anew" page_files tally-audit \
+  tools/audit/key.css tools/audit/key.js
 check "a tool builds by the line in tools/tool.h" by_hand tally-evaluate
-check "tally-read builds by hand as it says" page_by_hand
+check "tally-read builds by hand as it says" page_by_hand tally-read page_files.h
+check "tally-audit builds by hand as it says" page_by_hand tally-audit key_files.h
 check "make install, and what it installed runs" installed
 check "make clean" clean
 exit $failed

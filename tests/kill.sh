@@ -24,6 +24,9 @@ cd "$work" || exit 1
 
 # What each tool writes into the folder `at` before, and the run that is disturbed and repeated there.
 declare -A before after
+audit="sample --counts in/old/truth.csv --template $c1 --for wrong --seed 1 --out at in/old --rounds"
+before[audit]="$audit 2"
+after[audit]="$audit 2,2"
 before[predict]="--model in/1.safetensors --out at/labels.csv in/photos"
 after[predict]="--model in/2.safetensors --out at/labels.csv in/photos"
 before[dedup]="--small 0 --out at/d.csv in/new"
@@ -168,5 +171,5 @@ if ! make_inputs; then
   exit 1
 fi
 find in -type f -exec md5sum {} + >inputs
-for tool in ${KILL_TOOLS:-dedup predict evaluate extract read synth train}; do try_tool "$tool"; done
+for tool in ${KILL_TOOLS:-audit dedup predict evaluate extract read synth train}; do try_tool "$tool"; done
 exit $failed

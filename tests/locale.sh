@@ -71,13 +71,20 @@ run_all() { # in the current folder
   run predict predict --model trained --out predicted.csv cells/cells
   run dedup dedup --out duplicates.csv synth inputs/forms
   run read read --template c1-2019 --out read inputs/forms synth
+  run plan audit plan --wrong 0.005 --margin 0.025 --share 0.0125 --turnout 0.5 --tallies 4000
+  run sample audit sample --counts inputs/forms/truth.csv --for winner --parties 01,02 --most 900 \
+    --seed 1.5 --risk 0.0625 --hedge 0.25 --rounds 2 --out audit
+  awk -F, 'NR == FNR { drawn[$3]; next } FNR == 1 || $1 in drawn' audit/sample.csv \
+    inputs/forms/truth.csv >audit/keyed.csv
+  run certify audit certify --counts inputs/forms/truth.csv --sample audit --out audit \
+    audit/keyed.csv
 }
 
 mkdir "$folder/point" "$folder/comma"
 with='' && (cd "$folder/point" && run_all)
 with=with_comma && (cd "$folder/comma" && run_all)
 
-for name in synth extract train resume evaluate predict dedup read; do
+for name in synth extract train resume evaluate predict dedup read plan sample certify; do
   if ! grep -qx 'exit code 0' "$folder/point/$name.err"; then
     echo "not ok tally-$name runs in the C locale"
     cat "$folder/point/$name.err" >&2

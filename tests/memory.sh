@@ -12,6 +12,7 @@ trap 'rm -rf "$work"' EXIT
 cd "$work" || exit 1
 
 declare -A arguments
+arguments[audit]="sample --counts in/scans/truth.csv --template $c1 --for wrong --seed 1 --out at in/scans"
 arguments[synth]="--template $c1 --clean --scale 0.5 --count 3 --seed 3 --out at"
 arguments[extract]="--template $c1 --labels in/scans/cells.csv --split 1,1,1 --out at in/scans"
 arguments[train]="--data in/cells/labelled.csv --val in/cells/labelled.csv --arch logistic --epochs 2
@@ -96,5 +97,5 @@ if ! make_inputs; then
   echo "not ok memory: $(cat err)"
   exit 1
 fi
-for tool in ${MEMORY_TOOLS:-dedup predict evaluate extract read synth train}; do try_tool "$tool"; done
+for tool in ${MEMORY_TOOLS:-audit dedup predict evaluate extract read synth train}; do try_tool "$tool"; done
 exit $failed

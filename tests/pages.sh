@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# tests/pages.sh holds the style and the script of tally-read's page against what browsers understand,
-# and the script that puts them into the program against every byte.
+# tests/pages.sh holds the styles and the scripts of tally-read's page and of tally-audit's against what
+# browsers understand, and the script that puts them into the programs against every byte.
 # Prints "ok NAME", "not ok NAME" or "skip NAME: why" for tests/run.sh.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 folder=$(mktemp -d "${TMPDIR:-/tmp}/tally-pages-XXXXXX")
 trap 'rm -rf "$folder"' EXIT
 style=tools/read/page.css script=tools/read/page.js
+key_style=tools/audit/key.css key_script=tools/audit/key.js
 
 failed=0
 check() { # NAME COMMAND...: one test; its output goes to stderr, where the log keeps it
@@ -41,11 +42,11 @@ style_is_tidy() { # FILE
     }' "$1"
 }
 
-style_is_used() { # FILE
+style_is_used() { # STYLE SCRIPT, beside the headers that write the page
   local class classes missing=0
   classes=$(sed 's|/\*.*\*/||; s/^ .*: .*;//' "$1" | grep -oE '\.[a-z][-a-z0-9]*' | sort -u)
   for class in $classes; do
-    grep -qwE -- "${class#.}" tools/read/*.h "$script" && continue
+    grep -qwE -- "${class#.}" "$(dirname "$2")"/*.h "$2" && continue
     echo "$1: nothing has the class $class"
     missing=1
   done
@@ -113,7 +114,7 @@ finds() {
 finds_faults_of_text() {
   finds $style '0,/^}$/s/^}$//' style_is_tidy $style &&
     finds $style 's/^  margin: 0;$/  margin 0;/' style_is_tidy $style &&
-    finds $style 's/^\.pill {/.pil {/' style_is_used $style &&
+    finds $style 's/^\.pill {/.pil {/' style_is_used $style $script &&
     finds $script '1s|^|/* </script> */|' stays_inside $script
 }
 
@@ -156,16 +157,20 @@ embed_says_what_is_missing() {
 # ----------------------------------------------------------------------------------------------------
 
 check page_style_is_tidy style_is_tidy $style
-check page_style_is_used style_is_used $style
-check page_stays_inside_its_elements stays_inside $style $script
+check key_style_is_tidy style_is_tidy $key_style
+check page_style_is_used style_is_used $style $script
+check key_style_is_used style_is_used $key_style $key_script
+check pages_stay_inside_their_elements stays_inside $style $script $key_style $key_script
 check page_faults_of_text_are_found finds_faults_of_text
 check embed_keeps_every_byte embeds_every_byte
 check embed_says_what_is_missing embed_says_what_is_missing
 if command -v node >/dev/null; then
   check page_script_parses node --check $script
+  check key_script_parses node --check $key_script
 fi
 if command -v chromium >/dev/null; then
   check page_is_understood browser_understands $style $script
+  check key_page_is_understood browser_understands $key_style $key_script
   check page_faults_of_style_are_found finds_faults_of_style
   check page_faults_of_script_are_found finds_faults_of_script
 else

@@ -84,8 +84,8 @@ static inline double result(const char *key) {
 /* Makes the temporary folder, and $predict, $read, ... the programs in the folder BIN of the environment
    (default: bin). Returns 0 if there are none. */
 static inline int open_home(const char *name) {
-  static const char *const tools[] = {"dedup", "evaluate", "extract", "predict",
-                                      "read",  "synth",    "train"};
+  static const char *const tools[] = {"audit",   "dedup", "evaluate", "extract",
+                                      "predict", "read",  "synth",    "train"};
   const char *base = getenv("TMPDIR"), *bin = getenv("BIN");
   char here[PATH_MAX];
   snprintf(home, sizeof home, "%s/%s-XXXXXX", base ? base : "/tmp", name);

@@ -77,6 +77,16 @@ static const way ways[] = {
      "--quiet --out \"$out\"",
      {"c1.form", "digits.csv", "photos/a/0.png"},
      {"truth.csv", "cells.csv", "corners.csv", "pages.csv", "template.form", "tally-0001.jpg"}},
+    {"audit sample --out",
+     "$audit sample --counts official.csv --voters voters.csv --template c1.form --for shares "
+     "--share 0.2 --seed 1 --threads 1 --quiet --out \"$out\" scans",
+     {"official.csv", "voters.csv", "c1.form", "scans/tally-0001.jpg"},
+     {"settings.csv", "weights.csv", "sample.csv", "key.html"}},
+    {"audit certify --out",
+     "$audit certify --counts official.csv --voters voters.csv --sample drawn --threads 1 --quiet "
+     "--out \"$out\" keyed.csv",
+     {"official.csv", "voters.csv", "drawn/settings.csv", "drawn/sample.csv", "keyed.csv"},
+     {"certificate.txt", "risk.csv", "bias.csv"}},
 };
 
 #define WAYS ((int)(sizeof ways / sizeof *ways))
@@ -142,8 +152,11 @@ static int setup(void **state) {
                    "$synth --template c1.form --clean --scale 0.6 --count 2 --out scans --quiet && "
                    "mv scans/truth.csv official.csv && mv scans/cells.csv labels.csv && "
                    "rm scans/*.csv scans/*.form && "
-                   "sed -n 1,3p official.csv >corrections.csv && umask 022 && "
-                   "tar cf inputs.tar *.* photos idx scans"));
+                   "sed -n 1,3p official.csv >corrections.csv && cp official.csv keyed.csv && "
+                   "printf 'tally,voters\ntally-0001,900\ntally-0002,900\n' >voters.csv && "
+                   "$audit sample --counts official.csv --voters voters.csv --template c1.form --for "
+                   "shares --share 0.2 --seed 1 --quiet --out drawn && umask 022 && "
+                   "tar cf inputs.tar *.* photos idx scans drawn"));
   return 0;
 }
 
@@ -254,9 +267,11 @@ static const oddity oddities[] = {
     {"no file", "umask 027", "test $(stat -c %a $it) = 640 && cmp $plain $it"},
 };
 
-/* Files of this machine that hold times or paths differ from run to run. */
+/* Files of this machine that hold times or paths differ from run to run; settings of another sample are
+   not replaced. */
 static int is_repeated(const char *name) {
-  return strcmp(name, ".work/journal") && strcmp(name, "report.html");
+  return strcmp(name, ".work/journal") && strcmp(name, "report.html") &&
+         strcmp(name, "settings.csv");
 }
 
 static void assert_oddity(const way *w, const char *name, const oddity *odd) {
