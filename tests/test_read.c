@@ -568,7 +568,8 @@ static void test_resume_changed(void **state) {
                    "touch -d '2001-01-01' moved/tally-0001.jpg"));
   assert_ran(shell("$read --template $c1 --model model.safetensors --out moved-out moved"));
   assert_contains(err_text, "9 of 10 pictures were seen before");
-  char *twin = lookup("moved-out/counts.csv", "tally", "tally-0002.jpg", "field", "total", "value");
+  char *twin = lookup("whole/counts.csv", "tally", "tally-0002.jpg", "field", "total", "value");
+  assert_value("moved-out/tallies.csv", "tally", "tally-0002.jpg", NULL, NULL, "status", "copy");
   assert_value("moved-out/counts.csv", "tally", "tally-0001.jpg", "field", "total", "value", twin);
   free(twin);
 }
@@ -594,6 +595,67 @@ static void test_corrections(void **state) {
   assert_contains(page, "[\"tally-0001.jpg\",\"01\",\"345\"]");
   assert_contains(page, "[\"tally-0001.jpg\",\"invalid\",\"\"]");
   free(page);
+}
+
+/* A correction belongs to a picture, whatever it is called: by its hash it finds a renamed one, and
+   leaves another one alone that came under the old name. */
+static void test_corrections_by_hash(void **state) {
+  (void)state;
+  char *hash = lookup("whole/tallies.csv", "tally", "tally-0001.jpg", NULL, NULL, "sha256"),
+       row[256];
+  assert_int_equal(strlen(hash), 64);
+  snprintf(row, sizeof row, "tally,field,value,sha256\ntally-0001.jpg,01,345,%s\n", hash);
+  write_words("hashed.csv", row);
+  assert_ran(shell("rm -rf renamed && mkdir renamed && cp scans/tally-0001.jpg renamed/b.jpg && "
+                   "cp scans/tally-0002.jpg renamed/tally-0001.jpg"));
+  assert_ran(shell(READ_C1 "--out renamed-out --corrections hashed.csv renamed"));
+  assert_value("renamed-out/counts.csv", "tally", "b.jpg", "field", "01", "value", "345");
+  assert_value("renamed-out/counts.csv", "tally", "tally-0001.jpg", "field", "01", "corrected",
+               "0");
+  assert_ran(shell("rm renamed/b.jpg && " READ_C1 "--out renamed-out --corrections hashed.csv "
+                   "renamed 2>err"));
+  assert_value("renamed-out/counts.csv", "tally", "tally-0001.jpg", "field", "01", "corrected",
+               "0");
+  free(hash);
+}
+
+/* One tally copied, and taken by another camera, is counted once; others with it stay. */
+static void test_copies(void **state) {
+  (void)state;
+  assert_ran(
+      shell("rm -rf cam && mkdir cam && $synth --template $c1 --digits strokes --count 6 --seed 8 --clean "
+            "--out cam/a && $synth --template $c1 --digits strokes --count 6 --seed 8 --clean "
+            "--rotate 2 --blur 0.8 --scale 1.1 --quality 60 --out cam/b && mkdir cam/all && "
+            "for i in 1 2 3 4 5 6; do cp cam/a/tally-000$i.jpg cam/all/a$i.jpg; done; "
+            "cp cam/b/tally-0002.jpg cam/all/b2.jpg; cp cam/a/tally-0003.jpg cam/all/c3.jpg"));
+  assert_ran(shell(READ_C1 "--out cam-one cam/a"));
+  assert_ran(shell(READ_C1 "--out cam-out cam/all"));
+  assert_int_equal((int)result("copies"), 2);
+  assert_int_equal((int)result("forms"), 8);
+  for (int f = 0; f < 2; f++) {
+    static const char *const fields[] = {"01", "total"};
+    char *once = lookup("cam-one/totals.csv", "field", fields[f], NULL, NULL, "votes");
+    assert_value("cam-out/totals.csv", "field", fields[f], NULL, NULL, "votes", once);
+    free(once);
+  }
+  assert_value("cam-out/tallies.csv", "tally", "c3.jpg", NULL, NULL, "status", "copy");
+  assert_value("cam-out/counts.csv", "tally", "c3.jpg", "field", "01", "value", "");
+  char *reason = lookup("cam-out/tallies.csv", "tally", "c3.jpg", NULL, NULL, "reason");
+  assert_contains(reason, "same tally as a3.jpg");
+  free(reason);
+}
+
+/* Groups and registered voters: bounds narrow, the question of chance can be put. */
+static void test_about(void **state) {
+  (void)state;
+  write_words("about.csv", "tally,group,registered\ntally-0001.jpg,north,300\n");
+  assert_ran(shell(READ_C1 "--out about-out --about about.csv scans"));
+  write_words("about.csv", "tally,group\ntally-0001.jpg,a\ntally-0001.jpg,b\n");
+  assert_refused(shell(READ_C1 "--out about-out --about about.csv scans"), 1, "line 3",
+                 "has a row already");
+  write_words("about.csv", "tally,votes\ntally-0001.jpg,3\n");
+  assert_refused(shell(READ_C1 "--out about-out --about about.csv scans"), 1, "about.csv",
+                 "no column group");
 }
 
 /* A form that nobody could register can be typed in; what was not typed stays unread. */
@@ -751,6 +813,9 @@ int main(void) {
       cmocka_unit_test(test_resume_kill),
       cmocka_unit_test(test_resume_changed),
       cmocka_unit_test(test_corrections),
+      cmocka_unit_test(test_corrections_by_hash),
+      cmocka_unit_test(test_copies),
+      cmocka_unit_test(test_about),
       cmocka_unit_test(test_corrections_unread),
       cmocka_unit_test(test_corrections_errors),
       cmocka_unit_test(test_models),

@@ -10,7 +10,8 @@
    so a run that was cut short goes on, and one with corrections takes seconds.
 
    Its rooms are in read/: classifier.h (the network), sight.h (what is seen of a picture),
-   journal.h, seeing.h (all pictures), count_table.h (official counts and corrections), origins.h (groups and
+   journal.h, seeing.h (all pictures), copies.h (pictures of one tally),
+   count_table.h (official counts and corrections), origins.h (groups and
    registered voters), report.h
    (what a report holds), reading.h (from what is seen to counts), tables.h, review.h (the forms in
    the order in which they need a look), page.h (how the page looks; with page_form.h, strip.h,
@@ -32,7 +33,7 @@
 
 /* ---- options --------------------------------------------------------------------------------- */
 
-static const char help[] =
+static const char *const help[] = {
     "Reads pictures of vote tallies.\n"
     "\n"
     "usage: " TOOL_NAME " " TOOL_USAGE "\n"
@@ -46,7 +47,8 @@ static const char help[] =
     "                                     second_value,second_probability,reason,corrected,basis\n"
     "                        sums.csv     tally,sum,state,difference,probability: whether it adds\n"
     "                                     up as read, and the probability that the paper does\n"
-    "                        tallies.csv  tally,status,quality,residual_px,sums,class,reason\n"
+    "                        tallies.csv  tally,status,quality,residual_px,sums,class,reason,\n"
+    "                                     sha256\n"
     "                        totals.csv   field,votes,estimate,low,high,share,...,covered,least,\n"
     "                                     most,...: the sum of the values read; estimate, 90 %\n"
     "                                     interval and share of what is written, doubtful counts and\n"
@@ -60,8 +62,9 @@ static const char help[] =
     "                      file with several as scan.pdf#3\n"
     "  --flat              leaves out what lies in folders of the folders named\n"
     "  --official F.csv    official counts (tally,field,value) to compare with\n"
-    "  --corrections F.csv counts read by a person (tally,field,value; an empty value means that\n"
-    "                      nothing is written), as saved by report.html; taken as certain\n"
+    "  --corrections F.csv counts read by a person (tally,field,value and perhaps sha256, of the picture,\n"
+    "                      which then decides; an empty value means that nothing is written), as\n"
+    "                      saved by report.html; taken as certain\n"
     "  --about F.csv       what is known of the tallies (tally, and group or registered): tallies of\n"
     "                      a group (a district, a hand) resemble each other, no count exceeds the\n"
     "                      registered voters\n"
@@ -77,10 +80,11 @@ static const char help[] =
     "  --threads N         default: all cores; does not change the result\n"
     "  --quiet             nothing on stderr but errors\n"
     "  --help\n"
-    "\n"
+    "\n",
     "Status of a count: ok (accepted; basis says on what: sum, cells, or a person), review (a person\n"
     "should look), missing (nothing is written there), unread (the form could not be registered, or\n"
-    "the cells do not make a number), inferred (unread, but the sums say what it must be). A\n"
+    "the cells do not make a number), inferred (unread, but the sums say what it must be), copy (of\n"
+    "a tally that another picture shows too: the same counts in the same hand; counted once). A\n"
     "picture that cannot be read is in the output with its reason and stops none; a file that is\n"
     "no picture, or a second name of one, is left out and said. The last line on stdout is JSON:\n"
     "forms, read, flagged, left_out (by ending or reason), seconds. Exit code: 0, 1 (failed, or\n"
@@ -90,7 +94,7 @@ static const char help[] =
     "  " TOOL_NAME " --template c1-2019 --out result scans/\n"
     "  " TOOL_NAME " --template c1-2019 --out result --corrections corrections.csv scans/\n"
     "  " TOOL_NAME " --template mexico-2015 --model cells.safetensors --out result \\\n"
-    "      --official truth.csv synth/*.jpg\n";
+    "      --official truth.csv synth/*.jpg\n"};
 
 typedef struct settings {
   const char *template, *model, *out, *official, *corrections, *about;
@@ -100,7 +104,7 @@ typedef struct settings {
 } settings;
 
 static void print_help(void) {
-  fputs(help, stdout);
+  for (size_t i = 0; i < COUNT_OF(help); i++) fputs(help[i], stdout);
 }
 
 static settings read_options(int argc, char **argv) {
@@ -133,11 +137,12 @@ static settings read_options(int argc, char **argv) {
 /* Official counts, corrections, and what else is known, where they are given. */
 static void read_tables(const settings *set, run *r) {
   if (set->official) {
-    r->official = count_table_read(set->official, r->form, r->list, NO_OFFICIAL, 0);
+    r->official = count_table_read(set->official, r->form, r->list, r->hashes, NO_OFFICIAL, 0);
     count_table_say(set->official, &r->official);
   }
   if (set->corrections) {
-    r->corrections = count_table_read(set->corrections, r->form, r->list, NO_CORRECTION, 1);
+    r->corrections =
+        count_table_read(set->corrections, r->form, r->list, r->hashes, NO_CORRECTION, 1);
     count_table_say(set->corrections, &r->corrections);
   }
   r->origin = origins_read(set->about, r->list);
@@ -158,11 +163,12 @@ int main(int argc, char **argv) {
   run r = {.form = form, .list = &list, .model = &m, .seed = set.seed, .raw = set.raw};
   r.risk = set.risk;
   r.alone = set.alone;
-  read_tables(&set, &r);
   lock_folder(set.out, outputs);
   journal j = journal_open(set.out, &list, sight_key(text, length, &m, set.raw), set.again);
   r.journal = &j;
   see_all(form, &list, &m, set.raw, &j);
+  r.hashes = journal_hashes(&j, form_count(&list));
+  read_tables(&set, &r);
   learn_habits(&r);
   report all = report_open(&r, set.template);
   read_all(&r, set.out, &all);
@@ -180,6 +186,8 @@ int main(int argc, char **argv) {
   free(r.corrections.values);
   origins_free(&r.origin);
   tally_habits_free(&r.learnt);
+  copies_free(&r.copied);
+  free(r.hashes);
   model_close(&m);
   form_list_free(&list);
   free(form);

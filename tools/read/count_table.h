@@ -9,6 +9,7 @@
 
 #include "../csv.h"
 #include "../form_list.h"
+#include "../picture_hash.h"
 
 #define NO_CORRECTION (-2) /* TALLY_NO_VALUE: corrected to nothing written */
 
@@ -29,18 +30,36 @@ static inline int table_value(const csv *table, const char *text, const tally_fi
   return (int)value;
 }
 
+/* The tally that a row is about: by the hash of its picture where the row has one - files are renamed,
+   and other pictures come under their names -, else by its name. */
+static inline int row_tally(const csv *table, const form_list *list, char (*hashes)[PICTURE_HASH],
+                            int tally_column, int hash_column) {
+  const char *name = csv_cell(table, tally_column);
+  const char *hash = hash_column < 0 ? "" : csv_cell(table, hash_column);
+  if (!*hash) return form_list_find_row(list, table, name);
+  int named = form_list_find(list, name);
+  if (named >= 0 && !strcmp(hashes[named], hash)) return named;
+  for (int i = 0; i < form_count(list); i++)
+    if (!strcmp(hashes[i], hash)) return i;
+  if (named >= 0)
+    say("%s: line %d: %s is another picture than the one that this row is about: it is not used",
+        table->path, table->line, name);
+  return NO_TALLY;
+}
+
 /* absent fills what the table does not name; of what an empty value means, see --help. */
 static inline count_table count_table_read(const char *path, const tally_template *form,
-                                           const form_list *list, int absent, int strict) {
+                                           const form_list *list, char (*hashes)[PICTURE_HASH],
+                                           int absent, int strict) {
   count_table out = {0};
   size_t count = (size_t)form_count(list) * (size_t)form->fields;
   out.values = allocate(count, sizeof(int));
   for (size_t i = 0; i < count; i++) out.values[i] = absent;
   csv table = csv_open(path);
   int tally_column = csv_column(&table, "tally"), field_column = csv_column(&table, "field");
-  int value_column = csv_column(&table, "value");
+  int value_column = csv_column(&table, "value"), hash_column = csv_find_column(&table, "sha256");
   while (csv_row(&table)) {
-    int tally = form_list_find_row(list, &table, table.fields[tally_column]);
+    int tally = row_tally(&table, list, hashes, tally_column, hash_column);
     const char *name = csv_cell(&table, field_column), *text = csv_cell(&table, value_column);
     int field = tally_template_field(form, name);
     if (strict && field < 0)

@@ -22,10 +22,11 @@
 #include "../folder.h"
 
 /* A header, then records in the order in which they were finished:
-     length (4 bytes), checksum of what follows (8), picture's size (8) and time (8), name, sight
+     length (4 bytes), checksum of what follows (8), picture's size (8) and time (8), name, path, hash,
+     sight
    A record that a kill cut short fails its checksum, and all behind it is dropped. The header names
    what the sights depend on; a journal with another one is started anew. */
-#define JOURNAL_MAGIC "tally-read journal 2\n"
+#define JOURNAL_MAGIC "tally-read journal 3\n"
 #define RECORD_HEADER 12
 
 typedef struct journal {
@@ -88,6 +89,7 @@ static inline void sight_put(text_buffer *to, const sight *s, const tally_templa
     put(to, evidence, sizeof evidence);
   }
   put(to, s->rows, (size_t)form->cells * TALLY_CLASSES * sizeof *s->rows);
+  put(to, s->sketches, (size_t)form->cells * sizeof *s->sketches);
 }
 
 static inline int sight_take(const char **from, size_t *left, const tally_template *form,
@@ -110,7 +112,7 @@ static inline int sight_take(const char **from, size_t *left, const tally_templa
     s->cells[i].whole = (double)evidence[1];
   }
   return take(from, left, s->rows, (size_t)form->cells * TALLY_CLASSES * sizeof *s->rows) &&
-         *left == 0;
+         take(from, left, s->sketches, (size_t)form->cells * sizeof *s->sketches) && *left == 0;
 }
 
 /* A picture file as it is now; a changed one is seen again, and always what is no regular file (size -1).
@@ -139,11 +141,13 @@ static inline void write_all(const journal *j, const char *bytes, size_t count, 
   }
 }
 
-static inline text_buffer record_make(const char *name, file_state state, const sight *s,
-                                      const tally_template *form) {
+static inline text_buffer record_make(const char *name, const char *path, file_state state,
+                                      const sight *s, const tally_template *form) {
   text_buffer body = {0}, record = {0};
   put(&body, &state, sizeof state);
   put(&body, name, strlen(name) + 1);
+  put(&body, path, strlen(path) + 1);
+  put(&body, s->hash, strlen(s->hash) + 1);
   sight_put(&body, s, form);
   uint32_t length = (uint32_t)body.length;
   uint64_t sum = checksum(CHECKSUM_START, body.data, body.length);
@@ -179,18 +183,43 @@ static inline char *record_read(const journal *j, off_t at, size_t *length) {
   return NULL;
 }
 
+/* The texts in front of a record's sight. */
+typedef struct record_head {
+  file_state state;
+  const char *name, *path, *hash;
+  const char *sight;
+} record_head;
+
+static inline record_head record_head_of(const char *body) {
+  record_head head;
+  memcpy(&head.state, body, sizeof head.state);
+  head.name = body + sizeof head.state;
+  head.path = head.name + strlen(head.name) + 1;
+  head.hash = head.path + strlen(head.path) + 1;
+  head.sight = head.hash + strlen(head.hash) + 1;
+  return head;
+}
+
+/* Whether a record is about a picture as it is now: its file has not changed, and where it lies
+   elsewhere now, holds the same. */
+static inline int record_is_of(const record_head *head, const char *path) {
+  char hash[PICTURE_HASH];
+  file_state now = file_state_of(path);
+  if (now.size < 0 || now.size != head->state.size || now.time != head->state.time) return 0;
+  if (!strcmp(path, head->path)) return 1;
+  picture_hash(path, hash);
+  return *hash && !strcmp(hash, head->hash);
+}
+
 /* Finds the records of the pictures that are wanted and have not changed. */
 static inline void journal_index(journal *j, const form_list *list) {
   off_t at = (off_t)strlen(JOURNAL_MAGIC) + (off_t)sizeof(uint64_t);
   size_t length;
   for (char *body; (body = record_read(j, at, &length)) != NULL; free(body)) {
-    file_state then, now;
-    memcpy(&then, body, sizeof then);
-    int tally = form_list_find(list, body + sizeof then);
-    if (tally >= 0 && !strcmp(list->names[tally], body + sizeof then)) {
-      now = file_state_of(list->pictures.paths[tally]);
-      j->at[tally] = now.size >= 0 && now.size == then.size && now.time == then.time ? at : 0;
-    }
+    record_head head = record_head_of(body);
+    int tally = form_list_find(list, head.name);
+    if (tally >= 0 && !strcmp(list->names[tally], head.name))
+      j->at[tally] = record_is_of(&head, list->pictures.paths[tally]) ? at : 0;
     at += RECORD_HEADER + (off_t)length;
   }
   j->end = at;
@@ -232,13 +261,26 @@ static inline void journal_close(journal *j) {
   free(j->at);
 }
 
+/* The hash of each picture, for free with the list. */
+static inline char (*journal_hashes(const journal *j, int count))[PICTURE_HASH] {
+  char(*hashes)[PICTURE_HASH] = allocate((size_t)count, sizeof *hashes);
+  size_t length;
+  for (int i = 0; i < count; i++) {
+    char *body = j->at[i] ? record_read(j, j->at[i], &length) : NULL;
+    if (body) snprintf(hashes[i], PICTURE_HASH, "%s", record_head_of(body).hash);
+    free(body);
+  }
+  return hashes;
+}
+
 static inline void journal_read(const journal *j, const tally_template *form, int tally,
                                 sight *out) {
   size_t length = 0;
   char *body = j->at[tally] ? record_read(j, j->at[tally], &length) : NULL;
   if (!body) fail("%s: it was changed while it was in use", j->path);
-  const char *from = body + sizeof(file_state);
-  from += strlen(from) + 1;
+  record_head head = record_head_of(body);
+  const char *from = head.sight;
+  snprintf(out->hash, sizeof out->hash, "%s", head.hash);
   size_t left = length - (size_t)(from - body);
   if (!sight_take(&from, &left, form, out)) fail("%s: a record is damaged; --again helps", j->path);
   free(body);

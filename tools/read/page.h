@@ -62,10 +62,12 @@ static inline void page_tiles(text_buffer *to, const report *r, const report_fig
   char shown[32];
   long long written = f->counts - f->status[TALLY_COUNT_MISSING];
   text_add(to, "<div class=\"tiles\">");
-  page_tile(to, "", form_count(r->list), form_count(r->list) == 1 ? "tally" : "tallies");
+  int copied = report_verdicts(r, FORM_COPY), count = form_count(r->list) - copied;
+  page_tile(to, "", count, count == 1 ? "tally" : "tallies");
   page_tile(to, "ok", report_verdicts(r, FORM_ACCEPTED), "accepted");
   page_tile(to, "look", report_verdicts(r, FORM_LOOK), "need a look");
   page_tile(to, "unread", report_verdicts(r, FORM_UNREAD), "could not be read");
+  if (copied) page_tile(to, "copy", copied, "copies, counted once");
   text_add(to, "<div class=\"tile\"><b>%.1f %%</b>of %s counts accepted</div>\n",
            written ? 100.0 * (double)f->status[TALLY_COUNT_OK] / (double)written : 0,
            thousands(written, shown));
@@ -96,10 +98,11 @@ static inline void page_headline(text_buffer *to, const report *r) {
   report_figures f = report_measure(r);
   char a[32], b[32];
   int look = report_verdicts(r, FORM_LOOK), unread = report_verdicts(r, FORM_UNREAD);
+  int count = form_count(r->list) - report_verdicts(r, FORM_COPY);
   text_add(to, "<header><h1>Vote tallies, read from their pictures</h1>\n<p class=\"lead\">");
   text_add(to, "%s of %s %s accepted without reservation.",
-           thousands(report_verdicts(r, FORM_ACCEPTED), a), thousands(form_count(r->list), b),
-           form_count(r->list) == 1 ? "tally is" : "tallies are");
+           thousands(report_verdicts(r, FORM_ACCEPTED), a), thousands(count, b),
+           count == 1 ? "tally is" : "tallies are");
   if (look + unread)
     text_add(to,
              " %s a person: %d with counts in doubt or sums that fail, %d that could not be read.",
@@ -292,7 +295,7 @@ static inline void page_rest(text_buffer *to, const report *r, int tally) {
   const report_form *f = &r->forms[tally];
   text_add(to, "<tr class=\"%s\" data-t=\"", verdict_classes[f->verdict]);
   html_text(to, r->list->names[tally]);
-  text_add(to, "\" data-v=\"");
+  text_add(to, "\" data-h=\"%s\" data-v=\"", r->hashes[tally]);
   page_values(to, r, tally, ",", "");
   text_add(to, "\"><td>");
   html_text(to, r->list->names[tally]);

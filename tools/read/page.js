@@ -2,14 +2,15 @@
    are kept by tally and field, and saved as a table that tally-read takes as --corrections.
 
    page.h writes what this relies on: a count's input has its field in data-f and what was read in
-   data-read; whatever holds a tally's inputs has the tally's name in data-t. */
+   data-read; whatever holds a tally's inputs has the tally's name in data-t and its
+   picture's hash in data-h. */
 'use strict';
 
 const element = (id) => document.getElementById(id);
 const all = (selector, within = document) => Array.from(within.querySelectorAll(selector));
 
-/* Of the form: fields [name, digits], sums [total, [[part, sign]], at most]; corrections [tally, field, value] that
-   were in effect when the page was made. */
+/* Of the form: fields [name, digits], sums [total, [[part, sign]], at most]; corrections [tally,
+   field, value] that were in effect when the page was made. */
 const meta = JSON.parse(element('meta').textContent);
 const digits = new Map(meta.fields);
 
@@ -192,9 +193,10 @@ function download(name, rows) {
 }
 
 function correctionRows() {
-  const rows = [['tally', 'field', 'value']];
+  const rows = [['tally', 'field', 'value', 'sha256']];
+  const hashes = new Map(all('[data-h]').map((node) => [node.dataset.t, node.dataset.h]));
   for (const [tally, fields] of corrections)
-    for (const [field, value] of fields) rows.push([tally, field, value]);
+    for (const [field, value] of fields) rows.push([tally, field, value, hashes.get(tally) ?? '']);
   return rows;
 }
 

@@ -12,8 +12,9 @@
 #include "report.h"
 #include "strip.h"
 
-static const char *const verdict_classes[] = {"ok", "look", "unread"};
-static const char *const verdict_words[] = {"accepted", "needs a look", "could not be read"};
+static const char *const verdict_classes[] = {"ok", "look", "unread", "copy"};
+static const char *const verdict_words[] = {"accepted", "needs a look", "could not be read",
+                                            "a copy"};
 static const char *const count_classes[] = {"ok", "look", "missing", "unread", "look"};
 static const char *const count_words[] = {"accepted", "look", "nothing written", "unread",
                                           "only the sums say it"};
@@ -200,7 +201,7 @@ static inline void page_form_head(text_buffer *to, const report *r, int tally) {
   const report_form *f = &r->forms[tally];
   text_add(to, "<article class=\"form %s\" data-t=\"", verdict_classes[f->verdict]);
   html_text(to, r->list->names[tally]);
-  text_add(to, "\">\n<h3>");
+  text_add(to, "\" data-h=\"%s\">\n<h3>", r->hashes[tally]);
   html_text(to, r->list->names[tally]);
   text_add(to, " <span class=\"pill\">%s</span></h3>\n", verdict_words[f->verdict]);
   if (f->reason) {

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "../work.h"
+#include "copies.h"
 #include "count_table.h"
 #include "journal.h"
 #include "origins.h"
@@ -26,6 +27,8 @@ typedef struct run {
   tally_habits learnt;
   const tally_habits *habits; /* what the tallies have in common, once learn_habits has seen all of
                                  them; NULL before */
+  char (*hashes)[PICTURE_HASH]; /* of each tally's picture */
+  copies copied;                /* which pictures show a tally that another one shows too */
   uint64_t seed;
   double risk;  /* a count that a sum confirms is accepted if it is wrong with this probability */
   double alone; /* the same of a count that nothing confirms */
@@ -87,10 +90,14 @@ static inline int sum_needs_look(const tally_template *form, int s, const tally_
 }
 
 /* Why a read tally needs a look, in one sentence; NULL if it does not. */
-static inline char *tally_reason(const tally_template *form, const tally_counts *counts,
+static inline char *tally_reason(const run *r, int tally, const tally_counts *counts,
                                  report_form *out) {
+  const tally_template *form = r->form;
   text_buffer reason = {0};
-  int missing = 0, named = 0;
+  int missing = 0, named = 0, alike = r->copied.alike[tally];
+  if (alike != NO_COPY && r->copied.of[alike] == NO_COPY)
+    text_add(&reason, "has the same counts as %s, in a hand like it: is it the same tally?",
+             r->list->names[alike]);
   for (int s = 0; s < form->sums; s++) {
     out->fails += counts->sum[s].state == TALLY_SUM_FAILS;
     out->unchecked += counts->sum[s].state == TALLY_SUM_UNCHECKED;
@@ -143,9 +150,17 @@ static inline void note_tally(const run *r, int tally, const sight *s, const tal
     form->reason = copy_text(s->reason);
     return;
   }
+  if (r->copied.of[tally] != NO_COPY) {
+    text_buffer reason = {0};
+    text_add(&reason, "shows the same tally as %s, and is not counted again",
+             r->list->names[r->copied.of[tally]]);
+    form->verdict = FORM_COPY;
+    form->reason = reason.data;
+    return;
+  }
   form->quality = s->registered ? counts->quality : -1;
   form->high = counts->high_quality;
-  form->reason = tally_reason(r->form, counts, form);
+  form->reason = tally_reason(r, tally, counts, form);
   form->verdict = form->reason ? FORM_LOOK : FORM_ACCEPTED;
 }
 
@@ -155,6 +170,7 @@ static inline report report_open(const run *r, const char *template_path) {
   memset(&to, 0, sizeof to);
   to.form = r->form;
   to.list = r->list;
+  to.hashes = r->hashes;
   to.forms = allocate((size_t)form_count(r->list), sizeof *to.forms);
   to.counts = allocate((size_t)form_count(r->list) * (size_t)r->form->fields, sizeof *to.counts);
   to.official = r->official.values != NULL;

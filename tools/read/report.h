@@ -6,10 +6,11 @@
 
 #include "../../tally.h"
 #include "../form_list.h"
+#include "../picture_hash.h"
 
 #define NO_OFFICIAL (-1)
 
-typedef enum { FORM_ACCEPTED, FORM_LOOK, FORM_UNREAD } form_verdict;
+typedef enum { FORM_ACCEPTED, FORM_LOOK, FORM_UNREAD, FORM_COPY } form_verdict;
 
 /* One count of one tally. */
 typedef struct report_count {
@@ -33,8 +34,9 @@ typedef struct report_form {
 typedef struct report {
   const tally_template *form;
   const form_list *list;
-  report_form *forms;   /* [form_count(list)] */
-  report_count *counts; /* [form_count(list)][form->fields] */
+  char (*hashes)[PICTURE_HASH]; /* [form_count(list)] the run's */
+  report_form *forms;           /* [form_count(list)] */
+  report_count *counts;         /* [form_count(list)][form->fields] */
   tally_totals totals;
   int is_total[TALLY_MAX_FIELDS]; /* total of a sum: not a share of anything */
   int official;                   /* official counts were given */
@@ -68,7 +70,7 @@ typedef struct report_figures {
 static inline report_figures report_measure(const report *r) {
   report_figures f = {0};
   for (int i = 0; i < form_count(r->list); i++)
-    for (int k = 0; k < r->form->fields; k++) {
+    for (int k = 0; k < r->form->fields && r->forms[i].verdict != FORM_COPY; k++) {
       const report_count *count = report_count_at(r, i, k);
       f.counts++;
       f.status[count->status]++;

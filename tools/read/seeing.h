@@ -38,7 +38,8 @@ static inline void see_one(void *context, int k, int thread) {
   }
   file_state state = file_state_of(all->list->pictures.paths[i]);
   see(&by->c, all->list->pictures.paths[i], all->form, all->raw, &by->s);
-  text_buffer record = record_make(all->list->names[i], state, &by->s, all->form);
+  text_buffer record =
+      record_make(all->list->names[i], all->list->pictures.paths[i], state, &by->s, all->form);
   work_lock();
   journal_append(all->journal, i, &record);
   all->done++;

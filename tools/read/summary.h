@@ -39,8 +39,13 @@ static inline void say_coverage(const run *r, const report *from) {
 static inline void print_summary(const run *r, const char *folder, const report *from) {
   char number[4][32];
   report_figures f = report_measure(from);
+  int copied = report_verdicts(from, FORM_COPY);
+  if (copied)
+    printf(
+        "%d pictures show a tally that another one shows too: they are counted once (tallies.csv)\n",
+        copied);
   printf("%s tallies: %s accepted, %s to look at, %s not read\n",
-         thousands(form_count(r->list), number[0]),
+         thousands(form_count(r->list) - copied, number[0]),
          thousands(report_verdicts(from, FORM_ACCEPTED), number[1]),
          thousands(report_verdicts(from, FORM_LOOK), number[2]),
          thousands(report_verdicts(from, FORM_UNREAD), number[3]));
@@ -86,6 +91,7 @@ static inline void print_result(const run *r, const report *from, double seconds
     json_real(&json, "accepted_wrong",
               f.accepted ? (double)f.accepted_wrong / (double)f.accepted : 0);
   }
+  json_integer(&json, "copies", report_verdicts(from, FORM_COPY));
   json_integer(&json, "inferred", f.status[TALLY_COUNT_INFERRED]);
   json_real(&json, "slips", from->slip);
   if (r->origin.group_count > 1) json_real(&json, "unread_at_random", from->unevenness);

@@ -12,14 +12,14 @@
 #include "reading.h"
 
 static inline void write_count_rows(FILE *file, const run *r, int tally, const tally_counts *counts,
-                                    int decoded, const char *reason) {
+                                    int decoded, const report_form *from) {
   for (int f = 0; f < r->form->fields; f++) {
     const tally_count *count = &counts->count[f];
     csv_write(file, r->list->names[tally]);
     fprintf(file, ",%s,", r->form->field[f].name);
-    if (!decoded) {
-      fputs(",,,unread,,,", file);
-      csv_write(file, reason);
+    if (!decoded || from->verdict == FORM_COPY) {
+      fputs(decoded ? ",,,copy,,," : ",,,unread,,,", file);
+      csv_write(file, from->reason);
       fputs(",0,\n", file);
       continue;
     }
@@ -74,16 +74,21 @@ static inline int decode_chunk(decoding *d) {
   return now;
 }
 
-/* The first pass over all tallies: how often clerks slip, and how large counts are. */
+/* The first pass over all tallies: how often clerks slip, how large counts are, and which pictures show
+   one tally. */
 static inline void learn_habits(run *r) {
   decoding d = decoding_open(r, 1);
   if (tally_habits_begin(r->form, &r->learnt) != TALLY_OK) fail("out of memory");
+  r->copied = copies_open(form_count(r->list), r->form->fields);
   for (; d.first < form_count(r->list); d.first += CHUNK)
     for (int k = 0, now = decode_chunk(&d); k < now; k++) {
       if (d.decoded[k]) tally_habits_add(&r->learnt, r->form, &d.counts[k]);
+      if (d.decoded[k] && d.sights[k].registered)
+        copies_note(&r->copied, d.first + k, &d.counts[k]);
       tally_counts_free(&d.counts[k]);
     }
   r->habits = &r->learnt;
+  copies_find(&r->copied, r->journal, r->form);
   decoding_close(&d);
 }
 
@@ -115,7 +120,11 @@ static inline void read_all(const run *r, const char *folder, report *to) {
     for (int k = 0; k < now; k++) {
       int i = d.first + k;
       note_tally(r, i, &d.sights[k], &d.counts[k], d.decoded[k], to);
-      write_count_rows(out.file, r, i, &d.counts[k], d.decoded[k], to->forms[i].reason);
+      write_count_rows(out.file, r, i, &d.counts[k], d.decoded[k], &to->forms[i]);
+      if (to->forms[i].verdict == FORM_COPY) {
+        tally_counts_free(&d.counts[k]);
+        continue;
+      }
       write_sum_rows(sums.file, r, i, &d.counts[k]);
       if (tally_totals_add(&to->totals, d.decoded[k] ? &d.counts[k] : NULL,
                            r->origin.of ? &r->origin.of[i] : NULL) != TALLY_OK)
@@ -134,17 +143,17 @@ static inline void read_all(const run *r, const char *folder, report *to) {
   free(sums_path);
 }
 
-static const char *const verdict_names[] = {"ok", "review", "unread"};
+static const char *const verdict_names[] = {"ok", "review", "unread", "copy"};
 
 static const char *sums_text(const tally_template *form, const report_form *f) {
-  if (f->verdict == FORM_UNREAD) return "";
+  if (f->verdict == FORM_UNREAD || f->verdict == FORM_COPY) return "";
   return !form->sums ? "none" : f->fails ? "fails" : f->unchecked ? "unchecked" : "holds";
 }
 
 static inline void write_tallies(const run *r, const char *folder, const report *from) {
   char *path = join_path(folder, "tallies.csv");
   output out = output_open(path);
-  fputs("tally,status,quality,residual_px,sums,class,reason\n", out.file);
+  fputs("tally,status,quality,residual_px,sums,class,reason,sha256\n", out.file);
   for (int i = 0; i < form_count(r->list); i++) {
     const report_form *f = &from->forms[i];
     csv_write(out.file, r->list->names[i]);
@@ -157,7 +166,7 @@ static inline void write_tallies(const run *r, const char *folder, const report 
             : f->high      ? "high"
                            : "moderate");
     csv_write(out.file, f->reason ? f->reason : "");
-    putc('\n', out.file);
+    fprintf(out.file, ",%s\n", r->hashes[i]);
   }
   output_close(&out);
   free(path);
