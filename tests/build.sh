@@ -112,7 +112,7 @@ by_hand() { # NAME OPTION...: a tool by the line in tools/tool.h
   line=${line//NAME/$name}
   rm "$copy/bin/$name"
   # shellcheck disable=SC2086  # the line is a command with its arguments
-  (cd "$copy" && ${line/-O2/-O0} "$@" && "bin/$name" --help | grep -q "$name --")
+  (cd "$copy" && ${line/-O2/-O0} "$@" && "bin/$name" --help | grep -q "usage: $name ")
 }
 
 # The line in a tool's source that makes what it needs beside tool.h's.

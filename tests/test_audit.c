@@ -655,7 +655,12 @@ static void test_readme_draws_the_same(void **state) {
   char *readme = join_path(here, "README.md");
   setenv("README", readme, 1);
   free(readme);
-  must_draw("--for winner --most 200 --parties A,B --rounds 25");
+  text_buffer list = {0};
+  text_add(&list, "tally,voters\n");
+  for (int i = 0; i < TALLIES; i++) text_add(&list, "t%02d,%d\n", i, 100 + i * i);
+  write_words("voters.csv", list.data);
+  free(list.data);
+  must_draw("--for winner --voters voters.csv --parties A,B --rounds 25");
   assert_ran(
       shell("cd audit && awk '/^seed=/ { inside = 1 } /^```/ { inside = 0 } inside' "
             "\"$README\" | sed 's/^seed=.*/seed=16180339887498948482/; s/head -n .*/head -n 25/' "
@@ -918,6 +923,15 @@ static void test_only_accepted_counts_can_be_wrong(void **state) {
   assert_ran(draw("--for shares --rounds 40 --most 200 --parties A,B"));
   assert_ran(shell("grep -c ',t0' audit/sample.csv"));
   assert_int_equal(atoi(out_text), 10);
+
+  /* where they are never drawn, nothing is said about votes */
+  assert_ran(shell("rm -rf audit"));
+  assert_ran(draw("--for wrong --rounds 30 --most 200 --parties A,B --share 0.9"));
+  write_keyed("keyed.csv", NULL);
+  assert_ran(certify("keyed.csv"));
+  assert_contains(out_text, "\"certified\": [\"wrong\"], \"wrong_risk\": 0, \"winner_risk\": null, "
+                            "\"shares_risk\": null");
+  assert_contains(out_text, "this sample cannot show it");
 }
 
 static void test_ties_and_nothing(void **state) {

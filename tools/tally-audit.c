@@ -298,8 +298,9 @@ static void print_sample(const drawn_sample *from, const audit_settings *set, in
                          const left_out *left) {
   text_buffer json = {0};
   int drawn = sample_size(set);
-  printf("%d of %d tallies drawn in %d %s, %d with a picture\n\n", drawn, from->all.tallies,
-         set->rounds, set->rounds == 1 ? "round" : "rounds", pictures);
+  printf("%d of %d tallies drawn in %d %s, %d with a picture; key.html has the %d of round %d\n\n",
+         drawn, from->all.tallies, set->rounds, set->rounds == 1 ? "round" : "rounds", pictures,
+         set->round[set->rounds - 1], set->rounds);
   json_integer(&json, "tallies", from->all.tallies);
   json_integer(&json, "drawn", drawn);
   json_integer(&json, "rounds", set->rounds);

@@ -44,7 +44,7 @@ typedef struct betting {
 /* limit: D. If it is more than all weigh, the null hypothesis is false without any draw; if it is not
    positive, the game cannot be won: no errors are enough for it. */
 static inline betting betting_begin(double limit, double total, double hedge) {
-  betting game = {limit, total, total, hedge, 1, {0}, limit > total ? 0 : 1};
+  betting game = {limit, total, total, hedge, 1, {0}, limit > total ? 0.0 : 1.0};
   for (int i = 0; i < BETS; i++) game.part[i] = 1;
   return game;
 }
