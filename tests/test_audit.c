@@ -977,6 +977,12 @@ static void test_result_of_tally_read(void **state) {
   assert_ran(
       shell("$audit certify --result result --sample audit --out certified scans/truth.csv"));
   assert_true(result("shares_risk") == 0 && result("wrong") == 0);
+  assert_ran(
+      shell("cp scans/tally-0001.jpg scans/same.jpg && $read --template c1-2019 --quiet --out "
+            "copied scans && $audit sample --result copied --for wrong --rounds 4 --seed 5 "
+            "--quiet --out once && ! grep -q same.jpg once/sample.csv; rm scans/same.jpg"));
+  assert_refused(shell("$audit sample --result copied --for wrong --rounds 5 --seed 5 --out twice"),
+                 1, "only 4 can be drawn", "");
   assert_ran(shell("sed -i '$d' result/tallies.csv"));
   assert_refused(shell("$audit sample --result result --for wrong --seed 5 --out other"), 1,
                  "do not name the same tallies", "tally-0004.jpg");

@@ -97,14 +97,20 @@ static inline int row_is_accepted(const csv *table, int column, int value) {
   return column < 0 ? value != NO_COUNT : !strcmp(status, "ok");
 }
 
-/* Names that occur in a column, sorted, each once. */
+/* Whether a row is about a picture of a tally that another picture shows too: it is counted there. */
+static inline int row_is_copy(const csv *table, int status) {
+  return status >= 0 && !strcmp(csv_cell(table, status), "copy");
+}
+
+/* Names that occur in a column, sorted, each once, those of copies left out. */
 static inline char **names_in_column(const char *path, const char *name, int *count) {
   int capacity = 0, kept = 0;
   char **names = NULL;
   csv table = csv_open(path);
-  int column = csv_column(&table, name);
+  int column = csv_column(&table, name), status = csv_find_column(&table, "status");
   for (*count = 0; csv_row(&table);) {
     const char *cell = table.fields[column];
+    if (row_is_copy(&table, status)) continue;
     if (!*cell) fail("%s: line %d: the name of the tally is empty", path, table.line);
     if (*count && !strcmp(names[*count - 1], cell)) continue;
     if (*count == capacity) {
@@ -161,6 +167,7 @@ static inline void read_counts(population *all, const char *path) {
   int tally = csv_column(&table, "tally"), field = csv_column(&table, "field");
   int value = csv_column(&table, "value"), status = csv_find_column(&table, "status");
   while (csv_row(&table)) {
+    if (row_is_copy(&table, status)) continue;
     int i = row_tally(all, &table, tally), f = find_field(all, csv_cell(&table, field));
     size_t at = (size_t)i * (size_t)all->fields + (size_t)f;
     if (seen[at])
