@@ -1,0 +1,54 @@
+/* decode.h - from a picture's file to its pixels, for every format that people have.
+
+   One function decodes for all tools. It tells a format by what is in the file, never by its name;
+   applies the orientation that a camera wrote down; and believes no damaged file: what is cut off or
+   fails its checksums is refused with a reason, since votes must not be read off what a decoder made
+   up for the missing part.
+
+   format               decoded by                     checked before it is believed
+   JPEG                 stb_image                      scans whole, end mark
+   PNG                  stb_image                      CRC of every chunk, Adler-32 of the pixels, end
+   GIF                  stb_image (the first frame)    blocks and codes whole, trailer
+   BMP                  stb_image                      all that the header promises is there
+   PBM, PGM, PPM        own code                       all that the header promises is there
+   TGA, PSD, HDR, PIC   stb_image                      all that the header promises is there
+
+   Nothing here ends the process, prints or needs another part of tools/. All functions may be called
+   from several threads at once. */
+#ifndef TALLY_DECODE_H
+#define TALLY_DECODE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* 8 bits a sample, [height][width][channels]: 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha (not
+   multiplied into the colours). It stands upright. The caller frees pixels with free(). */
+typedef struct decoded {
+  uint8_t *pixels;
+  int height, width, channels;
+} decoded;
+
+#define DECODE_REASON 256                    /* room for a reason, with the 0 at its end */
+#define DECODE_MAX_PIXELS ((int64_t)1 << 27) /* a header that promises more is not believed */
+#define DECODE_MAX_BYTES ((size_t)256 << 20) /* of a file that has to be in memory as a whole */
+
+/* The number of pages of a picture file, at least 1; or 0 if it cannot be read, and why (without the
+   file's name). Cheap: it decodes no pixels, so that a page it counts may still turn out damaged. */
+int decode_pages(const char *path, char reason[DECODE_REASON]);
+
+/* Decodes a page, counted from 1. Returns 0; or -1 if it cannot be read, and why (without the file's
+   name). A page of more than most_pixels or DECODE_MAX_PIXELS is refused.
+
+   "-" and "/dev/stdin" are the standard input. What comes through a pipe can be read only once, so it
+   is kept in memory until the process ends. */
+int decode_page(const char *path, int page, int64_t most_pixels, decoded *out,
+                char reason[DECODE_REASON]);
+
+/* The name of a file's format ("JPEG"), told by its first bytes, of which 1024 are always enough; NULL
+   if it is none that this knows. Some are known only to be refused with a better reason. */
+const char *decode_format(const uint8_t *start, size_t size);
+
+/* Whether a file's name ends as people let pictures end. */
+int decode_is_picture_name(const char *name);
+
+#endif

@@ -1,0 +1,260 @@
+/* The implementation of decode.h: files, formats, limits. The decoders themselves are in
+   decode_FORMAT.c. */
+#define _POSIX_C_SOURCE 200809L
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "decode_formats.h"
+
+#define TOO_LARGE "the file is larger than 256 MB"
+#define UNKNOWN "it is not a picture of a known format"
+
+/* ---- reasons --------------------------------------------------------------------------------- */
+
+int refuse(char reason[DECODE_REASON], const char *format, ...) {
+  va_list arguments;
+  va_start(arguments, format);
+  vsnprintf(reason, DECODE_REASON, format, arguments);
+  va_end(arguments);
+  for (char *c = reason; *c; c++)
+    if ((unsigned char)*c < ' ' || *c == 127) *c = '?';
+  return -1;
+}
+
+int refuse_size(int64_t width, int64_t height, int64_t most_pixels, char reason[DECODE_REASON]) {
+  const int64_t most = most_pixels < DECODE_MAX_PIXELS ? most_pixels : DECODE_MAX_PIXELS;
+  if (width < 1 || height < 1) return refuse(reason, "its header promises no pixels");
+  if (width <= most / height) return 0;
+  return refuse(reason, "it has %lld x %lld pixels, more than the %lld that are read here",
+                (long long)width, (long long)height, (long long)most);
+}
+
+/* ---- formats --------------------------------------------------------------------------------- */
+
+/* A format is known by its first bytes, or by a function where those do not tell. */
+typedef struct format {
+  const char *name;
+  const char *magic;
+  size_t count; /* of bytes in magic */
+  int (*is)(const uint8_t *bytes, size_t size);
+  int (*decode)(const file_view *file, int64_t most_pixels, decoded *out,
+                char reason[DECODE_REASON]);
+  int (*orientation)(const uint8_t *bytes, size_t size);
+} format;
+
+/* The size of the header behind the file's tells a bitmap from text that begins with BM. */
+static int is_bmp(const uint8_t *bytes, size_t size) {
+  if (size < 18 || bytes[0] != 'B' || bytes[1] != 'M') return 0;
+  const uint32_t header = little_32(bytes + 14);
+  return header >= 12 && header <= 124;
+}
+
+static int is_pnm(const uint8_t *bytes, size_t size) {
+  return size >= 3 && bytes[0] == 'P' && bytes[1] >= '1' && bytes[1] <= '6' &&
+         (bytes[2] == '#' || bytes[2] == ' ' || (bytes[2] >= '\t' && bytes[2] <= '\r'));
+}
+
+/* TGA begins without a mark of its own: all fields of its header have to be possible (Truevision TGA
+   specification, version 2.0). */
+static int is_tga(const uint8_t *bytes, size_t size) {
+  if (size < 18 || !little_16(bytes + 12) || !little_16(bytes + 14)) return 0;
+  const int palettes = bytes[1], kind = bytes[2] & ~8, depth = bytes[16];
+  const int depth_is_known = depth == 8 || depth == 15 || depth == 16 || depth == 24 || depth == 32;
+  if (palettes) return palettes == 1 && kind == 1 && (depth == 8 || depth == 16);
+  return (kind == 2 || kind == 3) && depth_is_known;
+}
+
+#define MAGIC(bytes) bytes, sizeof(bytes) - 1, NULL
+static const format formats[] = {
+    {"JPEG", MAGIC("\xFF\xD8\xFF"), decode_jpeg, jpeg_orientation},
+    {"PNG", MAGIC("\x89PNG\r\n\x1A\n"), decode_png, png_orientation},
+    {"GIF", MAGIC("GIF87a"), decode_stb, NULL},
+    {"GIF", MAGIC("GIF89a"), decode_stb, NULL},
+    {"BMP", NULL, 0, is_bmp, decode_stb, NULL},
+    {"PNM", NULL, 0, is_pnm, decode_pnm, NULL},
+    {"PSD", MAGIC("8BPS"), decode_stb, NULL},
+    {"PIC", MAGIC("\x53\x80\xF6\x34"), decode_stb, NULL},
+    {"HDR", MAGIC("#?RADIANCE\n"), decode_stb, NULL},
+    {"HDR", MAGIC("#?RGBE\n"), decode_stb, NULL},
+    {"TGA", NULL, 0, is_tga, decode_stb, NULL},
+};
+
+static const format *find_format(const uint8_t *bytes, size_t size) {
+  for (size_t i = 0; i < sizeof formats / sizeof *formats; i++) {
+    const format *kind = &formats[i];
+    if (kind->is ? kind->is(bytes, size)
+                 : size >= kind->count && !memcmp(bytes, kind->magic, kind->count))
+      return kind;
+  }
+  return NULL;
+}
+
+const char *decode_format(const uint8_t *start, size_t size) {
+  const format *kind = find_format(start, size);
+  return kind ? kind->name : NULL;
+}
+
+int decode_is_picture_name(const char *name) {
+  static const char *const endings[] = {"png", "jpg",  "jpeg", "jfif", "jpe", "tif", "tiff", "webp",
+                                        "pdf", "heic", "heif", "avif", "gif", "bmp", "dib",  "pgm",
+                                        "ppm", "pnm",  "pbm",  "tga",  "psd", "hdr", "pic"};
+  const char *dot = strrchr(name, '.');
+  char lower[8] = {0};
+  if (!dot || strlen(dot + 1) >= sizeof lower) return 0;
+  for (int i = 0; dot[i + 1]; i++)
+    lower[i] = (char)(dot[i + 1] >= 'A' && dot[i + 1] <= 'Z' ? dot[i + 1] + 32 : dot[i + 1]);
+  for (size_t i = 0; i < sizeof endings / sizeof *endings; i++)
+    if (!strcmp(lower, endings[i])) return 1;
+  return 0;
+}
+
+/* ---- files ----------------------------------------------------------------------------------- */
+
+/* Appends what can be read at once. Returns the count of bytes, 0 at the end, or -1 with a reason. */
+static ssize_t read_more(int descriptor, uint8_t **bytes, size_t *size, size_t *room,
+                         char reason[DECODE_REASON]) {
+  if (*size == *room) {
+    uint8_t *larger = realloc(*bytes, *room * 2 + 4096);
+    if (!larger) return refuse(reason, "out of memory");
+    *bytes = larger;
+    *room = *room * 2 + 4096;
+  }
+  ssize_t count;
+  do count = read(descriptor, *bytes + *size, *room - *size);
+  while (count < 0 && errno == EINTR);
+  if (count < 0) return refuse(reason, "%s", strerror(errno));
+  *size += (size_t)count;
+  return *size > DECODE_MAX_BYTES ? refuse(reason, TOO_LARGE) : count;
+}
+
+/* All that comes out of a descriptor, about `expected` bytes; NULL with a reason. */
+static uint8_t *read_all(int descriptor, size_t expected, size_t *size,
+                         char reason[DECODE_REASON]) {
+  size_t room = expected + 1; /* one more than there is shows the end at once */
+  uint8_t *bytes = malloc(room);
+  ssize_t count = bytes ? 1 : refuse(reason, "out of memory");
+  *size = 0;
+  while (count > 0) count = read_more(descriptor, &bytes, size, &room, reason);
+  if (count == 0 && *size) return bytes;
+  if (count == 0) refuse(reason, "the file is empty");
+  free(bytes);
+  return NULL;
+}
+
+/* What came through pipes, by device and inode: a pipe gives its bytes once, but a picture is asked
+   for its pages first and for each of them later. */
+typedef struct kept_file {
+  dev_t device;
+  ino_t inode;
+  uint8_t *bytes;
+  size_t size;
+  struct kept_file *next;
+} kept_file;
+static kept_file *kept_files;
+static pthread_mutex_t kept_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static int is_standard_input(const char *path) {
+  return !strcmp(path, "-") || !strcmp(path, "/dev/stdin");
+}
+
+static int open_to_read(const char *path, char reason[DECODE_REASON]) {
+  const int descriptor = open(path, O_RDONLY | O_CLOEXEC);
+  return descriptor < 0 ? refuse(reason, "%s", strerror(errno)) : descriptor;
+}
+
+/* Reads a pipe to its end and keeps that; NULL with a reason. */
+static kept_file *keep_pipe(const char *path, const struct stat *status,
+                            char reason[DECODE_REASON]) {
+  const int standard = is_standard_input(path);
+  const int descriptor = standard ? STDIN_FILENO : open_to_read(path, reason);
+  kept_file *kept = descriptor < 0 ? NULL : malloc(sizeof *kept);
+  if (kept) {
+    *kept = (kept_file){status->st_dev, status->st_ino, NULL, 0, kept_files};
+    kept->bytes = read_all(descriptor, (size_t)1 << 20, &kept->size, reason);
+  } else if (descriptor >= 0) {
+    refuse(reason, "out of memory");
+  }
+  if (descriptor >= 0 && !standard) close(descriptor);
+  if (kept && kept->bytes) return kept_files = kept;
+  free(kept);
+  return NULL;
+}
+
+static int load_pipe(const char *path, const struct stat *status, file_view *file,
+                     char reason[DECODE_REASON]) {
+  pthread_mutex_lock(&kept_lock);
+  kept_file *kept = kept_files;
+  while (kept && (kept->device != status->st_dev || kept->inode != status->st_ino))
+    kept = kept->next;
+  if (!kept) kept = keep_pipe(path, status, reason);
+  pthread_mutex_unlock(&kept_lock);
+  if (!kept) return -1;
+  *file = (file_view){kept->bytes, kept->size, NULL};
+  return 0;
+}
+
+static int load_regular(const char *path, const struct stat *status, file_view *file,
+                        char reason[DECODE_REASON]) {
+  if (status->st_size > (off_t)DECODE_MAX_BYTES) return refuse(reason, TOO_LARGE);
+  const int descriptor = open_to_read(path, reason);
+  if (descriptor < 0) return -1;
+  file->owned = read_all(descriptor, (size_t)status->st_size, &file->size, reason);
+  file->bytes = file->owned;
+  close(descriptor);
+  return file->owned ? 0 : -1;
+}
+
+/* Brings a file into memory, or finds it there. file_release gives back what was read for it. */
+static int file_load(const char *path, file_view *file, char reason[DECODE_REASON]) {
+  struct stat status;
+  const int standard = is_standard_input(path);
+  *file = (file_view){NULL, 0, NULL};
+  if (standard ? fstat(STDIN_FILENO, &status) : stat(path, &status))
+    return refuse(reason, "%s", strerror(errno));
+  if (S_ISDIR(status.st_mode)) return refuse(reason, "it is a folder");
+  return standard || !S_ISREG(status.st_mode) ? load_pipe(path, &status, file, reason)
+                                              : load_regular(path, &status, file, reason);
+}
+
+static void file_release(file_view *file) {
+  free(file->owned);
+}
+
+/* ---- pages ----------------------------------------------------------------------------------- */
+
+int decode_pages(const char *path, char reason[DECODE_REASON]) {
+  file_view file;
+  if (file_load(path, &file, reason)) return 0;
+  const format *kind = find_format(file.bytes, file.size);
+  if (!kind) refuse(reason, UNKNOWN);
+  file_release(&file);
+  return kind ? 1 : 0;
+}
+
+static int decode_file(const file_view *file, int page, int64_t most_pixels, decoded *out,
+                       char reason[DECODE_REASON]) {
+  const format *kind = find_format(file->bytes, file->size);
+  if (!kind) return refuse(reason, UNKNOWN);
+  if (page != 1) return refuse(reason, "there is no page %d in it", page);
+  if (kind->decode(file, most_pixels, out, reason)) return -1;
+  const int orientation = kind->orientation ? kind->orientation(file->bytes, file->size) : 1;
+  if (!turn_upright(out, orientation)) return 0;
+  free(out->pixels);
+  return refuse(reason, "out of memory");
+}
+
+int decode_page(const char *path, int page, int64_t most_pixels, decoded *out,
+                char reason[DECODE_REASON]) {
+  file_view file;
+  if (file_load(path, &file, reason)) return -1;
+  const int failed = decode_file(&file, page, most_pixels, out, reason);
+  file_release(&file);
+  return failed;
+}

@@ -1,0 +1,73 @@
+/* decode_formats.h - what the decoders of single formats share. Internal to decode*.c. */
+#ifndef TALLY_DECODE_FORMATS_H
+#define TALLY_DECODE_FORMATS_H
+
+#include "../decode.h"
+
+#if defined(__GNUC__)
+#define DECODE_PRINTF __attribute__((format(printf, 2, 3)))
+#else
+#define DECODE_PRINTF
+#endif
+
+/* Writes a reason, shortened to its room and without control characters. Returns -1, so that
+   `return refuse(...)` fails. */
+int refuse(char reason[DECODE_REASON], const char *format, ...) DECODE_PRINTF;
+
+/* -1 with a reason if a picture has no or too many pixels. */
+int refuse_size(int64_t width, int64_t height, int64_t most_pixels, char reason[DECODE_REASON]);
+
+/* Numbers of 2 or 4 bytes in a file. */
+static inline uint32_t big_16(const uint8_t *at) {
+  return (uint32_t)at[0] << 8 | at[1];
+}
+static inline uint32_t big_32(const uint8_t *at) {
+  return big_16(at) << 16 | big_16(at + 2);
+}
+static inline uint32_t little_16(const uint8_t *at) {
+  return (uint32_t)at[1] << 8 | at[0];
+}
+static inline uint32_t little_32(const uint8_t *at) {
+  return little_16(at + 2) << 16 | little_16(at);
+}
+
+/* A file as its decoder sees it. */
+typedef struct file_view {
+  const uint8_t *bytes; /* all of it */
+  size_t size;
+  uint8_t *owned; /* to be freed, or NULL */
+} file_view;
+
+/* Decoders fill in `out` as it is stored and return 0, or -1 with a reason. */
+int decode_jpeg(const file_view *file, int64_t most_pixels, decoded *out,
+                char reason[DECODE_REASON]);
+int decode_png(const file_view *file, int64_t most_pixels, decoded *out,
+               char reason[DECODE_REASON]);
+int decode_pnm(const file_view *file, int64_t most_pixels, decoded *out,
+               char reason[DECODE_REASON]);
+
+/* The size of a picture that stb_image knows, and the limit on the memory of its decoders, which the
+   caller takes off again. */
+int stb_size(const file_view *file, int64_t most_pixels, int *width, int *height,
+             char reason[DECODE_REASON]);
+
+/* What stb_image knows; the callers have made sure that the file is whole, or stb_image asks for
+   bytes that are not there, which is refused. */
+int decode_stb(const file_view *file, int64_t most_pixels, decoded *out,
+               char reason[DECODE_REASON]);
+
+/* ---- orientation ----------------------------------------------------------------------------- */
+
+/* How a camera says it was held, 1 to 8 (Exif 2.32, tag 0x112 of the first directory; 1 is upright),
+   from an Exif block: a TIFF header and its directory, with or without "Exif" and two zeros before
+   it. What is not valid counts as 1. */
+int exif_orientation(const uint8_t *bytes, size_t size);
+
+/* The same of a whole file; 1 if it says nothing. */
+int jpeg_orientation(const uint8_t *bytes, size_t size);
+int png_orientation(const uint8_t *bytes, size_t size);
+
+/* Stands a picture upright that was stored by a camera held so. -1 if memory does not suffice. */
+int turn_upright(decoded *picture, int orientation);
+
+#endif
