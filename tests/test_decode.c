@@ -71,12 +71,18 @@ static void write_file(const char *name, const uint8_t *bytes, size_t count) {
   assert_int_equal(fclose(file), 0);
 }
 
-/* Decodes the first `count` bytes of a file. */
+/* Decodes the first `count` bytes of a file, in memory of their own, so that sanitizers see where it
+   ends. */
 static int decode_cut(const buffer *file, size_t count, decoded *out) {
-  write_file("picture", file->bytes, count);
+  uint8_t *bytes = malloc(count + 1);
+  assert_non_null(bytes);
+  if (count) memcpy(bytes + 1, file->bytes, count);
   *out = (decoded){NULL, 0, 0, 0};
   *reason = 0;
-  return decode_page(in_home("picture"), 1, 1 << 26, out, reason);
+  const int failed = decode_bytes(bytes + 1, count, 1, 1 << 26, out, reason);
+  free(bytes);
+  assert_true(failed ? *reason != 0 && !out->pixels : out->pixels != NULL);
+  return failed;
 }
 
 static decoded must_decode(const char *what, const buffer *file) {
@@ -295,6 +301,208 @@ static void test_cuts(void **state) {
   }
 }
 
+/* ---- damaged PNG ----------------------------------------------------------------------------- */
+
+/* Every bit of a file, turned over, is noticed. */
+static void test_png_bits(void **state) {
+  (void)state;
+  buffer file = make_png(3);
+  decoded out;
+  for (size_t bit = 0; bit < file.size * 8; bit++) {
+    file.bytes[bit / 8] ^= (uint8_t)(1 << bit % 8);
+    if (!decode_cut(&file, file.size, &out)) fail_msg("bit %zu may be wrong", bit);
+    file.bytes[bit / 8] ^= (uint8_t)(1 << bit % 8);
+  }
+  release(&file);
+}
+
+static uint32_t crc_32(const uint8_t *bytes, size_t size) {
+  uint32_t crc = 0xFFFFFFFF;
+  for (size_t i = 0; i < size * 8; i++) {
+    if (i % 8 == 0) crc ^= bytes[i / 8];
+    crc = crc & 1 ? crc >> 1 ^ 0xEDB88320 : crc >> 1;
+  }
+  return ~crc;
+}
+
+static void put_chunk(buffer *file, const char *type, const void *data, size_t length) {
+  put_number(file, (unsigned)length, 4, 0);
+  put_text(file, type);
+  put(file, data, length);
+  put_number(file, crc_32(file->bytes + file->size - length - 4, length + 4), 4, 0);
+}
+
+/* A PNG of these header fields; the caller adds chunks. */
+static buffer start_png(unsigned width, unsigned height, int depth, int colour, int interlaced) {
+  buffer file = {NULL, 0, 0}, header = {NULL, 0, 0};
+  put(&file, "\x89PNG\r\n\x1A\n", 8);
+  put_number(&header, width, 4, 0);
+  put_number(&header, height, 4, 0);
+  put_byte(&header, (unsigned)depth);
+  put_byte(&header, (unsigned)colour);
+  put_number(&header, 0, 2, 0);
+  put_byte(&header, (unsigned)interlaced);
+  put_chunk(&file, "IHDR", header.bytes, header.size);
+  release(&header);
+  return file;
+}
+
+/* stb_image_write has it and does not declare it. */
+extern uint8_t *stbi_zlib_compress(uint8_t *data, int data_len, int *out_len, int quality);
+
+/* Adds the rows, packed, in two chunks, and the end. The Adler-32 is off by `wrong`. */
+static void finish_png(buffer *file, uint8_t *rows, size_t size, unsigned wrong) {
+  int packed_size;
+  uint8_t *packed = stbi_zlib_compress(rows, (int)size, &packed_size, 5);
+  assert_non_null(packed);
+  packed[packed_size - 1] ^= (uint8_t)wrong;
+  put_chunk(file, "IDAT", packed, 3);
+  put_chunk(file, "IDAT", packed + 3, (size_t)packed_size - 3);
+  put_chunk(file, "IEND", "", 0);
+  free(packed);
+}
+
+/* CRCs that are right do not make up for pixels that are not. */
+static void test_png_damage(void **state) {
+  uint8_t rows[2 * 3] = {0, 10, 20, 0, 30, 40};
+  (void)state;
+  for (unsigned wrong = 0; wrong <= 1; wrong++) {
+    buffer file = start_png(2, 2, 8, 0, 0);
+    finish_png(&file, rows, sizeof rows, wrong);
+    if (wrong)
+      assert_refused("a wrong Adler-32", &file, "checksum of its pixels");
+    else
+      free(must_decode("2 x 2 pixels", &file).pixels);
+    release(&file);
+  }
+  buffer few = start_png(2, 2, 8, 0, 0);
+  finish_png(&few, rows, 5, 0);
+  assert_refused("a byte too few", &few, "");
+  release(&few);
+  buffer unknown = start_png(2, 2, 8, 0, 0);
+  put_chunk(&unknown, "NEWs", "x", 1);
+  finish_png(&unknown, rows, sizeof rows, 0);
+  assert_refused("a critical chunk", &unknown, "NEWs");
+  release(&unknown);
+  buffer phone = start_png(2, 2, 8, 0, 0);
+  put_chunk(&phone, "CgBI", "", 0);
+  finish_png(&phone, rows, sizeof rows, 0);
+  assert_refused("a PNG of an iPhone", &phone, "convert");
+  release(&phone);
+  buffer huge = start_png(20000, 20000, 8, 2, 0);
+  finish_png(&huge, rows, sizeof rows, 0);
+  assert_refused("400 million pixels", &huge, "20000 x 20000 pixels");
+  release(&huge);
+  buffer bomb = start_png(8000, 8000, 16, 6, 0);
+  finish_png(&bomb, rows, sizeof rows, 0);
+  assert_refused("64 million pixels in few bytes", &bomb, "most of its pixels are missing");
+  release(&bomb);
+}
+
+/* A palette with transparency, one bit a pixel, in seven interlaced pictures; chunks that say nothing
+   about the pixels, and eXIf behind them. */
+static void test_png_interlaced(void **state) {
+  static const uint8_t palette[] = {255, 0, 0, 0, 0, 255};
+  static const uint8_t exif[] = "MM\0*\0\0\0\10\0\1\1\22\0\3\0\0\0\1\0\6\0\0\0\0\0\0";
+  uint8_t rows[2 * (1 + 1 + 2)] = {0, 0x80, 0, 0x00, 0, 0x80, 0, 0x40};
+  (void)state;
+  buffer file = start_png(3, 2, 1, 3, 1);
+  put_chunk(&file, "gAMA", "\0\1\206\240", 4);
+  put_chunk(&file, "PLTE", palette, sizeof palette);
+  put_chunk(&file, "tRNS", "\200", 1);
+  put_chunk(&file, "tEXt", "Comment\0", 8);
+  finish_png(&file, rows, sizeof rows, 0);
+  decoded plain = must_decode("an interlaced PNG", &file);
+  assert_int_equal(plain.width * 100 + plain.height * 10 + plain.channels, 324);
+  release(&file);
+  file = start_png(3, 2, 1, 3, 1);
+  put_chunk(&file, "PLTE", palette, sizeof palette);
+  put_chunk(&file, "eXIf", exif, sizeof exif - 1);
+  finish_png(&file, rows, sizeof rows, 0);
+  decoded turned = must_decode("a turned PNG", &file);
+  assert_int_equal(turned.width * 100 + turned.height * 10 + turned.channels, 233);
+  for (int y = 0; y < 3; y++)
+    for (int x = 0; x < 2;
+         x++) /* what was at the left is above, what was at the top is at the right */
+      assert_memory_equal(turned.pixels + (y * 2 + x) * 3, plain.pixels + ((1 - x) * 3 + y) * 4, 3);
+  free(plain.pixels);
+  free(turned.pixels);
+  release(&file);
+}
+
+/* ---- where pictures come from ---------------------------------------------------------------- */
+
+static void must_decode_path(const char *path, const decoded *want) {
+  decoded got;
+  for (int again = 0; again < 2; again++) { /* what came through a pipe is still there */
+    if (decode_pages(path, reason) != 1) fail_msg("%s: %s", path, reason);
+    if (decode_page(path, 1, 1 << 20, &got, reason)) fail_msg("%s: %s", path, reason);
+    assert_same(path, &got, want);
+    free(got.pixels);
+  }
+}
+
+static void *feed(void *file) {
+  const buffer *from = file;
+  write_file("pipe", from->bytes, from->size);
+  return NULL;
+}
+
+static void assert_path_refused(const char *path, const char *why) {
+  decoded out;
+  *reason = 0;
+  assert_int_equal(decode_pages(path, reason), 0);
+  assert_contains(reason, why);
+  *reason = 0;
+  assert_true(decode_page(path, 1, 1 << 20, &out, reason));
+  assert_contains(reason, why);
+}
+
+static void test_paths(void **state) {
+  (void)state;
+  buffer file = make_png(3);
+  decoded want = must_decode("PNG", &file), out;
+  pthread_t writer;
+  write_file("odd name.jpg", file.bytes, file.size);
+  must_decode_path(in_home("odd name.jpg"), &want);
+
+  assert_int_equal(mkfifo(in_home("pipe"), 0600), 0);
+  assert_int_equal(pthread_create(&writer, NULL, feed, &file), 0);
+  must_decode_path(in_home("pipe"), &want);
+  assert_int_equal(pthread_join(writer, NULL), 0);
+
+  const int before = dup(0), redirected = open(in_home("odd name.jpg"), O_RDONLY);
+  assert_true(redirected >= 0 && dup2(redirected, 0) == 0);
+  must_decode_path("-", &want);
+  must_decode_path("/dev/stdin", &want);
+  assert_true(dup2(before, 0) == 0);
+  close(before);
+  close(redirected);
+
+  write_file("empty.png", file.bytes, 0);
+  write_file("words.png", (const uint8_t *)"this is no picture at all\n", 26);
+  assert_path_refused(in_home("empty.png"), "empty");
+  assert_path_refused(in_home("words.png"), "not a picture");
+  assert_path_refused(in_home("gone.png"), "No such file");
+  assert_path_refused(home, "folder");
+  assert_true(decode_page(in_home("odd name.jpg"), 2, 1 << 20, &out, reason));
+  assert_contains(reason, "no page 2");
+  assert_true(decode_page(in_home("odd name.jpg"), 1, WIDTH * HEIGHT - 1, &out, reason));
+  assert_contains(reason, "37 x 23 pixels");
+  assert_int_equal(truncate(in_home("odd name.jpg"), ((off_t)256 << 20) + 1), 0);
+  assert_path_refused(in_home("odd name.jpg"), "256 MB");
+  free(want.pixels);
+  release(&file);
+}
+
+static void test_names(void **state) {
+  (void)state;
+  assert_true(decode_is_picture_name("a.JPG") && decode_is_picture_name("x/b.c.tiff"));
+  assert_true(decode_is_picture_name("scan.pdf") && decode_is_picture_name("IMG_1.HEIC"));
+  assert_false(decode_is_picture_name("Thumbs.db") || decode_is_picture_name("png"));
+  assert_false(decode_is_picture_name("a.") || decode_is_picture_name("a.pngsomethinglong"));
+}
+
 static int setup(void **state) {
   const char *base = getenv("TMPDIR");
   (void)state;
@@ -311,9 +519,10 @@ static int teardown(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_formats),
-      cmocka_unit_test(test_pnm),
-      cmocka_unit_test(test_cuts),
+      cmocka_unit_test(test_formats),    cmocka_unit_test(test_pnm),
+      cmocka_unit_test(test_cuts),       cmocka_unit_test(test_png_bits),
+      cmocka_unit_test(test_png_damage), cmocka_unit_test(test_png_interlaced),
+      cmocka_unit_test(test_paths),      cmocka_unit_test(test_names),
   };
   return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -24,7 +24,7 @@ int refuse(char reason[DECODE_REASON], const char *format, ...) {
   vsnprintf(reason, DECODE_REASON, format, arguments);
   va_end(arguments);
   for (char *c = reason; *c; c++)
-    if ((unsigned char)*c < ' ' || *c == 127) *c = '?';
+    if (*c < ' ' || *c > '~') *c = '?';
   return -1;
 }
 
@@ -229,32 +229,39 @@ static void file_release(file_view *file) {
 
 /* ---- pages ----------------------------------------------------------------------------------- */
 
-int decode_pages(const char *path, char reason[DECODE_REASON]) {
-  file_view file;
-  if (file_load(path, &file, reason)) return 0;
-  const format *kind = find_format(file.bytes, file.size);
+int decode_bytes_pages(const uint8_t *bytes, size_t size, char reason[DECODE_REASON]) {
+  const format *kind = find_format(bytes, size);
   if (!kind) refuse(reason, UNKNOWN);
-  file_release(&file);
   return kind ? 1 : 0;
 }
 
-static int decode_file(const file_view *file, int page, int64_t most_pixels, decoded *out,
-                       char reason[DECODE_REASON]) {
-  const format *kind = find_format(file->bytes, file->size);
+int decode_bytes(const uint8_t *bytes, size_t size, int page, int64_t most_pixels, decoded *out,
+                 char reason[DECODE_REASON]) {
+  const file_view file = {bytes, size, NULL};
+  const format *kind = find_format(bytes, size);
+  if (size > DECODE_MAX_BYTES) return refuse(reason, TOO_LARGE);
   if (!kind) return refuse(reason, UNKNOWN);
   if (page != 1) return refuse(reason, "there is no page %d in it", page);
-  if (kind->decode(file, most_pixels, out, reason)) return -1;
-  const int orientation = kind->orientation ? kind->orientation(file->bytes, file->size) : 1;
+  if (kind->decode(&file, most_pixels, out, reason)) return -1;
+  const int orientation = kind->orientation ? kind->orientation(bytes, size) : 1;
   if (!turn_upright(out, orientation)) return 0;
   free(out->pixels);
   return refuse(reason, "out of memory");
+}
+
+int decode_pages(const char *path, char reason[DECODE_REASON]) {
+  file_view file;
+  if (file_load(path, &file, reason)) return 0;
+  const int pages = decode_bytes_pages(file.bytes, file.size, reason);
+  file_release(&file);
+  return pages;
 }
 
 int decode_page(const char *path, int page, int64_t most_pixels, decoded *out,
                 char reason[DECODE_REASON]) {
   file_view file;
   if (file_load(path, &file, reason)) return -1;
-  const int failed = decode_file(&file, page, most_pixels, out, reason);
+  const int failed = decode_bytes(file.bytes, file.size, page, most_pixels, out, reason);
   file_release(&file);
   return failed;
 }

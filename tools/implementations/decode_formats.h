@@ -10,7 +10,7 @@
 #define DECODE_PRINTF
 #endif
 
-/* Writes a reason, shortened to its room and without control characters. Returns -1, so that
+/* Writes a reason, shortened to its room and in ASCII. Returns -1, so that
    `return refuse(...)` fails. */
 int refuse(char reason[DECODE_REASON], const char *format, ...) DECODE_PRINTF;
 
@@ -46,15 +46,12 @@ int decode_png(const file_view *file, int64_t most_pixels, decoded *out,
 int decode_pnm(const file_view *file, int64_t most_pixels, decoded *out,
                char reason[DECODE_REASON]);
 
-/* The size of a picture that stb_image knows, and the limit on the memory of its decoders, which the
-   caller takes off again. */
-int stb_size(const file_view *file, int64_t most_pixels, int *width, int *height,
-             char reason[DECODE_REASON]);
-
-/* What stb_image knows; the callers have made sure that the file is whole, or stb_image asks for
-   bytes that are not there, which is refused. */
+/* What stb_image knows. The first refuses a file of which bytes are missing; the second is for files
+   that are known to be whole. */
 int decode_stb(const file_view *file, int64_t most_pixels, decoded *out,
                char reason[DECODE_REASON]);
+int decode_stb_whole(const file_view *file, int64_t most_pixels, decoded *out,
+                     char reason[DECODE_REASON]);
 
 /* ---- orientation ----------------------------------------------------------------------------- */
 

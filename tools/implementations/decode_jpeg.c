@@ -2,7 +2,6 @@
 #include <stdlib.h>
 
 #include "decode_formats.h"
-#include "stb.h"
 
 /* stb_image fills up with grey what a cut JPEG lacks, so the mark that ends the picture has to be
    there; a preview in the header has one of its own. */
@@ -17,14 +16,7 @@ static int is_cut(const uint8_t *bytes, size_t size) {
 
 int decode_jpeg(const file_view *file, int64_t most_pixels, decoded *out,
                 char reason[DECODE_REASON]) {
-  int width, height, channels;
   if (is_cut(file->bytes, file->size))
     return refuse(reason, "the file is cut off: the picture's end is missing");
-  if (stb_size(file, most_pixels, &width, &height, reason)) return -1;
-  uint8_t *pixels =
-      stbi_load_from_memory(file->bytes, (int)file->size, &width, &height, &channels, 0);
-  decoder_limit = 0;
-  if (!pixels) return refuse(reason, "it cannot be decoded: %s", stbi_failure_reason());
-  *out = (decoded){pixels, height, width, channels};
-  return 0;
+  return decode_stb_whole(file, most_pixels, out, reason);
 }

@@ -6,9 +6,11 @@
 #include "decode_formats.h"
 #include "stb.h"
 
-/* stb_image takes what lies behind the end of a file for zeros. It reads through these functions
-   instead, so that a file that is cut off is known as such. It fills its own buffer by asking for more
-   than it needs, always at the address of its first call; what it asks for elsewhere it needs. */
+/* stb_image takes what lies behind the end of a file for zeros, and can wait for ever among them for
+   something else. It reads through these functions instead, so that a file that is cut off is known as
+   such, and gets 0 and 255 in turn behind its end, for one of which every loop ends. It fills its own
+   buffer by asking for more than it needs, always at the address of its first call; what it asks for
+   elsewhere it needs. */
 typedef struct stb_source {
   const uint8_t *bytes;
   size_t size, at;
@@ -18,13 +20,15 @@ typedef struct stb_source {
 
 static int source_read(void *user, char *to, int count) {
   stb_source *source = user;
-  const size_t left = source->size - source->at;
-  const size_t given = (size_t)count < left ? (size_t)count : left;
+  const size_t left = source->size - source->at, wanted = (size_t)count;
+  const size_t given = wanted < left ? wanted : left;
   if (!source->buffer) source->buffer = to;
-  if (given < (size_t)count && (to != source->buffer || !given)) source->missing = 1;
   memcpy(to, source->bytes + source->at, given);
   source->at += given;
-  return (int)given;
+  if (given == wanted || (to == source->buffer && given)) return (int)given;
+  for (size_t i = given; i < wanted; i++) to[i] = (char)((i - given) % 2 ? 255 : 0);
+  source->missing = 1;
+  return count;
 }
 
 static void source_skip(void *user, int count) {
@@ -39,8 +43,9 @@ static int source_end(void *user) {
   return source->at == source->size;
 }
 
-int stb_size(const file_view *file, int64_t most_pixels, int *width, int *height,
-             char reason[DECODE_REASON]) {
+/* The size of a picture, and the limit on the memory of its decoder, which the caller takes off. */
+static int stb_size(const file_view *file, int64_t most_pixels, int *width, int *height,
+                    char reason[DECODE_REASON]) {
   int channels;
   if (!stbi_info_from_memory(file->bytes, (int)file->size, width, height, &channels))
     return refuse(reason, "it cannot be decoded: %s", stbi_failure_reason());
@@ -66,4 +71,16 @@ int decode_stb(const file_view *file, int64_t most_pixels, decoded *out,
   if (source.missing)
     return refuse(reason, "the file is cut off: its header promises %d x %d pixels", width, height);
   return refuse(reason, "it cannot be decoded: %s", stbi_failure_reason());
+}
+
+int decode_stb_whole(const file_view *file, int64_t most_pixels, decoded *out,
+                     char reason[DECODE_REASON]) {
+  int width, height, channels;
+  if (stb_size(file, most_pixels, &width, &height, reason)) return -1;
+  uint8_t *pixels =
+      stbi_load_from_memory(file->bytes, (int)file->size, &width, &height, &channels, 0);
+  decoder_limit = 0;
+  if (!pixels) return refuse(reason, "it cannot be decoded: %s", stbi_failure_reason());
+  *out = (decoded){pixels, height, width, channels};
+  return 0;
 }
