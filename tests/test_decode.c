@@ -161,6 +161,149 @@ static buffer make_hdr(void) {
   return file;
 }
 
+/* A BMP of what draw() draws in `depth` bits: 1, 4 and 8 by a grey palette, 16 in 5 bits a colour. The
+   header has 12 or 40 bytes. */
+static buffer make_plain_bmp(int depth, unsigned header, int top_down) {
+  uint8_t pixels[HEIGHT * WIDTH * 3];
+  const int channels = depth <= 8 ? 1 : 3, colours = depth <= 8 ? 1 << depth : 0;
+  const unsigned entry = header == 12 ? 3 : 4;
+  buffer file = {NULL, 0, 0};
+  draw(pixels, channels);
+  put_text(&file, "BM");
+  put_number(&file, 0, 8, 1);
+  put_number(&file, 14 + header + (unsigned)colours * entry, 4, 1);
+  put_number(&file, header, 4, 1);
+  put_number(&file, WIDTH, header == 12 ? 2 : 4, 1);
+  put_number(&file, (unsigned)(top_down ? -HEIGHT : HEIGHT), header == 12 ? 2 : 4, 1);
+  put_number(&file, 1, 2, 1);
+  put_number(&file, (unsigned)depth, 2, 1);
+  for (unsigned i = 16; i < header; i++) put_byte(&file, 0);
+  for (int i = 0; i < colours; i++)
+    for (unsigned c = 0; c < entry; c++) put_byte(&file, (unsigned)(i * 255 / (colours - 1)));
+  for (int row = 0; row < HEIGHT; row++) {
+    const uint8_t *from = pixels + (top_down ? row : HEIGHT - 1 - row) * WIDTH * channels;
+    uint8_t packed[WIDTH * 4 + 4] = {0};
+    for (int x = 0; x < WIDTH; x++, from += channels) {
+      if (depth <= 8)
+        packed[x * depth / 8] |= (uint8_t)(from[0] >> (8 - depth) << (8 - depth - x * depth % 8));
+      else if (depth == 16) {
+        const unsigned value = from[0] / 8u << 10 | from[1] / 8u << 5 | from[2] / 8u;
+        packed[2 * x] = (uint8_t)value;
+        packed[2 * x + 1] = (uint8_t)(value >> 8);
+      } else
+        for (int c = 0; c < 3; c++) packed[depth / 8 * x + 2 - c] = from[c];
+    }
+    put(&file, packed, (size_t)(WIDTH * depth + 31) / 32 * 4);
+  }
+  return file;
+}
+
+/* 5 x 3 pixels in runs of `depth` bits, with a palette of which index i has the grey value 10 * i:
+   3 3 3 3 3 / 1 2 3 1 0 (one left out) / 0 0 0 7 7 from below. */
+static buffer make_packed_bmp(int depth) {
+  static const uint8_t runs_8[] = {5, 3, 0, 0, 0, 4, 1, 2, 3, 1, 0, 0, 0, 2, 3, 0, 2, 7, 0, 1};
+  static const uint8_t runs_4[] = {5, 0x33, 0, 0, 0, 4, 0x12, 0x31, 0,
+                                   0, 0,    2, 3, 0, 2, 0x77, 0,    1};
+  buffer file = {NULL, 0, 0};
+  put_text(&file, "BM");
+  put_number(&file, 0, 8, 1);
+  put_number(&file, 14 + 40 + 4 * 16, 4, 1);
+  put_number(&file, 40, 4, 1);
+  put_number(&file, 5, 4, 1);
+  put_number(&file, 3, 4, 1);
+  put_number(&file, 1, 2, 1);
+  put_number(&file, (unsigned)depth, 2, 1);
+  put_number(&file, depth == 8 ? 1 : 2, 4, 1);
+  for (int i = 0; i < 3; i++) put_number(&file, 0, 4, 1);
+  put_number(&file, 16, 4, 1);
+  put_number(&file, 0, 4, 1);
+  for (unsigned i = 0; i < 16; i++) put_number(&file, i * 10 * 0x10101, 4, 1);
+  if (depth == 8)
+    put(&file, runs_8, sizeof runs_8);
+  else
+    put(&file, runs_4, sizeof runs_4);
+  return file;
+}
+
+/* Codes of a GIF as a chain of blocks. */
+typedef struct gif_bits {
+  buffer bytes;
+  unsigned held, count;
+} gif_bits;
+
+static void put_code(gif_bits *bits, unsigned code, unsigned width) {
+  bits->held |= code << bits->count;
+  for (bits->count += width; bits->count >= 8; bits->count -= 8, bits->held >>= 8)
+    put_byte(&bits->bytes, bits->held & 255u);
+}
+
+/* LZW of GIF's appendix F with the table searched through. */
+static void put_packed(buffer *file, const uint8_t *pixels, size_t size) {
+  static struct { unsigned before, byte; } table[4096];
+  gif_bits bits = {{NULL, 0, 0}, 0, 0};
+  unsigned next = 258, width = 9, code = pixels[0];
+  put_code(&bits, 256, width);
+  for (size_t i = 1; i <= size; i++) {
+    unsigned found = 258;
+    while (i < size && found < next &&
+           (table[found].before != code || table[found].byte != pixels[i]))
+      found++;
+    if (i < size && found < next) {
+      code = found;
+      continue;
+    }
+    put_code(&bits, code, width);
+    if (i == size) break;
+    if (next == 4096) {
+      put_code(&bits, 256, width);
+      next = 258;
+      width = 9;
+    } else {
+      table[next].before = code;
+      table[next].byte = pixels[i];
+      if (next++ == 1u << width) width++;
+    }
+    code = pixels[i];
+  }
+  put_code(&bits, 257, width);
+  put_code(&bits, 0, 7);
+  put_byte(file, 8);
+  for (size_t at = 0; at < bits.bytes.size; at += 200) {
+    const size_t left = bits.bytes.size - at, count = left < 200 ? left : 200;
+    put_byte(file, (unsigned)count);
+    put(file, bits.bytes.bytes + at, count);
+  }
+  put_byte(file, 0);
+  release(&bits.bytes);
+}
+
+/* `frames` times what draw() draws in grey, `scale` times as wide and high so that codes run out. */
+static buffer make_gif(int frames, int scale) {
+  uint8_t pixels[HEIGHT * WIDTH], *scaled = malloc((size_t)(HEIGHT * WIDTH * scale * scale));
+  buffer file = {NULL, 0, 0};
+  draw(pixels, 1);
+  assert_non_null(scaled);
+  for (int i = 0; i < HEIGHT * WIDTH * scale * scale; i++)
+    scaled[i] = pixels[i / (WIDTH * scale) / scale * WIDTH + i % (WIDTH * scale) / scale];
+  put_text(&file, "GIF89a");
+  put_number(&file, (unsigned)(WIDTH * scale), 2, 1);
+  put_number(&file, (unsigned)(HEIGHT * scale), 2, 1);
+  put_number(&file, 0xF7, 3, 1);
+  for (unsigned i = 0; i < 256; i++) put_number(&file, i * 0x10101, 3, 1);
+  put(&file, "!\xFE\5hello\0", 9);
+  for (int i = 0; i < frames; i++) {
+    put_byte(&file, ',');
+    put_number(&file, 0, 4, 1);
+    put_number(&file, (unsigned)(WIDTH * scale), 2, 1);
+    put_number(&file, (unsigned)(HEIGHT * scale), 2, 1);
+    put_byte(&file, 0);
+    put_packed(&file, scaled, (size_t)(HEIGHT * WIDTH * scale * scale));
+  }
+  put_byte(&file, ';');
+  free(scaled);
+  return file;
+}
+
 /* Raw (P4, P5, P6) or plain (P1, P2, P3); of PBM, dark pixels are black. */
 static buffer make_pnm(int kind, unsigned largest) {
   uint8_t pixels[HEIGHT * WIDTH * 3];
@@ -200,6 +343,21 @@ static void assert_drawn(const char *what, const decoded *got, int channels, int
       fail_msg("%s: sample %d is %d, should be %d", what, i, got->pixels[i], want[i]);
 }
 
+/* All but the last `spare` lengths are refused; what stands behind the end does not matter. */
+static void assert_whole_only(const char *what, buffer *file, size_t spare) {
+  decoded out;
+  for (size_t count = 0; count + spare < file->size; count++)
+    if (!decode_cut(file, count, &out))
+      fail_msg("%s: %zu of %zu bytes were taken for a picture", what, count, file->size);
+  decoded got = must_decode(what, file);
+  put_text(file, "what somebody appended");
+  decoded again = must_decode(what, file);
+  assert_same(what, &got, &again);
+  free(got.pixels);
+  free(again.pixels);
+  release(file);
+}
+
 static void test_formats(void **state) {
   (void)state;
   for (int channels = 1; channels <= 4; channels++) {
@@ -228,6 +386,72 @@ static void test_formats(void **state) {
     free(got.pixels);
     release(&jpeg);
   }
+}
+
+static void test_bmp(void **state) {
+  static const struct {
+    int depth;
+    unsigned header;
+    int top_down, error;
+  } kinds[] = {{1, 40, 0, 127}, {4, 12, 0, 15}, {8, 40, 0, 0},   {8, 12, 0, 0},  {8, 64, 0, 0},
+               {16, 40, 1, 8},  {24, 12, 0, 0}, {24, 108, 1, 0}, {32, 40, 0, 0}, {32, 124, 0, 0}};
+  static const uint8_t want[] = {0, 0, 0, 7, 7, 1, 2, 3, 1, 0, 3, 3, 3, 3, 3};
+  (void)state;
+  for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+    char what[60];
+    buffer file = make_plain_bmp(kinds[i].depth, kinds[i].header, kinds[i].top_down);
+    snprintf(what, sizeof what, "BMP of %d bits, header of %u", kinds[i].depth, kinds[i].header);
+    decoded got = must_decode(what, &file);
+    if (kinds[i].depth <= 8) /* what the palette makes of grey */
+      for (int p = 0; p < HEIGHT * WIDTH; p++) got.pixels[p] = got.pixels[3 * p];
+    got.channels = kinds[i].depth <= 8 ? 1 : 3;
+    assert_drawn(what, &got, got.channels, kinds[i].error);
+    free(got.pixels);
+    assert_whole_only(what, &file, 0);
+  }
+  for (int depth = 4; depth <= 8; depth += 4) {
+    buffer file = make_packed_bmp(depth);
+    decoded got = must_decode("a packed BMP", &file);
+    for (int p = 0; p < 15; p++) assert_int_equal(got.pixels[3 * p], want[p] * 10);
+    free(got.pixels);
+    assert_whole_only("a packed BMP", &file, 0);
+  }
+  buffer file = make_plain_bmp(8, 40, 0);
+  file.bytes += 14; /* a DIB */
+  file.size -= 14;
+  decoded got = must_decode("DIB", &file);
+  assert_int_equal(got.pixels[3 * 8 * WIDTH + 3], 6);
+  free(got.pixels);
+  file.bytes -= 14;
+  release(&file);
+}
+
+static void test_gif(void **state) {
+  (void)state;
+  for (int scale = 1; scale <= 9; scale += 8) {
+    buffer file = make_gif(2, scale);
+    decoded got = must_decode("GIF", &file);
+    uint8_t drawn[HEIGHT * WIDTH];
+    draw(drawn, 1);
+    assert_int_equal(got.width * 10000 + got.height, WIDTH * scale * 10000 + HEIGHT * scale);
+    for (int y = 0; y < got.height; y++)
+      for (int x = 0; x < got.width; x++)
+        assert_int_equal(got.pixels[(y * got.width + x) * got.channels],
+                         drawn[y / scale * WIDTH + x / scale]);
+    free(got.pixels);
+    if (scale == 1)
+      assert_whole_only("GIF", &file, 0);
+    else
+      release(&file);
+  }
+  buffer file = make_gif(1, 1); /* its first block is shortened */
+  size_t first = 13 + 768 + 9 + 10 + 1;
+  assert_int_equal(file.bytes[first], 200);
+  file.bytes[first] = 100;
+  memmove(file.bytes + first + 101, file.bytes + first + 201, file.size - first - 201);
+  file.size -= 100;
+  assert_refused("a GIF without some of its codes", &file, "damaged");
+  release(&file);
 }
 
 /* Samples are scaled by their largest value; in PBM 1 is black. */
@@ -265,21 +489,6 @@ static void test_pnm(void **state) {
 }
 
 /* ---- cut files ------------------------------------------------------------------------------- */
-
-/* All but the last `spare` lengths are refused; what stands behind the end does not matter. */
-static void assert_whole_only(const char *what, buffer *file, size_t spare) {
-  decoded out;
-  for (size_t count = 0; count + spare < file->size; count++)
-    if (!decode_cut(file, count, &out))
-      fail_msg("%s: %zu of %zu bytes were taken for a picture", what, count, file->size);
-  decoded got = must_decode(what, file);
-  put_text(file, "what somebody appended");
-  decoded again = must_decode(what, file);
-  assert_same(what, &got, &again);
-  free(got.pixels);
-  free(again.pixels);
-  release(file);
-}
 
 static void test_cuts(void **state) {
   (void)state;
@@ -519,7 +728,8 @@ static int teardown(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_formats),    cmocka_unit_test(test_pnm),
+      cmocka_unit_test(test_formats),    cmocka_unit_test(test_bmp),
+      cmocka_unit_test(test_gif),        cmocka_unit_test(test_pnm),
       cmocka_unit_test(test_cuts),       cmocka_unit_test(test_png_bits),
       cmocka_unit_test(test_png_damage), cmocka_unit_test(test_png_interlaced),
       cmocka_unit_test(test_paths),      cmocka_unit_test(test_names),

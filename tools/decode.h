@@ -5,13 +5,17 @@
    fails its checksums is refused with a reason, since votes must not be read off what a decoder made
    up for the missing part.
 
-   format               decoded by                     checked before it is believed
-   JPEG                 stb_image                      scans whole, end mark
-   PNG                  stb_image                      CRC of every chunk, Adler-32 of the pixels, end
-   GIF                  stb_image (the first frame)    blocks and codes whole, trailer
-   BMP                  stb_image                      all that the header promises is there
-   PBM, PGM, PPM        own code                       all that the header promises is there
-   TGA, PSD, HDR, PIC   stb_image                      all that the header promises is there
+   format         decoded by                    checked before it is believed
+   JPEG           stb_image, CMYK too           scans hold all their codes and no more, end mark
+   PNG            stb_image                     CRC of every chunk, Adler-32 of the pixels, end
+   GIF            stb_image (the first frame)   blocks and codes whole, trailer
+   BMP, DIB       own code                      all that the header promises is there
+   PBM, PGM, PPM  own code                      all that the header promises is there
+   TGA, PSD,
+   HDR, PIC       stb_image                     all that the decoder asks for is there
+
+   A wrong bit in a JPEG can look like another picture, as the format has no checksum; bytes that are
+   missing do not.
 
    Nothing here ends the process, prints or needs another part of tools/. All functions may be called
    from several threads at once. */

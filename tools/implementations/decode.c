@@ -36,6 +36,15 @@ int refuse_size(int64_t width, int64_t height, int64_t most_pixels, char reason[
                 (long long)width, (long long)height, (long long)most);
 }
 
+void show_if_all_hidden(decoded *picture) {
+  const size_t count = (size_t)picture->width * (size_t)picture->height,
+               channels = (size_t)picture->channels;
+  if (channels % 2) return;
+  for (size_t i = 1; i <= count; i++)
+    if (picture->pixels[i * channels - 1]) return;
+  for (size_t i = 1; i <= count; i++) picture->pixels[i * channels - 1] = 255;
+}
+
 /* ---- formats --------------------------------------------------------------------------------- */
 
 /* A format is known by its first bytes, or by a function where those do not tell. */
@@ -48,13 +57,6 @@ typedef struct format {
                 char reason[DECODE_REASON]);
   int (*orientation)(const uint8_t *bytes, size_t size);
 } format;
-
-/* The size of the header behind the file's tells a bitmap from text that begins with BM. */
-static int is_bmp(const uint8_t *bytes, size_t size) {
-  if (size < 18 || bytes[0] != 'B' || bytes[1] != 'M') return 0;
-  const uint32_t header = little_32(bytes + 14);
-  return header >= 12 && header <= 124;
-}
 
 static int is_pnm(const uint8_t *bytes, size_t size) {
   return size >= 3 && bytes[0] == 'P' && bytes[1] >= '1' && bytes[1] <= '6' &&
@@ -75,15 +77,15 @@ static int is_tga(const uint8_t *bytes, size_t size) {
 static const format formats[] = {
     {"JPEG", MAGIC("\xFF\xD8\xFF"), decode_jpeg, jpeg_orientation},
     {"PNG", MAGIC("\x89PNG\r\n\x1A\n"), decode_png, png_orientation},
-    {"GIF", MAGIC("GIF87a"), decode_stb, NULL},
-    {"GIF", MAGIC("GIF89a"), decode_stb, NULL},
-    {"BMP", NULL, 0, is_bmp, decode_stb, NULL},
+    {"GIF", MAGIC("GIF87a"), decode_gif, NULL},
+    {"GIF", MAGIC("GIF89a"), decode_gif, NULL},
+    {"BMP", NULL, 0, is_bmp, decode_bmp, NULL},
     {"PNM", NULL, 0, is_pnm, decode_pnm, NULL},
     {"PSD", MAGIC("8BPS"), decode_stb, NULL},
     {"PIC", MAGIC("\x53\x80\xF6\x34"), decode_stb, NULL},
     {"HDR", MAGIC("#?RADIANCE\n"), decode_stb, NULL},
     {"HDR", MAGIC("#?RGBE\n"), decode_stb, NULL},
-    {"TGA", NULL, 0, is_tga, decode_stb, NULL},
+    {"TGA", NULL, 0, is_tga, decode_tga, NULL},
 };
 
 static const format *find_format(const uint8_t *bytes, size_t size) {

@@ -43,15 +43,27 @@ int decode_jpeg(const file_view *file, int64_t most_pixels, decoded *out,
                 char reason[DECODE_REASON]);
 int decode_png(const file_view *file, int64_t most_pixels, decoded *out,
                char reason[DECODE_REASON]);
+int decode_bmp(const file_view *file, int64_t most_pixels, decoded *out,
+               char reason[DECODE_REASON]);
+int decode_gif(const file_view *file, int64_t most_pixels, decoded *out,
+               char reason[DECODE_REASON]);
+int decode_tga(const file_view *file, int64_t most_pixels, decoded *out,
+               char reason[DECODE_REASON]);
 int decode_pnm(const file_view *file, int64_t most_pixels, decoded *out,
                char reason[DECODE_REASON]);
 
 /* What stb_image knows. The first refuses a file of which bytes are missing; the second is for files
-   that are known to be whole. */
+   that are known to be whole, and gives the channels asked for, or for 0 those in the file. */
 int decode_stb(const file_view *file, int64_t most_pixels, decoded *out,
                char reason[DECODE_REASON]);
-int decode_stb_whole(const file_view *file, int64_t most_pixels, decoded *out,
+int decode_stb_whole(const file_view *file, int64_t most_pixels, int channels, decoded *out,
                      char reason[DECODE_REASON]);
+
+/* Whether a file is one, where that is not told by its first bytes alone. */
+int is_bmp(const uint8_t *bytes, size_t size);
+
+/* Makes a picture opaque whose every pixel is transparent: there the alpha was never meant. */
+void show_if_all_hidden(decoded *picture);
 
 /* ---- orientation ----------------------------------------------------------------------------- */
 

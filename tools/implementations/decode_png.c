@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "decode_formats.h"
-#include "stb.h"
+#include "stb.h" /* for its zlib */
 
 #define SIGNATURE 8
 #define CHUNK 12         /* bytes of length, type and CRC around a chunk's data */
@@ -239,7 +239,7 @@ int decode_png(const file_view *file, int64_t most_pixels, decoded *out,
   plain.owned = plain_png(file, &parts, &plain.size, reason);
   if (!plain.owned) return -1;
   plain.bytes = plain.owned;
-  const int failed = decode_stb_whole(&plain, most_pixels, out, reason);
+  const int failed = decode_stb_whole(&plain, most_pixels, 0, out, reason);
   free(plain.owned);
   return failed;
 }

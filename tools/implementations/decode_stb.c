@@ -73,14 +73,22 @@ int decode_stb(const file_view *file, int64_t most_pixels, decoded *out,
   return refuse(reason, "it cannot be decoded: %s", stbi_failure_reason());
 }
 
-int decode_stb_whole(const file_view *file, int64_t most_pixels, decoded *out,
+int decode_stb_whole(const file_view *file, int64_t most_pixels, int channels, decoded *out,
                      char reason[DECODE_REASON]) {
-  int width, height, channels;
+  int width, height, stored;
   if (stb_size(file, most_pixels, &width, &height, reason)) return -1;
   uint8_t *pixels =
-      stbi_load_from_memory(file->bytes, (int)file->size, &width, &height, &channels, 0);
+      stbi_load_from_memory(file->bytes, (int)file->size, &width, &height, &stored, channels);
   decoder_limit = 0;
   if (!pixels) return refuse(reason, "it cannot be decoded: %s", stbi_failure_reason());
-  *out = (decoded){pixels, height, width, channels};
+  *out = (decoded){pixels, height, width, channels ? channels : stored};
+  return 0;
+}
+
+/* Some programs write 32 bits a pixel of which they use 24. */
+int decode_tga(const file_view *file, int64_t most_pixels, decoded *out,
+               char reason[DECODE_REASON]) {
+  if (decode_stb(file, most_pixels, out, reason)) return -1;
+  show_if_all_hidden(out);
   return 0;
 }
