@@ -27,7 +27,24 @@ HAVE_STB := $(call try,#include <stb/stb_image.h>,$(CC) $(STB) -c)
 HAVE_CMOCKA := $(call try,#include <cmocka.h>,$(CC) -c -include stdarg.h -include stddef.h \
   -include stdint.h -include setjmp.h)
 
-COMPILE = $(CC) $(CFLAGS) $(WARNINGS) -Wstrict-prototypes -pthread $(STB) -I. -Itools -MMD -MP
+# Libraries that decode what stb does not, each with what it is for. One counts as there when a program
+# with it links by this compiler. PDF needs no library but the program pdftoppm, when it is run.
+library = $(shell flags=$$(pkg-config --cflags --libs $(1) 2>/dev/null) && \
+  printf '#include <$(2)>\nint main(void) { return 0; }\n' | \
+  $(CC) $(CFLAGS) $(LDFLAGS) -x c - -o /dev/null $$flags 2>/dev/null && echo $(1))
+LIBTIFF := $(call library,libtiff-4,tiffio.h)
+LIBWEBP := $(call library,libwebpdemux libwebp,webp/demux.h)
+LIBHEIF := $(call library,libheif,libheif/heif.h)
+LIBJPEG := $(call library,libjpeg,stdio.h) # for tests of what other encoders write
+DECODERS := $(LIBTIFF) $(LIBWEBP) $(LIBHEIF)
+DECODERS_FLAGS := $(if $(LIBTIFF),-DHAVE_LIBTIFF) $(if $(LIBWEBP),-DHAVE_LIBWEBP) \
+  $(if $(LIBHEIF),-DHAVE_LIBHEIF) $(if $(LIBJPEG),-DHAVE_LIBJPEG) \
+  $(if $(DECODERS),$(shell pkg-config --cflags $(DECODERS)))
+DECODERS_LIBS := $(if $(DECODERS),$(shell pkg-config --libs $(DECODERS)))
+PDFTOPPM := $(shell command -v pdftoppm)
+
+COMPILE = $(CC) $(CFLAGS) $(WARNINGS) -Wstrict-prototypes -pthread $(STB) $(DECODERS_FLAGS) -I. -Itools \
+  -MMD -MP
 COMPILE_CXX = $(CXX) -std=c++11 $(CXXFLAGS) $(WARNINGS) -pthread -I. -MMD -MP
 LINK = $(CC) $(CFLAGS) -pthread $(LDFLAGS)
 LINK_CXX = $(CXX) $(CXXFLAGS) -pthread $(LDFLAGS)
@@ -50,7 +67,9 @@ examples: found $(EXAMPLES_C) $(EXAMPLES_CXX)
 # A recipe that is empty when all is well runs nothing, so that make -q tells the truth.
 found:
 	$(info compiler: $(CC), $(VERSION); stb: $(if $(HAVE_STB),yes,no); \
-	  cmocka: $(if $(HAVE_CMOCKA),yes,no))
+	  cmocka: $(if $(HAVE_CMOCKA),yes,no); TIFF: $(if $(LIBTIFF),yes,no (libtiff-dev)); \
+	  WebP: $(if $(LIBWEBP),yes,no (libwebp-dev)); HEIC and AVIF: $(if $(LIBHEIF),yes,no (libheif-dev)); \
+	  PDF: $(if $(PDFTOPPM),yes,no (poppler-utils)))
 
 # Another compiler or other flags make everything anew: build/flags holds those of what is there, and
 # is out of date when they differ.
@@ -75,10 +94,10 @@ $(IMPLEMENTATIONS): $(patsubst %.c,build/%.o,$(wildcard tools/implementations/*.
 
 $(TOOLS): bin/%: build/tools/%.o $(IMPLEMENTATIONS)
 	@mkdir -p $(@D)
-	$(LINK) $^ -o $@ -lm
+	$(LINK) $^ -o $@ $(DECODERS_LIBS) -lm
 
 $(TESTS): build/tests/%: build/tests/%.o $(IMPLEMENTATIONS)
-	$(LINK) $^ -o $@ -lcmocka -lm
+	$(LINK) $^ -o $@ -lcmocka $(DECODERS_LIBS) $(if $(LIBJPEG),-ljpeg) -lm
 
 $(EXAMPLES_C): bin/examples/%: build/examples/%.o
 	@mkdir -p $(@D)

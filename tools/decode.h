@@ -8,11 +8,20 @@
    format         decoded by                    checked before it is believed
    JPEG           stb_image, CMYK too           scans hold all their codes and no more, end mark
    PNG            stb_image                     CRC of every chunk, Adler-32 of the pixels, end
+   TIFF           libtiff, each page            no error and no warning while pixels are decoded
+   PDF            pdftoppm of poppler, each     no error; warnings are about how it is written
+                  page at 300 dots to the inch
+   WebP           libwebp (the first frame)     all that the header promises is there
+   HEIC, AVIF     libheif (the primary picture) what libheif looks at
    GIF            stb_image (the first frame)   blocks and codes whole, trailer
    BMP, DIB       own code                      all that the header promises is there
    PBM, PGM, PPM  own code                      all that the header promises is there
    TGA, PSD,
    HDR, PIC       stb_image                     all that the decoder asks for is there
+
+   libtiff, libwebp and libheif are taken where make finds them (HAVE_LIBTIFF, HAVE_LIBWEBP,
+   HAVE_LIBHEIF), pdftoppm when a PDF has to be read; without them such a file is refused with the name
+   of what to install.
 
    A wrong bit in a JPEG can look like another picture, as the format has no checksum; bytes that are
    missing do not.

@@ -14,7 +14,6 @@
 #include "decode_formats.h"
 
 #define TOO_LARGE "the file is larger than 256 MB"
-#define UNKNOWN "it is not a picture of a known format"
 
 /* ---- reasons --------------------------------------------------------------------------------- */
 
@@ -45,6 +44,14 @@ void show_if_all_hidden(decoded *picture) {
   for (size_t i = 1; i <= count; i++) picture->pixels[i * channels - 1] = 255;
 }
 
+int refuse_library(const char *format, const char *package, const char *otherwise,
+                   char reason[DECODE_REASON]) {
+  return refuse(reason,
+                "it is a %s file, and this was built without a library for that: install %s "
+                "(Debian) and run make again, or convert it: %s",
+                format, package, otherwise);
+}
+
 /* ---- formats --------------------------------------------------------------------------------- */
 
 /* A format is known by its first bytes, or by a function where those do not tell. */
@@ -54,14 +61,10 @@ typedef struct format {
   size_t count; /* of bytes in magic */
   int (*is)(const uint8_t *bytes, size_t size);
   int (*decode)(const file_view *file, int64_t most_pixels, decoded *out,
-                char reason[DECODE_REASON]);
-  int (*orientation)(const uint8_t *bytes, size_t size);
+                char reason[DECODE_REASON]);             /* NULL: it is refused by its name */
+  int (*orientation)(const uint8_t *bytes, size_t size); /* NULL: decode has seen to it */
+  int (*pages)(const file_view *file, char reason[DECODE_REASON]); /* NULL: there is one */
 } format;
-
-static int is_pnm(const uint8_t *bytes, size_t size) {
-  return size >= 3 && bytes[0] == 'P' && bytes[1] >= '1' && bytes[1] <= '6' &&
-         (bytes[2] == '#' || bytes[2] == ' ' || (bytes[2] >= '\t' && bytes[2] <= '\r'));
-}
 
 /* TGA begins without a mark of its own: all fields of its header have to be possible (Truevision TGA
    specification, version 2.0). */
@@ -73,19 +76,40 @@ static int is_tga(const uint8_t *bytes, size_t size) {
   return (kind == 2 || kind == 3) && depth_is_known;
 }
 
+/* HEIF's container with other brands in it. */
+static int is_video(const uint8_t *bytes, size_t size) {
+  return size >= 12 && !memcmp(bytes + 4, "ftyp", 4);
+}
+
 #define MAGIC(bytes) bytes, sizeof(bytes) - 1, NULL
 static const format formats[] = {
-    {"JPEG", MAGIC("\xFF\xD8\xFF"), decode_jpeg, jpeg_orientation},
-    {"PNG", MAGIC("\x89PNG\r\n\x1A\n"), decode_png, png_orientation},
-    {"GIF", MAGIC("GIF87a"), decode_gif, NULL},
-    {"GIF", MAGIC("GIF89a"), decode_gif, NULL},
-    {"BMP", NULL, 0, is_bmp, decode_bmp, NULL},
-    {"PNM", NULL, 0, is_pnm, decode_pnm, NULL},
-    {"PSD", MAGIC("8BPS"), decode_stb, NULL},
-    {"PIC", MAGIC("\x53\x80\xF6\x34"), decode_stb, NULL},
-    {"HDR", MAGIC("#?RADIANCE\n"), decode_stb, NULL},
-    {"HDR", MAGIC("#?RGBE\n"), decode_stb, NULL},
-    {"TGA", NULL, 0, is_tga, decode_tga, NULL},
+    {"JPEG", MAGIC("\xFF\xD8\xFF"), decode_jpeg, jpeg_orientation, NULL},
+    {"PNG", MAGIC("\x89PNG\r\n\x1A\n"), decode_png, png_orientation, NULL},
+    {"TIFF", MAGIC("II*\0"), decode_tiff, NULL, tiff_pages},
+    {"TIFF", MAGIC("MM\0*"), decode_tiff, NULL, tiff_pages},
+    {"TIFF", MAGIC("II+\0"), decode_tiff, NULL, tiff_pages}, /* of more than 4 GB */
+    {"TIFF", MAGIC("MM\0+"), decode_tiff, NULL, tiff_pages},
+    {"WebP", NULL, 0, is_webp, decode_webp, NULL, NULL},
+    {"HEIF", NULL, 0, is_heif, decode_heif, NULL, NULL},
+    {"GIF", MAGIC("GIF87a"), decode_gif, NULL, NULL},
+    {"GIF", MAGIC("GIF89a"), decode_gif, NULL, NULL},
+    {"BMP", NULL, 0, is_bmp, decode_bmp, NULL, NULL},
+    {"PNM", NULL, 0, is_pnm, decode_pnm, NULL, NULL},
+    {"PSD", MAGIC("8BPS"), decode_stb, NULL, NULL},
+    {"PIC", MAGIC("\x53\x80\xF6\x34"), decode_stb, NULL, NULL},
+    {"HDR", MAGIC("#?RADIANCE\n"), decode_stb, NULL, NULL},
+    {"HDR", MAGIC("#?RGBE\n"), decode_stb, NULL, NULL},
+    {"PDF", NULL, 0, is_pdf, decode_pdf, NULL, pdf_pages},
+    {"JPEG 2000", MAGIC("\0\0\0\14jP  "), NULL, NULL, NULL},
+    {"JPEG 2000", MAGIC("\xFF\x4F\xFF\x51"), NULL, NULL, NULL},
+    {"JPEG XL", MAGIC("\xFF\x0A"), NULL, NULL, NULL},
+    {"JPEG XL", MAGIC("\0\0\0\14JXL "), NULL, NULL, NULL},
+    {"DjVu", MAGIC("AT&TFORM"), NULL, NULL, NULL},
+    {"PAM", MAGIC("P7\n"), NULL, NULL, NULL},
+    {"SVG", MAGIC("<svg"), NULL, NULL, NULL},
+    {"ZIP or Office", MAGIC("PK\3\4"), NULL, NULL, NULL},
+    {"MP4 or MOV", NULL, 0, is_video, NULL, NULL, NULL},
+    {"TGA", NULL, 0, is_tga, decode_tga, NULL, NULL},
 };
 
 static const format *find_format(const uint8_t *bytes, size_t size) {
@@ -119,9 +143,8 @@ int decode_is_picture_name(const char *name) {
 
 /* ---- files ----------------------------------------------------------------------------------- */
 
-/* Appends what can be read at once. Returns the count of bytes, 0 at the end, or -1 with a reason. */
-static ssize_t read_more(int descriptor, uint8_t **bytes, size_t *size, size_t *room,
-                         char reason[DECODE_REASON]) {
+ptrdiff_t read_more(int descriptor, uint8_t **bytes, size_t *size, size_t *room,
+                    char reason[DECODE_REASON]) {
   if (*size == *room) {
     uint8_t *larger = realloc(*bytes, *room * 2 + 4096);
     if (!larger) return refuse(reason, "out of memory");
@@ -141,7 +164,7 @@ static uint8_t *read_all(int descriptor, size_t expected, size_t *size,
                          char reason[DECODE_REASON]) {
   size_t room = expected + 1; /* one more than there is shows the end at once */
   uint8_t *bytes = malloc(room);
-  ssize_t count = bytes ? 1 : refuse(reason, "out of memory");
+  ptrdiff_t count = bytes ? 1 : refuse(reason, "out of memory");
   *size = 0;
   while (count > 0) count = read_more(descriptor, &bytes, size, &room, reason);
   if (count == 0 && *size) return bytes;
@@ -198,63 +221,125 @@ static int load_pipe(const char *path, const struct stat *status, file_view *fil
   if (!kept) kept = keep_pipe(path, status, reason);
   pthread_mutex_unlock(&kept_lock);
   if (!kept) return -1;
-  *file = (file_view){kept->bytes, kept->size, NULL};
+  file->bytes = kept->bytes;
+  file->size = kept->size;
   return 0;
 }
 
-static int load_regular(const char *path, const struct stat *status, file_view *file,
-                        char reason[DECODE_REASON]) {
-  if (status->st_size > (off_t)DECODE_MAX_BYTES) return refuse(reason, TOO_LARGE);
+static int load_regular(const char *path, file_view *file, char reason[DECODE_REASON]) {
+  uint8_t start[1024];
+  struct stat status;
   const int descriptor = open_to_read(path, reason);
   if (descriptor < 0) return -1;
-  file->owned = read_all(descriptor, (size_t)status->st_size, &file->size, reason);
+  file->descriptor = descriptor;
+  if (fstat(descriptor, &status)) return refuse(reason, "%s", strerror(errno));
+  file->size = (size_t)status.st_size;
+  const format *kind = find_format(start, file_read(file, 0, start, sizeof start));
+  if (kind && kind->pages) return 0;
+  if (status.st_size > (off_t)DECODE_MAX_BYTES) return refuse(reason, TOO_LARGE);
+  file->owned = read_all(descriptor, (size_t)status.st_size, &file->size, reason);
   file->bytes = file->owned;
-  close(descriptor);
   return file->owned ? 0 : -1;
 }
 
-/* Brings a file into memory, or finds it there. file_release gives back what was read for it. */
+static void file_release(file_view *file) {
+  if (file->descriptor >= 0) close(file->descriptor);
+  free(file->owned);
+}
+
+/* Opens a file, or finds what it gave before; file_release() it if that succeeds. */
 static int file_load(const char *path, file_view *file, char reason[DECODE_REASON]) {
   struct stat status;
   const int standard = is_standard_input(path);
-  *file = (file_view){NULL, 0, NULL};
+  *file = (file_view){NULL, 0, -1, 1, NULL};
   if (standard ? fstat(STDIN_FILENO, &status) : stat(path, &status))
     return refuse(reason, "%s", strerror(errno));
   if (S_ISDIR(status.st_mode)) return refuse(reason, "it is a folder");
-  return standard || !S_ISREG(status.st_mode) ? load_pipe(path, &status, file, reason)
-                                              : load_regular(path, &status, file, reason);
+  if (standard || !S_ISREG(status.st_mode)) return load_pipe(path, &status, file, reason);
+  if (!load_regular(path, file, reason)) return 0;
+  file_release(file);
+  return -1;
 }
 
-static void file_release(file_view *file) {
-  free(file->owned);
+size_t file_read(const file_view *file, uint64_t at, void *to, size_t count) {
+  if (at >= file->size) return 0;
+  if (count > file->size - at) count = (size_t)(file->size - at);
+  if (file->bytes) {
+    memcpy(to, file->bytes + at, count);
+    return count;
+  }
+  size_t done = 0;
+  while (done < count) {
+    const ssize_t got =
+        pread(file->descriptor, (char *)to + done, count - done, (off_t)(at + done));
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0) break;
+    done += (size_t)got;
+  }
+  return done;
+}
+
+int file_descriptor(const file_view *file, char reason[DECODE_REASON]) {
+  if (!file->bytes) {
+    const int copy = dup(file->descriptor);
+    return copy < 0 ? refuse(reason, "%s", strerror(errno)) : copy;
+  }
+  FILE *stream = tmpfile();
+  int copy = -1;
+  if (stream && fwrite(file->bytes, 1, file->size, stream) == file->size && !fflush(stream) &&
+      !fseek(stream, 0, SEEK_SET))
+    copy = dup(fileno(stream));
+  if (copy < 0) refuse(reason, "no temporary file for it: %s", strerror(errno));
+  if (stream) fclose(stream);
+  return copy;
 }
 
 /* ---- pages ----------------------------------------------------------------------------------- */
 
+/* NULL with a reason if it is none that is decoded. */
+static const format *format_of(const file_view *file, char reason[DECODE_REASON]) {
+  uint8_t start[1024];
+  const format *kind = find_format(start, file_read(file, 0, start, sizeof start));
+  if (kind && kind->decode) return kind;
+  if (!kind)
+    refuse(reason, "it is not a picture of a known format");
+  else
+    refuse(reason, "it is a %s file, which is not read here; convert it to PNG", kind->name);
+  return NULL;
+}
+
+static int view_pages(const file_view *file, char reason[DECODE_REASON]) {
+  const format *kind = format_of(file, reason);
+  return !kind ? 0 : kind->pages ? kind->pages(file, reason) : 1;
+}
+
+static int view_decode(const file_view *file, int64_t most_pixels, decoded *out,
+                       char reason[DECODE_REASON]) {
+  const format *kind = format_of(file, reason);
+  if (!kind) return -1;
+  if (file->page < 1 || (file->page > 1 && !kind->pages))
+    return refuse(reason, "there is no page %d in it", file->page);
+  if (kind->decode(file, most_pixels, out, reason)) return -1;
+  if (!kind->orientation) return 0;
+  return turn_upright(out, kind->orientation(file->bytes, file->size), reason);
+}
+
 int decode_bytes_pages(const uint8_t *bytes, size_t size, char reason[DECODE_REASON]) {
-  const format *kind = find_format(bytes, size);
-  if (!kind) refuse(reason, UNKNOWN);
-  return kind ? 1 : 0;
+  const file_view file = {bytes, size, -1, 1, NULL};
+  return view_pages(&file, reason);
 }
 
 int decode_bytes(const uint8_t *bytes, size_t size, int page, int64_t most_pixels, decoded *out,
                  char reason[DECODE_REASON]) {
-  const file_view file = {bytes, size, NULL};
-  const format *kind = find_format(bytes, size);
-  if (size > DECODE_MAX_BYTES) return refuse(reason, TOO_LARGE);
-  if (!kind) return refuse(reason, UNKNOWN);
-  if (page != 1) return refuse(reason, "there is no page %d in it", page);
-  if (kind->decode(&file, most_pixels, out, reason)) return -1;
-  const int orientation = kind->orientation ? kind->orientation(bytes, size) : 1;
-  if (!turn_upright(out, orientation)) return 0;
-  free(out->pixels);
-  return refuse(reason, "out of memory");
+  const file_view file = {bytes, size, -1, page, NULL};
+  return size > DECODE_MAX_BYTES ? refuse(reason, TOO_LARGE)
+                                 : view_decode(&file, most_pixels, out, reason);
 }
 
 int decode_pages(const char *path, char reason[DECODE_REASON]) {
   file_view file;
   if (file_load(path, &file, reason)) return 0;
-  const int pages = decode_bytes_pages(file.bytes, file.size, reason);
+  const int pages = view_pages(&file, reason);
   file_release(&file);
   return pages;
 }
@@ -263,7 +348,8 @@ int decode_page(const char *path, int page, int64_t most_pixels, decoded *out,
                 char reason[DECODE_REASON]) {
   file_view file;
   if (file_load(path, &file, reason)) return -1;
-  const int failed = decode_bytes(file.bytes, file.size, page, most_pixels, out, reason);
+  file.page = page;
+  const int failed = view_decode(&file, most_pixels, out, reason);
   file_release(&file);
   return failed;
 }

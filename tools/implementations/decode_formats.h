@@ -31,12 +31,31 @@ static inline uint32_t little_32(const uint8_t *at) {
   return little_16(at + 2) << 16 | little_16(at);
 }
 
-/* A file as its decoder sees it. */
+/* A page of a file as its decoder sees it. Files that may have many pages are not read into memory if
+   they can be read anywhere; all others are there as a whole. */
 typedef struct file_view {
-  const uint8_t *bytes; /* all of it */
+  const uint8_t *bytes; /* all of it, or NULL */
   size_t size;
+  int descriptor; /* where bytes are NULL */
+  int page;       /* from 1 */
   uint8_t *owned; /* to be freed, or NULL */
 } file_view;
+
+/* Reads up to `count` bytes at a place in a file; returns how many there are. */
+size_t file_read(const file_view *file, uint64_t at, void *to, size_t count);
+
+/* The file as a descriptor that its reader closes; -1 with a reason. */
+int file_descriptor(const file_view *file, char reason[DECODE_REASON]);
+
+/* Appends what a descriptor gives at once. Returns the count of bytes, 0 at the end, or -1 with a reason;
+   more than DECODE_MAX_BYTES are refused. */
+ptrdiff_t read_more(int descriptor, uint8_t **bytes, size_t *size, size_t *room,
+                    char reason[DECODE_REASON]);
+
+/* Refuses a format that needs a library which was not there when this was built: which package has it,
+   and which program converts the file otherwise. */
+int refuse_library(const char *format, const char *package, const char *otherwise,
+                   char reason[DECODE_REASON]);
 
 /* Decoders fill in `out` as it is stored and return 0, or -1 with a reason. */
 int decode_jpeg(const file_view *file, int64_t most_pixels, decoded *out,
@@ -48,6 +67,14 @@ int decode_bmp(const file_view *file, int64_t most_pixels, decoded *out,
 int decode_gif(const file_view *file, int64_t most_pixels, decoded *out,
                char reason[DECODE_REASON]);
 int decode_tga(const file_view *file, int64_t most_pixels, decoded *out,
+               char reason[DECODE_REASON]);
+int decode_webp(const file_view *file, int64_t most_pixels, decoded *out,
+                char reason[DECODE_REASON]);
+int decode_heif(const file_view *file, int64_t most_pixels, decoded *out,
+                char reason[DECODE_REASON]);
+int decode_tiff(const file_view *file, int64_t most_pixels, decoded *out,
+                char reason[DECODE_REASON]);
+int decode_pdf(const file_view *file, int64_t most_pixels, decoded *out,
                char reason[DECODE_REASON]);
 int decode_pnm(const file_view *file, int64_t most_pixels, decoded *out,
                char reason[DECODE_REASON]);
@@ -61,6 +88,14 @@ int decode_stb_whole(const file_view *file, int64_t most_pixels, int channels, d
 
 /* Whether a file is one, where that is not told by its first bytes alone. */
 int is_bmp(const uint8_t *bytes, size_t size);
+int is_pnm(const uint8_t *bytes, size_t size);
+int is_webp(const uint8_t *bytes, size_t size);
+int is_heif(const uint8_t *bytes, size_t size);
+int is_pdf(const uint8_t *bytes, size_t size);
+
+/* The number of pages; 0 with a reason. */
+int tiff_pages(const file_view *file, char reason[DECODE_REASON]);
+int pdf_pages(const file_view *file, char reason[DECODE_REASON]);
 
 /* Makes a picture opaque whose every pixel is transparent: there the alpha was never meant. */
 void show_if_all_hidden(decoded *picture);
@@ -76,7 +111,8 @@ int exif_orientation(const uint8_t *bytes, size_t size);
 int jpeg_orientation(const uint8_t *bytes, size_t size);
 int png_orientation(const uint8_t *bytes, size_t size);
 
-/* Stands a picture upright that was stored by a camera held so. -1 if memory does not suffice. */
-int turn_upright(decoded *picture, int orientation);
+/* Stands a picture upright that was stored by a camera held so. If memory does not suffice the picture
+   is freed, and -1 returned with a reason. */
+int turn_upright(decoded *picture, int orientation, char reason[DECODE_REASON]);
 
 #endif

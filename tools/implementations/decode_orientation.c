@@ -65,7 +65,7 @@ int png_orientation(const uint8_t *bytes, size_t size) {
   return 1;
 }
 
-int turn_upright(decoded *picture, int orientation) {
+int turn_upright(decoded *picture, int orientation, char reason[DECODE_REASON]) {
   const int swap = orientation >= 5;
   const int height = swap ? picture->width : picture->height,
             width = swap ? picture->height : picture->width;
@@ -75,7 +75,11 @@ int turn_upright(decoded *picture, int orientation) {
   const size_t channels = (size_t)picture->channels;
   if (orientation == 1) return 0;
   uint8_t *turned = malloc((size_t)width * (size_t)height * channels), *to = turned;
-  if (!turned) return -1;
+  if (!turned) {
+    free(picture->pixels);
+    picture->pixels = NULL;
+    return refuse(reason, "out of memory");
+  }
   for (int y = 0; y < height; y++)
     for (int x = 0; x < width; x++, to += channels) {
       const int column = swap ? y : x, row = swap ? x : y;

@@ -14,6 +14,11 @@ static int is_blank(uint8_t c) {
   return c == ' ' || (c >= '\t' && c <= '\r');
 }
 
+int is_pnm(const uint8_t *bytes, size_t size) {
+  return size >= 3 && bytes[0] == 'P' && bytes[1] >= '1' && bytes[1] <= '6' &&
+         (bytes[2] == '#' || is_blank(bytes[2]));
+}
+
 static void skip_blanks(pnm *file) {
   while (file->at < file->end && (is_blank(*file->at) || *file->at == '#')) {
     if (*file->at == '#')
