@@ -54,16 +54,15 @@ static int read_kind(bitmap *map) {
 }
 
 static void read_palette(bitmap *map, size_t at) {
-  const size_t entry = map->header_size < 16 ? 3 : 4;
+  const size_t entry = map->header_size < 16 ? 3 : 4, colours_at = at;
   const uint32_t said = map->header_size >= 36 ? little_32(map->header + 32) : 0;
   map->colours = 1 << map->depth;
   if (said && said < (uint32_t)map->colours) map->colours = (int)said;
-  if (map->bytes != map->header && map->pixels_at > at &&
-      (map->pixels_at - at) / entry < (size_t)map->colours)
+  if (map->pixels_at > at && (map->pixels_at - at) / entry < (size_t)map->colours)
     map->colours = (int)((map->pixels_at - at) / entry); /* some say nothing and write fewer */
   for (int i = 0; i < map->colours && at + 3 <= map->size; i++, at += entry)
     for (int c = 0; c < 3; c++) map->palette[i][c] = map->bytes[at + 2 - (size_t)c];
-  if (map->bytes == map->header) map->pixels_at = at;
+  if (map->pixels_at <= colours_at) map->pixels_at = at; /* some forget the palette there */
 }
 
 static void read_masks(bitmap *map, int has_masks) {

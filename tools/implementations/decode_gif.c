@@ -1,9 +1,16 @@
-/* GIF (CompuServe's GIF89a specification). stb_image decodes the first frame, of an animation too;
-   whether the file is whole it does not look at. */
+/* GIF (CompuServe's GIF89a specification): the first frame, of an animation too, and whether the file is
+   whole. */
+#include <stdlib.h>
+#include <string.h>
+
 #include "decode_formats.h"
 
 #define CUT "the file is cut off: its end is missing"
+#define DAMAGED "the file is damaged: its pixels cannot be unpacked"
 #define MOST_CODES 4096
+#define SCREEN 13 /* bytes of the signature and the screen's descriptor */
+
+/* ---- codes ----------------------------------------------------------------------------------- */
 
 /* The bits of a chain of blocks, each of which begins with its length; the last one has none. */
 typedef struct blocks {
@@ -31,30 +38,72 @@ static int take_code(blocks *from, unsigned width) {
   return code;
 }
 
-/* Whether codes from `least` + 1 bits on unpack to at least `pixels` pixels (appendix F). Only the
-   lengths of what codes stand for are followed. */
-static int check_codes(blocks *from, unsigned least, uint32_t pixels) {
+/* What a code stands for: what `before` does, and one pixel more. */
+typedef struct table {
+  uint16_t before[MOST_CODES];
+  uint8_t pixel[MOST_CODES];
+  uint32_t length[MOST_CODES];
+  int next; /* the code that is defined next */
+} table;
+
+/* Writes the pixels of a code, as many as there is room for. Returns the first of them. */
+static uint8_t put_pixels(const table *codes, int code, uint8_t *to, size_t room) {
+  for (uint32_t i = codes->length[code]; i-- > 1; code = codes->before[code])
+    if (i < room) to[i] = codes->pixel[code];
+  if (room) to[0] = codes->pixel[code];
+  return codes->pixel[code];
+}
+
+/* Unpacks exactly `size` pixels of codes from `least` + 1 bits on (appendix F); -1 if there are fewer.
+   Codes stay as they are when all are defined, until they are cleared. */
+static int unpack(blocks *from, unsigned least, uint8_t *to, size_t size) {
+  table codes;
   const int clear = 1 << least;
-  uint32_t lengths[MOST_CODES], before = 0, done = 0; /* `before`: the length of the code before */
-  int next = clear + 2;
+  int before = -1;
   unsigned width = least + 1;
-  while (done < pixels) {
+  codes.next = clear + 2;
+  for (int i = 0; i < clear; i++) {
+    codes.pixel[i] = (uint8_t)i;
+    codes.length[i] = 1;
+  }
+  for (size_t done = 0; done < size;) {
     const int code = take_code(from, width);
-    if (code < 0 || code == clear + 1 || code > next || (code == next && !before)) return -1;
+    const int is_pixel = code >= 0 && code < clear;
+    if (code < 0 || code == clear + 1 || code > codes.next || (is_pixel && code > 255) ||
+        (code == codes.next && before < 0))
+      return -1;
     if (code == clear) {
-      next = clear + 2;
+      codes.next = clear + 2;
       width = least + 1;
-      before = 0;
+      before = -1;
       continue;
     }
-    const uint32_t length = code < clear ? 1 : code == next ? before + 1 : lengths[code];
-    if (before && next < MOST_CODES) lengths[next++] = before + 1;
-    if (next == 1 << width && width < 12) width++;
-    before = length;
-    done += length;
+    const int is_new = before >= 0 && codes.next < MOST_CODES;
+    if (is_new) { /* its last pixel is the first one of this code, which may be the new one itself */
+      codes.before[codes.next] = (uint16_t)before;
+      codes.length[codes.next] = codes.length[before] + 1;
+    }
+    const uint8_t first =
+        put_pixels(&codes, code == codes.next ? before : code, to + done, size - done);
+    if (is_new) codes.pixel[codes.next++] = first;
+    if (code == codes.next - 1) put_pixels(&codes, code, to + done, size - done);
+    if (codes.next == 1 << width && width < 12) width++;
+    done += codes.length[code];
+    before = code;
   }
   return 0;
 }
+
+/* ---- blocks ---------------------------------------------------------------------------------- */
+
+/* The first frame. */
+typedef struct frame {
+  const uint8_t *descriptor; /* NULL: there was none */
+  const uint8_t *codes;      /* where they begin, with their least width */
+  const uint8_t *colours;    /* NULL: there are none */
+  int colour_count;
+  int transparent; /* the index of that colour, or -1 */
+} frame;
 
 /* Behind a chain of blocks; NULL if it does not end. */
 static const uint8_t *skip_blocks(const uint8_t *at, const uint8_t *end) {
@@ -65,50 +114,110 @@ static const uint8_t *skip_blocks(const uint8_t *at, const uint8_t *end) {
   return at < end ? at + 1 : NULL;
 }
 
-/* Bytes of a table of colours that this byte announces. */
-static size_t table_size(uint8_t flags) {
-  return flags & 0x80 ? (size_t)3 << ((flags & 7) + 1) : 0;
+/* Colours in a table that this byte announces. */
+static int count_colours(uint8_t flags) {
+  return flags & 0x80 ? 2 << (flags & 7) : 0;
 }
 
-/* The descriptor of a frame; returns where its codes begin, or NULL. */
-static const uint8_t *skip_descriptor(const uint8_t *at, const uint8_t *end) {
-  if (end - at < 10 || (size_t)(end - at) - 10 < table_size(at[8]) + 1) return NULL;
-  return at + 9 + table_size(at[8]);
+/* An extension behind its mark; the one that controls the next frame has four bytes. */
+static const uint8_t *read_extension(const uint8_t *at, const uint8_t *end, frame *first) {
+  if (end - at > 6 && at[0] == 0xF9 && at[1] == 4 && !first->descriptor)
+    first->transparent = at[2] & 1 ? at[5] : -1;
+  return end - at > 1 ? skip_blocks(at + 1, end) : NULL;
 }
 
-static int check_frame(const uint8_t *descriptor, const uint8_t *codes, const uint8_t *end,
-                       char reason[DECODE_REASON]) {
-  blocks from = {codes + 1, end, 0, 0, 0};
-  const uint32_t pixels = little_16(descriptor + 4) * little_16(descriptor + 6);
-  if (*codes < 1 || *codes > 11 || check_codes(&from, *codes, pixels))
-    return refuse(reason, "the file is damaged: its pixels cannot be unpacked");
-  return 0;
+/* A frame behind its mark. */
+static const uint8_t *read_frame(const uint8_t *at, const uint8_t *end, frame *first) {
+  if (end - at < 10 || end - at - 10 < 3 * count_colours(at[8])) return NULL;
+  const uint8_t *codes = at + 9 + 3 * count_colours(at[8]);
+  if (!first->descriptor) {
+    first->descriptor = at;
+    first->codes = codes;
+    if (count_colours(at[8])) {
+      first->colours = at + 9;
+      first->colour_count = count_colours(at[8]);
+    }
+  }
+  return skip_blocks(codes + 1, end);
 }
 
 /* Goes through all blocks to the trailer. */
-static int check_blocks(const file_view *file, char reason[DECODE_REASON]) {
-  const uint8_t *at = file->bytes + 13, *end = file->bytes + file->size;
-  int frames = 0;
-  if (file->size < 13 || file->size - 13 < table_size(at[-3])) return refuse(reason, CUT);
-  at += table_size(at[-3]);
+static int read_blocks(const file_view *file, frame *first, char reason[DECODE_REASON]) {
+  const uint8_t *at = file->bytes + SCREEN, *end = file->bytes + file->size;
+  if (file->size < SCREEN) return refuse(reason, CUT);
+  const int colours = count_colours(file->bytes[10]);
+  if (colours) first->colours = at;
+  first->colour_count = colours;
+  if (end - at < 3 * colours) return refuse(reason, CUT);
+  at += 3 * colours;
   while (at && at < end) {
     const uint8_t kind = *at++;
-    if (kind == ';') return frames ? 0 : refuse(reason, "there is no picture in it");
+    if (kind == ';') return first->descriptor ? 0 : refuse(reason, "there is no picture in it");
     if (kind == '!')
-      at = end - at > 1 ? skip_blocks(at + 1, end) : NULL;
-    else if (kind == ',') {
-      const uint8_t *codes = skip_descriptor(at, end);
-      const uint8_t *behind = codes ? skip_blocks(codes + 1, end) : NULL;
-      if (behind && !frames++ && check_frame(at, codes, end, reason)) return -1;
-      at = behind;
-    } else {
+      at = read_extension(at, end, first);
+    else if (kind == ',')
+      at = read_frame(at, end, first);
+    else
       return refuse(reason, "the file is damaged: it has a part that is not known");
-    }
   }
   return refuse(reason, CUT);
 }
 
+/* ---- pixels ---------------------------------------------------------------------------------- */
+
+/* The row that is stored as the i-th of an interlaced frame (appendix E). */
+static int interlaced_row(int i, int height) {
+  static const int starts[] = {0, 4, 2, 1}, steps[] = {8, 8, 4, 2};
+  for (int pass = 0; pass < 4; pass++) {
+    const int rows = (height - starts[pass] + steps[pass] - 1) / steps[pass];
+    if (i < rows) return starts[pass] + i * steps[pass];
+    i -= rows;
+  }
+  return 0;
+}
+
+/* Lays the frame into its place; what it does not cover stays transparent. */
+static void put_frame(const frame *from, const uint8_t *indices, decoded *out) {
+  const uint8_t *place = from->descriptor;
+  const size_t left = little_16(place), top = little_16(place + 2);
+  const int width = (int)little_16(place + 4), height = (int)little_16(place + 6);
+  for (int i = 0; i < height; i++) {
+    const size_t row = top + (size_t)(place[8] & 0x40 ? interlaced_row(i, height) : i);
+    uint8_t *to = out->pixels + (row * (size_t)out->width + left) * 4;
+    for (int x = 0; x < width; x++, to += 4) {
+      const int index = *indices++;
+      if (index < from->colour_count) memcpy(to, from->colours + 3 * index, 3);
+      to[3] = index == from->transparent ? 0 : 255;
+    }
+  }
+}
+
+static int largest(uint32_t a, uint32_t b) {
+  return (int)(a > b ? a : b);
+}
+
 int decode_gif(const file_view *file, int64_t most_pixels, decoded *out,
                char reason[DECODE_REASON]) {
-  return check_blocks(file, reason) ? -1 : decode_stb(file, most_pixels, out, reason);
+  frame first = {NULL, NULL, NULL, 0, -1};
+  if (read_blocks(file, &first, reason)) return -1;
+  const uint8_t *place = first.descriptor;
+  const uint32_t width = little_16(place + 4), height = little_16(place + 6);
+  decoded got = {NULL, largest(little_16(file->bytes + 8), little_16(place + 2) + height),
+                 largest(little_16(file->bytes + 6), little_16(place) + width), 4};
+  if (refuse_size(got.width, got.height, most_pixels, reason)) return -1;
+  if (!first.colours) return refuse(reason, "it has no table of colours");
+  if (*first.codes < 1 || *first.codes > 11) return refuse(reason, DAMAGED);
+  blocks codes = {first.codes + 1, file->bytes + file->size, 0, 0, 0};
+  const size_t count = (size_t)width * height;
+  uint8_t *indices = malloc(count + 1);
+  got.pixels = calloc((size_t)got.width * (size_t)got.height, 4);
+  int failed = indices && got.pixels ? 0 : refuse(reason, "out of memory");
+  if (!failed && unpack(&codes, *first.codes, indices, count)) failed = refuse(reason, DAMAGED);
+  if (!failed)
+    put_frame(&first, indices, &got);
+  else
+    free(got.pixels);
+  free(indices);
+  if (!failed) *out = got;
+  return failed;
 }

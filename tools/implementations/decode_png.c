@@ -124,6 +124,14 @@ static size_t unpacked_size(const uint8_t *header) {
   return size;
 }
 
+/* Whether a sum stands behind what has been unpacked. That is where the bytes end, but for a few
+   encoders that add more. */
+static int has_sum(const uint8_t *bytes, size_t size, uint32_t sum) {
+  for (size_t at = size - 3; at-- > 2;)
+    if (big_32(bytes + at) == sum) return 1;
+  return 0;
+}
+
 /* Unpacks the pixels to `to` and checks their sum. Returns how many bytes they are, at most `room`;
    or 0 with a reason. */
 static size_t unpack(const file_view *file, size_t packed, uint8_t *to, size_t room,
@@ -142,7 +150,7 @@ static size_t unpack(const file_view *file, size_t packed, uint8_t *to, size_t r
   if (size > 6) count = stbi_zlib_decode_buffer((char *)to, (int)room, (char *)all, (int)size);
   if (count <= 0)
     refuse(reason, "the file is damaged: its pixels cannot be unpacked");
-  else if (adler_32(to, (size_t)count) != big_32(all + size - 4)) {
+  else if (!has_sum(all, size, adler_32(to, (size_t)count))) {
     refuse(reason, "the file is damaged: the checksum of its pixels does not match");
     count = 0;
   }

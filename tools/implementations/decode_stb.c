@@ -85,10 +85,15 @@ int decode_stb_whole(const file_view *file, int64_t most_pixels, int channels, d
   return 0;
 }
 
-/* Some programs write 32 bits a pixel of which they use 24. */
+/* Byte 17 of the header tells how many bits are alpha, which some write who have none, and whether rows
+   go from the right to the left (Truevision TGA specification, version 2.0); stb_image looks at neither. */
 int decode_tga(const file_view *file, int64_t most_pixels, decoded *out,
                char reason[DECODE_REASON]) {
   if (decode_stb(file, most_pixels, out, reason)) return -1;
+  const size_t count = (size_t)out->width * (size_t)out->height;
+  const uint8_t flags = file->bytes[17];
+  if (out->channels == 4 && !(flags & 15))
+    for (size_t i = 0; i < count; i++) out->pixels[4 * i + 3] = 255;
   show_if_all_hidden(out);
-  return 0;
+  return turn_upright(out, flags & 0x10 ? 2 : 1, reason);
 }

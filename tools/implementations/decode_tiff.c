@@ -69,6 +69,9 @@ static tmsize_t source_read(thandle_t user, void *to, tmsize_t count) {
   tiff_source *source = user;
   const size_t got = file_read(source->file, source->at, to, (size_t)count);
   source->at += got;
+  /* libtiff takes a missing pointer to the next page for the end of all pages. */
+  if (got < (size_t)count && listening && !*listening->text)
+    snprintf(listening->text, sizeof listening->text, "its end is missing");
   return (tmsize_t)got;
 }
 
@@ -178,8 +181,10 @@ static int decode_raster(TIFFRGBAImage *image, complaint *heard, decoded *out,
   uint32_t *raster = malloc(count * sizeof *raster);
   uint8_t *pixels = raster ? malloc(count * 3) : NULL;
   int failed = pixels ? 0 : refuse(reason, "out of memory");
-  image->req_orientation = image->orientation; /* turned later */
-  heard->decoding = 1;
+  uint16_t packing = COMPRESSION_NONE;
+  TIFFGetFieldDefaulted(image->tif, TIFFTAG_COMPRESSION, &packing);
+  image->req_orientation = image->orientation;    /* turned later */
+  heard->decoding = packing != COMPRESSION_OJPEG; /* of which libtiff always complains */
   if (!failed && (!TIFFRGBAImageGet(image, raster, image->width, image->height) || *heard->text))
     failed = refuse(reason, "the file is cut off or damaged: %s", heard->text);
   if (!failed) {
