@@ -95,7 +95,7 @@ static const format formats[] = {
     {"GIF", MAGIC("GIF89a"), decode_gif, NULL, NULL},
     {"BMP", NULL, 0, is_bmp, decode_bmp, NULL, NULL},
     {"PNM", NULL, 0, is_pnm, decode_pnm, NULL, NULL},
-    {"PSD", MAGIC("8BPS"), decode_stb, NULL, NULL},
+    {"PSD", MAGIC("8BPS"), decode_psd, NULL, NULL},
     {"PIC", MAGIC("\x53\x80\xF6\x34"), decode_stb, NULL, NULL},
     {"HDR", MAGIC("#?RADIANCE\n"), decode_stb, NULL, NULL},
     {"HDR", MAGIC("#?RGBE\n"), decode_stb, NULL, NULL},

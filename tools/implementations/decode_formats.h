@@ -66,6 +66,8 @@ int decode_bmp(const file_view *file, int64_t most_pixels, decoded *out,
                char reason[DECODE_REASON]);
 int decode_gif(const file_view *file, int64_t most_pixels, decoded *out,
                char reason[DECODE_REASON]);
+int decode_psd(const file_view *file, int64_t most_pixels, decoded *out,
+               char reason[DECODE_REASON]);
 int decode_tga(const file_view *file, int64_t most_pixels, decoded *out,
                char reason[DECODE_REASON]);
 int decode_webp(const file_view *file, int64_t most_pixels, decoded *out,
