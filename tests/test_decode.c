@@ -5,119 +5,13 @@
 #include "support.h"
 
 #include <fcntl.h>
-#include <limits.h>
 #include <pthread.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
-#include "../tools/decode.h"
 #include "../tools/implementations/stb.h"
-
-static char home[PATH_MAX]; /* the temporary folder */
-static char reason[DECODE_REASON];
-
-static const char *in_home(const char *name) {
-  static char path[PATH_MAX + 300];
-  snprintf(path, sizeof path, "%s/%s", home, name);
-  return path;
-}
-
-/* ---- files in memory ------------------------------------------------------------------------- */
-
-typedef struct buffer {
-  uint8_t *bytes;
-  size_t size, room;
-} buffer;
-
-static void put(buffer *to, const void *bytes, size_t count) {
-  if (to->size + count > to->room) {
-    to->room = (to->size + count) * 2;
-    to->bytes = realloc(to->bytes, to->room);
-    assert_non_null(to->bytes);
-  }
-  if (count) memcpy(to->bytes + to->size, bytes, count);
-  to->size += count;
-}
-
-static void put_byte(buffer *to, unsigned value) {
-  const uint8_t byte = (uint8_t)value;
-  put(to, &byte, 1);
-}
-
-static void put_number(buffer *to, unsigned value, int count, int little_endian) {
-  for (int i = 0; i < count; i++)
-    put_byte(to, value >> 8 * (little_endian ? i : count - 1 - i) & 255u);
-}
-
-static void put_text(buffer *to, const char *text) {
-  put(to, text, strlen(text));
-}
-
-static void put_by_stb(void *to, void *bytes, int count) {
-  put(to, bytes, (size_t)count);
-}
-
-static void release(buffer *file) {
-  free(file->bytes);
-  *file = (buffer){NULL, 0, 0};
-}
-
-/* ---- decoding -------------------------------------------------------------------------------- */
-
-static void write_file(const char *name, const uint8_t *bytes, size_t count) {
-  FILE *file = fopen(in_home(name), "wb");
-  assert_non_null(file);
-  assert_int_equal(fwrite(bytes, 1, count, file), count);
-  assert_int_equal(fclose(file), 0);
-}
-
-/* Decodes the first `count` bytes of a file, in memory of their own, so that sanitizers see where it
-   ends. */
-static int decode_cut(const buffer *file, size_t count, decoded *out) {
-  uint8_t *bytes = malloc(count + 1);
-  assert_non_null(bytes);
-  if (count) memcpy(bytes + 1, file->bytes, count);
-  *out = (decoded){NULL, 0, 0, 0};
-  *reason = 0;
-  const int failed = decode_bytes(bytes + 1, count, 1, 1 << 26, out, reason);
-  free(bytes);
-  assert_true(failed ? *reason != 0 && !out->pixels : out->pixels != NULL);
-  return failed;
-}
-
-static decoded must_decode(const char *what, const buffer *file) {
-  decoded out;
-  if (decode_cut(file, file->size, &out)) fail_msg("%s: %s", what, reason);
-  return out;
-}
-
-static void assert_refused(const char *what, const buffer *file, const char *why) {
-  decoded out;
-  if (!decode_cut(file, file->size, &out)) fail_msg("%s was not refused", what);
-  if (!strstr(reason, why)) fail_msg("%s: \"%s\" does not say \"%s\"", what, reason, why);
-}
-
-static void assert_same(const char *what, const decoded *a, const decoded *b) {
-  const size_t count = (size_t)a->width * (size_t)a->height * (size_t)a->channels;
-  if (a->width != b->width || a->height != b->height || a->channels != b->channels ||
-      memcmp(a->pixels, b->pixels, count))
-    fail_msg("%s: the pictures differ", what);
-}
+#include "picture_files.h"
 
 /* ---- a picture in all formats ---------------------------------------------------------------- */
-
-#define WIDTH 37 /* neither a multiple of 4 nor of 8 */
-#define HEIGHT 23
-
-/* Smooth colours with a dark block in it, so that every pixel's place shows. */
-static void draw(uint8_t *pixels, int channels) {
-  for (int y = 0; y < HEIGHT; y++)
-    for (int x = 0; x < WIDTH; x++)
-      for (int c = 0; c < channels; c++) {
-        const int dark = x > 5 && x < 15 && y > 8 && y < 12;
-        *pixels++ = (uint8_t)(dark ? 20 : c == 0 ? x * 6 : c == 1 ? y * 10 : 128 + x + 2 * y);
-      }
-}
 
 static buffer make_png(int channels) {
   uint8_t pixels[HEIGHT * WIDTH * 4];
@@ -330,32 +224,6 @@ static buffer make_pnm(int kind, unsigned largest) {
     if (kind <= 3) put_text(&file, "\n");
   }
   return file;
-}
-
-/* Colours of `channels` are what draw() draws, off by at most `error`; alpha is taken from it too. */
-static void assert_drawn(const char *what, const decoded *got, int channels, int error) {
-  uint8_t want[HEIGHT * WIDTH * 4];
-  if (got->width != WIDTH || got->height != HEIGHT || got->channels != channels)
-    fail_msg("%s has %d x %d pixels of %d channels", what, got->width, got->height, got->channels);
-  draw(want, channels);
-  for (int i = 0; i < HEIGHT * WIDTH * channels; i++)
-    if (abs(got->pixels[i] - want[i]) > error)
-      fail_msg("%s: sample %d is %d, should be %d", what, i, got->pixels[i], want[i]);
-}
-
-/* All but the last `spare` lengths are refused; what stands behind the end does not matter. */
-static void assert_whole_only(const char *what, buffer *file, size_t spare) {
-  decoded out;
-  for (size_t count = 0; count + spare < file->size; count++)
-    if (!decode_cut(file, count, &out))
-      fail_msg("%s: %zu of %zu bytes were taken for a picture", what, count, file->size);
-  decoded got = must_decode(what, file);
-  put_text(file, "what somebody appended");
-  decoded again = must_decode(what, file);
-  assert_same(what, &got, &again);
-  free(got.pixels);
-  free(again.pixels);
-  release(file);
 }
 
 static void test_formats(void **state) {
@@ -639,6 +507,158 @@ static void test_png_interlaced(void **state) {
   release(&file);
 }
 
+/* ---- orientation ----------------------------------------------------------------------------- */
+
+/* Adds a segment to a JPEG, behind a byte that fills up. */
+static void put_segment(buffer *jpeg, unsigned marker, const char *name, size_t name_size,
+                        const buffer *data) {
+  put_number(jpeg, 0xFFFF, 2, 0);
+  put_byte(jpeg, marker);
+  put_number(jpeg, (unsigned)(2 + name_size + data->size), 2, 0);
+  put(jpeg, name, name_size);
+  put(jpeg, data->bytes, data->size);
+}
+
+/* A phone's file: Exif stands behind 50 kB of XMP, in a segment of the same kind. */
+static buffer make_phone_jpeg(unsigned orientation, int little_endian, int is_long) {
+  buffer plain = make_jpeg(3), file = {NULL, 0, 0}, xmp = {NULL, 0, 0}, exif = {NULL, 0, 0};
+  while (xmp.size < 50000) put_text(&xmp, "<x:xmpmeta>Exif</x:xmpmeta>");
+  put_exif(&exif, orientation, little_endian, is_long);
+  put(&file, plain.bytes, 2);
+  put_segment(&file, 0xE1, "http://ns.adobe.com/xap/1.0/", 29, &xmp);
+  put_segment(&file, 0xE1, "Exif\0", 6, &exif);
+  put(&file, plain.bytes + 2, plain.size - 2);
+  release(&plain);
+  release(&xmp);
+  release(&exif);
+  return file;
+}
+
+/* eXIf before the pixels. */
+static buffer make_turned_png(unsigned orientation, int little_endian, int is_long) {
+  buffer plain = make_png(3), file = {NULL, 0, 0}, exif = {NULL, 0, 0};
+  put_exif(&exif, orientation, little_endian, is_long);
+  put(&file, plain.bytes, 33);
+  put_chunk(&file, "eXIf", exif.bytes, exif.size);
+  put(&file, plain.bytes + 33, plain.size - 33);
+  release(&plain);
+  release(&exif);
+  return file;
+}
+
+/* All 8, and what is none. */
+static void test_orientation(void **state) {
+  (void)state;
+  for (unsigned orientation = 0; orientation <= 9; orientation++)
+    for (int kind = 0; kind < 4; kind++) {
+      const unsigned valid = orientation >= 1 && orientation <= 8 ? orientation : 1;
+      buffer jpeg = make_phone_jpeg(orientation, kind & 1, kind >> 1),
+             png = make_turned_png(orientation, kind & 1, kind >> 1);
+      decoded got = must_decode("JPEG", &jpeg);
+      assert_turned("JPEG", &got, valid, 40);
+      free(got.pixels);
+      got = must_decode("PNG", &png);
+      assert_turned("PNG", &got, valid, 0);
+      free(got.pixels);
+      release(&jpeg);
+      release(&png);
+    }
+}
+
+/* A block that is cut or changed anywhere may say anything, but must not be read behind its end. */
+static void test_broken_exif(void **state) {
+  (void)state;
+  buffer file = make_phone_jpeg(6, 1, 0);
+  size_t at = 0;
+  while (memcmp(file.bytes + at, "Exif\0\0II", 8)) at++;
+  for (size_t i = at; i < at + 60; i++)
+    for (int value = 0; value < 256; value += 51) {
+      const uint8_t before = file.bytes[i];
+      decoded out;
+      file.bytes[i] = (uint8_t)value;
+      if (!decode_cut(&file, file.size, &out)) free(out.pixels);
+      file.bytes[i] = before;
+    }
+  release(&file);
+}
+
+/* ---- formats that few people have ------------------------------------------------------------ */
+
+/* Rows from the right and from above; 32 bits a pixel of which none are alpha. */
+static void test_tga_flags(void **state) {
+  (void)state;
+  for (unsigned flags = 0; flags <= 0x30; flags += 0x10) {
+    buffer file = make_tga(3, 0);
+    file.bytes[17] = (uint8_t)flags; /* as written it begins at the lower left */
+    decoded got = must_decode("TGA", &file);
+    assert_turned("TGA", &got, flags == 0 ? 1 : flags == 0x10 ? 2 : flags == 0x20 ? 4 : 3, 0);
+    free(got.pixels);
+    release(&file);
+  }
+  buffer file = make_tga(4, 0);
+  file.bytes[17] = 0;
+  decoded got = must_decode("TGA", &file);
+  for (int i = 0; i < HEIGHT * WIDTH; i++) assert_int_equal(got.pixels[4 * i + 3], 255);
+  free(got.pixels);
+  release(&file);
+}
+
+/* What draw() draws in RGB or in inks without black, in rows as they are or as runs of one byte. */
+static buffer make_psd(int mode, int depth, int packed) {
+  const int channels = mode == 4 ? 4 : mode == 1 ? 1 : 3, bytes = depth / 8;
+  uint8_t pixels[HEIGHT * WIDTH * 3];
+  buffer file = {NULL, 0, 0};
+  draw(pixels, 3);
+  put_text(&file, "8BPS");
+  put_number(&file, 1, 2, 0);
+  put_number(&file, 0, 6, 0);
+  put_number(&file, (unsigned)channels, 2, 0);
+  put_number(&file, HEIGHT, 4, 0);
+  put_number(&file, WIDTH, 4, 0);
+  put_number(&file, (unsigned)depth, 2, 0);
+  put_number(&file, (unsigned)mode, 2, 0);
+  for (int i = 0; i < 3; i++) put_number(&file, 0, 4, 0); /* three parts that are empty */
+  put_number(&file, packed ? 1 : 0, 2, 0);
+  for (int i = 0; packed && i < channels * HEIGHT; i++)
+    put_number(&file, (unsigned)(WIDTH * bytes * 2), 2, 0);
+  for (int c = 0; c < channels; c++)
+    for (int i = 0; i < HEIGHT * WIDTH; i++)
+      for (int b = 0; b < bytes; b++) {
+        if (packed) put_byte(&file, 0);
+        put_byte(&file, c == 3 ? 255 : b ? 77 : pixels[3 * i + c]);
+      }
+  return file;
+}
+
+static void test_psd(void **state) {
+  static const int kinds[][3] = {{3, 8, 0}, {3, 16, 0}, {3, 8, 1},
+                                 {4, 8, 1}, {4, 16, 0}, {1, 8, 0}};
+  (void)state;
+  for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+    buffer file = make_psd(kinds[i][0], kinds[i][1], kinds[i][2]);
+    decoded got = must_decode("PSD", &file);
+    if (kinds[i][0] != 1) assert_drawn("PSD", &got, 3, 0);
+    free(got.pixels);
+    assert_whole_only("PSD", &file, 0);
+  }
+}
+
+/* Other formats are called by their name. */
+static void test_other_formats(void **state) {
+  static const char *const others[][2] = {{"PK\3\4 and so on", "Office"},
+                                          {"<svg xmlns=''>", "SVG"},
+                                          {"\xFF\x0A\1\2\3\4\5\6\7\10\11\12", "JPEG XL"}};
+  (void)state;
+  for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+    buffer file = {NULL, 0, 0};
+    put_text(&file, others[i][0]);
+    assert_refused(others[i][1], &file, others[i][1]);
+    assert_int_equal(decode_bytes_pages(file.bytes, file.size, reason), 0);
+    assert_contains(reason, others[i][1]);
+    release(&file);
+  }
+}
+
 /* ---- where pictures come from ---------------------------------------------------------------- */
 
 static void must_decode_path(const char *path, const decoded *want) {
@@ -712,27 +732,16 @@ static void test_names(void **state) {
   assert_false(decode_is_picture_name("a.") || decode_is_picture_name("a.pngsomethinglong"));
 }
 
-static int setup(void **state) {
-  const char *base = getenv("TMPDIR");
-  (void)state;
-  snprintf(home, sizeof home, "%s/tally-decode-XXXXXX", base ? base : "/tmp");
-  return mkdtemp(home) ? 0 : -1;
-}
-
-static int teardown(void **state) {
-  char command[PATH_MAX + 16];
-  (void)state;
-  snprintf(command, sizeof command, "rm -rf '%s'", home);
-  return system(command);
-}
-
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_formats),    cmocka_unit_test(test_bmp),
-      cmocka_unit_test(test_gif),        cmocka_unit_test(test_pnm),
-      cmocka_unit_test(test_cuts),       cmocka_unit_test(test_png_bits),
-      cmocka_unit_test(test_png_damage), cmocka_unit_test(test_png_interlaced),
-      cmocka_unit_test(test_paths),      cmocka_unit_test(test_names),
+      cmocka_unit_test(test_formats),       cmocka_unit_test(test_bmp),
+      cmocka_unit_test(test_gif),           cmocka_unit_test(test_pnm),
+      cmocka_unit_test(test_cuts),          cmocka_unit_test(test_png_bits),
+      cmocka_unit_test(test_png_damage),    cmocka_unit_test(test_png_interlaced),
+      cmocka_unit_test(test_orientation),   cmocka_unit_test(test_broken_exif),
+      cmocka_unit_test(test_tga_flags),     cmocka_unit_test(test_psd),
+      cmocka_unit_test(test_other_formats), cmocka_unit_test(test_paths),
+      cmocka_unit_test(test_names),
   };
   return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -13,6 +13,7 @@
 
 #include "decode_formats.h"
 
+#define PAGES_BYTES ((size_t)64 << 20) /* above, pages are read one by one where that is possible */
 #define TOO_LARGE "the file is larger than 256 MB"
 
 /* ---- reasons --------------------------------------------------------------------------------- */
@@ -235,7 +236,7 @@ static int load_regular(const char *path, file_view *file, char reason[DECODE_RE
   if (fstat(descriptor, &status)) return refuse(reason, "%s", strerror(errno));
   file->size = (size_t)status.st_size;
   const format *kind = find_format(start, file_read(file, 0, start, sizeof start));
-  if (kind && kind->pages) return 0;
+  if (kind && kind->pages && status.st_size > (off_t)PAGES_BYTES) return 0;
   if (status.st_size > (off_t)DECODE_MAX_BYTES) return refuse(reason, TOO_LARGE);
   file->owned = read_all(descriptor, (size_t)status.st_size, &file->size, reason);
   file->bytes = file->owned;
@@ -280,7 +281,7 @@ size_t file_read(const file_view *file, uint64_t at, void *to, size_t count) {
 }
 
 int file_descriptor(const file_view *file, char reason[DECODE_REASON]) {
-  if (!file->bytes) {
+  if (file->descriptor >= 0) {
     const int copy = dup(file->descriptor);
     return copy < 0 ? refuse(reason, "%s", strerror(errno)) : copy;
   }

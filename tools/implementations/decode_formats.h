@@ -31,12 +31,12 @@ static inline uint32_t little_32(const uint8_t *at) {
   return little_16(at + 2) << 16 | little_16(at);
 }
 
-/* A page of a file as its decoder sees it. Files that may have many pages are not read into memory if
-   they can be read anywhere; all others are there as a whole. */
+/* A page of a file as its decoder sees it. All of it is in memory, but for large files of formats with
+   pages. */
 typedef struct file_view {
-  const uint8_t *bytes; /* all of it, or NULL */
+  const uint8_t *bytes; /* or NULL */
   size_t size;
-  int descriptor; /* where bytes are NULL */
+  int descriptor; /* or -1 */
   int page;       /* from 1 */
   uint8_t *owned; /* to be freed, or NULL */
 } file_view;

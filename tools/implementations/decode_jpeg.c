@@ -181,7 +181,7 @@ static int check_segments(jpeg_file *jpeg, int64_t most_pixels, char reason[DECO
    one when it is asked for grey, so the wanted one becomes the first in the header of the frame. */
 static int decode_plane(uint8_t *bytes, const jpeg_file *jpeg, int plane, decoded *out,
                         char reason[DECODE_REASON]) {
-  const file_view file = {.bytes = bytes, .size = jpeg->size};
+  const file_view file = {.bytes = bytes, .size = jpeg->size, .descriptor = -1};
   uint8_t *first = bytes + jpeg->frame_at + 6, *wanted = first + 3 * plane, kept[3];
   memcpy(kept, first, 3);
   memmove(first, wanted, 3);

@@ -164,8 +164,10 @@ static int refuse_by(const char *error, char reason[DECODE_REASON]) {
     return refuse(reason, "it is encrypted and needs a password; save it without one: "
                           "qpdf --decrypt --password=SECRET OLD.pdf NEW.pdf");
   if (strstr(error, "page range")) return refuse(reason, "there is no such page in it");
-  return refuse(reason, "the file is damaged: poppler says \"%.*s\"", (int)strcspn(error, "\r\n"),
-                error);
+  return refuse(reason,
+                "the file is damaged: poppler says \"%.*s\"; if it looks right, print it to a "
+                "new PDF",
+                (int)strcspn(error, "\r\n") < 120 ? (int)strcspn(error, "\r\n") : 120, error);
 }
 
 /* Reads what a program writes until it ends, well and in time. */
@@ -288,7 +290,7 @@ int decode_pdf(const file_view *file, int64_t most_pixels, decoded *out,
   snprintf(resolution, sizeof resolution, "%d", dots);
   child page;
   if (run(file, arguments, &page, reason)) return -1;
-  const file_view picture = {.bytes = page.bytes, .size = page.size};
+  const file_view picture = {.bytes = page.bytes, .size = page.size, .descriptor = -1};
   const int failed =
       is_pnm(page.bytes, page.size)
           ? decode_pnm(&picture, most_pixels, out, reason)

@@ -240,7 +240,7 @@ static uint8_t *plain_png(const file_view *file, const png_parts *parts, size_t 
 int decode_png(const file_view *file, int64_t most_pixels, decoded *out,
                char reason[DECODE_REASON]) {
   png_parts parts;
-  file_view plain = {.size = 0};
+  file_view plain = {.descriptor = -1};
   if (check_chunks(file, &parts, reason)) return -1;
   if (refuse_size(big_32(file->bytes + 16), big_32(file->bytes + 20), most_pixels, reason))
     return -1;

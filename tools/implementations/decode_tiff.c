@@ -36,7 +36,8 @@ int decode_tiff(const file_view *file, int64_t most_pixels, decoded *out,
 /* ---- what libtiff says ----------------------------------------------------------------------- */
 
 /* Of the file that this thread is at: the first thing that went wrong. Warnings count while pixels are
-   decoded, since then they mean that something was made up; before, they are about odd tags. */
+   decoded, since then they mean that something was made up; before, they are about odd tags. That more
+   bytes are announced than needed means nothing, fewer are an error. */
 typedef struct complaint {
   char text[DECODE_REASON - 40];
   int decoding;
@@ -50,7 +51,8 @@ static void on_error(const char *module, const char *format, va_list arguments) 
 }
 
 static void on_warning(const char *module, const char *format, va_list arguments) {
-  if (listening && listening->decoding) on_error(module, format, arguments);
+  if (listening && listening->decoding && !strstr(format, "byte count"))
+    on_error(module, format, arguments);
 }
 
 static void listen(void) {
@@ -69,9 +71,6 @@ static tmsize_t source_read(thandle_t user, void *to, tmsize_t count) {
   tiff_source *source = user;
   const size_t got = file_read(source->file, source->at, to, (size_t)count);
   source->at += got;
-  /* libtiff takes a missing pointer to the next page for the end of all pages. */
-  if (got < (size_t)count && listening && !*listening->text)
-    snprintf(listening->text, sizeof listening->text, "its end is missing");
   return (tmsize_t)got;
 }
 
@@ -99,13 +98,57 @@ static toff_t source_size(thandle_t user) {
   return ((const tiff_source *)user)->file->size;
 }
 
-/* Opens a file, without mapping it: it may become shorter meanwhile. NULL with a reason. */
+/* What is in memory already. Files are not mapped there, since one that becomes shorter meanwhile would
+   end the process. */
+static int source_map(thandle_t user, void **to, toff_t *size) {
+  const file_view *file = ((const tiff_source *)user)->file;
+  if (!file->bytes) return 0;
+  memcpy(to, &file->bytes, sizeof *to); /* libtiff does not write there */
+  *size = file->size;
+  return 1;
+}
+
+static void source_unmap(thandle_t user, void *from, toff_t size) {
+  (void)user;
+  (void)from;
+  (void)size;
+}
+
+/* A number of 2, 4 or 8 bytes in the file; -1 if it is not there. */
+static int64_t number_at(const file_view *file, uint64_t at, size_t bytes) {
+  uint8_t start[2] = {0}, digits[8] = {0};
+  uint64_t value = 0;
+  if (file_read(file, 0, start, 2) < 2 || file_read(file, at, digits, bytes) < bytes) return -1;
+  for (size_t i = 0; i < bytes; i++)
+    value = value << 8 | digits[start[0] == 'I' ? bytes - 1 - i : i];
+  return value > INT64_MAX ? -1 : (int64_t)value;
+}
+
+/* Whether each page says where the next one is, or that there is none: libtiff takes it for the last one
+   if the file ends before it does. Files of more than 4 GB have longer numbers (BigTIFF). */
+static int has_whole_list(const file_view *file) {
+  const int is_big = number_at(file, 2, 2) == 43;
+  const size_t bytes = is_big ? 8 : 4, count_bytes = is_big ? 8 : 2, entry = is_big ? 20 : 12;
+  int64_t at = number_at(file, bytes, bytes);
+  for (int i = 0; i <= MOST_PAGES && at > 0; i++) {
+    const int64_t count = number_at(file, (uint64_t)at, count_bytes);
+    if (count < 0 || count > 65535) return 0;
+    at = number_at(file, (uint64_t)at + count_bytes + (uint64_t)count * entry, bytes);
+  }
+  return at >= 0;
+}
+
+/* Opens a file; NULL with a reason. */
 static TIFF *open_tiff(tiff_source *source, complaint *heard, char reason[DECODE_REASON]) {
   static pthread_once_t once = PTHREAD_ONCE_INIT;
+  if (!has_whole_list(source->file)) {
+    refuse(reason, "the file is cut off: its list of pages is not whole");
+    return NULL;
+  }
   pthread_once(&once, listen);
   listening = heard;
-  TIFF *tiff = TIFFClientOpen("", "rm", source, source_read, source_write, source_seek,
-                              source_close, source_size, NULL, NULL);
+  TIFF *tiff = TIFFClientOpen("", "r", source, source_read, source_write, source_seek, source_close,
+                              source_size, source_map, source_unmap);
   if (!tiff) refuse(reason, "the file is damaged: %s", heard->text);
   return tiff;
 }
