@@ -46,9 +46,9 @@ static inline void put_byte(buffer *to, unsigned value) {
   put(to, &byte, 1);
 }
 
-static inline void put_number(buffer *to, unsigned value, int count, int little_endian) {
+static inline void put_number(buffer *to, uint64_t value, int count, int little_endian) {
   for (int i = 0; i < count; i++)
-    put_byte(to, value >> 8 * (little_endian ? i : count - 1 - i) & 255u);
+    put_byte(to, (unsigned)(value >> 8 * (little_endian ? i : count - 1 - i) & 255u));
 }
 
 static inline void put_text(buffer *to, const char *text) {
@@ -62,6 +62,21 @@ static inline void put_by_stb(void *to, void *bytes, int count) {
 static inline void release(buffer *file) {
   free(file->bytes);
   *file = (buffer){NULL, 0, 0};
+}
+
+static inline buffer read_home(const char *name) {
+  buffer file = {NULL, 0, 0};
+  uint8_t piece[4096];
+  FILE *stream = fopen(in_home(name), "rb");
+  assert_non_null(stream);
+  for (size_t count; (count = fread(piece, 1, sizeof piece, stream)) > 0;) put(&file, piece, count);
+  fclose(stream);
+  return file;
+}
+
+static inline void remove_bytes(buffer *file, size_t at, size_t count) {
+  memmove(file->bytes + at, file->bytes + at + count, file->size - at - count);
+  file->size -= count;
 }
 
 /* ---- decoding -------------------------------------------------------------------------------- */

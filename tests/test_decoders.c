@@ -5,6 +5,7 @@
 #include "../convnet.h"
 #include "support.h"
 
+#include <pthread.h>
 #include <sys/stat.h>
 
 #include "picture_files.h"
@@ -22,19 +23,10 @@
 #include <libheif/heif.h>
 #endif
 
-static buffer read_home(const char *name) {
-  buffer file = {NULL, 0, 0};
-  uint8_t piece[4096];
-  FILE *stream = fopen(in_home(name), "rb");
-  assert_non_null(stream);
-  for (size_t count; (count = fread(piece, 1, sizeof piece, stream)) > 0;) put(&file, piece, count);
-  fclose(stream);
-  return file;
-}
-
-static void remove_bytes(buffer *file, size_t at, size_t count) {
-  memmove(file->bytes + at, file->bytes + at + count, file->size - at - count);
-  file->size -= count;
+/* In the place of a test whose library was not there when this was built, or has no encoder. */
+static inline void skip_without(const char *what) {
+  print_message("without %s\n", what);
+  skip();
 }
 
 /* ---- JPEG ------------------------------------------------------------------------------------ */
@@ -249,6 +241,13 @@ static void test_jpeg_inks(void **state) {
   }
 }
 
+#else
+
+static void test_jpeg_kinds(void **state) {
+  (void)state;
+  skip_without("libjpeg-dev");
+}
+
 #endif
 
 /* ---- TIFF ------------------------------------------------------------------------------------ */
@@ -382,6 +381,13 @@ static void test_tiff_damage(void **state) {
   release(&huge);
 }
 
+#else
+
+static void test_tiff(void **state) {
+  (void)state;
+  skip_without("libtiff-dev");
+}
+
 #endif
 
 /* ---- WebP ------------------------------------------------------------------------------------ */
@@ -440,6 +446,13 @@ static void test_webp(void **state) {
   }
 }
 
+#else
+
+static void test_webp(void **state) {
+  (void)state;
+  skip_without("libwebp-dev");
+}
+
 #endif
 
 /* ---- HEIC and AVIF --------------------------------------------------------------------------- */
@@ -483,7 +496,7 @@ static buffer make_heif(enum heif_compression_format format, int orientation) {
 }
 
 static void check_heif(enum heif_compression_format format) {
-  if (!heif_have_encoder_for_format(format)) skip();
+  if (!heif_have_encoder_for_format(format)) skip_without("an encoder for it in libheif");
   for (int orientation = 1; orientation <= 8; orientation++) {
     buffer file = make_heif(format, orientation);
     decoded got = must_decode("HEIF", &file);
@@ -507,6 +520,13 @@ static void test_heic(void **state) {
 static void test_avif(void **state) {
   (void)state;
   check_heif(heif_compression_AV1);
+}
+
+#else
+
+static void test_heic(void **state) {
+  (void)state;
+  skip_without("libheif-dev");
 }
 
 #endif
@@ -574,7 +594,7 @@ static void test_pdf(void **state) {
   static const uint32_t upright[] = {0xFF0000, 0x00FF00, 0x0000FF, 0x303030},
                         turned[] = {0x0000FF, 0xFF0000, 0x303030, 0x00FF00};
   (void)state;
-  if (!has_poppler()) skip();
+  if (!has_poppler()) skip_without("poppler-utils");
   buffer file = make_pdf();
   decoded got;
   write_file("pages.pdf", file.bytes, file.size);
@@ -607,7 +627,7 @@ static void test_pdf(void **state) {
 
 static void test_pdf_damage(void **state) {
   (void)state;
-  if (!has_poppler()) skip();
+  if (!has_poppler()) skip_without("poppler-utils");
   buffer file = make_pdf();
   assert_int_equal(decode_bytes_pages(file.bytes, 9, reason), 0);
   assert_contains(reason, "damaged");
@@ -663,6 +683,55 @@ static void test_pdf_programs(void **state) {
   release(&file);
 }
 
+/* ---- threads --------------------------------------------------------------------------------- */
+
+typedef struct work {
+  buffer files[3];
+  int count;
+} work;
+
+/* Decodes all files again and again; returns the work if they are always the same picture. */
+static void *decode_all(void *of) {
+  const work *w = of;
+  decoded first, got;
+  char why[DECODE_REASON];
+  int equal = 1;
+  for (int i = 0; i < w->count; i++)
+    for (int again = 0; again < 8; again++) {
+      if (decode_bytes(w->files[i].bytes, w->files[i].size, 1, 1 << 20, &got, why)) return NULL;
+      if (again) {
+        equal &= !memcmp(first.pixels, got.pixels, (size_t)(got.width * got.height * got.channels));
+        free(got.pixels);
+      } else {
+        first = got;
+      }
+      if (again == 7) free(first.pixels);
+    }
+  return equal ? of : NULL;
+}
+
+/* Several threads at once. */
+static void test_threads(void **state) {
+  pthread_t threads[4];
+  work w = {.count = 0};
+  (void)state;
+#ifdef HAVE_LIBTIFF
+  w.files[w.count++] = make_tiff(COMPRESSION_CCITTFAX4, 1, 1, 1, 0);
+#endif
+#ifdef HAVE_LIBWEBP
+  w.files[w.count++] = make_webp(3);
+#endif
+  if (has_poppler()) w.files[w.count++] = make_pdf();
+  for (int i = 0; i < 4; i++)
+    assert_int_equal(pthread_create(&threads[i], NULL, decode_all, &w), 0);
+  for (int i = 0; i < 4; i++) {
+    void *result;
+    assert_int_equal(pthread_join(threads[i], &result), 0);
+    assert_ptr_equal(result, &w);
+  }
+  for (int i = 0; i < w.count; i++) release(&w.files[i]);
+}
+
 /* ---- what is not there ----------------------------------------------------------------------- */
 
 /* Files of formats whose library is missing are called by their name, with what to install. */
@@ -700,30 +769,22 @@ static void test_missing_libraries(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-#ifdef HAVE_LIBJPEG
       cmocka_unit_test(test_jpeg_kinds),
-      cmocka_unit_test(test_jpeg_cuts),
-      cmocka_unit_test(test_jpeg_holes),
-      cmocka_unit_test(test_jpeg_restarts),
-      cmocka_unit_test(test_jpeg_other_kinds),
+#ifdef HAVE_LIBJPEG
+      cmocka_unit_test(test_jpeg_cuts),     cmocka_unit_test(test_jpeg_holes),
+      cmocka_unit_test(test_jpeg_restarts), cmocka_unit_test(test_jpeg_other_kinds),
       cmocka_unit_test(test_jpeg_inks),
 #endif
-#ifdef HAVE_LIBTIFF
       cmocka_unit_test(test_tiff),
-      cmocka_unit_test(test_tiff_pages),
-      cmocka_unit_test(test_tiff_damage),
+#ifdef HAVE_LIBTIFF
+      cmocka_unit_test(test_tiff_pages),    cmocka_unit_test(test_tiff_damage),
 #endif
-#ifdef HAVE_LIBWEBP
-      cmocka_unit_test(test_webp),
-#endif
+      cmocka_unit_test(test_webp),          cmocka_unit_test(test_heic),
 #ifdef HAVE_LIBHEIF
-      cmocka_unit_test(test_heic),
       cmocka_unit_test(test_avif),
 #endif
-      cmocka_unit_test(test_pdf),
-      cmocka_unit_test(test_pdf_damage),
-      cmocka_unit_test(test_pdf_programs),
-      cmocka_unit_test(test_missing_libraries),
+      cmocka_unit_test(test_pdf),           cmocka_unit_test(test_pdf_damage),
+      cmocka_unit_test(test_pdf_programs),  cmocka_unit_test(test_missing_libraries),
   };
   return cmocka_run_group_tests(tests, setup, teardown);
 }
