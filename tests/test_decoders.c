@@ -335,6 +335,37 @@ static void test_tiff(void **state) {
   }
 }
 
+/* A grey page with its directory at the end, of which nothing may be missing: a page more might have
+   been announced there. */
+static void test_tiff_end(void **state) {
+  static const unsigned entries[8][3] = {
+      {256, 4, WIDTH}, {257, 4, HEIGHT}, {258, 3, 8},      {259, 3, 1},
+      {262, 3, 1},     {273, 4, 8},      {278, 4, HEIGHT}, {279, 4, WIDTH * HEIGHT}};
+  uint8_t pixels[HEIGHT * WIDTH];
+  (void)state;
+  for (int little = 0; little < 2; little++) {
+    buffer file = {NULL, 0, 0};
+    put_text(&file, little ? "II" : "MM");
+    put_number(&file, 42, 2, little);
+    put_number(&file, 8 + sizeof pixels, 4, little);
+    draw(pixels, 1);
+    put(&file, pixels, sizeof pixels);
+    put_number(&file, 8, 2, little);
+    for (int i = 0; i < 8; i++) {
+      put_number(&file, entries[i][0], 2, little);
+      put_number(&file, entries[i][1], 2, little);
+      put_number(&file, 1, 4, little);
+      put_number(&file, entries[i][2], entries[i][1] == 3 ? 2 : 4, little);
+      if (entries[i][1] == 3) put_number(&file, 0, 2, little);
+    }
+    put_number(&file, 0, 4, little); /* no other page */
+    decoded got = must_decode("TIFF", &file);
+    for (int p = 0; p < HEIGHT * WIDTH; p++) assert_int_equal(got.pixels[3 * p], pixels[p]);
+    free(got.pixels);
+    assert_whole_only("TIFF", &file, 0);
+  }
+}
+
 /* Three pages and a preview of the first, which is none. */
 static void test_tiff_pages(void **state) {
   (void)state;
@@ -374,6 +405,11 @@ static void test_tiff_damage(void **state) {
     buffer file = make_tiff(kinds[i][0], kinds[i][1], 1, 1, 0);
     assert_whole_only("TIFF", &file, 0);
   }
+  /* libtiff makes up the rest of a row of a fax, and says so */
+  buffer fax = make_tiff(COMPRESSION_CCITTFAX4, 1, 1, 1, 0);
+  memset(fax.bytes + 12, 0x5A, 8);
+  assert_refused("a damaged fax", &fax, "damaged");
+  release(&fax);
   buffer huge = make_tiff(COMPRESSION_NONE, 8, 1, 1, 0);
   decoded out;
   assert_true(decode_bytes(huge.bytes, huge.size, 1, WIDTH * HEIGHT - 1, &out, reason));
@@ -771,20 +807,28 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_jpeg_kinds),
 #ifdef HAVE_LIBJPEG
-      cmocka_unit_test(test_jpeg_cuts),     cmocka_unit_test(test_jpeg_holes),
-      cmocka_unit_test(test_jpeg_restarts), cmocka_unit_test(test_jpeg_other_kinds),
+      cmocka_unit_test(test_jpeg_cuts),
+      cmocka_unit_test(test_jpeg_holes),
+      cmocka_unit_test(test_jpeg_restarts),
+      cmocka_unit_test(test_jpeg_other_kinds),
       cmocka_unit_test(test_jpeg_inks),
 #endif
       cmocka_unit_test(test_tiff),
 #ifdef HAVE_LIBTIFF
-      cmocka_unit_test(test_tiff_pages),    cmocka_unit_test(test_tiff_damage),
+      cmocka_unit_test(test_tiff_pages),
+      cmocka_unit_test(test_tiff_end),
+      cmocka_unit_test(test_tiff_damage),
 #endif
-      cmocka_unit_test(test_webp),          cmocka_unit_test(test_heic),
+      cmocka_unit_test(test_webp),
+      cmocka_unit_test(test_heic),
 #ifdef HAVE_LIBHEIF
       cmocka_unit_test(test_avif),
 #endif
-      cmocka_unit_test(test_pdf),           cmocka_unit_test(test_pdf_damage),
-      cmocka_unit_test(test_pdf_programs),  cmocka_unit_test(test_missing_libraries),
+      cmocka_unit_test(test_pdf),
+      cmocka_unit_test(test_pdf_damage),
+      cmocka_unit_test(test_pdf_programs),
+      cmocka_unit_test(test_threads),
+      cmocka_unit_test(test_missing_libraries),
   };
   return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -199,7 +199,6 @@ static int at_marker(const bit_reader *bits) {
    or ones behind them are put up with, as some cameras write them. Goes to the next marker. */
 static int check_end(bit_reader *bits, char reason[DECODE_REASON]) {
   unsigned left = 0, ones = 255;
-  if (bits->made_up > bits->count) return refuse_end(bits, reason);
   take(bits, (bits->count - bits->made_up) % 8);
   while (bits->count > bits->made_up) {
     const unsigned byte = take(bits, 8);
