@@ -279,7 +279,7 @@ static void add_page(TIFF *tiff, int packing, int bits, int channels, int orient
     assert_true(TIFFWriteTile(tiff, tile, 0, 0, 0, 0) > 0);
     free(tile);
   } else {
-    TIFFSetField(tiff, TIFFTAG_ROWSPERSTRIP, 7);
+    TIFFSetField(tiff, TIFFTAG_ROWSPERSTRIP, 8);
     for (int y = 0; y < HEIGHT; y++) {
       const uint8_t *from = pixels + y * WIDTH * channels;
       if (bits == 1) memset(row, 0, sizeof row);
@@ -405,11 +405,18 @@ static void test_tiff_damage(void **state) {
     buffer file = make_tiff(kinds[i][0], kinds[i][1], 1, 1, 0);
     assert_whole_only("TIFF", &file, 0);
   }
-  /* libtiff makes up the rest of a row of a fax, and says so */
+  /* libtiff makes up what a damaged fax or JPEG lacks, and warns */
   buffer fax = make_tiff(COMPRESSION_CCITTFAX4, 1, 1, 1, 0);
   memset(fax.bytes + 12, 0x5A, 8);
   assert_refused("a damaged fax", &fax, "damaged");
   release(&fax);
+  buffer jpeg = make_tiff(COMPRESSION_JPEG, 8, 1, 1, 0);
+  free(must_decode("JPEG in a TIFF", &jpeg).pixels);
+  size_t end = 0;
+  while (jpeg.bytes[end] != 0xFF || jpeg.bytes[end + 1] != 0xD9) end++;
+  memset(jpeg.bytes + end - 12, 0, 12);
+  assert_refused("a damaged JPEG in a TIFF", &jpeg, "damaged");
+  release(&jpeg);
   buffer huge = make_tiff(COMPRESSION_NONE, 8, 1, 1, 0);
   decoded out;
   assert_true(decode_bytes(huge.bytes, huge.size, 1, WIDTH * HEIGHT - 1, &out, reason));
