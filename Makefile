@@ -125,6 +125,7 @@ build/peers/ours: build/bench/peers/ours.o
 
 # What needs a library says so before a compiler does.
 $(patsubst bin/%,build/tools/%.o,$(TOOLS)) build/tools/implementations/stb.o: | stb
+$(patsubst %.c,build/%.o,$(wildcard tools/implementations/decode*.c)): | stb
 $(addsuffix .o,$(TESTS)): | stb cmocka
 
 stb:

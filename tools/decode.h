@@ -5,26 +5,26 @@
    fails its checksums is refused with a reason, since votes must not be read off what a decoder made
    up for the missing part.
 
-   format         decoded by                    checked before it is believed
-   JPEG           stb_image, CMYK too           scans hold all their codes and no more, end mark
-   PNG            stb_image                     CRC of every chunk, Adler-32 of the pixels, end
-   TIFF           libtiff, each page            no error and no warning while pixels are decoded
-   PDF            pdftoppm of poppler, each     no error; warnings are about how it is written
+   format         decoded by                     checked before it is believed
+   JPEG           stb_image, CMYK too            scans hold all their codes and no more, end mark
+   PNG            stb_image                      CRC of every chunk, Adler-32 of the pixels, end
+   TIFF           libtiff, each page             list of pages, no error or warning about pixels
+   PDF            pdftoppm of poppler, each      no error; warnings are about how it is written
                   page at 300 dots to the inch
-   WebP           libwebp (the first frame)     all that the header promises is there
-   HEIC, AVIF     libheif (the primary picture) what libheif looks at
-   GIF            stb_image (the first frame)   blocks and codes whole, trailer
-   BMP, DIB       own code                      all that the header promises is there
-   PBM, PGM, PPM  own code                      all that the header promises is there
-   TGA, PSD,
-   HDR, PIC       stb_image                     all that the decoder asks for is there
+   WebP           libwebp, the first frame       all that the header promises is there
+   HEIC, AVIF     libheif, the primary picture   what libheif looks at
+   GIF            own code, the first frame      blocks and codes whole, trailer
+   BMP, DIB       own code                       all that the header promises is there
+   PBM, PGM, PPM  own code                       all that the header promises is there
+   PSD, PSB       own code, all layers together  all that the header promises is there
+   TGA, HDR, PIC  stb_image                      all that the decoder asks for is there
 
    libtiff, libwebp and libheif are taken where make finds them (HAVE_LIBTIFF, HAVE_LIBWEBP,
    HAVE_LIBHEIF), pdftoppm when a PDF has to be read; without them such a file is refused with the name
    of what to install.
 
-   A wrong bit in a JPEG can look like another picture, as the format has no checksum; bytes that are
-   missing do not.
+   Only PNG has checksums of all that it holds. In other formats a wrong bit can look like another
+   picture; that a part of the file is missing is noticed.
 
    Nothing here ends the process, prints or needs another part of tools/. All functions may be called
    from several threads at once. */

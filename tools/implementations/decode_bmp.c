@@ -197,7 +197,7 @@ int decode_bmp(const file_view *file, int64_t most_pixels, decoded *out,
   bitmap map;
   if (read_header(&map, file, most_pixels, reason)) return -1;
   const int packed = map.packing == PACKED_8 || map.packing == PACKED_4;
-  size_t stride = ((size_t)map.width * (size_t)map.depth + 31) / 32 * 4;
+  size_t stride = (size_t)(((uint64_t)map.width * (uint64_t)map.depth + 31) / 32 * 4);
   const size_t needed = packed ? 2 : stride * (size_t)map.height;
   if (map.pixels_at > map.size || map.size - map.pixels_at < needed)
     return refuse(reason, "the file is cut off: its header promises %d x %d pixels", map.width,

@@ -101,19 +101,20 @@ static int check_chunks(const file_view *file, png_parts *parts, char reason[DEC
 }
 
 /* Bytes that `width` x `height` pixels take, with a filter byte before each row. */
-static size_t rows_size(size_t width, size_t height, int bits) {
-  return width && height ? height * (1 + (width * (size_t)bits + 7) / 8) : 0;
+static uint64_t rows_size(uint64_t width, uint64_t height, unsigned bits) {
+  return width && height ? height * (1 + (width * bits + 7) / 8) : 0;
 }
 
 /* Bytes that the pixels take unpacked: seven pictures if they are interlaced. 0 for a kind of pixel
    that there is not. */
-static size_t unpacked_size(const uint8_t *header) {
-  static const int samples[8] = {1, 0, 3, 1, 2, 0, 4, 0};
+static uint64_t unpacked_size(const uint8_t *header) {
+  static const uint8_t samples[8] = {1, 0, 3, 1, 2, 0, 4, 0};
   static const uint8_t passes[7][4] = {{0, 0, 8, 8}, {4, 0, 8, 8}, {0, 4, 4, 8}, {2, 0, 4, 4},
                                        {0, 2, 2, 4}, {1, 0, 2, 2}, {0, 1, 1, 2}};
-  const size_t width = big_32(header), height = big_32(header + 4);
-  const int bits = header[8] > 16 || header[9] > 7 ? 0 : header[8] * samples[header[9]];
-  size_t size = 0;
+  const uint64_t width = big_32(header), height = big_32(header + 4);
+  const unsigned bits =
+      header[8] > 16 || header[9] > 7 ? 0 : (unsigned)header[8] * samples[header[9]];
+  uint64_t size = 0;
   if (!bits || header[12] > 1) return 0;
   if (!header[12]) return rows_size(width, height, bits);
   for (int i = 0; i < 7; i++) {
@@ -212,28 +213,28 @@ static size_t write_plain(uint8_t *to, const file_view *file, const uint8_t *pix
   return (size_t)(write_big_32(end, 0) - to);
 }
 
+/* Whether the pixels can be what the header promises, before memory is taken for them. */
+static int check_needed(uint64_t needed, size_t packed, uint64_t room, char reason[DECODE_REASON]) {
+  if (!needed) return refuse(reason, BAD_HEADER);
+  if (packed < needed / MOST_PACKED + 6)
+    return refuse(reason, "the file is damaged: most of its pixels are missing");
+  return room > INT32_MAX ? refuse(reason, "its pixels take more than 2 GB") : 0;
+}
+
 /* The same picture with its pixels stored as they are; NULL with a reason. */
 static uint8_t *plain_png(const file_view *file, const png_parts *parts, size_t *size,
                           char reason[DECODE_REASON]) {
-  const size_t needed = unpacked_size(file->bytes + SIGNATURE + 8), room = needed + SPARE;
-  const size_t overhead =
+  const uint64_t needed = unpacked_size(file->bytes + SIGNATURE + 8), room = needed + SPARE;
+  const uint64_t before =
       SIGNATURE + parts->head + 2 * CHUNK + 2 + BLOCK_HEAD * (room / BLOCK + 1) + 4;
-  if (!needed)
-    refuse(reason, BAD_HEADER);
-  else if (parts->packed < needed / MOST_PACKED + 6)
-    refuse(reason, "the file is damaged: most of its pixels are missing");
-  else if (room > INT32_MAX - overhead)
-    refuse(reason, "out of memory");
-  else {
-    uint8_t *plain = malloc(overhead + room);
-    if (!plain) refuse(reason, "out of memory");
-    const size_t count = plain ? unpack(file, parts->packed, plain + overhead, room, reason) : 0;
-    if (count) {
-      *size = write_plain(plain, file, plain + overhead, count);
-      return plain;
-    }
-    free(plain);
-  }
+  if (check_needed(needed, parts->packed, before + room, reason)) return NULL;
+  uint8_t *plain = malloc((size_t)(before + room));
+  if (!plain) refuse(reason, "out of memory");
+  const size_t count =
+      plain ? unpack(file, parts->packed, plain + before, (size_t)room, reason) : 0;
+  if (count) *size = write_plain(plain, file, plain + before, count);
+  if (count) return plain;
+  free(plain);
   return NULL;
 }
 
