@@ -6,6 +6,8 @@
 #   make model    makes the model in examples/models/ again; make paper replays the paper's experiment
 #   make test     fetches MNIST, runs every tests/test_*.c and tests/*.sh, says what they check and how
 #                 long they take, ends in "N passed, N failed, N skipped"
+#   make fuzz     tries the readers of files with inputs that libFuzzer makes up (clang), each for
+#                 SECONDS=60; FUZZ=network_parse tries that one alone
 #   make test-networks  holds every network of the literature against PyTorch; takes half an hour
 #   make bench    runs every bench/*.c; make bench-peers times other systems beside them
 #   make data     puts MNIST's four IDX files into data/
@@ -27,32 +29,37 @@ HAVE_STB := $(call try,#include <stb/stb_image.h>,$(CC) $(STB) -c)
 HAVE_CMOCKA := $(call try,#include <cmocka.h>,$(CC) -c -include stdarg.h -include stddef.h \
   -include stdint.h -include setjmp.h)
 
-# Libraries that decode what stb does not, each with what it is for. One counts as there when a program
-# with it links by this compiler. PDF needs no library but the program pdftoppm, when it is run.
-library = $(shell flags=$$(pkg-config --cflags --libs $(1) 2>/dev/null) && \
-  printf '#include <$(2)>\nint main(void) { return 0; }\n' | \
-  $(CC) $(CFLAGS) $(LDFLAGS) -x c - -o /dev/null $$flags 2>/dev/null && echo $(1))
-LIBTIFF := $(call library,libtiff-4,tiffio.h)
-LIBWEBP := $(call library,libwebpdemux libwebp,webp/demux.h)
-LIBHEIF := $(call library,libheif,libheif/heif.h)
-LIBJPEG := $(call library,libjpeg,stdio.h) # for tests of what other encoders write
-DECODERS := $(LIBTIFF) $(LIBWEBP) $(LIBHEIF)
-DECODERS_FLAGS := $(if $(LIBTIFF),-DHAVE_LIBTIFF) $(if $(LIBWEBP),-DHAVE_LIBWEBP) \
-  $(if $(LIBHEIF),-DHAVE_LIBHEIF) $(if $(LIBJPEG),-DHAVE_LIBJPEG) \
-  $(if $(DECODERS),$(shell pkg-config --cflags $(DECODERS)))
-DECODERS_LIBS := $(if $(DECODERS),$(shell pkg-config --libs $(DECODERS)))
-PDFTOPPM := $(shell command -v pdftoppm)
+# Libraries that read further kinds of pictures, each found by a compilation; without one, its kind is
+# refused by name. PDF files are read by programs of poppler, which are looked for when they run.
+tiff_code = \#include <tiffio.h>
+webp_code = \#include <webp/demux.h>
+heif_code = \#include <libheif/heif.h>
+jpeg_code = \#include <stdio.h>\n\#include <jpeglib.h>
+HAVE_LIBTIFF := $(call try,$(tiff_code),$(CC) -c)
+HAVE_LIBWEBP := $(call try,$(webp_code),$(CC) -c)
+HAVE_LIBHEIF := $(call try,$(heif_code),$(CC) -c)
+HAVE_LIBJPEG := $(call try,$(jpeg_code),$(CC) -c) # for tests of what other encoders write
+DECODERS = $(if $(HAVE_LIBTIFF),-DHAVE_LIBTIFF) $(if $(HAVE_LIBWEBP),-DHAVE_LIBWEBP) \
+  $(if $(HAVE_LIBHEIF),-DHAVE_LIBHEIF) $(if $(HAVE_LIBJPEG),-DHAVE_LIBJPEG)
+DECODER_LIBS = $(if $(HAVE_LIBTIFF),-ltiff) $(if $(HAVE_LIBWEBP),-lwebpdemux -lwebp) \
+  $(if $(HAVE_LIBHEIF),-lheif)
 
-COMPILE = $(CC) $(CFLAGS) $(WARNINGS) -Wstrict-prototypes -pthread $(STB) $(DECODERS_FLAGS) -I. -Itools \
-  -MMD -MP
+COMPILE = $(CC) $(CFLAGS) $(WARNINGS) -Wstrict-prototypes -pthread $(STB) -I. -Itools -Ibuild -MMD -MP
 COMPILE_CXX = $(CXX) -std=c++11 $(CXXFLAGS) $(WARNINGS) -pthread -I. -MMD -MP
 LINK = $(CC) $(CFLAGS) -pthread $(LDFLAGS)
 LINK_CXX = $(CXX) $(CXXFLAGS) -pthread $(LDFLAGS)
+
+# Without the kernels for AVX-512, which take as long to compile as all the rest.
+SANITIZE = address,undefined,float-cast-overflow
+FUZZ_COMPILE = clang -O1 -gline-tables-only -fsanitize=fuzzer-no-link,$(SANITIZE) \
+  -fno-sanitize-recover=all $(WARNINGS) -DCONVNET_NO_AVX512 -pthread $(STB) -I. -Itools \
+  -include tests/fuzz/fuzz.h -MMD -MP
 
 TOOLS = $(patsubst tools/%.c,bin/%,$(wildcard tools/*.c))
 EXAMPLES_C = $(patsubst examples/%.c,bin/examples/%,$(wildcard examples/*.c))
 EXAMPLES_CXX = $(patsubst examples/%.cpp,bin/examples/%,$(wildcard examples/*.cpp))
 TESTS = $(patsubst tests/%.c,build/tests/%,$(wildcard tests/test_*.c))
+FUZZERS = $(patsubst tests/fuzz/%.c,build/fuzz/%,$(filter-out %/fuzz.c,$(wildcard tests/fuzz/*.c)))
 BENCHES = $(patsubst bench/%.c,bin/bench/%,$(wildcard bench/*.c))
 SCRIPTS = $(filter-out tests/run.sh,$(wildcard tests/*.sh))
 
@@ -67,13 +74,12 @@ examples: found $(EXAMPLES_C) $(EXAMPLES_CXX)
 # A recipe that is empty when all is well runs nothing, so that make -q tells the truth.
 found:
 	$(info compiler: $(CC), $(VERSION); stb: $(if $(HAVE_STB),yes,no); \
-	  cmocka: $(if $(HAVE_CMOCKA),yes,no); TIFF: $(if $(LIBTIFF),yes,no (libtiff-dev)); \
-	  WebP: $(if $(LIBWEBP),yes,no (libwebp-dev)); HEIC and AVIF: $(if $(LIBHEIF),yes,no (libheif-dev)); \
-	  PDF: $(if $(PDFTOPPM),yes,no (poppler-utils)))
+	  cmocka: $(if $(HAVE_CMOCKA),yes,no); pictures beside stb's: $(or \
+	  $(strip $(if $(HAVE_LIBTIFF),TIFF) $(if $(HAVE_LIBWEBP),WebP) $(if $(HAVE_LIBHEIF),HEIC)),none))
 
 # Another compiler or other flags make everything anew: build/flags holds those of what is there, and
 # is out of date when they differ.
-FLAGS := $(VERSION) $(COMPILE) $(COMPILE_CXX) $(LINK) $(LINK_CXX)
+FLAGS := $(VERSION) $(COMPILE) $(COMPILE_CXX) $(LINK) $(LINK_CXX) $(DECODERS) $(FUZZ_COMPILE)
 PRINT_FLAGS := printf '%s\n' '$(subst ','\'',$(FLAGS))'
 
 build/flags: $(shell $(PRINT_FLAGS) | cmp -s - build/flags || echo other-flags)
@@ -88,16 +94,27 @@ build/%.o: %.cpp build/flags | found
 	@mkdir -p $(@D)
 	$(COMPILE_CXX) -c $< -o $@
 
-$(IMPLEMENTATIONS): $(patsubst %.c,build/%.o,$(wildcard tools/implementations/*.c))
+$(IMPLEMENTATIONS): $(patsubst %.c,build/%.o,$(wildcard tools/implementations/*.c tools/decode/*.c))
 	@rm -f $@
 	$(AR) rcs $@ $^
 
+# The style and the script of tally-read's page, as C. A first compilation has no list of headers yet.
+PAGE_FILES = tools/read/page.css tools/read/page.js
+build/page_files.h: tools/embed.sh $(PAGE_FILES)
+	@mkdir -p $(@D)
+	tools/embed.sh $(PAGE_FILES) >$@
+
+build/tools/tally-read.o build/tests/test_read.o: build/page_files.h
+
+$(patsubst %.c,build/%.o,$(wildcard tools/decode/*.c)) build/tests/test_decoders.o: COMPILE += $(DECODERS)
+build/tests/test_decoders: DECODER_LIBS += $(if $(HAVE_LIBJPEG),-ljpeg)
+
 $(TOOLS): bin/%: build/tools/%.o $(IMPLEMENTATIONS)
 	@mkdir -p $(@D)
-	$(LINK) $^ -o $@ $(DECODERS_LIBS) -lm
+	$(LINK) $^ -o $@ $(DECODER_LIBS) -lm
 
 $(TESTS): build/tests/%: build/tests/%.o $(IMPLEMENTATIONS)
-	$(LINK) $^ -o $@ -lcmocka $(DECODERS_LIBS) $(if $(LIBJPEG),-ljpeg) -lm
+	$(LINK) $^ -o $@ -lcmocka $(DECODER_LIBS) -lm
 
 $(EXAMPLES_C): bin/examples/%: build/examples/%.o
 	@mkdir -p $(@D)
@@ -110,6 +127,26 @@ $(EXAMPLES_CXX): bin/examples/%: build/examples/%.o
 $(BENCHES): bin/bench/%: build/bench/%.o
 	@mkdir -p $(@D)
 	$(LINK) $^ -o $@ -lm
+
+# The targets of tests/fuzz, with what they try out compiled the same way.
+FUZZED = $(patsubst tools/%.c,build/fuzz/tools/%.o,$(wildcard tools/implementations/*.c tools/decode/*.c))
+
+build/fuzz/%.o: tests/fuzz/%.c build/flags
+	@mkdir -p $(@D)
+	$(FUZZ_COMPILE) -c $< -o $@
+
+build/fuzz/tools/%.o: tools/%.c build/flags
+	@mkdir -p $(@D)
+	$(FUZZ_COMPILE) $(DECODERS) -c $< -o $@
+
+$(FUZZERS): build/fuzz/%: build/fuzz/%.o build/fuzz/fuzz.o $(FUZZED)
+	clang -fsanitize=fuzzer,$(SANITIZE) -pthread $^ -o $@ $(DECODER_LIBS) -lm
+
+fuzzers: $(FUZZERS)
+
+SECONDS ?= 60
+fuzz:
+	@tests/fuzz.sh $(SECONDS) $(FUZZ)
 
 # Others run these by hand; make test compiles them, so that they do not fall behind.
 BY_HAND = $(BENCHES) build/networks-compare build/peers/ours
@@ -124,8 +161,8 @@ build/peers/ours: build/bench/peers/ours.o
 	$(LINK) $^ -o $@ -lm
 
 # What needs a library says so before a compiler does.
-$(patsubst bin/%,build/tools/%.o,$(TOOLS)) build/tools/implementations/stb.o: | stb
-$(patsubst %.c,build/%.o,$(wildcard tools/implementations/decode*.c)): | stb
+$(patsubst bin/%,build/tools/%.o,$(TOOLS)) build/tools/implementations/stb.o \
+  $(patsubst %.c,build/%.o,$(wildcard tools/decode/*.c)): | stb
 $(addsuffix .o,$(TESTS)): | stb cmocka
 
 stb:
@@ -197,6 +234,6 @@ install: $(TOOLS)
 clean:
 	rm -rf bin build
 
--include $(wildcard build/*/*.d build/*/*/*.d)
+-include $(wildcard build/*/*.d build/*/*/*.d build/*/*/*/*.d)
 .DELETE_ON_ERROR:
-.PHONY: all examples found other-flags stb cmocka demo learn model paper test run-tests test-networks bench bench-peers data deps install clean
+.PHONY: all examples found other-flags stb cmocka demo learn model paper test run-tests fuzzers fuzz test-networks bench bench-peers data deps install clean

@@ -83,31 +83,32 @@ static inline void remove_bytes(buffer *file, size_t at, size_t count) {
 
 /* Decodes the first `count` bytes of a file, in memory of their own, so that sanitizers see where it
    ends. */
-static inline int decode_cut(const buffer *file, size_t count, decoded *out) {
+static inline int decode_cut(const buffer *file, size_t count, decoded_picture *out) {
   uint8_t *bytes = malloc(count + 1);
   assert_non_null(bytes);
   if (count) memcpy(bytes + 1, file->bytes, count);
-  *out = (decoded){NULL, 0, 0, 0};
+  *out = (decoded_picture){NULL, 0, 0, 0};
   *reason = 0;
-  const int failed = decode_bytes(bytes + 1, count, 1, 1 << 26, out, reason);
+  const int failed = !decode_bytes(bytes + 1, count, 1, 1 << 26, out, reason);
   free(bytes);
   assert_true(failed ? *reason != 0 && !out->pixels : out->pixels != NULL);
   return failed;
 }
 
-static inline decoded must_decode(const char *what, const buffer *file) {
-  decoded out;
+static inline decoded_picture must_decode(const char *what, const buffer *file) {
+  decoded_picture out;
   if (decode_cut(file, file->size, &out)) fail_msg("%s: %s", what, reason);
   return out;
 }
 
 static inline void assert_refused(const char *what, const buffer *file, const char *why) {
-  decoded out;
+  decoded_picture out;
   if (!decode_cut(file, file->size, &out)) fail_msg("%s was not refused", what);
   if (!strstr(reason, why)) fail_msg("%s: \"%s\" does not say \"%s\"", what, reason, why);
 }
 
-static inline void assert_same(const char *what, const decoded *a, const decoded *b) {
+static inline void assert_same(const char *what, const decoded_picture *a,
+                               const decoded_picture *b) {
   const size_t count = (size_t)a->width * (size_t)a->height * (size_t)a->channels;
   if (a->width != b->width || a->height != b->height || a->channels != b->channels ||
       memcmp(a->pixels, b->pixels, count))
@@ -130,7 +131,8 @@ static inline void draw(uint8_t *pixels, int channels) {
 }
 
 /* Colours of `channels` are what draw() draws, off by at most `error`; alpha is taken from it too. */
-static inline void assert_drawn(const char *what, const decoded *got, int channels, int error) {
+static inline void assert_drawn(const char *what, const decoded_picture *got, int channels,
+                                int error) {
   uint8_t want[HEIGHT * WIDTH * 4];
   if (got->width != WIDTH || got->height != HEIGHT || got->channels != channels)
     fail_msg("%s has %d x %d pixels of %d channels", what, got->width, got->height, got->channels);
@@ -142,13 +144,13 @@ static inline void assert_drawn(const char *what, const decoded *got, int channe
 
 /* All but the last `spare` lengths are refused; what stands behind the end does not matter. */
 static inline void assert_whole_only(const char *what, buffer *file, size_t spare) {
-  decoded out;
+  decoded_picture out;
   for (size_t count = 0; count + spare < file->size; count++)
     if (!decode_cut(file, count, &out))
       fail_msg("%s: %zu of %zu bytes were taken for a picture", what, count, file->size);
-  decoded got = must_decode(what, file);
+  decoded_picture got = must_decode(what, file);
   put_text(file, "what somebody appended");
-  decoded again = must_decode(what, file);
+  decoded_picture again = must_decode(what, file);
   assert_same(what, &got, &again);
   free(got.pixels);
   free(again.pixels);
@@ -183,7 +185,7 @@ static inline void turned_place(unsigned orientation, int x, int y, int *to_x, i
 }
 
 /* What draw() drew has been turned as a camera says that was held so. */
-static inline void assert_turned(const char *what, const decoded *got, unsigned orientation,
+static inline void assert_turned(const char *what, const decoded_picture *got, unsigned orientation,
                                  int error) {
   uint8_t want[HEIGHT * WIDTH * 4];
   const int channels = got->channels, swap = orientation >= 5;

@@ -4,8 +4,6 @@
 #include "../convnet.h"
 #include "support.h"
 
-#include <fcntl.h>
-#include <pthread.h>
 #include <sys/stat.h>
 
 #include "../tools/implementations/stb.h"
@@ -44,14 +42,6 @@ static buffer make_tga(int channels, int packed) {
   draw(pixels, channels);
   stbi_write_tga_with_rle = packed;
   assert_true(stbi_write_tga_to_func(put_by_stb, &file, WIDTH, HEIGHT, channels, pixels));
-  return file;
-}
-
-static buffer make_hdr(void) {
-  static float pixels[HEIGHT * WIDTH * 3];
-  buffer file = {NULL, 0, 0};
-  for (int i = 0; i < HEIGHT * WIDTH * 3; i++) pixels[i] = (float)(i % 97) / 97;
-  assert_true(stbi_write_hdr_to_func(put_by_stb, &file, WIDTH, HEIGHT, 3, pixels));
   return file;
 }
 
@@ -233,7 +223,7 @@ static void test_formats(void **state) {
     buffer files[] = {make_png(channels), make_tga(channels, 0), make_tga(channels, 1)};
     for (int i = 0; i < 3; i++) {
       snprintf(what, sizeof what, "%s of %d channels", i ? "TGA" : "PNG", channels);
-      decoded got = must_decode(what, &files[i]);
+      decoded_picture got = must_decode(what, &files[i]);
       assert_drawn(what, &got, channels, 0);
       assert_string_equal(decode_format(files[i].bytes, files[i].size), i ? "TGA" : "PNG");
       free(got.pixels);
@@ -242,14 +232,14 @@ static void test_formats(void **state) {
   }
   for (int channels = 3; channels <= 4; channels++) {
     buffer bmp = make_bmp(channels);
-    decoded got = must_decode("BMP", &bmp);
+    decoded_picture got = must_decode("BMP", &bmp);
     assert_drawn("BMP", &got, channels, 0);
     free(got.pixels);
     release(&bmp);
   }
   for (int channels = 1; channels <= 3; channels += 2) {
     buffer jpeg = make_jpeg(channels);
-    decoded got = must_decode("JPEG", &jpeg);
+    decoded_picture got = must_decode("JPEG", &jpeg);
     assert_drawn("JPEG", &got, 3, channels == 3 ? 40 : 255);
     free(got.pixels);
     release(&jpeg);
@@ -269,7 +259,7 @@ static void test_bmp(void **state) {
     char what[60];
     buffer file = make_plain_bmp(kinds[i].depth, kinds[i].header, kinds[i].top_down);
     snprintf(what, sizeof what, "BMP of %d bits, header of %u", kinds[i].depth, kinds[i].header);
-    decoded got = must_decode(what, &file);
+    decoded_picture got = must_decode(what, &file);
     if (kinds[i].depth <= 8) /* what the palette makes of grey */
       for (int p = 0; p < HEIGHT * WIDTH; p++) got.pixels[p] = got.pixels[3 * p];
     got.channels = kinds[i].depth <= 8 ? 1 : 3;
@@ -279,7 +269,7 @@ static void test_bmp(void **state) {
   }
   for (int depth = 4; depth <= 8; depth += 4) {
     buffer file = make_packed_bmp(depth);
-    decoded got = must_decode("a packed BMP", &file);
+    decoded_picture got = must_decode("a packed BMP", &file);
     for (int p = 0; p < 15; p++) assert_int_equal(got.pixels[3 * p], want[p] * 10);
     free(got.pixels);
     assert_whole_only("a packed BMP", &file, 0);
@@ -287,7 +277,7 @@ static void test_bmp(void **state) {
   buffer file = make_plain_bmp(8, 40, 0);
   file.bytes += 14; /* a DIB */
   file.size -= 14;
-  decoded got = must_decode("DIB", &file);
+  decoded_picture got = must_decode("DIB", &file);
   assert_int_equal(got.pixels[3 * 8 * WIDTH + 3], 6);
   free(got.pixels);
   file.bytes -= 14;
@@ -298,7 +288,7 @@ static void test_gif(void **state) {
   (void)state;
   for (int scale = 1; scale <= 9; scale += 8) {
     buffer file = make_gif(2, scale);
-    decoded got = must_decode("GIF", &file);
+    decoded_picture got = must_decode("GIF", &file);
     uint8_t drawn[HEIGHT * WIDTH];
     draw(drawn, 1);
     assert_int_equal(got.width * 10000 + got.height, WIDTH * scale * 10000 + HEIGHT * scale);
@@ -339,7 +329,7 @@ static void test_pnm(void **state) {
     char what[40];
     buffer file = make_pnm(kinds[i].kind, kinds[i].largest);
     snprintf(what, sizeof what, "P%d up to %u", kinds[i].kind, kinds[i].largest);
-    decoded got = must_decode(what, &file);
+    decoded_picture got = must_decode(what, &file);
     assert_drawn(what, &got, kinds[i].kind % 3 ? 1 : 3, kinds[i].error);
     free(got.pixels);
     release(&file);
@@ -347,7 +337,7 @@ static void test_pnm(void **state) {
   for (int kind = 1; kind <= 4; kind += 3) {
     uint8_t drawn[HEIGHT * WIDTH];
     buffer file = make_pnm(kind, 1);
-    decoded got = must_decode("PBM", &file);
+    decoded_picture got = must_decode("PBM", &file);
     draw(drawn, 1);
     for (int i = 0; i < HEIGHT * WIDTH; i++)
       assert_int_equal(got.pixels[i], drawn[i] == 255 ? 255 : 0);
@@ -374,8 +364,6 @@ static void test_cuts(void **state) {
     file = make_tga(3, packed);
     assert_whole_only("TGA", &file, 0);
   }
-  file = make_hdr();
-  assert_whole_only("HDR", &file, 0);
   for (int kind = 1; kind <= 6; kind++) {
     file = make_pnm(kind, kind % 3 == 1 ? 1 : 200);
     assert_whole_only("PNM", &file, kind <= 3 ? 1 : 0); /* but the end of the last line */
@@ -388,7 +376,7 @@ static void test_cuts(void **state) {
 static void test_png_bits(void **state) {
   (void)state;
   buffer file = make_png(3);
-  decoded out;
+  decoded_picture out;
   for (size_t bit = 0; bit < file.size * 8; bit++) {
     file.bytes[bit / 8] ^= (uint8_t)(1 << bit % 8);
     if (!decode_cut(&file, file.size, &out)) fail_msg("bit %zu may be wrong", bit);
@@ -493,14 +481,14 @@ static void test_png_interlaced(void **state) {
   put_chunk(&file, "tRNS", "\200", 1);
   put_chunk(&file, "tEXt", "Comment\0", 8);
   finish_png(&file, rows, sizeof rows, 0);
-  decoded plain = must_decode("an interlaced PNG", &file);
+  decoded_picture plain = must_decode("an interlaced PNG", &file);
   assert_int_equal(plain.width * 100 + plain.height * 10 + plain.channels, 324);
   release(&file);
   file = start_png(3, 2, 1, 3, 1);
   put_chunk(&file, "PLTE", palette, sizeof palette);
   put_chunk(&file, "eXIf", exif, sizeof exif - 1);
   finish_png(&file, rows, sizeof rows, 0);
-  decoded turned = must_decode("a turned PNG", &file);
+  decoded_picture turned = must_decode("a turned PNG", &file);
   assert_int_equal(turned.width * 100 + turned.height * 10 + turned.channels, 233);
   for (int y = 0; y < 3; y++)
     for (int x = 0; x < 2;
@@ -558,7 +546,7 @@ static void test_orientation(void **state) {
       const unsigned valid = orientation >= 1 && orientation <= 8 ? orientation : 1;
       buffer jpeg = make_phone_jpeg(orientation, kind & 1, kind >> 1),
              png = make_turned_png(orientation, kind & 1, kind >> 1);
-      decoded got = must_decode("JPEG", &jpeg);
+      decoded_picture got = must_decode("JPEG", &jpeg);
       assert_turned("JPEG", &got, valid, 40);
       free(got.pixels);
       got = must_decode("PNG", &png);
@@ -578,7 +566,7 @@ static void test_broken_exif(void **state) {
   for (size_t i = at; i < at + 60; i++)
     for (int value = 0; value < 256; value += 51) {
       const uint8_t before = file.bytes[i];
-      decoded out;
+      decoded_picture out;
       file.bytes[i] = (uint8_t)value;
       if (!decode_cut(&file, file.size, &out)) free(out.pixels);
       file.bytes[i] = before;
@@ -594,14 +582,14 @@ static void test_tga_flags(void **state) {
   for (unsigned flags = 0; flags <= 0x30; flags += 0x10) {
     buffer file = make_tga(3, 0);
     file.bytes[17] = (uint8_t)flags; /* as written it begins at the lower left */
-    decoded got = must_decode("TGA", &file);
+    decoded_picture got = must_decode("TGA", &file);
     assert_turned("TGA", &got, flags == 0 ? 1 : flags == 0x10 ? 2 : flags == 0x20 ? 4 : 3, 0);
     free(got.pixels);
     release(&file);
   }
   buffer file = make_tga(4, 0);
   file.bytes[17] = 0;
-  decoded got = must_decode("TGA", &file);
+  decoded_picture got = must_decode("TGA", &file);
   for (int i = 0; i < HEIGHT * WIDTH; i++) assert_int_equal(got.pixels[4 * i + 3], 255);
   free(got.pixels);
   release(&file);
@@ -641,7 +629,7 @@ static void test_psd(void **state) {
   (void)state;
   for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
     buffer file = make_psd(kinds[i][0], kinds[i][1], kinds[i][2]);
-    decoded got = must_decode("PSD", &file);
+    decoded_picture got = must_decode("PSD", &file);
     draw(drawn, 3);
     for (int p = 0; p < HEIGHT * WIDTH * 3; p++) {
       const int value = kinds[i][0] == 1 ? drawn[p / 3 * 3] : drawn[p];
@@ -655,7 +643,7 @@ static void test_psd(void **state) {
 /* Other formats are called by their name. */
 static void test_other_formats(void **state) {
   static const char *const others[][2] = {{"PK\3\4 and so on", "Office"},
-                                          {"<svg xmlns=''>", "SVG"},
+                                          {" \n<!DOCTYPE html>", "HTML"},
                                           {"\xFF\x0A\1\2\3\4\5\6\7\10\11\12", "JPEG XL"}};
   (void)state;
   for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
@@ -670,52 +658,30 @@ static void test_other_formats(void **state) {
 
 /* ---- where pictures come from ---------------------------------------------------------------- */
 
-static void must_decode_path(const char *path, const decoded *want) {
-  decoded got;
-  for (int again = 0; again < 2; again++) { /* what came through a pipe is still there */
-    if (decode_pages(path, reason) != 1) fail_msg("%s: %s", path, reason);
-    if (decode_page(path, 1, 1 << 20, &got, reason)) fail_msg("%s: %s", path, reason);
-    assert_same(path, &got, want);
-    free(got.pixels);
-  }
-}
-
-static void *feed(void *file) {
-  const buffer *from = file;
-  write_file("pipe", from->bytes, from->size);
-  return NULL;
+static void must_decode_path(const char *path, const decoded_picture *want) {
+  decoded_picture got;
+  if (decode_pages(path, reason) != 1) fail_msg("%s: %s", path, reason);
+  if (!decode_page(path, 1, 1 << 20, &got, reason)) fail_msg("%s: %s", path, reason);
+  assert_same(path, &got, want);
+  free(got.pixels);
 }
 
 static void assert_path_refused(const char *path, const char *why) {
-  decoded out;
+  decoded_picture out;
   *reason = 0;
   assert_int_equal(decode_pages(path, reason), 0);
   assert_contains(reason, why);
   *reason = 0;
-  assert_true(decode_page(path, 1, 1 << 20, &out, reason));
+  assert_false(decode_page(path, 1, 1 << 20, &out, reason));
   assert_contains(reason, why);
 }
 
 static void test_paths(void **state) {
   (void)state;
   buffer file = make_png(3);
-  decoded want = must_decode("PNG", &file), out;
-  pthread_t writer;
+  decoded_picture want = must_decode("PNG", &file), out;
   write_file("odd name.jpg", file.bytes, file.size);
   must_decode_path(in_home("odd name.jpg"), &want);
-
-  assert_int_equal(mkfifo(in_home("pipe"), 0600), 0);
-  assert_int_equal(pthread_create(&writer, NULL, feed, &file), 0);
-  must_decode_path(in_home("pipe"), &want);
-  assert_int_equal(pthread_join(writer, NULL), 0);
-
-  const int before = dup(0), redirected = open(in_home("odd name.jpg"), O_RDONLY);
-  assert_true(redirected >= 0 && dup2(redirected, 0) == 0);
-  must_decode_path("-", &want);
-  must_decode_path("/dev/stdin", &want);
-  assert_true(dup2(before, 0) == 0);
-  close(before);
-  close(redirected);
 
   write_file("empty.png", file.bytes, 0);
   write_file("words.png", (const uint8_t *)"this is no picture at all\n", 26);
@@ -723,9 +689,11 @@ static void test_paths(void **state) {
   assert_path_refused(in_home("words.png"), "not a picture");
   assert_path_refused(in_home("gone.png"), "No such file");
   assert_path_refused(home, "folder");
-  assert_true(decode_page(in_home("odd name.jpg"), 2, 1 << 20, &out, reason));
+  assert_int_equal(mkfifo(in_home("pipe"), 0600), 0);
+  assert_path_refused(in_home("pipe"), "not a regular file"); /* it would wait for ever */
+  assert_false(decode_page(in_home("odd name.jpg"), 2, 1 << 20, &out, reason));
   assert_contains(reason, "no page 2");
-  assert_true(decode_page(in_home("odd name.jpg"), 1, WIDTH * HEIGHT - 1, &out, reason));
+  assert_false(decode_page(in_home("odd name.jpg"), 1, WIDTH * HEIGHT - 1, &out, reason));
   assert_contains(reason, "37 x 23 pixels");
   assert_int_equal(truncate(in_home("odd name.jpg"), ((off_t)256 << 20) + 1), 0);
   assert_path_refused(in_home("odd name.jpg"), "256 MB");
@@ -738,6 +706,7 @@ static void test_names(void **state) {
   assert_true(decode_is_picture_name("a.JPG") && decode_is_picture_name("x/b.c.tiff"));
   assert_true(decode_is_picture_name("scan.pdf") && decode_is_picture_name("IMG_1.HEIC"));
   assert_false(decode_is_picture_name("Thumbs.db") || decode_is_picture_name("png"));
+  assert_false(decode_is_picture_name(".png") || decode_is_picture_name("a.hdr"));
   assert_false(decode_is_picture_name("a.") || decode_is_picture_name("a.pngsomethinglong"));
 }
 

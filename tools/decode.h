@@ -17,7 +17,7 @@
    BMP, DIB       own code                       all that the header promises is there
    PBM, PGM, PPM  own code                       all that the header promises is there
    PSD, PSB       own code, all layers together  all that the header promises is there
-   TGA, HDR, PIC  stb_image                      all that the decoder asks for is there
+   TGA            stb_image                      all that the decoder asks for is there
 
    libtiff, libwebp and libheif are taken where make finds them (HAVE_LIBTIFF, HAVE_LIBWEBP,
    HAVE_LIBHEIF), pdftoppm when a PDF has to be read; without them such a file is refused with the name
@@ -36,10 +36,10 @@
 
 /* 8 bits a sample, [height][width][channels]: 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha (not
    multiplied into the colours). It stands upright. The caller frees pixels with free(). */
-typedef struct decoded {
+typedef struct decoded_picture {
   uint8_t *pixels;
   int height, width, channels;
-} decoded;
+} decoded_picture;
 
 #define DECODE_REASON 256                    /* room for a reason, with the 0 at its end */
 #define DECODE_MAX_PIXELS ((int64_t)1 << 27) /* a header that promises more is not believed */
@@ -49,18 +49,16 @@ typedef struct decoded {
    file's name). Cheap: it decodes no pixels, so that a page it counts may still turn out damaged. */
 int decode_pages(const char *path, char reason[DECODE_REASON]);
 
-/* Decodes a page, counted from 1. Returns 0; or -1 if it cannot be read, and why (without the file's
-   name). A page of more than most_pixels or DECODE_MAX_PIXELS is refused.
-
-   "-" and "/dev/stdin" are the standard input. What comes through a pipe can be read only once, so it
-   is kept in memory until the process ends. */
-int decode_page(const char *path, int page, int64_t most_pixels, decoded *out,
+/* Decodes a page, counted from 1. Returns 1; or 0 if it cannot be read, and why (without the file's
+   name). A page of more than most_pixels or DECODE_MAX_PIXELS is refused; of PDF it is drawn coarser
+   instead. */
+int decode_page(const char *path, int page, int64_t most_pixels, decoded_picture *out,
                 char reason[DECODE_REASON]);
 
 /* The same two of a file in memory. */
 int decode_bytes_pages(const uint8_t *bytes, size_t size, char reason[DECODE_REASON]);
-int decode_bytes(const uint8_t *bytes, size_t size, int page, int64_t most_pixels, decoded *out,
-                 char reason[DECODE_REASON]);
+int decode_bytes(const uint8_t *bytes, size_t size, int page, int64_t most_pixels,
+                 decoded_picture *out, char reason[DECODE_REASON]);
 
 /* The name of a file's format ("JPEG"), told by its first bytes, of which 1024 are always enough; NULL
    if it is none that this knows. Some are known only to be refused with a better reason. */

@@ -1,30 +1,44 @@
 /* tally-dedup.c - finds exact and near duplicates among pictures, files that are suspiciously small,
    and files that cannot be read. Deletes nothing.
 
-   Build:  make bin/tally-dedup     (common.h says how by hand)
+   Build:  make bin/tally-dedup     (tool.h says how by hand)
    Use:    bin/tally-dedup --out duplicates.csv photos/
 
    How it compares:
    - Exact: the decoded pixels are the same (128-bit fingerprint of size and pixels), whatever the
      bytes of the file.
    - Near: first a perceptual hash finds candidates, a difference hash of 64 bits (is a cell of a 9 x 8
-     thumbnail darker than its right neighbour?) that may differ in 7. Four tables, one for each 16
-     bits, are looked up with every way to change one of them: of 7 changed bits at most one falls into
-     at least one of the four. Then the thumbnails themselves are compared, because pages of one form have one
-     hash: after the brightness and contrast of one have been fitted to the other, no cell may differ
-     by more than a limit. Luminance on 32 x 32 cells, or 16 x 16 for pictures below 128 pixels, and
-     colours on 8 x 8.
+     thumbnail darker than its right neighbour?) that may differ in 11. Four tables, one for each 16
+     bits, are looked up with every way to change one or two of them: of 11 changed bits at most two fall
+     into at least one of the four. Then the thumbnails themselves are compared: after the brightness and
+     contrast of one have been fitted to the other, no cell may differ by more than a limit. Luminance on
+     32 x 32 cells, or 16 x 16 for pictures below 128 pixels, and colours on 8 x 8. Larger pictures are
+     then looked at on a fine grid, whether the same is written on them (likeness.h); there it is also
+     found which part of one the other shows, where up to 3 % of a side are cut off.
    - Each duplicate is linked to the first picture it resembles that is no duplicate itself, so chains
      of resemblance do not grow into one group.
    The time grows with the number of pictures, nearly all of it for decoding; only pictures that share a
    hash without being duplicates, such as pages of one form, are compared each with each.
-   Pictures of a single shade have nothing to compare and are only found if exact. Mirrored, turned
-   and cut copies are not found, nor brightness so changed that whites or blacks are lost. */
+   Pictures of a single shade have nothing to compare and are only found if exact. Mirrored and turned
+   copies are not found, nor those of which much is cut off or brightness so changed that whites or
+   blacks are lost. */
 #define _POSIX_C_SOURCE 200809L
 #define TOOL_NAME "tally-dedup"
 #define TOOL_USAGE "--out F.csv [options] PICTURE|FOLDER|LIST.csv..."
-#include "common.h"
-#include "listing.h"
+#include "tool.h"
+
+#include <limits.h>
+#include <sys/stat.h>
+
+#include "csv.h"
+#include "csv_write.h"
+#include "left_out.h"
+#include "gather.h"
+#include "output.h"
+#include "picture.h"
+#include "fingerprint.h"
+#include "likeness.h"
+#include "resize.h"
 
 /* ---- options --------------------------------------------------------------------------------- */
 
@@ -37,56 +51,44 @@ static const char help[] =
     "path.\n"
     "  --out F.csv          one row per finding: path, first (the picture it duplicates), kind,\n"
     "                       distance, details. Kinds: exact (same pixels); near (the same picture\n"
-    "                       in another file format, quality, size or brightness; distance is the\n"
+    "                       in another file format, quality, size or brightness, or cut by up to\n"
+    "                       3 % of a side; pages that differ in a digit are not; distance is the\n"
     "                       largest difference of the compared cells, in levels of 0 to 255); small\n"
-    "                       (a small file); unreadable\n"
+    "                       (a small file); unreadable; link (another name of the very same file:\n"
+    "                       details say whether a symbolic or a hard link, or named twice)\n"
+    "  --flat               leaves out what lies in folders of the folders named\n"
     "  --small BYTES        files below this are small (default 5000; 0: none)\n"
     "  --threads N          default: all cores; does not change the result\n"
     "  --quiet              nothing on stderr but errors\n"
     "  --help\n"
     "\n"
-    "The last line on stdout is JSON: pictures, exact, near, small, unreadable, seconds. Exit code: 0,\n"
-    "1 (failed), 2 (usage).\n"
+    "The last line on stdout is JSON: pictures, exact, near, small, unreadable, links, left_out (files\n"
+    "not compared, by ending or reason), seconds. Exit code: 0, 1 (failed, or no picture could be read),\n"
+    "2 (usage).\n"
     "\n"
     "examples:\n"
     "  " TOOL_NAME " --out duplicates.csv photos/\n"
-    "  " TOOL_NAME " --out duplicates.csv --small 0 2019.csv 2020.csv\n"
-    "  " TOOL_NAME " --out d.csv photos/ && awk -F, '$3 == \"exact\" {print $1}' d.csv   # what to drop\n";
+    "  " TOOL_NAME " --out duplicates.csv --small 0 2019.csv 2020.csv\n";
 
 typedef struct settings {
   const char *out;
-  int small, threads, quiet;
+  int small, flat;
 } settings;
 
-enum { OPTION_OUT = 256, OPTION_SMALL, OPTION_THREADS, OPTION_QUIET };
-
-static const struct option long_options[] = {
-    {"out", required_argument, NULL, OPTION_OUT},
-    {"small", required_argument, NULL, OPTION_SMALL},
-    {"threads", required_argument, NULL, OPTION_THREADS},
-    {"quiet", no_argument, NULL, OPTION_QUIET},
-    {"help", no_argument, NULL, 'h'},
-    {NULL, 0, NULL, 0},
-};
-
-static void set_option(settings *to, int option, const char *value) {
-  switch (option) {
-    case OPTION_OUT: to->out = value; break;
-    case OPTION_SMALL: to->small = (int)option_integer("--small", value, 0, INT_MAX); break;
-    case OPTION_THREADS: to->threads = (int)option_integer("--threads", value, 1, 1024); break;
-    case OPTION_QUIET: to->quiet = 1; break;
-    default: fputs(help, stdout); exit(tool_end());
-  }
+static void print_help(void) {
+  fputs(help, stdout);
 }
 
 static settings read_options(int argc, char **argv) {
-  settings set = {0};
-  set.small = 5000;
-  for (int option; (option = next_option_before_files(argc, argv, long_options)) != -1;)
-    set_option(&set, option, optarg);
+  settings set = {.small = 5000};
+  const tool_option options[] = {
+      text_option("out", &set.out),
+      integer_option("small", &set.small, 0, INT_MAX),
+      flag_option("flat", &set.flat),
+  };
+  take_options(argc, argv, options, COUNT_OF(options), print_help);
   if (!set.out) misuse("--out is missing");
   if (optind == argc) misuse("there are no pictures on the command line");
-  set.threads = use_threads(set.threads);
   return set;
 }
 
@@ -101,10 +103,12 @@ typedef struct traits {
   char *reason; /* why it cannot be read; NULL */
   long long bytes; /* of the file */
   int height, width;
-  uint64_t fingerprint[2];
+  fingerprint content;
   uint64_t hash;
   int plain; /* of a single shade: the hash says nothing */
   uint8_t fine[FINE * FINE], coarse[COARSE * COARSE], colours[COLOUR * COLOUR * 3];
+  look look; /* of pictures that are not small; profiles of its columns and rows */
+  double across[LOOK_SIDE], down[LOOK_SIDE];
 
   int first; /* index of what it duplicates, NO_PICTURE */
   int exact;
@@ -113,21 +117,6 @@ typedef struct traits {
 
 static uint8_t luminance_of(const uint8_t *rgb) {
   return (uint8_t)(0.299f * (float)rgb[0] + 0.587f * (float)rgb[1] + 0.114f * (float)rgb[2] + 0.5f);
-}
-
-/* Two independent 64-bit hashes of the size and all pixels. */
-static void take_fingerprint(const picture *from, uint64_t out[2]) {
-  size_t count = (size_t)from->height * (size_t)from->width * 3;
-  out[0] = mix_seed((uint64_t)from->height, (uint64_t)from->width);
-  out[1] = mix_seed((uint64_t)from->width, (uint64_t)from->height + 1);
-  for (size_t i = 0; i < count; i += 8) {
-    uint64_t word = 0;
-    memcpy(&word, from->pixels + i, count - i < 8 ? count - i : 8);
-    out[0] = (out[0] ^ word) * 0x9E3779B97F4A7C15u;
-    out[0] ^= out[0] >> 32;
-    out[1] = (out[1] + word) * 0xD6E8FEB86659FD93u;
-    out[1] ^= out[1] >> 29;
-  }
 }
 
 #define HASH_STEP 1 /* levels that a neighbour must be darker by: flat areas give the same bits always */
@@ -156,22 +145,33 @@ static int is_plain(const uint8_t *luminance, int count) {
   return squares / count - sum / count * (sum / count) < PLAIN_DEVIATION * PLAIN_DEVIATION;
 }
 
+#define COARSE_BELOW 128 /* pixels of the shorter side: smaller pictures are not looked at twice */
+
+static int shorter_side(const traits *t) {
+  return t->height < t->width ? t->height : t->width;
+}
+
 static void take_traits(const picture *from, traits *to) {
   uint8_t thumbnail[FINE * FINE * 3], half[COARSE * COARSE * 3];
   to->height = from->height;
   to->width = from->width;
-  take_fingerprint(from, to->fingerprint);
+  to->content = fingerprint_picture(from);
   resize_squash(from->pixels, from->height, from->width, thumbnail, FINE, FINE, 3);
   resize_squash(from->pixels, from->height, from->width, half, COARSE, COARSE, 3);
   resize_squash(from->pixels, from->height, from->width, to->colours, COLOUR, COLOUR, 3);
   for (int i = 0; i < FINE * FINE; i++) to->fine[i] = luminance_of(thumbnail + 3 * i);
   for (int i = 0; i < COARSE * COARSE; i++) to->coarse[i] = luminance_of(half + 3 * i);
+  if (shorter_side(to) >= COARSE_BELOW) {
+    to->look = look_take(from->pixels, from->height, from->width);
+    look_profile(&to->look, 0, to->across);
+    look_profile(&to->look, 1, to->down);
+  }
   to->hash = take_hash(thumbnail);
   to->plain = is_plain(to->fine, FINE * FINE);
 }
 
 typedef struct reading {
-  const picture_list *list;
+  const listing *list;
   traits *all;
   progress bar;
   int done;
@@ -182,11 +182,12 @@ static void read_one(void *context, int i, int thread) {
   traits *to = &r->all[i];
   picture read = {0};
   struct stat status;
-  char figures[64];
-  const char *reason = picture_read(r->list->paths[i], 3, &read);
+  char figures[64], path[PATH_MAX];
+  const char *reason = picture_read(r->list->paths[i], 3, PICTURE_MAX_PIXELS, &read);
   (void)thread;
   to->first = NO_PICTURE;
-  to->bytes = stat(r->list->paths[i], &status) ? 0 : (long long)status.st_size;
+  picture_page(r->list->paths[i], path);
+  to->bytes = stat(path, &status) ? 0 : (long long)status.st_size;
   if (reason) to->reason = copy_text(reason);
   else take_traits(&read, to);
   free(read.pixels);
@@ -196,8 +197,8 @@ static void read_one(void *context, int i, int thread) {
   work_unlock();
 }
 
-static traits *read_all(const picture_list *list, int quiet) {
-  reading r = {list, allocate((size_t)list->count, sizeof *r.all), progress_start(quiet), 0};
+static traits *read_all(const listing *list) {
+  reading r = {list, allocate((size_t)list->count, sizeof *r.all), progress_start(), 0};
   share_work(list->count, read_one, &r);
   progress_wipe();
   return r.all;
@@ -205,12 +206,11 @@ static traits *read_all(const picture_list *list, int quiet) {
 
 /* ---- exact duplicates ------------------------------------------------------------------------ */
 
-static const traits *sorted_traits; /* what compare_fingerprints looks at */
+static const traits *sorted_traits; /* what compare_contents looks at */
 
-static int compare_fingerprints(const void *a, const void *b) {
+static int compare_contents(const void *a, const void *b) {
   int i = *(const int *)a, j = *(const int *)b;
-  int order = memcmp(sorted_traits[i].fingerprint, sorted_traits[j].fingerprint,
-                     sizeof sorted_traits[i].fingerprint);
+  int order = fingerprint_compare(&sorted_traits[i].content, &sorted_traits[j].content);
   return order ? order : i - j;
 }
 
@@ -219,10 +219,10 @@ static void find_exact(traits *all, int count) {
   for (int i = 0; i < count; i++)
     if (!all[i].reason) order[readable++] = i;
   sorted_traits = all;
-  qsort(order, (size_t)readable, sizeof(int), compare_fingerprints);
+  qsort(order, (size_t)readable, sizeof(int), compare_contents);
   for (int i = 1, run = 0; i < readable; i++) {
     traits *one = &all[order[i]];
-    if (memcmp(one->fingerprint, all[order[run]].fingerprint, sizeof one->fingerprint)) {
+    if (fingerprint_compare(&one->content, &all[order[run]].content)) {
       run = i;
       continue;
     }
@@ -234,13 +234,15 @@ static void find_exact(traits *all, int count) {
 
 /* ---- near duplicates ------------------------------------------------------------------------- */
 
-#define HASH_BITS 7           /* that hashes of near duplicates may differ in */
+#define HASH_BITS 11          /* that hashes of near duplicates may differ in */
 #define FINE_LIMIT 6.0        /* levels; copies reach about 3, other pages of a form begin about 9 */
 #define COARSE_LIMIT 12.0     /* small pictures: their cells average fewer pixels */
 #define COLOUR_LIMIT 16.0     /* JPEG stores colours coarsely */
-#define COARSE_BELOW 128      /* pixels of the shorter side */
 #define LEAST_GAIN 0.5        /* contrast of a copy, either way */
 #define ASPECT_TOLERANCE 0.05
+#define CUT_COLOUR_LIMIT 40.0 /* cells of the thumbnail show other parts of the picture then */
+#define CUT_ASPECT_TOLERANCE 0.02
+#define MISFIT_LIMIT 0.2      /* mean square of profiles of deviation 1 */
 
 /* The largest difference between a and gain * b + offset, with gain and offset fitted by least
    squares. Stops early, with something above the limit, when it is above the limit. */
@@ -261,20 +263,40 @@ static double largest_difference(const uint8_t *a, const uint8_t *b, int count, 
   return most;
 }
 
-static int shorter_side(const traits *t) {
-  return t->height < t->width ? t->height : t->width;
+static int has_aspect(const traits *a, const traits *b, double tolerance, part down, part across) {
+  double height = a->height * (down.high - down.low), width = a->width * (across.high - across.low);
+  double one = width * b->height, other = height * b->width;
+  return fabs(one - other) <= tolerance * fmax(one, other);
+}
+
+static int has_colours(const traits *a, const traits *b, double limit) {
+  return largest_difference(a->colours, b->colours, COLOUR * COLOUR * 3, limit) <= limit;
+}
+
+/* Whether one is a copy of the other of which a little is cut off. */
+static int is_cut_copy(const traits *a, const traits *b) {
+  double misfit_down, misfit_across;
+  if (!has_colours(a, b, CUT_COLOUR_LIMIT)) return 0;
+  part down = find_part(a->down, b->down, &misfit_down);
+  part across = find_part(a->across, b->across, &misfit_across);
+  return (is_cut(down) || is_cut(across)) && misfit_down < MISFIT_LIMIT &&
+         misfit_across < MISFIT_LIMIT && has_aspect(a, b, CUT_ASPECT_TOLERANCE, down, across) &&
+         looks_same(&a->look, &b->look, down, across);
 }
 
 /* Whether two pictures are the same one; *distance is their largest difference in luminance. */
 static int is_near(const traits *a, const traits *b, double *distance) {
-  double across = (double)a->width * b->height, along = (double)a->height * b->width;
-  int coarse = shorter_side(a) < COARSE_BELOW || shorter_side(b) < COARSE_BELOW;
-  double limit = coarse ? COARSE_LIMIT : FINE_LIMIT;
-  if (fabs(across - along) > ASPECT_TOLERANCE * fmax(across, along)) return 0;
-  *distance = coarse ? largest_difference(a->coarse, b->coarse, COARSE * COARSE, limit)
-                     : largest_difference(a->fine, b->fine, FINE * FINE, limit);
-  return *distance <= limit && largest_difference(a->colours, b->colours, COLOUR * COLOUR * 3,
-                                                  COLOUR_LIMIT) <= COLOUR_LIMIT;
+  const part all = {0, 1};
+  if (!a->look.cells || !b->look.cells) {
+    *distance = largest_difference(a->coarse, b->coarse, COARSE * COARSE, COARSE_LIMIT);
+    return *distance <= COARSE_LIMIT && has_aspect(a, b, ASPECT_TOLERANCE, all, all) &&
+           has_colours(a, b, COLOUR_LIMIT);
+  }
+  *distance = largest_difference(a->fine, b->fine, FINE * FINE, FINE_LIMIT);
+  if (*distance <= FINE_LIMIT && has_aspect(a, b, ASPECT_TOLERANCE, all, all) &&
+      has_colours(a, b, COLOUR_LIMIT) && looks_same(&a->look, &b->look, all, all))
+    return 1;
+  return is_cut_copy(a, b);
 }
 
 static int bits_set(uint64_t value) {
@@ -344,7 +366,11 @@ static void find_near(traits *all, int count) {
     for (int band = 0; band < BANDS; band++) {
       unsigned value = band_of(all[i].hash, band);
       search_list(&table, band, value, all, i);
-      for (int bit = 0; bit < 16; bit++) search_list(&table, band, value ^ 1u << bit, all, i);
+      for (int bit = 0; bit < 16; bit++) {
+        search_list(&table, band, value ^ 1u << bit, all, i);
+        for (int other = 0; other < bit; other++)
+          search_list(&table, band, value ^ 1u << bit ^ 1u << other, all, i);
+      }
     }
     if (all[i].first == NO_PICTURE) table_add(&table, all, i);
   }
@@ -374,7 +400,14 @@ static void write_finding(FILE *file, const char *path, const char *first, const
   putc('\n', file);
 }
 
-static findings write_findings(FILE *file, const picture_list *list, const traits *all, int small) {
+/* Another name of a picture is no copy of it: dropping it, or what it leads to, loses the picture. */
+static void write_links(FILE *file, const listing *list) {
+  for (int i = 0; i < list->link_count; i++)
+    write_finding(file, list->links[i].path, list->paths[list->links[i].first], "link", "",
+                  list->links[i].kind);
+}
+
+static findings write_findings(FILE *file, listing *list, const traits *all, int small) {
   findings found = {0};
   fputs("path,first,kind,distance,details\n", file);
   for (int i = 0; i < list->count; i++) {
@@ -382,6 +415,7 @@ static findings write_findings(FILE *file, const picture_list *list, const trait
     char number[64];
     if (one->reason) {
       write_finding(file, list->paths[i], "", "unreadable", "", one->reason);
+      left_out_add_unreadable(&list->left, list->paths[i], one->reason);
       found.unreadable++;
       continue;
     }
@@ -397,6 +431,7 @@ static findings write_findings(FILE *file, const picture_list *list, const trait
     if (one->exact) found.exact++;
     else found.near++;
   }
+  write_links(file, list);
   return found;
 }
 
@@ -404,9 +439,9 @@ int main(int argc, char **argv) {
   tool_start();
   settings set = read_options(argc, argv);
   double started = seconds_now();
-  check_writable(set.out);
-  picture_list list = listing_open(argv + optind, argc - optind);
-  traits *all = read_all(&list, set.quiet);
+  listing list = listing_open(argv + optind, argc - optind, set.flat, NULL);
+  output_check(set.out);
+  traits *all = read_all(&list);
   find_exact(all, list.count);
   find_near(all, list.count);
   output out = output_open(set.out);
@@ -418,10 +453,16 @@ int main(int argc, char **argv) {
   json_integer(&json, "near", found.near);
   json_integer(&json, "small", found.small);
   json_integer(&json, "unreadable", found.unreadable);
+  json_integer(&json, "links", list.link_count);
+  left_out_json(&json, &list.left);
   json_real(&json, "seconds", seconds_now() - started);
   json_print(&json);
-  for (int i = 0; i < list.count; i++) free(all[i].reason);
+  for (int i = 0; i < list.count; i++) {
+    free(all[i].reason);
+    free(all[i].look.cells);
+  }
   free(all);
+  int readable = list.count - found.unreadable;
   listing_free(&list);
-  return tool_end();
+  return end_after_pictures(readable);
 }
