@@ -1,27 +1,27 @@
 /* picture_files.h - what the tests of tools/decode.h share: files in memory, a picture to be drawn, and
-   what becomes of it. Include it after support.h. */
+   what becomes of it. Include it first, behind the definition of TOOL_NAME. */
 #ifndef PICTURE_FILES_H
 #define PICTURE_FILES_H
+
+#define TOOL_USAGE ""
+#include "../tools/tool.h"
 
 #include <limits.h>
 #include <unistd.h>
 
-#include "../tools/decode.h"
+#include "../tools/decode/kinds.h"
+#include "../tools/file.h"
+#include "../tools/path.h"
+#include "support.h"
 
-static char home[PATH_MAX]; /* the temporary folder */
+#include "programs.h"
+
 static char reason[DECODE_REASON];
 
 static inline const char *in_home(const char *name) {
   static char path[PATH_MAX + 300];
   snprintf(path, sizeof path, "%s/%s", home, name);
   return path;
-}
-
-static inline void write_file(const char *name, const uint8_t *bytes, size_t count) {
-  FILE *file = fopen(in_home(name), "wb");
-  assert_non_null(file);
-  assert_int_equal(fwrite(bytes, 1, count, file), count);
-  assert_int_equal(fclose(file), 0);
 }
 
 /* ---- files in memory ------------------------------------------------------------------------- */
@@ -66,11 +66,9 @@ static inline void release(buffer *file) {
 
 static inline buffer read_home(const char *name) {
   buffer file = {NULL, 0, 0};
-  uint8_t piece[4096];
-  FILE *stream = fopen(in_home(name), "rb");
-  assert_non_null(stream);
-  for (size_t count; (count = fread(piece, 1, sizeof piece, stream)) > 0;) put(&file, piece, count);
-  fclose(stream);
+  file.bytes = (uint8_t *)contents(name, &file.size);
+  assert_non_null(file.bytes);
+  file.room = file.size;
   return file;
 }
 
@@ -82,17 +80,31 @@ static inline void remove_bytes(buffer *file, size_t at, size_t count) {
 /* ---- decoding -------------------------------------------------------------------------------- */
 
 /* Decodes the first `count` bytes of a file, in memory of their own, so that sanitizers see where it
-   ends. */
+   ends. Programs of their own read PDF, from a file. */
 static inline int decode_cut(const buffer *file, size_t count, decoded_picture *out) {
   uint8_t *bytes = malloc(count + 1);
   assert_non_null(bytes);
   if (count) memcpy(bytes + 1, file->bytes, count);
   *out = (decoded_picture){NULL, 0, 0, 0};
   *reason = 0;
-  const int failed = !decode_bytes(bytes + 1, count, 1, 1 << 26, out, reason);
+  file_view view = {bytes + 1, count, -1, 1, NULL};
+  int failed;
+  if (is_pdf(bytes + 1, count)) {
+    write_home("cut.pdf", bytes + 1, count);
+    failed = !decode_page(in_home("cut.pdf"), 1, 1 << 26, out, reason);
+  } else {
+    failed = !file_decode(&view, 1, 1 << 26, out, reason);
+  }
   free(bytes);
   assert_true(failed ? *reason != 0 && !out->pixels : out->pixels != NULL);
   return failed;
+}
+
+/* The number of pages of the first `count` bytes of a file. */
+static inline int count_pages(const buffer *file, size_t count) {
+  write_home("pages", file->bytes, count);
+  *reason = 0;
+  return decode_pages(in_home("pages"), reason);
 }
 
 static inline decoded_picture must_decode(const char *what, const buffer *file) {
@@ -207,18 +219,11 @@ static inline void assert_turned(const char *what, const decoded_picture *got, u
 
 /* ---- the folder ------------------------------------------------------------------------------ */
 
-static inline int setup(void **state) {
+static inline int make_home(void **state) {
   const char *base = getenv("TMPDIR");
   (void)state;
-  snprintf(home, sizeof home, "%s/tally-decode-XXXXXX", base ? base : "/tmp");
+  snprintf(home, sizeof home, "%s/" TOOL_NAME "-XXXXXX", base ? base : "/tmp");
   return mkdtemp(home) ? 0 : -1;
-}
-
-static inline int teardown(void **state) {
-  char command[PATH_MAX + 16];
-  (void)state;
-  snprintf(command, sizeof command, "rm -rf '%s'", home);
-  return system(command);
 }
 
 #endif

@@ -1,13 +1,12 @@
 /* Checks that tools/decode.h gives a picture's pixels in every format, upright, and refuses with a
    reason what is damaged, cut off or too large. */
 #define _POSIX_C_SOURCE 200809L
-#include "../convnet.h"
-#include "support.h"
+#define TOOL_NAME "test_decode"
+#include "picture_files.h"
 
 #include <sys/stat.h>
 
 #include "../tools/implementations/stb.h"
-#include "picture_files.h"
 
 /* ---- a picture in all formats ---------------------------------------------------------------- */
 
@@ -225,7 +224,6 @@ static void test_formats(void **state) {
       snprintf(what, sizeof what, "%s of %d channels", i ? "TGA" : "PNG", channels);
       decoded_picture got = must_decode(what, &files[i]);
       assert_drawn(what, &got, channels, 0);
-      assert_string_equal(decode_format(files[i].bytes, files[i].size), i ? "TGA" : "PNG");
       free(got.pixels);
       release(&files[i]);
     }
@@ -650,8 +648,6 @@ static void test_other_formats(void **state) {
     buffer file = {NULL, 0, 0};
     put_text(&file, others[i][0]);
     assert_refused(others[i][1], &file, others[i][1]);
-    assert_int_equal(decode_bytes_pages(file.bytes, file.size, reason), 0);
-    assert_contains(reason, others[i][1]);
     release(&file);
   }
 }
@@ -680,11 +676,11 @@ static void test_paths(void **state) {
   (void)state;
   buffer file = make_png(3);
   decoded_picture want = must_decode("PNG", &file), out;
-  write_file("odd name.jpg", file.bytes, file.size);
+  write_home("odd name.jpg", file.bytes, file.size);
   must_decode_path(in_home("odd name.jpg"), &want);
 
-  write_file("empty.png", file.bytes, 0);
-  write_file("words.png", (const uint8_t *)"this is no picture at all\n", 26);
+  write_home("empty.png", file.bytes, 0);
+  write_home("words.png", "this is no picture at all\n", 26);
   assert_path_refused(in_home("empty.png"), "empty");
   assert_path_refused(in_home("words.png"), "not a picture");
   assert_path_refused(in_home("gone.png"), "No such file");
@@ -721,5 +717,5 @@ int main(void) {
       cmocka_unit_test(test_other_formats), cmocka_unit_test(test_paths),
       cmocka_unit_test(test_names),
   };
-  return cmocka_run_group_tests(tests, setup, teardown);
+  return cmocka_run_group_tests(tests, make_home, remove_home);
 }

@@ -2,13 +2,11 @@
    TIFF, WebP, HEIC and AVIF by the libraries that read them, PDF by poppler. What is not installed is
    skipped. */
 #define _POSIX_C_SOURCE 200809L
-#include "../convnet.h"
-#include "support.h"
+#define TOOL_NAME "test_decoders"
+#include "picture_files.h"
 
 #include <pthread.h>
 #include <sys/stat.h>
-
-#include "picture_files.h"
 
 #ifdef HAVE_LIBJPEG
 #include <jpeglib.h>
@@ -312,7 +310,6 @@ static void test_tiff(void **state) {
     for (int kind = 0; kind < 4; kind++) {
       buffer file = make_tiff(packings[i], kind == 1 ? 16 : 8, kind == 2 ? 1 : 3, 1, kind == 3);
       decoded_picture got = must_decode("TIFF", &file);
-      assert_string_equal(decode_format(file.bytes, file.size), "TIFF");
       if (kind != 2) assert_drawn("TIFF", &got, 3, 0);
       free(got.pixels);
       release(&file);
@@ -387,9 +384,9 @@ static void test_tiff_pages(void **state) {
   assert_false(decode_page(in_home("pages.tif"), 4, 1 << 20, &got, reason));
   assert_contains(reason, "no page 4");
   buffer file = read_home("pages.tif");
-  assert_int_equal(decode_bytes_pages(file.bytes, file.size, reason), 3);
+  assert_int_equal(count_pages(&file, file.size), 3);
   for (size_t missing = 1; missing < file.size; missing += 1 + missing / 10) {
-    assert_int_equal(decode_bytes_pages(file.bytes, file.size - missing, reason), 0);
+    assert_int_equal(count_pages(&file, file.size - missing), 0);
     assert_true(*reason);
   }
   release(&file);
@@ -419,7 +416,7 @@ static void test_tiff_damage(void **state) {
   release(&jpeg);
   buffer huge = make_tiff(COMPRESSION_NONE, 8, 1, 1, 0);
   decoded_picture out;
-  assert_false(decode_bytes(huge.bytes, huge.size, 1, WIDTH * HEIGHT - 1, &out, reason));
+  assert_false(decode_page(in_home("page.tif"), 1, WIDTH * HEIGHT - 1, &out, reason));
   assert_contains(reason, "37 x 23 pixels");
   release(&huge);
 }
@@ -543,7 +540,6 @@ static void check_heif(enum heif_compression_format format) {
   for (int orientation = 1; orientation <= 8; orientation++) {
     buffer file = make_heif(format, orientation);
     decoded_picture got = must_decode("HEIF", &file);
-    assert_string_equal(decode_format(file.bytes, file.size), "HEIF");
     assert_turned("HEIF", &got, (unsigned)orientation, 60);
     free(got.pixels);
     release(&file);
@@ -640,21 +636,15 @@ static void test_pdf(void **state) {
   if (!has_poppler()) skip_without("poppler-utils");
   buffer file = make_pdf();
   decoded_picture got;
-  write_file("pages.pdf", file.bytes, file.size);
-  assert_string_equal(decode_format(file.bytes, file.size), "PDF");
-  for (int in_memory = 0; in_memory < 2; in_memory++) {
-    const int pages = in_memory ? decode_bytes_pages(file.bytes, file.size, reason)
-                                : decode_pages(in_home("pages.pdf"), reason);
-    if (pages != 3) fail_msg("%d pages: %s", pages, reason);
-    for (int page = 1; page <= 2; page++) {
-      if (!(in_memory ? decode_bytes(file.bytes, file.size, page, 1 << 26, &got, reason)
-                      : decode_page(in_home("pages.pdf"), page, 1 << 26, &got, reason)))
-        fail_msg("%s", reason);
-      assert_int_equal(got.width, page == 1 ? 300 : 200);
-      assert_int_equal(got.height, page == 1 ? 200 : 300);
-      assert_quarters(&got, page == 1 ? upright : turned);
-      free(got.pixels);
-    }
+  write_home("pages.pdf", file.bytes, file.size);
+  const int pages = decode_pages(in_home("pages.pdf"), reason);
+  if (pages != 3) fail_msg("%d pages: %s", pages, reason);
+  for (int page = 1; page <= 2; page++) {
+    if (!decode_page(in_home("pages.pdf"), page, 1 << 26, &got, reason)) fail_msg("%s", reason);
+    assert_int_equal(got.width, page == 1 ? 300 : 200);
+    assert_int_equal(got.height, page == 1 ? 200 : 300);
+    assert_quarters(&got, page == 1 ? upright : turned);
+    free(got.pixels);
   }
   /* fewer dots to the inch where the page would have too many pixels */
   assert_true(decode_page(in_home("pages.pdf"), 1, 15000, &got, reason));
@@ -668,13 +658,31 @@ static void test_pdf(void **state) {
   release(&file);
 }
 
+/* A name that looks like an option is a name. */
+static void test_pdf_name(void **state) {
+  char here[PATH_MAX];
+  decoded_picture got = {NULL, 0, 0, 0};
+  (void)state;
+  if (!has_poppler()) skip_without("poppler-utils");
+  buffer file = make_pdf();
+  write_home("-v.pdf", file.bytes, file.size);
+  assert_non_null(getcwd(here, sizeof here));
+  assert_int_equal(chdir(home), 0);
+  const int pages = decode_pages("-v.pdf", reason);
+  const int good = decode_page("-v.pdf", 1, 1 << 20, &got, reason);
+  assert_int_equal(chdir(here), 0);
+  if (pages != 3 || !good) fail_msg("%d pages: %s", pages, reason);
+  free(got.pixels);
+  release(&file);
+}
+
 static void test_pdf_damage(void **state) {
   (void)state;
   if (!has_poppler()) skip_without("poppler-utils");
   buffer file = make_pdf();
-  assert_int_equal(decode_bytes_pages(file.bytes, 9, reason), 0);
+  assert_int_equal(count_pages(&file, 9), 0);
   assert_contains(reason, "damaged");
-  assert_int_equal(decode_bytes_pages(file.bytes, file.size / 4, reason), 0);
+  assert_int_equal(count_pages(&file, file.size / 4), 0);
   char *picture = strstr((char *)file.bytes, "FF0000 ");
   memcpy(picture, "<<<<<<<", 7);
   assert_refused("a PDF with a broken picture", &file, "damaged");
@@ -687,7 +695,7 @@ static void fake_poppler(const char *info, const char *page) {
   for (int i = 0; i < 2; i++) {
     char script[300];
     snprintf(script, sizeof script, "#!/bin/sh\n%s\n", lines[i]);
-    write_file(names[i], (const uint8_t *)script, strlen(script));
+    write_home(names[i], (const uint8_t *)script, strlen(script));
     assert_int_equal(chmod(in_home(names[i]), 0755), 0);
   }
 }
@@ -702,10 +710,10 @@ static void test_pdf_programs(void **state) {
   snprintf(shadowed, PATH_MAX * 2, "%s:/usr/bin:/bin", home);
   setenv("PATH", shadowed, 1);
   fake_poppler("echo 'Command Line Error: Incorrect password' >&2; exit 1", "exit 1");
-  assert_int_equal(decode_bytes_pages(file.bytes, file.size, reason), 0);
+  assert_int_equal(count_pages(&file, file.size), 0);
   assert_contains(reason, "password");
   fake_poppler(info, "printf 'P6 1 1 255 abc'");
-  assert_true(decode_bytes(file.bytes, file.size, 1, 1 << 20, &got, reason));
+  got = must_decode("PDF", &file);
   assert_memory_equal(got.pixels, "abc", 3);
   free(got.pixels);
   fake_poppler(info, "printf 'P6 1 1 255 abc'; kill -9 $$");
@@ -729,9 +737,15 @@ static void test_pdf_programs(void **state) {
 /* ---- threads --------------------------------------------------------------------------------- */
 
 typedef struct work {
-  buffer files[3];
+  char paths[3][PATH_MAX + 300];
   int count;
 } work;
+
+static void add_file(work *w, const char *name, buffer *file) {
+  write_home(name, file->bytes, file->size);
+  snprintf(w->paths[w->count++], sizeof *w->paths, "%s", in_home(name));
+  release(file);
+}
 
 /* Decodes all files again and again; returns the work if they are always the same picture. */
 static void *decode_all(void *of) {
@@ -739,17 +753,15 @@ static void *decode_all(void *of) {
   decoded_picture first, got;
   char why[DECODE_REASON];
   int equal = 1;
-  for (int i = 0; i < w->count; i++)
-    for (int again = 0; again < 8; again++) {
-      if (!decode_bytes(w->files[i].bytes, w->files[i].size, 1, 1 << 20, &got, why)) return NULL;
-      if (again) {
-        equal &= !memcmp(first.pixels, got.pixels, (size_t)(got.width * got.height * got.channels));
-        free(got.pixels);
-      } else {
-        first = got;
-      }
-      if (again == 7) free(first.pixels);
+  for (int i = 0; i < w->count; i++) {
+    if (!decode_page(w->paths[i], 1, 1 << 20, &first, why)) return NULL;
+    for (int again = 0; again < 7; again++) {
+      if (!decode_page(w->paths[i], 1, 1 << 20, &got, why)) return NULL;
+      equal &= !memcmp(first.pixels, got.pixels, (size_t)(got.width * got.height * got.channels));
+      free(got.pixels);
     }
+    free(first.pixels);
+  }
   return equal ? of : NULL;
 }
 
@@ -759,12 +771,15 @@ static void test_threads(void **state) {
   work w = {.count = 0};
   (void)state;
 #ifdef HAVE_LIBTIFF
-  w.files[w.count++] = make_tiff(COMPRESSION_CCITTFAX4, 1, 1, 1, 0);
+  buffer tiff = make_tiff(COMPRESSION_CCITTFAX4, 1, 1, 1, 0);
+  add_file(&w, "threads.tif", &tiff);
 #endif
 #ifdef HAVE_LIBWEBP
-  w.files[w.count++] = make_webp(3);
+  buffer webp = make_webp(3);
+  add_file(&w, "threads.webp", &webp);
 #endif
-  if (has_poppler()) w.files[w.count++] = make_pdf();
+  buffer pdf = make_pdf();
+  if (has_poppler()) add_file(&w, "threads.pdf", &pdf);
   for (int i = 0; i < 4; i++)
     assert_int_equal(pthread_create(&threads[i], NULL, decode_all, &w), 0);
   for (int i = 0; i < 4; i++) {
@@ -772,7 +787,7 @@ static void test_threads(void **state) {
     assert_int_equal(pthread_join(threads[i], &result), 0);
     assert_ptr_equal(result, &w);
   }
-  for (int i = 0; i < w.count; i++) release(&w.files[i]);
+  release(&pdf);
 }
 
 /* ---- what is not there ----------------------------------------------------------------------- */
@@ -814,28 +829,22 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_jpeg_kinds),
 #ifdef HAVE_LIBJPEG
-      cmocka_unit_test(test_jpeg_cuts),
-      cmocka_unit_test(test_jpeg_holes),
-      cmocka_unit_test(test_jpeg_restarts),
-      cmocka_unit_test(test_jpeg_other_kinds),
+      cmocka_unit_test(test_jpeg_cuts),     cmocka_unit_test(test_jpeg_holes),
+      cmocka_unit_test(test_jpeg_restarts), cmocka_unit_test(test_jpeg_other_kinds),
       cmocka_unit_test(test_jpeg_inks),
 #endif
       cmocka_unit_test(test_tiff),
 #ifdef HAVE_LIBTIFF
-      cmocka_unit_test(test_tiff_pages),
-      cmocka_unit_test(test_tiff_end),
+      cmocka_unit_test(test_tiff_pages),    cmocka_unit_test(test_tiff_end),
       cmocka_unit_test(test_tiff_damage),
 #endif
-      cmocka_unit_test(test_webp),
-      cmocka_unit_test(test_heic),
+      cmocka_unit_test(test_webp),          cmocka_unit_test(test_heic),
 #ifdef HAVE_LIBHEIF
       cmocka_unit_test(test_avif),
 #endif
-      cmocka_unit_test(test_pdf),
-      cmocka_unit_test(test_pdf_damage),
-      cmocka_unit_test(test_pdf_programs),
-      cmocka_unit_test(test_threads),
-      cmocka_unit_test(test_missing_libraries),
+      cmocka_unit_test(test_pdf),           cmocka_unit_test(test_pdf_name),
+      cmocka_unit_test(test_pdf_damage),    cmocka_unit_test(test_pdf_programs),
+      cmocka_unit_test(test_threads),       cmocka_unit_test(test_missing_libraries),
   };
-  return cmocka_run_group_tests(tests, setup, teardown);
+  return cmocka_run_group_tests(tests, make_home, remove_home);
 }

@@ -471,7 +471,7 @@ static void test_orientation(void **state) {
       const int valid = orientation >= 1 && orientation <= 8, swap = valid && orientation >= 5;
       picture got;
       write_turned(orientation, little);
-      const char *reason = picture_read(path, 1, PICTURE_MAX_PIXELS, &got);
+      const char *reason = picture_read(path, 1, DECODE_MAX_PIXELS, &got);
       if (reason) fail_msg("orientation %d: %s", orientation, reason);
       assert_int_equal(got.width, swap ? 48 : 32);
       assert_int_equal(got.height, swap ? 32 : 48);

@@ -55,15 +55,6 @@ int decode_pages(const char *path, char reason[DECODE_REASON]);
 int decode_page(const char *path, int page, int64_t most_pixels, decoded_picture *out,
                 char reason[DECODE_REASON]);
 
-/* The same two of a file in memory. */
-int decode_bytes_pages(const uint8_t *bytes, size_t size, char reason[DECODE_REASON]);
-int decode_bytes(const uint8_t *bytes, size_t size, int page, int64_t most_pixels,
-                 decoded_picture *out, char reason[DECODE_REASON]);
-
-/* The name of a file's format ("JPEG"), told by its first bytes, of which 1024 are always enough; NULL
-   if it is none that this knows. Some are known only to be refused with a better reason. */
-const char *decode_format(const uint8_t *start, size_t size);
-
 /* Whether a file's name ends as people let pictures end. */
 int decode_is_picture_name(const char *name);
 

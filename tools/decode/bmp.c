@@ -8,6 +8,12 @@
 #define FILE_HEADER 14
 enum { PLAIN, PACKED_8, PACKED_4, MASKS, JPEG_INSIDE, PNG_INSIDE, ALPHA_MASKS };
 
+/* The bits of a pixel that a colour or alpha has. */
+typedef struct bitmap_channel {
+  uint32_t most; /* its largest value; 0: it has no bits */
+  int shift;
+} bitmap_channel;
+
 typedef struct bitmap {
   const uint8_t *bytes, *header; /* of the file, and behind the file header */
   size_t size, header_size;
@@ -16,7 +22,7 @@ typedef struct bitmap {
   size_t pixels_at;
   int colours;
   uint8_t palette[256][3];
-  uint32_t masks[4]; /* of red, green, blue and alpha */
+  bitmap_channel channels[4]; /* red, green, blue and alpha */
 } bitmap;
 
 int is_bmp(const uint8_t *bytes, size_t size) {
@@ -65,12 +71,22 @@ static void read_palette(bitmap *map, size_t at) {
   if (map->pixels_at <= colours_at) map->pixels_at = at; /* some forget the palette there */
 }
 
+static bitmap_channel under_mask(uint32_t mask) {
+  bitmap_channel channel = {mask, 0};
+  while (channel.most && !(channel.most & 1)) {
+    channel.most >>= 1;
+    channel.shift++;
+  }
+  return channel;
+}
+
 static void read_masks(bitmap *map, int has_masks) {
   static const uint32_t usual[2][3] = {{0x7C00, 0x3E0, 0x1F}, {0xFF0000, 0xFF00, 0xFF}};
   const int has_alpha = map->packing == ALPHA_MASKS || map->header_size >= 56;
   for (int c = 0; c < 3; c++)
-    map->masks[c] = has_masks ? little_32(map->header + 40 + 4 * c) : usual[map->depth == 32][c];
-  map->masks[3] = has_masks && has_alpha ? little_32(map->header + 52) : 0;
+    map->channels[c] =
+        under_mask(has_masks ? little_32(map->header + 40 + 4 * c) : usual[map->depth == 32][c]);
+  map->channels[3] = under_mask(has_masks && has_alpha ? little_32(map->header + 52) : 0);
 }
 
 static int read_header(bitmap *map, const file_view *file, int64_t most_pixels,
@@ -98,13 +114,10 @@ static int read_header(bitmap *map, const file_view *file, int64_t most_pixels,
 
 /* ---- pixels ---------------------------------------------------------------------------------- */
 
-/* The value under a mask in 8 bits. */
-static uint8_t under_mask(uint32_t value, uint32_t mask) {
-  if (!mask) return 0;
-  int shift = 0;
-  while (!(mask >> shift & 1)) shift++;
-  const uint64_t most = mask >> shift;
-  return (uint8_t)(((uint64_t)((value & mask) >> shift) * 255 + most / 2) / most);
+/* A channel of a pixel in 8 bits. */
+static uint8_t channel_value(uint32_t pixel, bitmap_channel channel) {
+  const uint64_t most = channel.most, value = pixel >> channel.shift & most;
+  return (uint8_t)(most == 255 ? value : most ? (value * 255 + most / 2) / most : 0);
 }
 
 static void put_row(const bitmap *map, const uint8_t *from, uint8_t *to, int channels) {
@@ -117,7 +130,7 @@ static void put_row(const bitmap *map, const uint8_t *from, uint8_t *to, int cha
       for (int c = 0; c < 3; c++) to[c] = from[3 * x + 2 - c];
     } else {
       const uint32_t value = map->depth == 16 ? little_16(from + 2 * x) : little_32(from + 4 * x);
-      for (int c = 0; c < channels; c++) to[c] = under_mask(value, map->masks[c]);
+      for (int c = 0; c < channels; c++) to[c] = channel_value(value, map->channels[c]);
     }
   }
 }
@@ -205,7 +218,7 @@ int decode_bmp(const file_view *file, int64_t most_pixels, decoded_picture *out,
   uint8_t *plain = packed ? unpack_pixels(&map, reason) : NULL;
   if (packed && !plain) return -1;
   if (packed) stride = (size_t)map.width;
-  const int channels = map.masks[3] ? 4 : 3;
+  const int channels = map.channels[3].most ? 4 : 3;
   uint8_t *pixels = malloc((size_t)map.width * (size_t)map.height * (size_t)channels);
   if (pixels) {
     *out = (decoded_picture){pixels, map.height, map.width, channels};

@@ -11,7 +11,7 @@
 
 #include "kinds.h"
 
-#define PAGES_BYTES ((size_t)64 << 20) /* above, pages are read one by one where that is possible */
+#define START 1024 /* bytes that tell a format */
 #define TOO_LARGE "the file is larger than 256 MB"
 
 /* ---- reasons --------------------------------------------------------------------------------- */
@@ -125,11 +125,6 @@ static const format *find_format(const uint8_t *bytes, size_t size) {
   return NULL;
 }
 
-const char *decode_format(const uint8_t *start, size_t size) {
-  const format *kind = find_format(start, size);
-  return kind ? kind->name : NULL;
-}
-
 int decode_is_picture_name(const char *name) {
   static const char *const endings[] = {"png",  "jpg",  "jpeg", "jpe",  "jfif", "tif", "tiff",
                                         "webp", "heic", "heif", "avif", "pdf",  "gif", "bmp",
@@ -176,42 +171,27 @@ static uint8_t *read_all(int descriptor, size_t expected, size_t *size,
   return NULL;
 }
 
-static int open_to_read(const char *path, char reason[DECODE_REASON]) {
-  const int descriptor = open(path, O_RDONLY | O_CLOEXEC);
-  return descriptor < 0 ? refuse(reason, "%s", strerror(errno)) : descriptor;
-}
-
-static int load_regular(const char *path, file_view *file, char reason[DECODE_REASON]) {
-  uint8_t start[1024];
-  struct stat status;
-  const int descriptor = open_to_read(path, reason);
-  if (descriptor < 0) return -1;
-  file->descriptor = descriptor;
-  if (fstat(descriptor, &status)) return refuse(reason, "%s", strerror(errno));
-  file->size = (size_t)status.st_size;
-  const format *kind = find_format(start, file_read(file, 0, start, sizeof start));
-  if (kind && kind->pages && status.st_size > (off_t)PAGES_BYTES) return 0;
-  if (status.st_size > (off_t)DECODE_MAX_BYTES) return refuse(reason, TOO_LARGE);
-  file->owned = read_all(descriptor, (size_t)status.st_size, &file->size, reason);
+/* All that comes out of a file's descriptor. */
+static int load(file_view *file, char reason[DECODE_REASON]) {
+  file->owned = read_all(file->descriptor, file->size, &file->size, reason);
   file->bytes = file->owned;
   return file->owned ? 0 : -1;
 }
 
-static void file_release(file_view *file) {
+static void file_close(file_view *file) {
   if (file->descriptor >= 0) close(file->descriptor);
   free(file->owned);
 }
 
-/* Opens a file; file_release() it if that succeeds. */
-static int file_load(const char *path, file_view *file, char reason[DECODE_REASON]) {
+static int open_regular(const char *path, file_view *file, char reason[DECODE_REASON]) {
   struct stat status;
-  *file = (file_view){NULL, 0, -1, 1, NULL};
   if (stat(path, &status)) return refuse(reason, "%s", strerror(errno));
   if (S_ISDIR(status.st_mode)) return refuse(reason, "it is a folder");
   if (!S_ISREG(status.st_mode)) return refuse(reason, "not a regular file");
-  if (!load_regular(path, file, reason)) return 0;
-  file_release(file);
-  return -1;
+  if (!status.st_size) return refuse(reason, "the file is empty");
+  file->size = (size_t)status.st_size;
+  file->descriptor = open(path, O_RDONLY | O_CLOEXEC);
+  return file->descriptor < 0 ? refuse(reason, "%s", strerror(errno)) : 0;
 }
 
 size_t file_read(const file_view *file, uint64_t at, void *to, size_t count) {
@@ -232,79 +212,57 @@ size_t file_read(const file_view *file, uint64_t at, void *to, size_t count) {
   return done;
 }
 
-int file_descriptor(const file_view *file, char reason[DECODE_REASON]) {
-  if (file->descriptor >= 0) {
-    const int copy = dup(file->descriptor);
-    return copy < 0 ? refuse(reason, "%s", strerror(errno)) : copy;
-  }
-  FILE *stream = tmpfile();
-  int copy = -1;
-  if (stream && fwrite(file->bytes, 1, file->size, stream) == file->size && !fflush(stream) &&
-      !fseek(stream, 0, SEEK_SET))
-    copy = dup(fileno(stream));
-  if (copy < 0) refuse(reason, "no temporary file for it: %s", strerror(errno));
-  if (stream) fclose(stream);
-  return copy;
-}
-
 /* ---- pages ----------------------------------------------------------------------------------- */
 
 /* NULL with a reason if it is none that is decoded. */
 static const format *format_of(const file_view *file, char reason[DECODE_REASON]) {
-  uint8_t start[1024];
+  uint8_t start[START];
   const format *kind = find_format(start, file_read(file, 0, start, sizeof start));
-  if (kind && kind->decode) return kind;
+  if (kind && kind->decode && (kind->pages || file->size <= DECODE_MAX_BYTES)) return kind;
   if (!kind)
     refuse(reason, "it is not a picture of a known format");
+  else if (kind->decode)
+    refuse(reason, TOO_LARGE);
   else
     refuse(reason, "it is a %s file, which is not read here; convert it to PNG", kind->name);
   return NULL;
 }
 
-static int view_pages(const file_view *file, char reason[DECODE_REASON]) {
+int file_pages(const file_view *file, char reason[DECODE_REASON]) {
   const format *kind = format_of(file, reason);
   return !kind ? 0 : kind->pages ? kind->pages(file, reason) : 1;
 }
 
-/* 1, or 0 with a reason. */
-static int view_decode(const file_view *file, int64_t most_pixels, decoded_picture *out,
-                       char reason[DECODE_REASON]) {
+int file_decode(file_view *file, int page, int64_t most_pixels, decoded_picture *out,
+                char reason[DECODE_REASON]) {
   const format *kind = format_of(file, reason);
   *out = (decoded_picture){NULL, 0, 0, 0};
+  file->page = page;
   if (!kind) return 0;
-  if (file->page < 1 || (file->page > 1 && !kind->pages))
-    refuse(reason, "there is no page %d in it", file->page);
-  else if (!kind->decode(file, most_pixels, out, reason) && kind->orientation)
+  if (page < 1 || (page > 1 && !kind->pages)) {
+    refuse(reason, "there is no page %d in it", page);
+    return 0;
+  }
+  if (!kind->pages && !file->bytes && load(file, reason)) return 0;
+  if (!kind->decode(file, most_pixels, out, reason) && kind->orientation)
     turn_upright(out, kind->orientation(file->bytes, file->size), reason);
   return out->pixels != NULL;
 }
 
-int decode_bytes_pages(const uint8_t *bytes, size_t size, char reason[DECODE_REASON]) {
-  const file_view file = {bytes, size, -1, 1, NULL};
-  return view_pages(&file, reason);
-}
-
-int decode_bytes(const uint8_t *bytes, size_t size, int page, int64_t most_pixels,
-                 decoded_picture *out, char reason[DECODE_REASON]) {
-  const file_view file = {bytes, size, -1, page, NULL};
-  return view_decode(&file, most_pixels, out, reason);
-}
-
 int decode_pages(const char *path, char reason[DECODE_REASON]) {
-  file_view file;
-  if (file_load(path, &file, reason)) return 0;
-  const int pages = view_pages(&file, reason);
-  file_release(&file);
+  file_view file = {.descriptor = -1};
+  if (open_regular(path, &file, reason)) return 0;
+  const int pages = file_pages(&file, reason);
+  file_close(&file);
   return pages;
 }
 
 int decode_page(const char *path, int page, int64_t most_pixels, decoded_picture *out,
                 char reason[DECODE_REASON]) {
-  file_view file;
+  file_view file = {.descriptor = -1};
   out->pixels = NULL;
-  if (file_load(path, &file, reason)) return 0;
-  file.page = page;
-  const int good = view_decode(&file, most_pixels, out, reason);
-  file_release(&file);
+  if (open_regular(path, &file, reason)) return 0;
+  const int good = file_decode(&file, page, most_pixels, out, reason);
+  file_close(&file);
   return good;
 }

@@ -31,8 +31,8 @@ static inline uint32_t little_32(const uint8_t *at) {
   return little_16(at + 2) << 16 | little_16(at);
 }
 
-/* A page of a file as its decoder sees it. All of it is in memory, but for large files of formats with
-   pages. */
+/* A page of a file as its decoder sees it. All of the file is in memory, but for formats with pages:
+   of those only what is needed is read. */
 typedef struct file_view {
   const uint8_t *bytes; /* or NULL */
   size_t size;
@@ -41,11 +41,13 @@ typedef struct file_view {
   uint8_t *owned; /* to be freed, or NULL */
 } file_view;
 
+/* What decode_pages() and decode_page() do, of a file that is open or in memory. */
+int file_pages(const file_view *file, char reason[DECODE_REASON]);
+int file_decode(file_view *file, int page, int64_t most_pixels, decoded_picture *out,
+                char reason[DECODE_REASON]);
+
 /* Reads up to `count` bytes at a place in a file; returns how many there are. */
 size_t file_read(const file_view *file, uint64_t at, void *to, size_t count);
-
-/* The file as a descriptor that its reader closes; -1 with a reason. */
-int file_descriptor(const file_view *file, char reason[DECODE_REASON]);
 
 /* Appends what a descriptor gives at once. Returns the count of bytes, 0 at the end, or -1 with a reason;
    more than DECODE_MAX_BYTES are refused. */

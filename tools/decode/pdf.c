@@ -190,14 +190,11 @@ static int run(const file_view *file, char *const arguments[], child *of,
   if (find_program(arguments[0], path))
     return refuse(reason, "it is a PDF, which %s reads: install poppler-utils (Debian) or poppler",
                   arguments[0]);
-  const int input = file_descriptor(file, reason);
-  if (input < 0) return -1;
-  int failed = start(of, path, arguments, input);
+  int failed = start(of, path, arguments, file->descriptor);
   if (failed)
     refuse(reason, "%s: %s", path, strerror(errno));
   else
     failed = watch(of, arguments[0], reason);
-  close(input);
   uint8_t *ended = failed ? NULL : realloc(of->bytes, of->size + 1);
   if (ended) {
     ended[of->size] = 0;

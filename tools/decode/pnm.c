@@ -1,6 +1,7 @@
 /* PBM, PGM and PPM, plain and raw (netpbm's pages pbm(5), pgm(5), ppm(5)): "P1" to "P6", width,
    height, but for PBM the largest value, and the samples. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "kinds.h"
 
@@ -84,6 +85,10 @@ static int read_plain_bits(pnm *file, uint8_t *to, size_t count) {
 static int read_samples(pnm *file, uint8_t *to, size_t count) {
   const unsigned largest = file->largest, bytes = largest > 255 ? 2 : 1;
   if (!file->plain && (size_t)(file->end - file->at) / bytes < count) return -1;
+  if (!file->plain && largest == 255) { /* as they are */
+    memcpy(to, file->at, count);
+    return 0;
+  }
   for (size_t i = 0; i < count; i++) {
     long value;
     if (file->plain)

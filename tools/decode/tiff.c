@@ -98,42 +98,26 @@ static toff_t source_size(thandle_t user) {
   return ((const tiff_source *)user)->file->size;
 }
 
-/* What is in memory already. Files are not mapped there, since one that becomes shorter meanwhile would
-   end the process. */
-static int source_map(thandle_t user, void **to, toff_t *size) {
-  const file_view *file = ((const tiff_source *)user)->file;
-  if (!file->bytes) return 0;
-  memcpy(to, &file->bytes, sizeof *to); /* libtiff does not write there */
-  *size = file->size;
-  return 1;
-}
-
-static void source_unmap(thandle_t user, void *from, toff_t size) {
-  (void)user;
-  (void)from;
-  (void)size;
-}
-
 /* A number of 2, 4 or 8 bytes in the file; -1 if it is not there. */
-static int64_t number_at(const file_view *file, uint64_t at, size_t bytes) {
-  uint8_t start[2] = {0}, digits[8] = {0};
+static int64_t number_at(const file_view *file, uint64_t at, size_t bytes, int little) {
+  uint8_t digits[8] = {0};
   uint64_t value = 0;
-  if (file_read(file, 0, start, 2) < 2 || file_read(file, at, digits, bytes) < bytes) return -1;
-  for (size_t i = 0; i < bytes; i++)
-    value = value << 8 | digits[start[0] == 'I' ? bytes - 1 - i : i];
+  if (file_read(file, at, digits, bytes) < bytes) return -1;
+  for (size_t i = 0; i < bytes; i++) value = value << 8 | digits[little ? bytes - 1 - i : i];
   return value > INT64_MAX ? -1 : (int64_t)value;
 }
 
 /* Whether each page says where the next one is, or that there is none: libtiff takes it for the last one
    if the file ends before it does. Files of more than 4 GB have longer numbers (BigTIFF). */
 static int has_whole_list(const file_view *file) {
-  const int is_big = number_at(file, 2, 2) == 43;
+  const int little = number_at(file, 0, 2, 1) == 0x4949; /* II */
+  const int is_big = number_at(file, 2, 2, little) == 43;
   const size_t bytes = is_big ? 8 : 4, count_bytes = is_big ? 8 : 2, entry = is_big ? 20 : 12;
-  int64_t at = number_at(file, bytes, bytes);
+  int64_t at = number_at(file, bytes, bytes, little);
   for (int i = 0; i <= MOST_PAGES && at > 0; i++) {
-    const int64_t count = number_at(file, (uint64_t)at, count_bytes);
+    const int64_t count = number_at(file, (uint64_t)at, count_bytes, little);
     if (count < 0 || count > 65535) return 0;
-    at = number_at(file, (uint64_t)at + count_bytes + (uint64_t)count * entry, bytes);
+    at = number_at(file, (uint64_t)at + count_bytes + (uint64_t)count * entry, bytes, little);
   }
   return at >= 0;
 }
@@ -147,8 +131,9 @@ static TIFF *open_tiff(tiff_source *source, complaint *heard, char reason[DECODE
   }
   pthread_once(&once, listen);
   listening = heard;
+  /* Not mapped: a mapped file that becomes shorter meanwhile would end the process. */
   TIFF *tiff = TIFFClientOpen("", "r", source, source_read, source_write, source_seek, source_close,
-                              source_size, source_map, source_unmap);
+                              source_size, NULL, NULL);
   if (!tiff) refuse(reason, "the file is damaged: %s", heard->text);
   return tiff;
 }
@@ -229,7 +214,8 @@ static int decode_raster(TIFFRGBAImage *image, complaint *heard, decoded_picture
   image->req_orientation = image->orientation;    /* turned later */
   heard->decoding = packing != COMPRESSION_OJPEG; /* of which libtiff always complains */
   if (!failed && (!TIFFRGBAImageGet(image, raster, image->width, image->height) || *heard->text))
-    failed = refuse(reason, "the file is cut off or damaged: %s", heard->text);
+    failed = refuse(reason, "the file is cut off or damaged: %s",
+                    *heard->text ? heard->text : "libtiff cannot decode it");
   if (!failed) {
     put_colours(raster, count, find_alpha(image->tif, image->photometric), pixels);
     *out = (decoded_picture){pixels, (int)image->height, (int)image->width, 3};
@@ -246,16 +232,10 @@ static int64_t piece_size(TIFF *tiff) {
   return size > INT64_MAX ? INT64_MAX : (int64_t)size;
 }
 
-static int decode_directory(TIFF *tiff, int64_t most_pixels, complaint *heard, decoded_picture *out,
-                            char reason[DECODE_REASON]) {
+static int decode_image(TIFF *tiff, complaint *heard, decoded_picture *out,
+                        char reason[DECODE_REASON]) {
   char message[1024] = "";
   TIFFRGBAImage image;
-  uint32_t width = 0, height = 0;
-  TIFFGetField(tiff, TIFFTAG_IMAGEWIDTH, &width);
-  TIFFGetField(tiff, TIFFTAG_IMAGELENGTH, &height);
-  if (refuse_size(width, height, most_pixels, reason)) return -1;
-  if (piece_size(tiff) > DECODE_MAX_PIXELS * 8)
-    return refuse(reason, "it has tiles of more than 1 GB");
   if (!TIFFRGBAImageOK(tiff, message) || !TIFFRGBAImageBegin(&image, tiff, 1, message))
     return refuse(reason, "it is a TIFF that is not read here (%.150s); convert it to PNG",
                   message);
@@ -265,20 +245,46 @@ static int decode_directory(TIFF *tiff, int64_t most_pixels, complaint *heard, d
   return failed ? -1 : turn_upright(out, orientation, reason);
 }
 
+/* libtiff takes tiles that are not packed for damaged unless the buffer that it reads them into has
+   exactly their size (its issue 479), which one of its own has not. NULL if none is needed or there is
+   no memory; to be freed after the file is closed. */
+static void *set_tile_buffer(TIFF *tiff) {
+  uint16_t packing = COMPRESSION_NONE;
+  TIFFGetFieldDefaulted(tiff, TIFFTAG_COMPRESSION, &packing);
+  const tmsize_t size = TIFFIsTiled(tiff) && packing == COMPRESSION_NONE ? TIFFTileSize(tiff) : 0;
+  void *buffer = size > 0 ? malloc((size_t)size) : NULL;
+  if (buffer) TIFFReadBufferSetup(tiff, buffer, size);
+  return buffer;
+}
+
+static int decode_directory(TIFF *tiff, int64_t most_pixels, complaint *heard, void **buffer,
+                            decoded_picture *out, char reason[DECODE_REASON]) {
+  uint32_t width = 0, height = 0;
+  TIFFGetField(tiff, TIFFTAG_IMAGEWIDTH, &width);
+  TIFFGetField(tiff, TIFFTAG_IMAGELENGTH, &height);
+  if (refuse_size(width, height, most_pixels, reason)) return -1;
+  if (piece_size(tiff) > DECODE_MAX_PIXELS * 8)
+    return refuse(reason, "it has tiles of more than 1 GB");
+  *buffer = set_tile_buffer(tiff);
+  return decode_image(tiff, heard, out, reason);
+}
+
 int decode_tiff(const file_view *file, int64_t most_pixels, decoded_picture *out,
                 char reason[DECODE_REASON]) {
   tiff_source source = {file, 0};
   complaint heard = {"", 0};
   TIFF *tiff = open_tiff(&source, &heard, reason);
   if (!tiff) return -1;
+  void *buffer = NULL;
   int failed;
   if (go_to_page(tiff, file->page) == file->page)
-    failed = decode_directory(tiff, most_pixels, &heard, out, reason);
+    failed = decode_directory(tiff, most_pixels, &heard, &buffer, out, reason);
   else if (*heard.text)
     failed = refuse(reason, "the file is damaged: %s", heard.text);
   else
     failed = refuse(reason, "there is no page %d in it", file->page);
   close_tiff(tiff);
+  free(buffer);
   return failed;
 }
 
