@@ -75,6 +75,7 @@ static buffer make_plain_bmp(int depth, unsigned header, int top_down) {
         packed[2 * x + 1] = (uint8_t)(value >> 8);
       } else
         for (int c = 0; c < 3; c++) packed[depth / 8 * x + 2 - c] = from[c];
+      if (depth == 32) packed[4 * x + 3] = (uint8_t)(17 * x); /* it is no alpha */
     }
     put(&file, packed, (size_t)(WIDTH * depth + 31) / 32 * 4);
   }
@@ -366,6 +367,67 @@ static void test_cuts(void **state) {
     file = make_pnm(kind, kind % 3 == 1 ? 1 : 200);
     assert_whole_only("PNM", &file, kind <= 3 ? 1 : 0); /* but the end of the last line */
   }
+}
+
+/* ---- damaged JPEG ---------------------------------------------------------------------------- */
+
+/* Of the segment at `at`, with its marker. */
+static size_t segment_length(const buffer *jpeg, size_t at) {
+  return 2 + (size_t)(jpeg->bytes[at + 2] << 8 | jpeg->bytes[at + 3]);
+}
+
+/* Tables that pixels are coded by are there, and no larger than tables can be. */
+static void test_jpeg_tables(void **state) {
+  int tables = 0;
+  (void)state;
+  buffer file = make_jpeg(3);
+  for (size_t at = 2; file.bytes[at + 1] != 0xDA; at += segment_length(&file, at)) {
+    const uint8_t marker = file.bytes[at + 1];
+    if (marker != 0xC4 && marker != 0xDB) continue;
+    tables++;
+    file.bytes[at + 1] = 0xFE; /* a comment */
+    assert_refused("a JPEG without a table", &file, "lacks the tables");
+    file.bytes[at + 1] = marker;
+    if (marker == 0xDB) continue;
+    uint8_t counts[16];
+    memcpy(counts, file.bytes + at + 5, 16);
+    memset(file.bytes + at + 5, 255, 16);
+    assert_refused("a JPEG with 4080 codes", &file, "its tables");
+    memcpy(file.bytes + at + 5, counts, 16);
+  }
+  assert_true(tables >= 2);
+  free(must_decode("JPEG", &file).pixels);
+  release(&file);
+}
+
+static buffer read_form(void) {
+  buffer file = {NULL, 0, 0};
+  file.bytes = (uint8_t *)read_file("examples/data/c1-2019/tally-0001.jpg", &file.size);
+  return file;
+}
+
+/* 4 KB of a form that a disc or a line lost, or filled with zeros or ones, are missed. */
+static void test_form_holes(void **state) {
+  enum { HOLE = 4096, PLACES = 12 };
+  (void)state;
+  buffer whole = read_form();
+  free(must_decode("a form", &whole).pixels);
+  size_t scan = 2;
+  while (whole.bytes[scan + 1] != 0xDA) scan += segment_length(&whole, scan);
+  scan += segment_length(&whole, scan);
+  const size_t step = (whole.size - scan - HOLE - 100) / PLACES;
+  for (size_t at = scan + 50; at + HOLE + 50 < whole.size; at += step)
+    for (int kind = 0; kind < 3; kind++) {
+      buffer file = {NULL, 0, 0};
+      put(&file, whole.bytes, whole.size);
+      if (kind == 0)
+        remove_bytes(&file, at, HOLE);
+      else
+        memset(file.bytes + at, kind == 1 ? 0 : 255, HOLE);
+      assert_refused("a form with a hole", &file, "");
+      release(&file);
+    }
+  release(&whole);
 }
 
 /* ---- damaged PNG ----------------------------------------------------------------------------- */
@@ -711,6 +773,7 @@ int main(void) {
       cmocka_unit_test(test_formats),       cmocka_unit_test(test_bmp),
       cmocka_unit_test(test_gif),           cmocka_unit_test(test_pnm),
       cmocka_unit_test(test_cuts),          cmocka_unit_test(test_png_bits),
+      cmocka_unit_test(test_jpeg_tables),   cmocka_unit_test(test_form_holes),
       cmocka_unit_test(test_png_damage),    cmocka_unit_test(test_png_interlaced),
       cmocka_unit_test(test_orientation),   cmocka_unit_test(test_broken_exif),
       cmocka_unit_test(test_tga_flags),     cmocka_unit_test(test_psd),

@@ -252,6 +252,21 @@ static void test_jpeg_kinds(void **state) {
 
 #ifdef HAVE_LIBTIFF
 
+/* In tiles of 16 x 16 pixels, of which the last ones are larger than what is left. */
+static void add_tiles(TIFF *tiff, const uint8_t *pixels, int channels) {
+  TIFFSetField(tiff, TIFFTAG_TILEWIDTH, 16);
+  TIFFSetField(tiff, TIFFTAG_TILELENGTH, 16);
+  for (int top = 0; top < HEIGHT; top += 16)
+    for (int left = 0; left < WIDTH; left += 16) {
+      uint8_t tile[16 * 16 * 3] = {0};
+      const int width = WIDTH - left < 16 ? WIDTH - left : 16;
+      for (int y = 0; y < 16 && top + y < HEIGHT; y++)
+        memcpy(tile + y * 16 * channels, pixels + ((top + y) * WIDTH + left) * channels,
+               (size_t)(width * channels));
+      assert_true(TIFFWriteTile(tiff, tile, (uint32_t)left, (uint32_t)top, 0, 0) > 0);
+    }
+}
+
 /* Adds a page of what draw() draws, packed so: in black and white, grey or RGB, tiled or not. */
 static void add_page(TIFF *tiff, int packing, int bits, int channels, int orientation, int tiled) {
   uint8_t pixels[HEIGHT * WIDTH * 3], row[WIDTH * 3 * 2] = {0};
@@ -268,14 +283,7 @@ static void add_page(TIFF *tiff, int packing, int bits, int channels, int orient
   TIFFSetField(tiff, TIFFTAG_PLANARCONFIG, PLANARCONFIG_CONTIG);
   TIFFSetField(tiff, TIFFTAG_ORIENTATION, orientation);
   if (tiled) {
-    uint8_t *tile = calloc(48 * 32, (size_t)channels);
-    assert_non_null(tile);
-    for (int y = 0; y < HEIGHT; y++)
-      memcpy(tile + y * 48 * channels, pixels + y * WIDTH * channels, (size_t)(WIDTH * channels));
-    TIFFSetField(tiff, TIFFTAG_TILEWIDTH, 48);
-    TIFFSetField(tiff, TIFFTAG_TILELENGTH, 32);
-    assert_true(TIFFWriteTile(tiff, tile, 0, 0, 0, 0) > 0);
-    free(tile);
+    add_tiles(tiff, pixels, channels);
   } else {
     TIFFSetField(tiff, TIFFTAG_ROWSPERSTRIP, 8);
     for (int y = 0; y < HEIGHT; y++) {
@@ -300,6 +308,48 @@ static buffer make_tiff(int packing, int bits, int channels, int orientation, in
   return read_home("page.tif");
 }
 
+/* What is grey in three channels, in one. */
+static void keep_grey(decoded_picture *picture) {
+  for (int i = 0; i < picture->width * picture->height; i++) {
+    const uint8_t *pixel = picture->pixels + 3 * i;
+    assert_true(pixel[0] == pixel[1] && pixel[1] == pixel[2]);
+    picture->pixels[i] = *pixel;
+  }
+  picture->channels = 1;
+}
+
+/* Grey or colours with a sample more: an alpha that is multiplied into them or not shows white paper,
+   another one nothing. */
+static void test_tiff_alpha(void **state) {
+  static const uint16_t kinds[] = {EXTRASAMPLE_UNSPECIFIED, EXTRASAMPLE_ASSOCALPHA,
+                                   EXTRASAMPLE_UNASSALPHA};
+  static const uint8_t samples[2] = {40, 100}; /* a colour and the alpha */
+  (void)state;
+  for (int i = 0; i < 3; i++)
+    for (int colours = 1; colours <= 3; colours += 2) {
+      uint8_t row[4];
+      const int want = i == 0 ? 40 : i == 1 ? 40 + 155 : (40 * 100 + 127) / 255 + 155;
+      TIFF *tiff = TIFFOpen(in_home("alpha.tif"), "w");
+      assert_non_null(tiff);
+      TIFFSetField(tiff, TIFFTAG_IMAGEWIDTH, 1);
+      TIFFSetField(tiff, TIFFTAG_IMAGELENGTH, 1);
+      TIFFSetField(tiff, TIFFTAG_BITSPERSAMPLE, 8);
+      TIFFSetField(tiff, TIFFTAG_SAMPLESPERPIXEL, colours + 1);
+      TIFFSetField(tiff, TIFFTAG_PHOTOMETRIC,
+                   colours == 3 ? PHOTOMETRIC_RGB : PHOTOMETRIC_MINISBLACK);
+      TIFFSetField(tiff, TIFFTAG_PLANARCONFIG, PLANARCONFIG_CONTIG);
+      TIFFSetField(tiff, TIFFTAG_EXTRASAMPLES, 1, &kinds[i]);
+      for (int c = 0; c <= colours; c++) row[c] = samples[c == colours];
+      assert_int_equal(TIFFWriteScanline(tiff, row, 0, 0), 1);
+      TIFFClose(tiff);
+      buffer file = read_home("alpha.tif");
+      decoded_picture got = must_decode("TIFF", &file);
+      for (int c = 0; c < got.channels; c++) assert_in_range(got.pixels[c], want - 1, want + 1);
+      free(got.pixels);
+      release(&file);
+    }
+}
+
 static void test_tiff(void **state) {
   static const int packings[] = {COMPRESSION_NONE, COMPRESSION_LZW, COMPRESSION_PACKBITS,
                                  COMPRESSION_ADOBE_DEFLATE};
@@ -307,10 +357,12 @@ static void test_tiff(void **state) {
   uint8_t want[HEIGHT * WIDTH];
   (void)state;
   for (int i = 0; i < 4; i++)
-    for (int kind = 0; kind < 4; kind++) {
-      buffer file = make_tiff(packings[i], kind == 1 ? 16 : 8, kind == 2 ? 1 : 3, 1, kind == 3);
+    for (int kind = 0; kind < 6; kind++) {
+      const int channels = kind % 2 ? 1 : 3, bits = kind / 2 == 1 ? 16 : 8, tiled = kind / 2 == 2;
+      buffer file = make_tiff(packings[i], bits, channels, 1, tiled);
       decoded_picture got = must_decode("TIFF", &file);
-      if (kind != 2) assert_drawn("TIFF", &got, 3, 0);
+      if (channels == 1) keep_grey(&got);
+      assert_drawn("TIFF", &got, channels, 0);
       free(got.pixels);
       release(&file);
     }
@@ -465,6 +517,61 @@ static buffer make_turned_webp(unsigned orientation) {
   release(&plain);
   release(&exif);
   return file;
+}
+
+/* A film of two frames: the drawn picture at 8, 4 of a larger canvas, and then nothing but white. */
+static buffer make_film(void) {
+  uint8_t white[2 * 2 * 3], *bytes = NULL;
+  buffer frames[2] = {make_webp(3), {NULL, 0, 0}}, file = {NULL, 0, 0};
+  memset(white, 255, sizeof white);
+  const size_t size = WebPEncodeLosslessRGB(white, 2, 2, 6, &bytes);
+  put(&frames[1], bytes, size);
+  WebPFree(bytes);
+  put_text(&file, "WEBPVP8X");
+  put_number(&file, 10, 4, 1);
+  put_number(&file, 2 | 16, 4, 1); /* it is animated and has alpha */
+  put_number(&file, WIDTH + 20 - 1, 3, 1);
+  put_number(&file, HEIGHT + 10 - 1, 3, 1);
+  put_text(&file, "ANIM");
+  put_number(&file, 6, 4, 1);
+  put_number(&file, 0, 6, 1);
+  for (int i = 0; i < 2; i++) {
+    put_text(&file, "ANMF");
+    put_number(&file, 16 + frames[i].size - 12, 4, 1);
+    put_number(&file, i ? 0 : 4, 3, 1); /* halves of places */
+    put_number(&file, i ? 0 : 2, 3, 1);
+    put_number(&file, i ? 1 : WIDTH - 1, 3, 1);
+    put_number(&file, i ? 1 : HEIGHT - 1, 3, 1);
+    put_number(&file, 100, 4, 1); /* milliseconds; blended */
+    put(&file, frames[i].bytes + 12, frames[i].size - 12);
+    release(&frames[i]);
+  }
+  buffer whole = {NULL, 0, 0};
+  put_text(&whole, "RIFF");
+  put_number(&whole, file.size, 4, 1);
+  put(&whole, file.bytes, file.size);
+  release(&file);
+  return whole;
+}
+
+/* The first frame, in its place. */
+static void test_webp_film(void **state) {
+  uint8_t drawn[HEIGHT * WIDTH * 3];
+  (void)state;
+  buffer file = make_film();
+  decoded_picture got = must_decode("a film", &file);
+  draw(drawn, 3);
+  assert_int_equal(got.width * 1000 + got.height * 10 + got.channels,
+                   (WIDTH + 20) * 1000 + (HEIGHT + 10) * 10 + 4);
+  for (int y = 0; y < got.height; y++)
+    for (int x = 0; x < got.width; x++) {
+      const uint8_t *pixel = got.pixels + 4 * (y * got.width + x);
+      const int inside = x >= 8 && x < 8 + WIDTH && y >= 4 && y < 4 + HEIGHT;
+      assert_int_equal(pixel[3], inside ? 255 : 0);
+      if (inside) assert_memory_equal(pixel, drawn + 3 * ((y - 4) * WIDTH + x - 8), 3);
+    }
+  free(got.pixels);
+  assert_whole_only("a film", &file, 0);
 }
 
 static void test_webp(void **state) {
@@ -829,22 +936,33 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_jpeg_kinds),
 #ifdef HAVE_LIBJPEG
-      cmocka_unit_test(test_jpeg_cuts),     cmocka_unit_test(test_jpeg_holes),
-      cmocka_unit_test(test_jpeg_restarts), cmocka_unit_test(test_jpeg_other_kinds),
+      cmocka_unit_test(test_jpeg_cuts),
+      cmocka_unit_test(test_jpeg_holes),
+      cmocka_unit_test(test_jpeg_restarts),
+      cmocka_unit_test(test_jpeg_other_kinds),
       cmocka_unit_test(test_jpeg_inks),
 #endif
       cmocka_unit_test(test_tiff),
 #ifdef HAVE_LIBTIFF
-      cmocka_unit_test(test_tiff_pages),    cmocka_unit_test(test_tiff_end),
+      cmocka_unit_test(test_tiff_alpha),
+      cmocka_unit_test(test_tiff_pages),
+      cmocka_unit_test(test_tiff_end),
       cmocka_unit_test(test_tiff_damage),
 #endif
-      cmocka_unit_test(test_webp),          cmocka_unit_test(test_heic),
+      cmocka_unit_test(test_webp),
+#ifdef HAVE_LIBWEBP
+      cmocka_unit_test(test_webp_film),
+#endif
+      cmocka_unit_test(test_heic),
 #ifdef HAVE_LIBHEIF
       cmocka_unit_test(test_avif),
 #endif
-      cmocka_unit_test(test_pdf),           cmocka_unit_test(test_pdf_name),
-      cmocka_unit_test(test_pdf_damage),    cmocka_unit_test(test_pdf_programs),
-      cmocka_unit_test(test_threads),       cmocka_unit_test(test_missing_libraries),
+      cmocka_unit_test(test_pdf),
+      cmocka_unit_test(test_pdf_name),
+      cmocka_unit_test(test_pdf_damage),
+      cmocka_unit_test(test_pdf_programs),
+      cmocka_unit_test(test_threads),
+      cmocka_unit_test(test_missing_libraries),
   };
   return cmocka_run_group_tests(tests, make_home, remove_home);
 }
