@@ -17,7 +17,7 @@
    BMP, DIB       own code                       all that the header promises is there
    PBM, PGM, PPM  own code                       all that the header promises is there
    PSD, PSB       own code, all layers together  all that the header promises is there
-   TGA            stb_image                      all that the decoder asks for is there
+   TGA            own code                       all that the header promises is there
 
    libtiff, libwebp and libheif are taken where make finds them (HAVE_LIBTIFF, HAVE_LIBWEBP,
    HAVE_LIBHEIF), pdftoppm when a PDF has to be read; without them such a file is refused with the name

@@ -65,16 +65,6 @@ typedef struct format {
   int (*pages)(const file_view *file, char reason[DECODE_REASON]); /* NULL: there is one */
 } format;
 
-/* TGA begins without a mark of its own: all fields of its header have to be possible (Truevision TGA
-   specification, version 2.0). */
-static int is_tga(const uint8_t *bytes, size_t size) {
-  if (size < 18 || !little_16(bytes + 12) || !little_16(bytes + 14)) return 0;
-  const int palettes = bytes[1], kind = bytes[2] & ~8, depth = bytes[16];
-  const int depth_is_known = depth == 8 || depth == 15 || depth == 16 || depth == 24 || depth == 32;
-  if (palettes) return palettes == 1 && kind == 1 && (depth == 8 || depth == 16);
-  return (kind == 2 || kind == 3) && depth_is_known;
-}
-
 /* HEIF's container with other brands in it. */
 static int is_video(const uint8_t *bytes, size_t size) {
   return size >= 12 && !memcmp(bytes + 4, "ftyp", 4);

@@ -186,7 +186,7 @@ static int decode_plane(uint8_t *bytes, const jpeg_file *jpeg, int plane, decode
   memcpy(kept, first, 3);
   memmove(first, wanted, 3);
   memcpy(wanted, kept, 3);
-  const int failed = decode_stb_whole(&file, DECODE_MAX_PIXELS, 1, out, reason);
+  const int failed = decode_stb(&file, DECODE_MAX_PIXELS, 1, out, reason);
   memcpy(wanted, first, 3);
   memcpy(first, kept, 3);
   return failed;
@@ -242,9 +242,8 @@ int decode_jpeg(const file_view *file, int64_t most_pixels, decoded_picture *out
   if (!failed && jpeg->count == 4 && (jpeg->adobe == 1 || jpeg->adobe > 2))
     failed = refuse(reason, JPEG_DAMAGED "Adobe's marker names no transform of four colours");
   if (!failed)
-    failed = jpeg->count == 4 && jpeg->adobe < 0
-                 ? decode_inks(file, jpeg, out, reason)
-                 : decode_stb_whole(file, most_pixels, 0, out, reason);
+    failed = jpeg->count == 4 && jpeg->adobe < 0 ? decode_inks(file, jpeg, out, reason)
+                                                 : decode_stb(file, most_pixels, 0, out, reason);
   free(jpeg);
   return failed;
 }

@@ -83,16 +83,15 @@ int decode_pdf(const file_view *file, int64_t most_pixels, decoded_picture *out,
 int decode_pnm(const file_view *file, int64_t most_pixels, decoded_picture *out,
                char reason[DECODE_REASON]);
 
-/* What stb_image knows. The first refuses a file of which bytes are missing; the second is for files
-   that are known to be whole, and gives the channels asked for, or for 0 those in the file. */
-int decode_stb(const file_view *file, int64_t most_pixels, decoded_picture *out,
+/* What stb_image makes of a file that is known to be whole, in the channels asked for, or for 0 those
+   in the file. */
+int decode_stb(const file_view *file, int64_t most_pixels, int channels, decoded_picture *out,
                char reason[DECODE_REASON]);
-int decode_stb_whole(const file_view *file, int64_t most_pixels, int channels, decoded_picture *out,
-                     char reason[DECODE_REASON]);
 
 /* Whether a file is one, where that is not told by its first bytes alone. */
 int is_bmp(const uint8_t *bytes, size_t size);
 int is_pnm(const uint8_t *bytes, size_t size);
+int is_tga(const uint8_t *bytes, size_t size);
 int is_webp(const uint8_t *bytes, size_t size);
 int is_heif(const uint8_t *bytes, size_t size);
 int is_pdf(const uint8_t *bytes, size_t size);

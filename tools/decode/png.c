@@ -250,7 +250,7 @@ int decode_png(const file_view *file, int64_t most_pixels, decoded_picture *out,
   plain.owned = plain_png(file, &parts, &plain.size, reason);
   if (!plain.owned) return -1;
   plain.bytes = plain.owned;
-  const int failed = decode_stb_whole(&plain, most_pixels, 0, out, reason);
+  const int failed = decode_stb(&plain, most_pixels, 0, out, reason);
   free(plain.owned);
   return failed;
 }
