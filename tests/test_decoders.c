@@ -444,6 +444,27 @@ static void test_tiff_pages(void **state) {
   release(&file);
 }
 
+/* Of what zlib packed, every bit that makes another picture is noticed. */
+static void check_zlib_bits(void) {
+  buffer file = make_tiff(COMPRESSION_ADOBE_DEFLATE, 8, 3, 1, 0);
+  const size_t directory = file.bytes[4] | (size_t)file.bytes[5] << 8;
+  decoded_picture whole = must_decode("TIFF", &file), got;
+  int refused = 0;
+  for (size_t bit = 8 * 8; bit < 8 * directory; bit++) {
+    file.bytes[bit / 8] ^= (uint8_t)(1 << bit % 8);
+    if (decode_cut(&file, file.size, &got)) {
+      refused++;
+    } else {
+      assert_same("a bit between the parts", &got, &whole);
+      free(got.pixels);
+    }
+    file.bytes[bit / 8] ^= (uint8_t)(1 << bit % 8);
+  }
+  assert_in_range(refused, 7 * directory, 8 * directory);
+  free(whole.pixels);
+  release(&file);
+}
+
 static void test_tiff_damage(void **state) {
   (void)state;
   static const int kinds[][2] = {{COMPRESSION_NONE, 8},
@@ -466,6 +487,7 @@ static void test_tiff_damage(void **state) {
   memset(jpeg.bytes + end - 12, 0, 12);
   assert_refused("a damaged JPEG in a TIFF", &jpeg, "damaged");
   release(&jpeg);
+  check_zlib_bits();
   buffer huge = make_tiff(COMPRESSION_NONE, 8, 1, 1, 0);
   decoded_picture out;
   assert_false(decode_page(in_home("page.tif"), 1, WIDTH * HEIGHT - 1, &out, reason));
@@ -936,18 +958,14 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_jpeg_kinds),
 #ifdef HAVE_LIBJPEG
-      cmocka_unit_test(test_jpeg_cuts),
-      cmocka_unit_test(test_jpeg_holes),
-      cmocka_unit_test(test_jpeg_restarts),
-      cmocka_unit_test(test_jpeg_other_kinds),
+      cmocka_unit_test(test_jpeg_cuts),     cmocka_unit_test(test_jpeg_holes),
+      cmocka_unit_test(test_jpeg_restarts), cmocka_unit_test(test_jpeg_other_kinds),
       cmocka_unit_test(test_jpeg_inks),
 #endif
       cmocka_unit_test(test_tiff),
 #ifdef HAVE_LIBTIFF
-      cmocka_unit_test(test_tiff_alpha),
-      cmocka_unit_test(test_tiff_pages),
-      cmocka_unit_test(test_tiff_end),
-      cmocka_unit_test(test_tiff_damage),
+      cmocka_unit_test(test_tiff_alpha),    cmocka_unit_test(test_tiff_pages),
+      cmocka_unit_test(test_tiff_end),      cmocka_unit_test(test_tiff_damage),
 #endif
       cmocka_unit_test(test_webp),
 #ifdef HAVE_LIBWEBP
@@ -957,12 +975,9 @@ int main(void) {
 #ifdef HAVE_LIBHEIF
       cmocka_unit_test(test_avif),
 #endif
-      cmocka_unit_test(test_pdf),
-      cmocka_unit_test(test_pdf_name),
-      cmocka_unit_test(test_pdf_damage),
-      cmocka_unit_test(test_pdf_programs),
-      cmocka_unit_test(test_threads),
-      cmocka_unit_test(test_missing_libraries),
+      cmocka_unit_test(test_pdf),           cmocka_unit_test(test_pdf_name),
+      cmocka_unit_test(test_pdf_damage),    cmocka_unit_test(test_pdf_programs),
+      cmocka_unit_test(test_threads),       cmocka_unit_test(test_missing_libraries),
   };
   return cmocka_run_group_tests(tests, make_home, remove_home);
 }

@@ -8,7 +8,8 @@
    format         decoded by                     checked before it is believed
    JPEG           stb_image, CMYK too            scans hold all their codes and no more, end mark
    PNG            stb_image                      CRC of every chunk, Adler-32 of the pixels, end
-   TIFF           libtiff, each page             list of pages, no error or warning about pixels
+   TIFF           libtiff, each page             list of pages; JPEG's codes and Adler-32 of the parts
+                                                 that have them; no complaint about pixels
    PDF            pdftoppm of poppler, each      no error; warnings are about how it is written
                   page at 300 dots to the inch
    WebP           libwebp, the first frame       all that the header promises is there
@@ -24,7 +25,8 @@
    of what to install.
 
    Only PNG has checksums of all that it holds. In other formats a wrong bit can look like another
-   picture; that a part of the file is missing is noticed.
+   picture; that the file's end or a part of a JPEG is missing is noticed. WebP, HEIC and AVIF decode to
+   something even if bytes in their middle were lost or changed.
 
    Nothing here ends the process, prints or needs another part of tools/. All functions may be called
    from several threads at once. */

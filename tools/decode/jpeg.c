@@ -65,8 +65,7 @@ static int read_frame(jpeg_file *jpeg, int marker, const uint8_t *at, size_t len
   if (!jpeg->height)
     return refuse(reason, "it is a JPEG whose height is told at its end, which is not read here");
   if (refuse_size(jpeg->width, jpeg->height, most_pixels, reason)) return -1;
-  if (jpeg->count != 1 && jpeg->count != 3 && jpeg->count != 4)
-    return refuse(reason, "it is a JPEG of %d colours, which is not read here", jpeg->count);
+  if (jpeg->count < 1 || jpeg->count > 4) return refuse(reason, JPEG_DAMAGED "its header");
   for (int i = 0; i < jpeg->count; i++) {
     const uint8_t *from = at + 6 + 3 * i;
     const int across = from[1] >> 4, down = from[1] & 15;
@@ -144,6 +143,7 @@ static int read_segment(jpeg_file *jpeg, int marker, const uint8_t *at, size_t l
 }
 
 static int check_scans(const jpeg_file *jpeg, char reason[DECODE_REASON]) {
+  if (jpeg->tables_only) return 0;
   if (!jpeg->frame) return refuse(reason, JPEG_DAMAGED "there is no picture in it");
   for (int i = 0; i < jpeg->count; i++)
     if (!jpeg->components[i].scanned)
@@ -229,21 +229,46 @@ static int decode_inks(const file_view *file, const jpeg_file *jpeg, decoded_pic
   return failed;
 }
 
+/* Goes through the tables, where they stand in a file of their own, and the picture. The caller frees
+   what it returns, NULL with a reason. */
+static jpeg_file *check_file(const file_view *tables, const file_view *picture, int64_t most_pixels,
+                             char reason[DECODE_REASON]) {
+  const file_view *parts[] = {tables, picture};
+  jpeg_file *jpeg = calloc(1, sizeof *jpeg);
+  int failed = jpeg ? 0 : refuse(reason, "out of memory");
+  for (int i = tables ? 0 : 1; i < 2 && !failed; i++) {
+    jpeg->bytes = parts[i]->bytes;
+    jpeg->size = parts[i]->size;
+    jpeg->at = 2;
+    jpeg->tables_only = i == 0;
+    jpeg->adobe = -1;
+    failed = check_segments(jpeg, most_pixels, reason);
+  }
+  for (int i = 0; jpeg && i < 4; i++) free(jpeg->components[i].nonzero);
+  if (!failed) return jpeg;
+  free(jpeg);
+  return NULL;
+}
+
+int jpeg_check(const file_view *tables, const file_view *picture, char reason[DECODE_REASON]) {
+  jpeg_file *jpeg = check_file(tables, picture, DECODE_MAX_PIXELS, reason);
+  free(jpeg);
+  return jpeg ? 0 : -1;
+}
+
 int decode_jpeg(const file_view *file, int64_t most_pixels, decoded_picture *out,
                 char reason[DECODE_REASON]) {
-  jpeg_file *jpeg = calloc(1, sizeof *jpeg);
-  if (!jpeg) return refuse(reason, "out of memory");
-  jpeg->bytes = file->bytes;
-  jpeg->size = file->size;
-  jpeg->at = 2;
-  jpeg->adobe = -1;
-  int failed = check_segments(jpeg, most_pixels, reason);
-  for (int i = 0; i < 4; i++) free(jpeg->components[i].nonzero);
-  if (!failed && jpeg->count == 4 && (jpeg->adobe == 1 || jpeg->adobe > 2))
+  jpeg_file *jpeg = check_file(NULL, file, most_pixels, reason);
+  int failed;
+  if (!jpeg) return -1;
+  if (jpeg->count == 2)
+    failed = refuse(reason, "it is a JPEG of 2 colours, which is not read here");
+  else if (jpeg->count == 4 && (jpeg->adobe == 1 || jpeg->adobe > 2))
     failed = refuse(reason, JPEG_DAMAGED "Adobe's marker names no transform of four colours");
-  if (!failed)
-    failed = jpeg->count == 4 && jpeg->adobe < 0 ? decode_inks(file, jpeg, out, reason)
-                                                 : decode_stb(file, most_pixels, 0, out, reason);
+  else if (jpeg->count == 4 && jpeg->adobe < 0)
+    failed = decode_inks(file, jpeg, out, reason);
+  else
+    failed = decode_stb(file, most_pixels, 0, out, reason);
   free(jpeg);
   return failed;
 }

@@ -33,7 +33,8 @@ typedef struct jpeg_file {
   jpeg_codes dc[4], ac[4];
   uint16_t dc_step[4]; /* of the quantisation tables; 0: not defined */
   unsigned restart_interval;
-  int adobe; /* the transform in Adobe's marker, or -1 */
+  int adobe;       /* the transform in Adobe's marker, or -1 */
+  int tables_only; /* there is no picture in it (B.5) */
 } jpeg_file;
 
 #define JPEG_DAMAGED "the file is damaged: "

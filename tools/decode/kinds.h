@@ -88,6 +88,19 @@ int decode_pnm(const file_view *file, int64_t most_pixels, decoded_picture *out,
 int decode_stb(const file_view *file, int64_t most_pixels, int channels, decoded_picture *out,
                char reason[DECODE_REASON]);
 
+/* Unpacks what zlib packed, at most `room` bytes, and checks its sum. Returns how many bytes they are,
+   or 0 with a reason. */
+size_t unpack_zlib(const uint8_t *packed, size_t packed_size, uint8_t *to, size_t room,
+                   char reason[DECODE_REASON]);
+
+/* 0 if a JPEG in memory is whole, with the file of tables that belongs to it or NULL; -1 with a reason. */
+int jpeg_check(const file_view *tables, const file_view *picture, char reason[DECODE_REASON]);
+
+/* 0 if the strips or tiles of the page that libtiff is at are whole as far as it does not look itself;
+   -1 with a reason. */
+struct tiff;
+int tiff_check_pieces(struct tiff *page, char reason[DECODE_REASON]);
+
 /* Whether a file is one, where that is not told by its first bytes alone. */
 int is_bmp(const uint8_t *bytes, size_t size);
 int is_pnm(const uint8_t *bytes, size_t size);

@@ -1,11 +1,10 @@
 /* PNG (PNG specification, third edition; zlib: RFC 1950, deflate: RFC 1951). stb_image looks at no
-   checksum. Here the CRC-32 of every chunk and the Adler-32 of the unpacked pixels are looked at; and
-   so that they are not unpacked twice, stb_image gets a file whose pixels are stored as they are. */
+   checksum. Here those of every chunk and of the unpacked pixels are looked at; and so that they are
+   not unpacked twice, stb_image gets a file whose pixels are stored as they are. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "kinds.h"
-#include "../implementations/stb.h" /* for its zlib */
 
 #define SIGNATURE 8
 #define CHUNK 12         /* bytes of length, type and CRC around a chunk's data */
@@ -29,20 +28,6 @@ static uint32_t crc_32(const uint8_t *bytes, size_t size) {
     crc = crc >> 4 ^ table[crc & 15];
   }
   return ~crc;
-}
-
-static uint32_t adler_32(const uint8_t *bytes, size_t size) {
-  uint32_t a = 1, b = 0;
-  while (size) {
-    size_t count = size < 5552 ? size : 5552; /* the sums of as many cannot overflow */
-    for (size -= count; count; count--) {
-      a += *bytes++;
-      b += a;
-    }
-    a %= 65521;
-    b %= 65521;
-  }
-  return b << 16 | a;
 }
 
 static int is_chunk(const uint8_t *chunk, const char *type) {
@@ -125,21 +110,12 @@ static uint64_t unpacked_size(const uint8_t *header) {
   return size;
 }
 
-/* Whether a sum stands behind what has been unpacked. That is where the bytes end, but for a few
-   encoders that add more. */
-static int has_sum(const uint8_t *bytes, size_t size, uint32_t sum) {
-  for (size_t at = size - 3; at-- > 2;)
-    if (big_32(bytes + at) == sum) return 1;
-  return 0;
-}
-
 /* Unpacks the pixels to `to` and checks their sum. Returns how many bytes they are, at most `room`;
    or 0 with a reason. */
 static size_t unpack(const file_view *file, size_t packed, uint8_t *to, size_t room,
                      char reason[DECODE_REASON]) {
   uint8_t *all = malloc(packed + 1);
   size_t size = 0;
-  int count = -1;
   if (!all) refuse(reason, "out of memory");
   if (!all) return 0;
   for (const uint8_t *chunk = file->bytes + SIGNATURE; !is_chunk(chunk, "IEND");
@@ -148,15 +124,9 @@ static size_t unpack(const file_view *file, size_t packed, uint8_t *to, size_t r
     memcpy(all + size, chunk + 8, big_32(chunk));
     size += big_32(chunk);
   }
-  if (size > 6) count = stbi_zlib_decode_buffer((char *)to, (int)room, (char *)all, (int)size);
-  if (count <= 0)
-    refuse(reason, "the file is damaged: its pixels cannot be unpacked");
-  else if (!has_sum(all, size, adler_32(to, (size_t)count))) {
-    refuse(reason, "the file is damaged: the checksum of its pixels does not match");
-    count = 0;
-  }
+  size = unpack_zlib(all, size, to, room, reason);
   free(all);
-  return count > 0 ? (size_t)count : 0;
+  return size;
 }
 
 static uint8_t *write_big_32(uint8_t *to, size_t value) {

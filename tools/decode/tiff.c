@@ -265,6 +265,7 @@ static int decode_directory(TIFF *tiff, int64_t most_pixels, complaint *heard, v
   if (refuse_size(width, height, most_pixels, reason)) return -1;
   if (piece_size(tiff) > DECODE_MAX_PIXELS * 8)
     return refuse(reason, "it has tiles of more than 1 GB");
+  if (tiff_check_pieces(tiff, reason)) return -1;
   *buffer = set_tile_buffer(tiff);
   return decode_image(tiff, heard, out, reason);
 }
