@@ -161,11 +161,14 @@ static uint8_t *read_all(int descriptor, size_t expected, size_t *size,
   return NULL;
 }
 
-/* All that comes out of a file's descriptor. */
-static int load(file_view *file, char reason[DECODE_REASON]) {
+/* All that comes out of a file's descriptor. Decoders rely on what told them the format. */
+static int load(file_view *file, const format *kind, char reason[DECODE_REASON]) {
   file->owned = read_all(file->descriptor, file->size, &file->size, reason);
   file->bytes = file->owned;
-  return file->owned ? 0 : -1;
+  if (!file->owned) return -1;
+  return find_format(file->bytes, file->size < START ? file->size : START) == kind
+             ? 0
+             : refuse(reason, "the file changed while it was read");
 }
 
 static void file_close(file_view *file) {
@@ -233,7 +236,7 @@ int file_decode(file_view *file, int page, int64_t most_pixels, decoded_picture 
     refuse(reason, "there is no page %d in it", page);
     return 0;
   }
-  if (!kind->pages && !file->bytes && load(file, reason)) return 0;
+  if (!kind->pages && !file->bytes && load(file, kind, reason)) return 0;
   if (!kind->decode(file, most_pixels, out, reason) && kind->orientation)
     turn_upright(out, kind->orientation(file->bytes, file->size), reason);
   return out->pixels != NULL;

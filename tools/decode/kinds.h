@@ -118,12 +118,8 @@ void show_if_all_hidden(decoded_picture *picture);
 
 /* ---- orientation ----------------------------------------------------------------------------- */
 
-/* How a camera says it was held, 1 to 8 (Exif 2.32, tag 0x112 of the first directory; 1 is upright),
-   from an Exif block: a TIFF header and its directory, with or without "Exif" and two zeros before
-   it. What is not valid counts as 1. */
-int exif_orientation(const uint8_t *bytes, size_t size);
-
-/* The same of a whole file; 1 if it says nothing. */
+/* How a camera says that it was held, 1 to 8 (Exif 2.32, tag 0x112 of the first directory; 1 is
+   upright), in a whole file. 1 if it says nothing, or what is not valid. */
 int jpeg_orientation(const uint8_t *bytes, size_t size);
 int png_orientation(const uint8_t *bytes, size_t size);
 int webp_orientation(const uint8_t *bytes, size_t size);

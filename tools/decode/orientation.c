@@ -15,7 +15,8 @@ static uint32_t exif_32(const uint8_t *at, int little_endian) {
   return little_endian ? little_32(at) : big_32(at);
 }
 
-int exif_orientation(const uint8_t *bytes, size_t size) {
+/* In a block of Exif: a TIFF header and its directory, with or without "Exif" and two zeros before it. */
+static int exif_orientation(const uint8_t *bytes, size_t size) {
   if (size >= 6 && !memcmp(bytes, "Exif\0", 6)) bytes += 6, size -= 6;
   if (size < 8 || (memcmp(bytes, "II*\0", 4) && memcmp(bytes, "MM\0*", 4))) return 1;
   const int little = bytes[0] == 'I';
