@@ -32,14 +32,17 @@ HAVE_CMOCKA := $(call try,#include <cmocka.h>,$(CC) -c -include stdarg.h -includ
 # Libraries that read further kinds of pictures, each found by a compilation; without one, its kind is
 # refused by name. PDF files are read by programs of poppler, which are looked for when they run.
 tiff_code = \#include <tiffio.h>
-webp_code = \#include <webp/decode.h>
+webp_code = \#include <webp/demux.h>
 heif_code = \#include <libheif/heif.h>
+jpeg_code = \#include <stdio.h>\n\#include <jpeglib.h>
 HAVE_LIBTIFF := $(call try,$(tiff_code),$(CC) -c)
 HAVE_LIBWEBP := $(call try,$(webp_code),$(CC) -c)
 HAVE_LIBHEIF := $(call try,$(heif_code),$(CC) -c)
+HAVE_LIBJPEG := $(call try,$(jpeg_code),$(CC) -c) # for tests of what other encoders write
 DECODERS = $(if $(HAVE_LIBTIFF),-DHAVE_LIBTIFF) $(if $(HAVE_LIBWEBP),-DHAVE_LIBWEBP) \
-  $(if $(HAVE_LIBHEIF),-DHAVE_LIBHEIF)
-DECODER_LIBS = $(if $(HAVE_LIBTIFF),-ltiff) $(if $(HAVE_LIBWEBP),-lwebp) $(if $(HAVE_LIBHEIF),-lheif)
+  $(if $(HAVE_LIBHEIF),-DHAVE_LIBHEIF) $(if $(HAVE_LIBJPEG),-DHAVE_LIBJPEG)
+DECODER_LIBS = $(if $(HAVE_LIBTIFF),-ltiff) $(if $(HAVE_LIBWEBP),-lwebpdemux -lwebp) \
+  $(if $(HAVE_LIBHEIF),-lheif)
 
 COMPILE = $(CC) $(CFLAGS) $(WARNINGS) -Wstrict-prototypes -pthread $(STB) -I. -Itools -Ibuild -MMD -MP
 COMPILE_CXX = $(CXX) -std=c++11 $(CXXFLAGS) $(WARNINGS) -pthread -I. -MMD -MP
@@ -105,7 +108,8 @@ build/page_files.h build/key_files.h: tools/embed.sh
 build/tools/tally-read.o build/tests/test_read.o: build/page_files.h
 build/tools/tally-audit.o build/tests/test_audit.o: build/key_files.h
 
-$(patsubst %.c,build/%.o,$(wildcard tools/decode/*.c)) build/tests/test_decode.o: COMPILE += $(DECODERS)
+$(patsubst %.c,build/%.o,$(wildcard tools/decode/*.c)) build/tests/test_decoders.o: COMPILE += $(DECODERS)
+build/tests/test_decoders: DECODER_LIBS += $(if $(HAVE_LIBJPEG),-ljpeg)
 
 $(TOOLS): bin/%: build/tools/%.o $(IMPLEMENTATIONS)
 	@mkdir -p $(@D)
@@ -159,8 +163,8 @@ build/peers/ours: build/bench/peers/ours.o
 	$(LINK) $^ -o $@ -lm
 
 # What needs a library says so before a compiler does.
-$(patsubst bin/%,build/tools/%.o,$(TOOLS)) build/tools/implementations/stb.o build/tools/decode/check.o \
-  build/tools/decode/decode.o: | stb
+$(patsubst bin/%,build/tools/%.o,$(TOOLS)) build/tools/implementations/stb.o \
+  $(patsubst %.c,build/%.o,$(wildcard tools/decode/*.c)): | stb
 $(addsuffix .o,$(TESTS)): | stb cmocka
 
 stb:

@@ -471,7 +471,7 @@ static void test_orientation(void **state) {
       const int valid = orientation >= 1 && orientation <= 8, swap = valid && orientation >= 5;
       picture got;
       write_turned(orientation, little);
-      const char *reason = picture_read(path, 1, PICTURE_MAX_PIXELS, &got);
+      const char *reason = picture_read(path, 1, DECODE_MAX_PIXELS, &got);
       if (reason) fail_msg("orientation %d: %s", orientation, reason);
       assert_int_equal(got.width, swap ? 48 : 32);
       assert_int_equal(got.height, swap ? 32 : 48);
@@ -490,7 +490,7 @@ static void assert_some_orientation(const char *file, size_t size, size_t at, in
   uint8_t *copy = allocate(size + 1, 1), *bytes = copy + 1;
   memcpy(bytes, file, size);
   if (at < size) bytes[at] = (uint8_t)value;
-  assert_in_range(orientation_of_jpeg((file_bytes){bytes, size}), 1, 8);
+  assert_in_range(jpeg_orientation(bytes, size), 1, 8);
   free(copy);
 }
 
@@ -500,7 +500,7 @@ static void test_broken_orientation(void **state) {
   (void)state;
   write_turned(6, 1);
   char *file = contents("turned.jpg", &size);
-  assert_int_equal(orientation_of_jpeg((file_bytes){(uint8_t *)file, size}), 6);
+  assert_int_equal(jpeg_orientation((uint8_t *)file, size), 6);
   for (size_t cut = 0; cut <= MARKER_END; cut++) assert_some_orientation(file, cut, cut, 0);
   for (size_t at = 0; at < MARKER_END; at++)
     for (int value = 0; value < 256; value++) assert_some_orientation(file, MARKER_END, at, value);

@@ -156,7 +156,7 @@ static double worst_corner(const char *folder) {
       snprintf(last, sizeof last, "%s", corners.fields[0]);
       snprintf(name, sizeof name, "%s/%s", folder, last);
       char *path = home_path(name);
-      assert_null(picture_read(path, 3, PICTURE_MAX_PIXELS, &seen));
+      assert_null(picture_read(path, 3, DECODE_MAX_PIXELS, &seen));
       tally_image image = {seen.pixels, seen.width, seen.height, 3};
       assert_int_equal(tally_register(&image, &form, &where), TALLY_OK);
       if (where.status != TALLY_FORM_OK) fail_msg("%s: %s", name, where.reason);
@@ -347,7 +347,7 @@ static void test_ink(void **state) {
     picture seen = {0};
     snprintf(name, sizeof name, "ink/tally-%04d.jpg", i);
     char *path = home_path(name);
-    assert_null(picture_read(path, 3, PICTURE_MAX_PIXELS, &seen));
+    assert_null(picture_read(path, 3, DECODE_MAX_PIXELS, &seen));
     tally_image image = {seen.pixels, seen.width, seen.height, 3};
     assert_int_equal(tally_register(&image, &form, &where), TALLY_OK);
     assert_int_equal(tally_cut(&image, &form, &where, cells), TALLY_OK);

@@ -408,7 +408,7 @@ static inline void dataset_keep_original(dataset *data, int i, picture original,
 static inline const char *dataset_read_sample(dataset *data, int i, const preprocess *pre,
                                               size_t *used) {
   picture read = {0};
-  const char *reason = picture_read(data->paths[i], pre->channels, PICTURE_MAX_PIXELS, &read);
+  const char *reason = picture_read(data->paths[i], pre->channels, DECODE_MAX_PIXELS, &read);
   if (reason) return reason;
   data->prints[i] = fingerprint_picture(&read);
   if (data->keeps_originals) {
@@ -489,7 +489,7 @@ static inline picture dataset_original(const dataset *data, int index, const pre
     return out;
   }
   if (data->originals && data->originals[index].pixels) return data->originals[index];
-  const char *reason = picture_read(data->paths[index], pre->channels, PICTURE_MAX_PIXELS, &out);
+  const char *reason = picture_read(data->paths[index], pre->channels, DECODE_MAX_PIXELS, &out);
   if (reason) fail("%s: %s (it could be read before)", data->paths[index], reason);
   *own = 1;
   return out;

@@ -13,8 +13,6 @@
 #include "memory.h"
 #include "spool.h"
 
-#define PICTURE_MAX_PIXELS 134217728 /* a header that promises more is not believed */
-
 /* 8 bits a channel, [height][width][channels], red first; channels is 1 or 3. */
 typedef struct picture {
   uint8_t *pixels;

@@ -183,7 +183,7 @@ static void read_one(void *context, int i, int thread) {
   picture read = {0};
   struct stat status;
   char figures[64], path[PATH_MAX];
-  const char *reason = picture_read(r->list->paths[i], 3, PICTURE_MAX_PIXELS, &read);
+  const char *reason = picture_read(r->list->paths[i], 3, DECODE_MAX_PIXELS, &read);
   (void)thread;
   to->first = NO_PICTURE;
   picture_page(r->list->paths[i], path);

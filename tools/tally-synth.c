@@ -157,7 +157,7 @@ static tally_template read_form(const char *program, const settings *set, char *
   if (set->mismatch > 0 && !form.sums) fail("%s: --mismatch: the form has no sums", set->form);
   double scale = set->camera.scale.given ? set->camera.scale.high : 1.3,
          side = hypot(form.width, form.height) * scale;
-  if (side * side * 1.4 > PICTURE_MAX_PIXELS)
+  if (side * side * 1.4 > DECODE_MAX_PIXELS)
     fail("%s: pictures of %.0f x %.0f pixels are too large", set->form, form.width * scale,
          form.height * scale);
   free(path);

@@ -10,7 +10,7 @@
 
    and goes on with the rooms that it needs. It is built by make bin/NAME, which compiles the
    implementations once for all tools; or by hand (stb is Debian's libstb-dev; -DHAVE_LIBTIFF with
-   -ltiff, -DHAVE_LIBWEBP with -lwebp and -DHAVE_LIBHEIF with -lheif read more kinds of pictures):
+   -ltiff, -DHAVE_LIBWEBP with -lwebpdemux -lwebp and -DHAVE_LIBHEIF with -lheif read more kinds):
 
        cc -O2 tools/NAME.c tools/implementations/convnet.c tools/implementations/tally.c \
          tools/implementations/stb.c tools/decode/[a-z]*.c -o bin/NAME -lm

@@ -1,97 +1,108 @@
-/* orientation.c - how a camera says that it was held, wherever a file says it, and turning. */
-#include "kinds.h"
-
+/* How cameras were held: where the formats say it, and how a picture is turned by it. */
 #include <stdlib.h>
 #include <string.h>
 
-#define UPRIGHT 1
-#define ORIENTATION_TAG 0x112
+#include "kinds.h"
 
-/* From Exif data: a TIFF header and its first directory. The value is a SHORT by the standard; some
-   programs write a LONG. */
-static int orientation_of_exif(const uint8_t *bytes, size_t size) {
-  if (size < 8 || (memcmp(bytes, "II*\0", 4) && memcmp(bytes, "MM\0*", 4))) return UPRIGHT;
-  const int little = bytes[0] == 'I';
-  const size_t directory = read_number(bytes + 4, 4, little);
-  if (directory > size || size - directory < 2) return UPRIGHT;
-  const unsigned entries = read_number(bytes + directory, 2, little);
-  const uint8_t *entry = bytes + directory + 2, *end = bytes + size;
-  for (unsigned i = 0; i < entries && end - entry >= 12; i++, entry += 12) {
-    if (read_number(entry, 2, little) != ORIENTATION_TAG) continue;
-    const unsigned type = read_number(entry + 2, 2, little);
-    const unsigned value = read_number(entry + 8, type == 4 ? 4 : 2, little);
-    return (type == 3 || type == 4) && value >= 1 && value <= 8 ? (int)value : UPRIGHT;
-  }
-  return UPRIGHT;
+#define EXIF_ORIENTATION 0x112
+#define EXIF_SHORT 3
+#define EXIF_LONG 4
+
+static uint32_t exif_16(const uint8_t *at, int little_endian) {
+  return little_endian ? little_16(at) : big_16(at);
+}
+static uint32_t exif_32(const uint8_t *at, int little_endian) {
+  return little_endian ? little_32(at) : big_32(at);
 }
 
-/* Every segment before the pixels is looked at: phones write long ones before Exif. */
-int orientation_of_jpeg(file_bytes file) {
-  const uint8_t *b = file.bytes;
+/* In a block of Exif: a TIFF header and its directory, with or without "Exif" and two zeros before it. */
+static int exif_orientation(const uint8_t *bytes, size_t size) {
+  if (size >= 6 && !memcmp(bytes, "Exif\0", 6)) bytes += 6, size -= 6;
+  if (size < 8 || (memcmp(bytes, "II*\0", 4) && memcmp(bytes, "MM\0*", 4))) return 1;
+  const int little = bytes[0] == 'I';
+  const size_t directory = exif_32(bytes + 4, little);
+  if (directory > size || size - directory < 2) return 1;
+  const unsigned entries = exif_16(bytes + directory, little);
+  const uint8_t *entry = bytes + directory + 2, *end = bytes + size;
+  for (unsigned i = 0; i < entries && end - entry >= 12; i++, entry += 12) {
+    if (exif_16(entry, little) != EXIF_ORIENTATION) continue;
+    const unsigned type = exif_16(entry + 2, little), count = exif_32(entry + 4, little);
+    const uint32_t value = type == EXIF_SHORT  ? exif_16(entry + 8, little)
+                           : type == EXIF_LONG ? exif_32(entry + 8, little)
+                                               : 0;
+    return count == 1 && value >= 1 && value <= 8 ? (int)value : 1;
+  }
+  return 1;
+}
+
+/* Segments stand before the first scan in any number and order: XMP may come before Exif and is an
+   APP1 as well. 0xFF may be repeated before a marker. */
+int jpeg_orientation(const uint8_t *bytes, size_t size) {
   size_t at = 2;
-  while (at + 4 <= file.size && b[at] == 0xFF && b[at + 1] != 0xDA) {
-    if (b[at + 1] == 0xFF) { /* may stand any number of times before a marker */
+  while (size - at >= 4 && at + 4 <= size && bytes[at] == 0xFF) {
+    const int marker = bytes[at + 1];
+    if (marker == 0xFF) {
       at++;
       continue;
     }
-    const size_t length = read_number(b + at + 2, 2, 0), left = file.size - at;
-    const size_t held = 2 + length < left ? 2 + length : left;
-    if (b[at + 1] == 0xE1 && held >= 10 && !memcmp(b + at + 4, "Exif\0", 6))
-      return orientation_of_exif(b + at + 10, held - 10);
+    const size_t length = big_16(bytes + at + 2), held = size - at - 4;
+    if (marker == 0xDA || marker == 0xD9 || length < 2) break;
+    const size_t inside = length - 2 < held ? length - 2 : held;
+    if (marker == 0xE1 && inside >= 6 && !memcmp(bytes + at + 4, "Exif\0", 6))
+      return exif_orientation(bytes + at + 4, inside);
     at += 2 + length;
   }
-  return UPRIGHT;
+  return 1;
 }
 
-int orientation_of_png(file_bytes file) {
-  for (size_t at = 8; file.size >= 12 && at <= file.size - 12;) {
-    const size_t length = read_number(file.bytes + at, 4, 0);
-    if (length > file.size - at - 12) break;
-    if (!memcmp(file.bytes + at + 4, "eXIf", 4))
-      return orientation_of_exif(file.bytes + at + 8, length);
-    at += length + 12;
+/* PNG, third edition: chunk eXIf, before or behind the pixels. */
+int png_orientation(const uint8_t *bytes, size_t size) {
+  for (size_t at = 8; at + 12 <= size;) {
+    const size_t length = big_32(bytes + at);
+    if (length > size - at - 12) break;
+    if (!memcmp(bytes + at + 4, "eXIf", 4)) return exif_orientation(bytes + at + 8, length);
+    at += 12 + length;
   }
-  return UPRIGHT;
+  return 1;
 }
 
-/* A RIFF file: chunks of a name, a length, and as many bytes, padded to an even number. Some programs
-   leave JPEG's "Exif" and two zeros before the data. */
-int orientation_of_webp(file_bytes file) {
-  for (size_t at = 12; file.size >= 8 && at <= file.size - 8;) {
-    const size_t length = read_number(file.bytes + at + 4, 4, 1);
-    if (length > file.size - at - 8) break;
-    if (!memcmp(file.bytes + at, "EXIF", 4)) {
-      const uint8_t *data = file.bytes + at + 8;
-      const size_t skip = length >= 6 && !memcmp(data, "Exif\0", 6) ? 6 : 0;
-      return orientation_of_exif(data + skip, length - skip);
-    }
+/* RIFF: chunk EXIF, behind the pixels. */
+int webp_orientation(const uint8_t *bytes, size_t size) {
+  for (size_t at = 12; at + 8 <= size;) {
+    const size_t length = little_32(bytes + at + 4);
+    if (length > size - at - 8) break;
+    if (!memcmp(bytes + at, "EXIF", 4)) return exif_orientation(bytes + at + 8, length);
     at += 8 + length + length % 2;
   }
-  return UPRIGHT;
+  return 1;
 }
 
-int turn_upright(decoded_picture *photo, int orientation) {
+int turn_upright(decoded_picture *picture, int orientation, char reason[DECODE_REASON]) {
   const int swap = orientation >= 5;
-  const size_t channels = (size_t)photo->channels;
-  const int height = swap ? photo->width : photo->height,
-            width = swap ? photo->height : photo->width;
+  const int height = swap ? picture->width : picture->height,
+            width = swap ? picture->height : picture->width;
   const int from_right = orientation == 2 || orientation == 3 || orientation >= 7;
   const int from_bottom =
       orientation == 3 || orientation == 4 || orientation == 6 || orientation == 7;
-  if (orientation == UPRIGHT) return 1;
+  const size_t channels = (size_t)picture->channels;
+  if (orientation == 1) return 0;
   uint8_t *turned = malloc((size_t)width * (size_t)height * channels), *to = turned;
-  if (!turned) return 0;
+  if (!turned) {
+    free(picture->pixels);
+    picture->pixels = NULL;
+    return refuse(reason, "out of memory");
+  }
   for (int y = 0; y < height; y++)
     for (int x = 0; x < width; x++, to += channels) {
       const int column = swap ? y : x, row = swap ? x : y;
-      const size_t from_row = (size_t)(from_bottom ? photo->height - 1 - row : row);
-      const size_t from_column = (size_t)(from_right ? photo->width - 1 - column : column);
-      memcpy(to, photo->pixels + (from_row * (size_t)photo->width + from_column) * channels,
-             channels);
+      const size_t at =
+          (size_t)(from_bottom ? picture->height - 1 - row : row) * (size_t)picture->width +
+          (size_t)(from_right ? picture->width - 1 - column : column);
+      memcpy(to, picture->pixels + at * channels, channels);
     }
-  free(photo->pixels);
-  photo->pixels = turned;
-  photo->height = height;
-  photo->width = width;
-  return 1;
+  free(picture->pixels);
+  picture->pixels = turned;
+  picture->height = height;
+  picture->width = width;
+  return 0;
 }

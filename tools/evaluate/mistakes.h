@@ -117,7 +117,7 @@ static inline void draw_picture(picture *on, int top, int left, const picture *f
 static inline picture original_picture(const dataset *data, int index) {
   picture out = {NULL, data->height, data->width, 3};
   if (data->paths) {
-    const char *reason = picture_read(data->paths[index], 3, PICTURE_MAX_PIXELS, &out);
+    const char *reason = picture_read(data->paths[index], 3, DECODE_MAX_PIXELS, &out);
     if (reason) fail("%s: %s (it could be read before)", data->paths[index], reason);
     return out;
   }

@@ -17,9 +17,8 @@ static void *decoder_reallocate(void *memory, size_t size) {
 #define STBI_REALLOC(memory, size) decoder_reallocate(memory, size)
 #define STBI_FREE(memory) free(memory)
 #define STBI_FAILURE_USERMSG
-/* kinds of which nobody knows whether a file is whole, and nobody has */
-#define STBI_NO_HDR
-#define STBI_NO_PIC
+#define STBI_ONLY_JPEG /* tools/decode reads the other kinds by code of its own or by libraries */
+#define STBI_ONLY_PNG
 #if defined(__ARM_NEON)
 #define STBI_NEON
 #endif
