@@ -622,12 +622,12 @@ static void test_corrections_by_hash(void **state) {
 /* One tally copied, and taken by another camera, is counted once; others with it stay. */
 static void test_copies(void **state) {
   (void)state;
-  assert_ran(
-      shell("rm -rf cam && mkdir cam && $synth --template $c1 --digits strokes --count 6 --seed 8 --clean "
-            "--out cam/a && $synth --template $c1 --digits strokes --count 6 --seed 8 --clean "
-            "--rotate 2 --blur 0.8 --scale 1.1 --quality 60 --out cam/b && mkdir cam/all && "
-            "for i in 1 2 3 4 5 6; do cp cam/a/tally-000$i.jpg cam/all/a$i.jpg; done; "
-            "cp cam/b/tally-0002.jpg cam/all/b2.jpg; cp cam/a/tally-0003.jpg cam/all/c3.jpg"));
+  assert_ran(shell(
+      "rm -rf cam && mkdir cam && $synth --template $c1 --digits strokes --count 6 --seed 8 --clean "
+      "--out cam/a && $synth --template $c1 --digits strokes --count 6 --seed 8 --clean "
+      "--rotate 2 --blur 0.8 --scale 1.1 --quality 60 --out cam/b && mkdir cam/all && "
+      "for i in 1 2 3 4 5 6; do cp cam/a/tally-000$i.jpg cam/all/a$i.jpg; done; "
+      "cp cam/b/tally-0002.jpg cam/all/b2.jpg; cp cam/a/tally-0003.jpg cam/all/c3.jpg"));
   assert_ran(shell(READ_C1 "--out cam-one cam/a"));
   assert_ran(shell(READ_C1 "--out cam-out cam/all"));
   assert_int_equal((int)result("copies"), 2);
@@ -650,12 +650,18 @@ static void test_about(void **state) {
   (void)state;
   write_words("about.csv", "tally,group,registered\ntally-0001.jpg,north,300\n");
   assert_ran(shell(READ_C1 "--out about-out --about about.csv scans"));
+  write_words("about.csv", "tally,station\ntally-0001.jpg,S 7\ntally-0002.jpg,S 7\n");
+  assert_ran(shell(READ_C1 "--out about-out --slips 0.01 --about about.csv scans"));
+  assert_value("about-out/tallies.csv", "tally", "tally-0001.jpg", NULL, NULL, "status", "review");
+  char *reason = lookup("about-out/tallies.csv", "tally", "tally-0002.jpg", NULL, NULL, "reason");
+  assert_contains(reason, "station S 7 has another tally, tally-0001.jpg");
+  free(reason);
   write_words("about.csv", "tally,group\ntally-0001.jpg,a\ntally-0001.jpg,b\n");
   assert_refused(shell(READ_C1 "--out about-out --about about.csv scans"), 1, "line 3",
                  "has a row already");
   write_words("about.csv", "tally,votes\ntally-0001.jpg,3\n");
   assert_refused(shell(READ_C1 "--out about-out --about about.csv scans"), 1, "about.csv",
-                 "no column group");
+                 "no column group, registered or station");
 }
 
 /* A form that nobody could register can be typed in; what was not typed stays unread. */

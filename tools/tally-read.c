@@ -65,12 +65,14 @@ static const char *const help[] = {
     "  --corrections F.csv counts read by a person (tally,field,value and perhaps sha256, of the picture,\n"
     "                      which then decides; an empty value means that nothing is written), as\n"
     "                      saved by report.html; taken as certain\n"
-    "  --about F.csv       what is known of the tallies (tally, and group or registered): tallies of\n"
-    "                      a group (a district, a hand) resemble each other, no count exceeds the\n"
-    "                      registered voters\n"
+    "  --about F.csv       what is known of the tallies (tally, and any of group, registered, station):\n"
+    "                      tallies of a group (a district, a hand) resemble each other, no count\n"
+    "                      exceeds the registered voters, two tallies of one station need a look\n"
     "  --risk R            a count that a sum confirms is accepted if it is wrong with probability\n"
     "                      R at most (default 0.005)\n"
     "  --alone R           the same for a count that no sum confirms (default 0.001)\n"
+    "  --slips R           how often sums do not add up as they are written (default: learnt from the\n"
+    "                      tallies of the run, beginning at 0.04)\n"
     "  --temperature T     probabilities are raised to 1/T (default: the model's notes, or 1)\n"
     "  --raw               feeds the network cells as printed, only shrunk and inverted\n"
     "  --pictures N        forms shown with pictures in report.html, the most needy first\n"
@@ -98,7 +100,7 @@ static const char *const help[] = {
 
 typedef struct settings {
   const char *template, *model, *out, *official, *corrections, *about;
-  double risk, alone, temperature;
+  double risk, alone, slips, temperature;
   int raw, pictures, again, flat;
   uint64_t seed;
 } settings;
@@ -118,6 +120,7 @@ static settings read_options(int argc, char **argv) {
       file_option("about", &set.about),
       double_option("risk", &set.risk, 1e-9, 0.5),
       double_option("alone", &set.alone, 1e-9, 0.5),
+      double_option("slips", &set.slips, 1e-6, 0.4),
       double_option("temperature", &set.temperature, 0.05, 20),
       flag_option("raw", &set.raw),
       integer_option("pictures", &set.pictures, 0, 100000),
@@ -163,6 +166,7 @@ int main(int argc, char **argv) {
   run r = {.form = form, .list = &list, .model = &m, .seed = set.seed, .raw = set.raw};
   r.risk = set.risk;
   r.alone = set.alone;
+  r.slip = set.slips;
   lock_folder(set.out, outputs);
   journal j = journal_open(set.out, &list, sight_key(text, length, &m, set.raw), set.again);
   r.journal = &j;
@@ -184,7 +188,7 @@ int main(int argc, char **argv) {
   journal_close(&j);
   free(r.official.values);
   free(r.corrections.values);
-  origins_free(&r.origin);
+  origins_free(&r.origin, form_count(&list));
   tally_habits_free(&r.learnt);
   copies_free(&r.copied);
   free(r.hashes);

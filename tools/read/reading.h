@@ -32,6 +32,7 @@ typedef struct run {
   uint64_t seed;
   double risk;  /* a count that a sum confirms is accepted if it is wrong with this probability */
   double alone; /* the same of a count that nothing confirms */
+  double slip;  /* how often sums do not add up; 0: as the run's habits say */
   int raw;      /* cells as printed */
 } run;
 
@@ -68,6 +69,7 @@ static inline int decode(const run *r, int tally, const sight *s, int samples,
   options.samples = samples;
   options.seed = r->seed + (uint64_t)tally;
   options.habits = r->habits;
+  options.slip = r->slip;
   if (r->corrections.values)
     options.known = &r->corrections.values[(size_t)tally * (size_t)form->fields];
   for (int i = 0; i < form->cells * TALLY_CLASSES; i++)
@@ -98,6 +100,10 @@ static inline char *tally_reason(const run *r, int tally, const tally_counts *co
   if (alike != NO_COPY && r->copied.of[alike] == NO_COPY)
     text_add(&reason, "has the same counts as %s, in a hand like it: is it the same tally?",
              r->list->names[alike]);
+  int other = r->origin.shared ? r->origin.shared[tally] : -1;
+  if (other >= 0 && r->copied.of[other] == NO_COPY)
+    text_add(&reason, "%sstation %s has another tally, %s", reason.length ? "; " : "",
+             r->origin.stations[tally], r->list->names[other]);
   for (int s = 0; s < form->sums; s++) {
     out->fails += counts->sum[s].state == TALLY_SUM_FAILS;
     out->unchecked += counts->sum[s].state == TALLY_SUM_UNCHECKED;
@@ -178,7 +184,7 @@ static inline report report_open(const run *r, const char *template_path) {
   to.model_path = r->model->path;
   to.risk = r->risk;
   to.alone = r->alone;
-  to.slip = tally_habits_slip(r->habits);
+  to.slip = r->slip > 0 ? r->slip : tally_habits_slip(r->habits);
   to.temperature = r->model->temperature;
   to.raw = r->raw;
   for (int s = 0; s < r->form->sums; s++) to.is_total[r->form->sum[s].total] = 1;
