@@ -1,0 +1,419 @@
+/* likeness.h - whether two pictures show the same: one a copy of the other, recompressed, resized, in
+   other brightness or contrast, or with a little cut off its edges.
+
+   Internal to tools/. Of every picture a sketch is kept: grey views of 32 x 32, 64 x 64 and so on cells,
+   which its sides are stretched to. Two sketches are laid over one another and compared view by view,
+   the coarsest first, until one shows a difference that copying does not explain; most pairs end early.
+   What remains is compared once more from its files, at 512 x 512 cells and in colour.
+
+   What copying explains, and where the limits come from: recompressing and resizing leave differences
+   all over the picture, so their mean tells how large they may be at one place, and larger ones along
+   edges, in proportion to the step there. Something written on the one page only is a large difference
+   at one place while the mean stays small. */
+#ifndef TALLY_LIKENESS_H
+#define TALLY_LIKENESS_H
+
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "memory.h"
+#include "picture.h"
+#include "resize.h"
+
+#define VIEW_COARSEST 32 /* cells a side */
+#define VIEW_LEVELS 5    /* 32, 64, 128, 256, 512 */
+#define VIEW_FINEST (VIEW_COARSEST << (VIEW_LEVELS - 1))
+
+/* A grey picture stretched to a square of cells. */
+typedef struct view {
+  int side;
+  const uint8_t *cells;
+} view;
+
+/* ---- small systems of equations -------------------------------------------------------------- */
+
+/* Inverts a symmetric positive definite matrix of n x n in place (Gauss-Jordan). */
+static inline void invert_matrix(double *m, int n) {
+  for (int i = 0; i < n; i++) {
+    double pivot = m[i * n + i];
+    m[i * n + i] = 1;
+    for (int c = 0; c < n; c++) m[i * n + c] /= pivot;
+    for (int r = 0; r < n; r++) {
+      double factor = m[r * n + i];
+      if (r == i) continue;
+      m[r * n + i] = 0;
+      for (int c = 0; c < n; c++) m[r * n + c] -= factor * m[i * n + c];
+    }
+  }
+}
+
+/* Adds the products of one row of unknowns' factors to the lower half of a matrix. */
+static inline void add_products(double *m, const double *factors, int n) {
+  for (int r = 0; r < n; r++)
+    for (int c = 0; c <= r; c++) m[r * n + c] += factors[r] * factors[c];
+}
+
+/* Fills the upper half, and adds to the diagonal what keeps unknowns at 0 of which nothing is known. */
+static inline void complete_matrix(double *m, const double *stiffness, int n) {
+  for (int r = 0; r < n; r++) {
+    for (int c = 0; c < r; c++) m[c * n + r] = m[r * n + c];
+    m[r * n + r] += stiffness[r];
+  }
+}
+
+static inline double clamp(double value, double low, double high) {
+  return value < low ? low : value > high ? high : value;
+}
+
+/* ---- sketches -------------------------------------------------------------------------------- */
+
+#define ALIGNED_LEVELS 4 /* by which pictures are laid over one another */
+#define UNKNOWNS 6       /* of it: shift and scale across, shift and scale down, gain, offset */
+
+typedef struct sketch {
+  int height, width; /* of the picture */
+  int levels;
+  uint8_t *cells; /* of all views, the coarsest first */
+  float inverse[ALIGNED_LEVELS][UNKNOWNS][UNKNOWNS]; /* for align_step */
+} sketch;
+
+/* Cells of the first `levels` views together. */
+static inline size_t sketch_size(int levels) {
+  return (size_t)VIEW_COARSEST * VIEW_COARSEST * (((size_t)1 << (2 * levels)) - 1) / 3;
+}
+
+static inline view sketch_view(const sketch *of, int level) {
+  view out = {VIEW_COARSEST << level, of->cells + sketch_size(level)};
+  return out;
+}
+
+/* The middle of a cell as a place on its side, -1 to 1. */
+static inline double place_of(int cell, int side) {
+  return (2 * cell + 1.0) / side - 1;
+}
+
+#define STIFFNESS 1e-6 /* of the matrix's trace */
+
+/* Solves once for all what align_step asks: how what is seen in a cell changes with each unknown. */
+static inline void sketch_prepare(sketch *s, int level) {
+  view v = sketch_view(s, level);
+  double m[UNKNOWNS * UNKNOWNS] = {0}, stiffness[UNKNOWNS], trace = 1;
+  for (int y = 1; y < v.side - 1; y++)
+    for (int x = 1; x < v.side - 1; x++) {
+      const uint8_t *cell = v.cells + y * v.side + x;
+      double right = (cell[1] - cell[-1]) * v.side / 4.0;
+      double down = (cell[v.side] - cell[-v.side]) * v.side / 4.0;
+      double factors[UNKNOWNS] = {right, right * place_of(x, v.side), down,
+                                  down * place_of(y, v.side), -(double)cell[0], -256};
+      add_products(m, factors, UNKNOWNS);
+    }
+  for (int r = 0; r < UNKNOWNS; r++) trace += m[r * UNKNOWNS + r];
+  for (int r = 0; r < UNKNOWNS; r++) stiffness[r] = STIFFNESS * trace;
+  complete_matrix(m, stiffness, UNKNOWNS);
+  invert_matrix(m, UNKNOWNS);
+  for (int i = 0; i < UNKNOWNS * UNKNOWNS; i++)
+    s->inverse[level][i / UNKNOWNS][i % UNKNOWNS] = (float)m[i];
+}
+
+/* Of a grey picture. `to` owns cells. */
+static inline void sketch_make(const picture *grey, int levels, sketch *to) {
+  to->height = grey->height;
+  to->width = grey->width;
+  to->levels = levels;
+  to->cells = allocate(sketch_size(levels), 1);
+  for (int level = levels - 1; level >= 0; level--) {
+    int side = VIEW_COARSEST << level;
+    uint8_t *cells = to->cells + sketch_size(level);
+    if (level == levels - 1)
+      resize_squash(grey->pixels, grey->height, grey->width, cells, side, side, 1);
+    else
+      resize_squash(to->cells + sketch_size(level + 1), 2 * side, 2 * side, cells, side, side, 1);
+    if (level < ALIGNED_LEVELS) sketch_prepare(to, level);
+  }
+}
+
+/* ---- laying one over the other --------------------------------------------------------------- */
+
+/* Where place u of one picture's side lies on the other's: at shift + scale * u. */
+typedef struct span {
+  double shift, scale;
+} span;
+
+/* Where a lies in b, and how b's grey values follow from a's: gain * value + offset. */
+typedef struct alignment {
+  span across, down;
+  double gain, offset;
+} alignment;
+
+static inline alignment align_as_is(void) {
+  alignment at = {{0, 1}, {0, 1}, 1, 0};
+  return at;
+}
+
+/* Which cells of b are seen at the cells of a, along one side: two neighbours, and the second's share. */
+typedef struct lookup {
+  int first, end; /* cells of a that lie in b */
+  int cell[VIEW_FINEST];
+  float share[VIEW_FINEST];
+} lookup;
+
+static inline void look_up(span at, int side, lookup *to) {
+  to->first = to->end = 0;
+  for (int i = 0; i < side; i++) {
+    double cell = (at.shift + at.scale * place_of(i, side) + 1) / 2 * side - 0.5;
+    if (cell < -0.25 || cell > side - 0.75) continue; /* a quarter of a cell may lie outside */
+    cell = clamp(cell, 0, side - 1.0001);
+    to->cell[i] = (int)cell;
+    to->share[i] = (float)(cell - (int)cell);
+    if (to->first == to->end) to->first = i;
+    to->end = i + 1;
+  }
+}
+
+/* What is seen of b at the cells of a; set where both lookups reach. One thread's at a time. */
+typedef struct sight {
+  lookup across, down;
+  float bend[256]; /* for tone_fit */
+  float blend[VIEW_FINEST];
+  float seen[VIEW_FINEST * VIEW_FINEST];
+} sight;
+
+static inline sight *sight_create(void) {
+  sight *s = allocate(1, sizeof *s);
+  for (int i = 0; i < 256; i++) s->bend[i] = (float)((i + 1) * log((i + 1) / 256.0));
+  return s;
+}
+
+static inline void look(view b, const alignment *at, sight *to) {
+  look_up(at->across, b.side, &to->across);
+  look_up(at->down, b.side, &to->down);
+  for (int y = to->down.first; y < to->down.end; y++) {
+    const uint8_t *row = b.cells + to->down.cell[y] * b.side;
+    float share = to->down.share[y], *seen = to->seen + y * b.side;
+    for (int x = 0; x < b.side; x++)
+      to->blend[x] = (float)row[x] + share * (float)(row[x + b.side] - row[x]);
+    for (int x = to->across.first; x < to->across.end; x++) {
+      const float *pair = to->blend + to->across.cell[x];
+      seen[x] = pair[0] + to->across.share[x] * (pair[1] - pair[0]);
+    }
+  }
+}
+
+/* The cells of a that are compared: those seen, without the outermost, which have no neighbours. */
+typedef struct region {
+  int left, right, top, bottom;
+} region;
+
+static inline region region_of(const sight *s) {
+  region out = {s->across.first + 1, s->across.end - 1, s->down.first + 1, s->down.end - 1};
+  return out;
+}
+
+#define CUT_MOST 0.08 /* of half a side: an edge of the one lies that near to the other's (4 % of it) */
+#define STEP_MOST 0.05
+
+static inline void span_move(span *s, double shift, double scale) {
+  double low = clamp(s->shift + shift - s->scale - scale + 1, -CUT_MOST, CUT_MOST);
+  double high = clamp(s->shift + shift + s->scale + scale - 1, -CUT_MOST, CUT_MOST);
+  s->shift = (low + high) / 2;
+  s->scale = 1 + (high - low) / 2;
+}
+
+/* Sums of the differences between a, in b's tone, and what is seen, times each unknown's factor. */
+static inline void align_sums(view a, const sight *s, const alignment *at, double *sums) {
+  region in = region_of(s);
+  float gain = (float)at->gain, offset = (float)at->offset;
+  for (int y = in.top; y < in.bottom; y++) {
+    const uint8_t *cell = a.cells + y * a.side;
+    const float *seen = s->seen + y * a.side;
+    float right = 0, wide = 0, down = 0, tone = 0, all = 0;
+    for (int x = in.left; x < in.right; x++) {
+      float error = gain * (float)cell[x] + offset - seen[x];
+      float slope = error * (float)(cell[x + 1] - cell[x - 1]);
+      right += slope;
+      wide += slope * (float)(2 * x + 1);
+      down += error * (float)(cell[x + a.side] - cell[x - a.side]);
+      tone += error * (float)cell[x];
+      all += error;
+    }
+    sums[0] += right;
+    sums[1] += wide / (float)a.side - right;
+    sums[2] += down;
+    sums[3] += down * place_of(y, a.side);
+    sums[4] -= tone;
+    sums[5] -= all;
+  }
+  for (int k = 0; k < 4; k++) sums[k] *= a.side / 4.0;
+  sums[5] *= 256;
+}
+
+/* One step towards where a lies in b, by least squares: Lucas and Kanade 1981 with the slopes of a, so
+   that the matrix is known beforehand (Baker and Matthews 2004). Returns how far it went. */
+static inline double align_step(const sketch *a, int level, const sight *s, alignment *at) {
+  double sums[UNKNOWNS] = {0}, move[UNKNOWNS], most = 0;
+  align_sums(sketch_view(a, level), s, at, sums);
+  for (int r = 0; r < UNKNOWNS; r++) {
+    move[r] = 0;
+    for (int c = 0; c < UNKNOWNS; c++) move[r] += (double)a->inverse[level][r][c] * sums[c];
+    if (r < 4) move[r] = clamp(move[r] / at->gain, -STEP_MOST, STEP_MOST);
+    if (r < 4) most = fmax(most, fabs(move[r]));
+  }
+  span_move(&at->across, move[0], move[1]);
+  span_move(&at->down, move[2], move[3]);
+  at->gain = clamp(at->gain + move[4], 0.3, 3);
+  at->offset = clamp(at->offset + 256 * move[5], -400, 400);
+  return most;
+}
+
+/* ---- tone ------------------------------------------------------------------------------------ */
+
+/* What b shows where a shows a value: gain, offset, and a bend for gamma (x ln x is the derivative of
+   x^gamma at 1); whites and blacks may be lost. Three numbers, so that it cannot hide what is written. */
+typedef struct tone {
+  float of[256];
+} tone;
+
+#define TONES 3
+#define TONE_SAMPLES 32 /* a side are enough to fit it */
+
+static inline void tone_set(tone *t, const sight *s, const double *by) {
+  for (int i = 0; i < 256; i++)
+    t->of[i] = (float)clamp(i + by[0] * i + 64 * by[1] + by[2] * s->bend[i], 0, 255);
+}
+
+/* One fit by least squares. What `t` has as lost white or black, and is seen so, does not count. */
+static inline void tone_solve(view a, const sight *s, const tone *t, double *by) {
+  double m[TONES * TONES] = {0}, sums[TONES] = {0}, count = 1;
+  int stride = a.side > TONE_SAMPLES ? a.side / TONE_SAMPLES : 1;
+  for (int y = s->down.first + stride / 2; y < s->down.end; y += stride)
+    for (int x = s->across.first + stride / 2; x < s->across.end; x += stride) {
+      int value = a.cells[y * a.side + x];
+      float seen = s->seen[y * a.side + x], is = t->of[value];
+      if ((is >= 255 && seen > 253) || (is <= 0 && seen < 2)) continue;
+      double factors[TONES] = {value, 64, s->bend[value]};
+      add_products(m, factors, TONES);
+      for (int k = 0; k < TONES; k++) sums[k] += factors[k] * (seen - (float)value);
+      count++;
+    }
+  const double stiffness[TONES] = {20 * count, 0.01 * count, 20 * count};
+  complete_matrix(m, stiffness, TONES);
+  invert_matrix(m, TONES);
+  for (int r = 0; r < TONES; r++)
+    by[r] = m[r * TONES] * sums[0] + m[r * TONES + 1] * sums[1] + m[r * TONES + 2] * sums[2];
+}
+
+static inline void tone_fit(view a, const sight *s, tone *t) {
+  double by[TONES] = {0};
+  for (int i = 0; i < 256; i++) t->of[i] = 128; /* nothing is lost as far as the first fit knows */
+  for (int pass = 0; pass < 2; pass++) {
+    tone_solve(a, s, t, by);
+    tone_set(t, s, by);
+  }
+}
+
+/* ---- differences ----------------------------------------------------------------------------- */
+
+#define LEAST_DIFFERENCE 4.0 /* levels that always may differ */
+#define NOISE_SHARE 6.0      /* and times the mean difference, which is noise up to NOISE_MOST levels */
+#define NOISE_MOST 4.0
+#define EDGE_SHARE 0.3       /* and of the step to the next cells */
+
+/* The largest step within the 3 x 3 cells round one, in a, as b's tone has it. */
+static inline float step_around(view a, const tone *t, const region *in, int y, int x) {
+  float most = 0;
+  for (int r = y - 1; r <= y + 1; r++)
+    for (int c = x - 1; c <= x + 1; c++) {
+      if (r < in->top || r >= in->bottom || c < in->left || c >= in->right) continue;
+      const uint8_t *cell = a.cells + r * a.side + c;
+      float across = (t->of[cell[1]] - t->of[cell[-1]]) / 2;
+      float down = (t->of[cell[a.side]] - t->of[cell[-a.side]]) / 2;
+      float step = across * across + down * down;
+      if (step > most) most = step;
+    }
+  return sqrtf(most);
+}
+
+static inline double mean_difference(view a, const sight *s, const tone *t, const region *in) {
+  double sum = 0;
+  for (int y = in->top; y < in->bottom; y++) {
+    float row = 0;
+    for (int x = in->left; x < in->right; x++)
+      row += fabsf(s->seen[y * a.side + x] - t->of[a.cells[y * a.side + x]]);
+    sum += row;
+  }
+  return sum / ((double)(in->bottom - in->top) * (in->right - in->left));
+}
+
+/* The largest difference at one place, as a multiple of what copying explains there; stops at one
+   above `limit`. */
+static inline double largest_difference(view a, const sight *s, const tone *t, double limit) {
+  region in = region_of(s);
+  if (in.left >= in.right || in.top >= in.bottom) return limit + 1;
+  double noise = fmin(mean_difference(a, s, t, &in), NOISE_MOST), most = 0;
+  float base = (float)(LEAST_DIFFERENCE + NOISE_SHARE * noise);
+  for (int y = in.top; y < in.bottom && most <= limit; y++)
+    for (int x = in.left; x < in.right && most <= limit; x++) {
+      float difference = fabsf(s->seen[y * a.side + x] - t->of[a.cells[y * a.side + x]]);
+      if (difference <= (float)most * base) continue;
+      most = fmax(most, difference / (base + (float)EDGE_SHARE * step_around(a, t, &in, y, x)));
+    }
+  return most;
+}
+
+/* ---- two sketches ---------------------------------------------------------------------------- */
+
+/* The largest multiple that copies reach, for each level of views. */
+static const double level_limits[VIEW_LEVELS] = {1.7, 1.9, 2.0, 2.3, 2.5};
+
+#define SHIFTED_FROM 128 /* pixels of the shorter side: smaller pictures lie where they are */
+#define STEPS_MOST 4
+#define STEP_LEAST 0.2   /* of half a cell: nearer to their place they need not be */
+#define SMALLEST_SHARE 0.45    /* of the one's height and width, that the other has at least */
+#define ASPECT_TOLERANCE 0.08  /* what cutting can change */
+
+static inline int shorter_side(const sketch *s) {
+  return s->height < s->width ? s->height : s->width;
+}
+
+/* Whether the one can be a copy of the other by their sizes: much smaller ones no longer show what is
+   written. */
+static inline int sizes_fit(const sketch *a, const sketch *b) {
+  double high = (double)a->height / b->height, wide = (double)a->width / b->width;
+  double least = fmin(fmin(high, 1 / high), fmin(wide, 1 / wide));
+  return least >= SMALLEST_SHARE && fabs(high - wide) <= ASPECT_TOLERANCE * fmax(high, wide);
+}
+
+/* The first view whose cells are no larger than the pixels of both. */
+static inline int last_level(const sketch *a, const sketch *b) {
+  int side = shorter_side(a) < shorter_side(b) ? shorter_side(a) : shorter_side(b), level = 1;
+  while (level < VIEW_LEVELS - 1 && VIEW_COARSEST << level < side) level++;
+  return level;
+}
+
+/* Lays a over b by the views that both have, and returns how far they differ: up to 1 as copies may,
+   and above 1, as soon as that is known, if they are none. */
+static inline double sketch_compare(const sketch *a, const sketch *b, sight *s, alignment *at) {
+  int last = last_level(a, b), levels = a->levels < b->levels ? a->levels : b->levels;
+  int shifted = shorter_side(a) >= SHIFTED_FROM && shorter_side(b) >= SHIFTED_FROM;
+  double difference = 2;
+  tone t;
+  *at = align_as_is();
+  if (!sizes_fit(a, b)) return difference;
+  for (int level = 0; level < levels && level <= last; level++) {
+    view seen = sketch_view(b, level);
+    double step = shifted && level < ALIGNED_LEVELS ? STEP_MOST : 0;
+    look(seen, at, s);
+    for (int k = 0; k < STEPS_MOST && step > STEP_LEAST / seen.side; k++) {
+      step = align_step(a, level, s, at);
+      look(seen, at, s);
+    }
+    tone_fit(sketch_view(a, level), s, &t);
+    difference = largest_difference(sketch_view(a, level), s, &t, level_limits[level]);
+    difference /= level_limits[level];
+    if (difference > 1) break;
+  }
+  return difference;
+}
+#endif
