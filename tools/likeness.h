@@ -416,4 +416,98 @@ static inline double sketch_compare(const sketch *a, const sketch *b, sight *s, 
   }
   return difference;
 }
+
+/* ---- colours --------------------------------------------------------------------------------- */
+
+#define COLOUR_SIDE 16    /* cells: JPEG stores colours coarsely */
+#define COLOUR_CELLS (COLOUR_SIDE * COLOUR_SIDE)
+#define COLOUR_LIMIT 12.0 /* levels, half of what red or blue may differ beside the grey value */
+#define COLOUR_EDGE 0.5   /* and of the step to the next cells */
+#define COLOUR_LEAST 6    /* levels from grey: what has no more is a grey picture */
+
+/* How much redder and bluer than grey a picture is: 128 is not at all. Returns the most. */
+static inline int take_colours(const picture *rgb, uint8_t red[COLOUR_CELLS],
+                               uint8_t blue[COLOUR_CELLS]) {
+  uint8_t cells[3 * COLOUR_CELLS];
+  int most = 0;
+  resize_squash(rgb->pixels, rgb->height, rgb->width, cells, COLOUR_SIDE, COLOUR_SIDE, 3);
+  for (int i = 0; i < COLOUR_CELLS; i++) {
+    int grey = grey_of(cells + 3 * i);
+    red[i] = (uint8_t)(128 + (cells[3 * i] - grey) / 2);
+    blue[i] = (uint8_t)(128 + (cells[3 * i + 2] - grey) / 2);
+    if (abs(red[i] - 128) > most) most = abs(red[i] - 128);
+    if (abs(blue[i] - 128) > most) most = abs(blue[i] - 128);
+  }
+  return most;
+}
+
+/* Whether one colour differs at one place. Colours may be stronger or weaker all over. */
+static inline int colour_differs(view a, view b, const alignment *at, sight *s) {
+  double products = 1, squares = 1;
+  look(b, at, s);
+  region in = region_of(s);
+  for (int y = in.top; y < in.bottom; y++)
+    for (int x = in.left; x < in.right; x++) {
+      double own = a.cells[y * a.side + x] - 128.0;
+      products += own * (s->seen[y * a.side + x] - 128);
+      squares += own * own;
+    }
+  tone t;
+  double strength = clamp(products / squares, 0.4, 2.5);
+  for (int i = 0; i < 256; i++) t.of[i] = (float)(128 + strength * (i - 128));
+  for (int y = in.top; y < in.bottom; y++)
+    for (int x = in.left; x < in.right; x++) {
+      float difference = fabsf(s->seen[y * a.side + x] - t.of[a.cells[y * a.side + x]]);
+      if (difference > COLOUR_LIMIT + COLOUR_EDGE * step_around(a, &t, &in, y, x)) return 1;
+    }
+  return 0;
+}
+
+/* A grey picture may be a copy of a coloured one. */
+static inline int colours_differ(const picture *a, const picture *b, const alignment *at, sight *s) {
+  uint8_t cells[2][2][COLOUR_CELLS];
+  int coloured_a = take_colours(a, cells[0][0], cells[1][0]) > COLOUR_LEAST;
+  int coloured_b = take_colours(b, cells[0][1], cells[1][1]) > COLOUR_LEAST;
+  for (int k = 0; k < 2 && coloured_a && coloured_b; k++) {
+    view one = {COLOUR_SIDE, cells[k][0]}, other = {COLOUR_SIDE, cells[k][1]};
+    if (colour_differs(one, other, at, s)) return 1;
+  }
+  return 0;
+}
+
+/* ---- two pictures ---------------------------------------------------------------------------- */
+
+static inline picture picture_at_size(const picture *from, int height, int width) {
+  picture out = {NULL, height, width, from->channels};
+  out.pixels = allocate((size_t)height * (size_t)width, (size_t)from->channels);
+  resize_squash(from->pixels, from->height, from->width, out.pixels, height, width, from->channels);
+  return out;
+}
+
+static inline void sketch_make_of_colours(const picture *rgb, int levels, sketch *to) {
+  size_t count = (size_t)rgb->height * (size_t)rgb->width;
+  picture grey = {allocate(count, 1), rgb->height, rgb->width, 1};
+  convert_channels(rgb->pixels, 3, grey.pixels, 1, count);
+  sketch_make(&grey, levels, to);
+  free(grey.pixels);
+}
+
+/* As sketch_compare, by all that the pictures show, in RGB. The larger is first brought to the size of
+   the smaller, so that what that has lost is no difference. */
+static inline double pictures_compare(const picture *a, const picture *b, sight *s) {
+  int height = a->height < b->height ? a->height : b->height;
+  int width = a->width < b->width ? a->width : b->width;
+  picture small_a = picture_at_size(a, height, width), small_b = picture_at_size(b, height, width);
+  sketch sketch_a, sketch_b;
+  alignment at;
+  sketch_make_of_colours(&small_a, VIEW_LEVELS, &sketch_a);
+  sketch_make_of_colours(&small_b, VIEW_LEVELS, &sketch_b);
+  double difference = sketch_compare(&sketch_a, &sketch_b, s, &at);
+  if (difference <= 1 && colours_differ(&small_a, &small_b, &at, s)) difference = 2;
+  free(sketch_a.cells);
+  free(sketch_b.cells);
+  free(small_a.pixels);
+  free(small_b.pixels);
+  return difference;
+}
 #endif
