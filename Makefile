@@ -6,6 +6,8 @@
 #   make model    makes the model in examples/models/ again; make paper replays the paper's experiment
 #   make test     fetches MNIST, runs every tests/test_*.c and tests/*.sh, says what they check and how
 #                 long they take, ends in "N passed, N failed, N skipped"
+#   make fuzz     tries the readers of files with inputs that libFuzzer makes up (clang), each for
+#                 SECONDS=60; FUZZ=network_parse tries that one alone
 #   make test-networks  holds every network of the literature against PyTorch; takes half an hour
 #   make bench    runs every bench/*.c; make bench-peers times other systems beside them
 #   make data     puts MNIST's four IDX files into data/
@@ -27,15 +29,34 @@ HAVE_STB := $(call try,#include <stb/stb_image.h>,$(CC) $(STB) -c)
 HAVE_CMOCKA := $(call try,#include <cmocka.h>,$(CC) -c -include stdarg.h -include stddef.h \
   -include stdint.h -include setjmp.h)
 
-COMPILE = $(CC) $(CFLAGS) $(WARNINGS) -Wstrict-prototypes -pthread $(STB) -I. -Itools -MMD -MP
+# Libraries that read further kinds of pictures, each found by a compilation; without one, its kind is
+# refused by name. PDF files are read by programs of poppler, which are looked for when they run.
+tiff_code = \#include <tiffio.h>
+webp_code = \#include <webp/decode.h>
+heif_code = \#include <libheif/heif.h>
+HAVE_LIBTIFF := $(call try,$(tiff_code),$(CC) -c)
+HAVE_LIBWEBP := $(call try,$(webp_code),$(CC) -c)
+HAVE_LIBHEIF := $(call try,$(heif_code),$(CC) -c)
+DECODERS = $(if $(HAVE_LIBTIFF),-DHAVE_LIBTIFF) $(if $(HAVE_LIBWEBP),-DHAVE_LIBWEBP) \
+  $(if $(HAVE_LIBHEIF),-DHAVE_LIBHEIF)
+DECODER_LIBS = $(if $(HAVE_LIBTIFF),-ltiff) $(if $(HAVE_LIBWEBP),-lwebp) $(if $(HAVE_LIBHEIF),-lheif)
+
+COMPILE = $(CC) $(CFLAGS) $(WARNINGS) -Wstrict-prototypes -pthread $(STB) -I. -Itools -Ibuild -MMD -MP
 COMPILE_CXX = $(CXX) -std=c++11 $(CXXFLAGS) $(WARNINGS) -pthread -I. -MMD -MP
 LINK = $(CC) $(CFLAGS) -pthread $(LDFLAGS)
 LINK_CXX = $(CXX) $(CXXFLAGS) -pthread $(LDFLAGS)
+
+# Without the kernels for AVX-512, which take as long to compile as all the rest.
+SANITIZE = address,undefined,float-cast-overflow
+FUZZ_COMPILE = clang -O1 -gline-tables-only -fsanitize=fuzzer-no-link,$(SANITIZE) \
+  -fno-sanitize-recover=all $(WARNINGS) -DCONVNET_NO_AVX512 -pthread $(STB) -I. -Itools \
+  -include tests/fuzz/fuzz.h -MMD -MP
 
 TOOLS = $(patsubst tools/%.c,bin/%,$(wildcard tools/*.c))
 EXAMPLES_C = $(patsubst examples/%.c,bin/examples/%,$(wildcard examples/*.c))
 EXAMPLES_CXX = $(patsubst examples/%.cpp,bin/examples/%,$(wildcard examples/*.cpp))
 TESTS = $(patsubst tests/%.c,build/tests/%,$(wildcard tests/test_*.c))
+FUZZERS = $(patsubst tests/fuzz/%.c,build/fuzz/%,$(filter-out %/fuzz.c,$(wildcard tests/fuzz/*.c)))
 BENCHES = $(patsubst bench/%.c,bin/bench/%,$(wildcard bench/*.c))
 SCRIPTS = $(filter-out tests/run.sh,$(wildcard tests/*.sh))
 
@@ -50,11 +71,12 @@ examples: found $(EXAMPLES_C) $(EXAMPLES_CXX)
 # A recipe that is empty when all is well runs nothing, so that make -q tells the truth.
 found:
 	$(info compiler: $(CC), $(VERSION); stb: $(if $(HAVE_STB),yes,no); \
-	  cmocka: $(if $(HAVE_CMOCKA),yes,no))
+	  cmocka: $(if $(HAVE_CMOCKA),yes,no); pictures beside stb's: $(or \
+	  $(strip $(if $(HAVE_LIBTIFF),TIFF) $(if $(HAVE_LIBWEBP),WebP) $(if $(HAVE_LIBHEIF),HEIC)),none))
 
 # Another compiler or other flags make everything anew: build/flags holds those of what is there, and
 # is out of date when they differ.
-FLAGS := $(VERSION) $(COMPILE) $(COMPILE_CXX) $(LINK) $(LINK_CXX)
+FLAGS := $(VERSION) $(COMPILE) $(COMPILE_CXX) $(LINK) $(LINK_CXX) $(DECODERS) $(FUZZ_COMPILE)
 PRINT_FLAGS := printf '%s\n' '$(subst ','\'',$(FLAGS))'
 
 build/flags: $(shell $(PRINT_FLAGS) | cmp -s - build/flags || echo other-flags)
@@ -69,16 +91,26 @@ build/%.o: %.cpp build/flags | found
 	@mkdir -p $(@D)
 	$(COMPILE_CXX) -c $< -o $@
 
-$(IMPLEMENTATIONS): $(patsubst %.c,build/%.o,$(wildcard tools/implementations/*.c))
+$(IMPLEMENTATIONS): $(patsubst %.c,build/%.o,$(wildcard tools/implementations/*.c tools/decode/*.c))
 	@rm -f $@
 	$(AR) rcs $@ $^
 
+# The style and the script of tally-read's page, as C. A first compilation has no list of headers yet.
+PAGE_FILES = tools/read/page.css tools/read/page.js
+build/page_files.h: tools/embed.sh $(PAGE_FILES)
+	@mkdir -p $(@D)
+	tools/embed.sh $(PAGE_FILES) >$@
+
+build/tools/tally-read.o build/tests/test_read.o: build/page_files.h
+
+$(patsubst %.c,build/%.o,$(wildcard tools/decode/*.c)) build/tests/test_decode.o: COMPILE += $(DECODERS)
+
 $(TOOLS): bin/%: build/tools/%.o $(IMPLEMENTATIONS)
 	@mkdir -p $(@D)
-	$(LINK) $^ -o $@ -lm
+	$(LINK) $^ -o $@ $(DECODER_LIBS) -lm
 
 $(TESTS): build/tests/%: build/tests/%.o $(IMPLEMENTATIONS)
-	$(LINK) $^ -o $@ -lcmocka -lm
+	$(LINK) $^ -o $@ -lcmocka $(DECODER_LIBS) -lm
 
 $(EXAMPLES_C): bin/examples/%: build/examples/%.o
 	@mkdir -p $(@D)
@@ -91,6 +123,26 @@ $(EXAMPLES_CXX): bin/examples/%: build/examples/%.o
 $(BENCHES): bin/bench/%: build/bench/%.o
 	@mkdir -p $(@D)
 	$(LINK) $^ -o $@ -lm
+
+# The targets of tests/fuzz, with what they try out compiled the same way.
+FUZZED = $(patsubst tools/%.c,build/fuzz/tools/%.o,$(wildcard tools/implementations/*.c tools/decode/*.c))
+
+build/fuzz/%.o: tests/fuzz/%.c build/flags
+	@mkdir -p $(@D)
+	$(FUZZ_COMPILE) -c $< -o $@
+
+build/fuzz/tools/%.o: tools/%.c build/flags
+	@mkdir -p $(@D)
+	$(FUZZ_COMPILE) $(DECODERS) -c $< -o $@
+
+$(FUZZERS): build/fuzz/%: build/fuzz/%.o build/fuzz/fuzz.o $(FUZZED)
+	clang -fsanitize=fuzzer,$(SANITIZE) -pthread $^ -o $@ $(DECODER_LIBS) -lm
+
+fuzzers: $(FUZZERS)
+
+SECONDS ?= 60
+fuzz:
+	@tests/fuzz.sh $(SECONDS) $(FUZZ)
 
 # Others run these by hand; make test compiles them, so that they do not fall behind.
 BY_HAND = $(BENCHES) build/networks-compare build/peers/ours
@@ -105,7 +157,8 @@ build/peers/ours: build/bench/peers/ours.o
 	$(LINK) $^ -o $@ -lm
 
 # What needs a library says so before a compiler does.
-$(patsubst bin/%,build/tools/%.o,$(TOOLS)) build/tools/implementations/stb.o: | stb
+$(patsubst bin/%,build/tools/%.o,$(TOOLS)) build/tools/implementations/stb.o build/tools/decode/check.o \
+  build/tools/decode/decode.o: | stb
 $(addsuffix .o,$(TESTS)): | stb cmocka
 
 stb:
@@ -177,6 +230,6 @@ install: $(TOOLS)
 clean:
 	rm -rf bin build
 
--include $(wildcard build/*/*.d build/*/*/*.d)
+-include $(wildcard build/*/*.d build/*/*/*.d build/*/*/*/*.d)
 .DELETE_ON_ERROR:
-.PHONY: all examples found other-flags stb cmocka demo learn model paper test run-tests test-networks bench bench-peers data deps install clean
+.PHONY: all examples found other-flags stb cmocka demo learn model paper test run-tests fuzzers fuzz test-networks bench bench-peers data deps install clean

@@ -780,7 +780,7 @@ CN_API size_t cn_trainer_size(cn_network *net, int max_count, const cn_training_
 CN_API void cn_trainer_free(cn_trainer *trainer); /* not the caller's memory */
 
 /* One step: forward, backward, update. CN_ERROR_ARGUMENT for a bad batch (label out of range,
-   count), for a learning rate outside [0, 1e6), or by the gradient hook; CN_ERROR_NUMERIC for a
+   count, one image where a batch normalisation that trains sees maps of 1x1), for a learning rate outside [0, 1e6), or by the gradient hook; CN_ERROR_NUMERIC for a
    value of the batch, a loss, a running figure or a gradient that is not finite, or a gradient of
    2^48 or more that is not clipped (the message has the image, or step and learning rate). Then
    nothing has changed: weights, running figures, the optimiser's state, the number of steps. */
@@ -849,13 +849,14 @@ typedef struct cn_tensor {
   int64_t dims[8];
   const void *data; /* little-endian values, row-major, perhaps unaligned */
   size_t bytes;
+  char dtype_name[16]; /* as the file has it, cut if need be; not looked at where one is written */
 } cn_tensor;
 typedef struct cn_note {
   const char *key, *value;
 } cn_note;
 
 /* What a file holds, every offset checked: inside the file, no overlap, no hole, sizes that match
-   dtype and shape. */
+   dtype and shape, where the dtype is known. */
 typedef struct cn_safetensors {
   cn_tensor *tensors; /* in the file's order of data */
   int tensor_count;
@@ -1125,6 +1126,86 @@ static int cn_min_(int a, int b) {
 static int cn_max_(int a, int b) {
   return a > b ? a : b;
 }
+
+#define CN_FLOAT_DIGITS_ 9   /* with so many every float comes back from its text as it was */
+#define CN_MESSAGE_DIGITS_ 6 /* of a number in a message, as printf's %g has */
+#define CN_FLOAT_TEXT_ 20    /* bytes: sign, digits, point, exponent or zeros, and the final 0 */
+
+/* Multiplies a number of `count` decimal digits, the lowest first; returns how many it then has. */
+static int cn_multiply_digits_(unsigned char *digits, int count, int factor) {
+  int i, carry = 0;
+  for (i = 0; i < count; i++, carry /= 10) {
+    carry += digits[i] * factor;
+    digits[i] = (unsigned char)(carry % 10);
+  }
+  if (carry) digits[count++] = (unsigned char)carry;
+  return count;
+}
+
+/* Rounds to the highest `kept` digits, halves to even; 1 if that made a digit more, the
+   digits then being 1, 0, 0, ... */
+static int cn_round_digits_(unsigned char *digits, int count, int kept) {
+  int at = count - kept, half = at - 1, below = half;
+  if (at <= 0 || digits[half] < 5) return 0;
+  while (below > 0 && digits[below - 1] == 0) below--;
+  if (digits[half] == 5 && below == 0 && digits[at] % 2 == 0) return 0;
+  for (; at < count && digits[at] == 9; at++) digits[at] = 0;
+  if (at < count)
+    digits[at]++;
+  else
+    digits[count - 1] = 1;
+  return at == count;
+}
+
+/* A number as printf's %.*g with at most nine digits writes it in the C locale; printf itself writes
+   what the program's locale takes for a decimal point. A float is m * 2^e, or m * 5^-e / 10^-e: the
+   digits are exact. Returns the text's begin. */
+static char *cn_write_float_(float value, int kept, char *text) {
+  unsigned char digits[128]; /* 2^24 * 5^149 has 112 */
+  int count = 0, power, exponent, lowest, i;
+  char *to = text;
+  uint32_t bits, m;
+  memcpy(&bits, &value, sizeof bits);
+  power = (int)(bits >> 23 & 255), m = bits & 0x7FFFFF;
+  if (bits >> 31) *to++ = '-';
+  if (power == 255) {
+    memcpy(to, m ? "nan" : "inf", 4);
+    return text;
+  }
+  m |= power ? 0x800000 : 0, power = cn_max_(power, 1) - 150;
+  for (; m; m /= 10) digits[count++] = (unsigned char)(m % 10);
+  if (count == 0) {
+    memcpy(to, "0", 2);
+    return text;
+  }
+  for (i = abs(power); i > 0; i--) count = cn_multiply_digits_(digits, count, power < 0 ? 5 : 2);
+  exponent = count - 1 + cn_min_(power, 0) + cn_round_digits_(digits, count, kept);
+  for (lowest = cn_max_(0, count - kept); digits[lowest] == 0; lowest++) {
+  }
+  if (exponent < -4 || exponent >= kept) {
+    *to++ = (char)('0' + digits[--count]);
+    if (count > lowest) *to++ = '.';
+    while (count > lowest) *to++ = (char)('0' + digits[--count]);
+    *to++ = 'e', *to++ = exponent < 0 ? '-' : '+', exponent = abs(exponent);
+    *to++ = (char)('0' + exponent / 10), *to++ = (char)('0' + exponent % 10);
+  } else {
+    for (i = cn_max_(exponent, 0); i >= 0 || count - 1 - exponent + i >= lowest; i--) {
+      const int at = count - 1 - exponent + i; /* the digit of 10^i */
+      if (i == -1) *to++ = '.';
+      *to++ = at >= lowest && at < count ? (char)('0' + digits[at]) : '0';
+    }
+  }
+  *to = 0;
+  return text;
+}
+
+/* Refuses a number: what it is, and why not. */
+static cn_status cn_fail_value_(cn_error *error, const char *what, float value, const char *why) {
+  char text[CN_FLOAT_TEXT_];
+  return cn_fail_(error, CN_ERROR_ARGUMENT, "%s %s %s", what,
+                  cn_write_float_(value, CN_MESSAGE_DIGITS_, text), why);
+}
+
 static int cn_ceil_div_(int a, int b) {
   return a / b + (a % b > 0);
 }
@@ -4210,10 +4291,10 @@ CN_API cn_status cn_pool2d_output(const cn_pool2d *pool, cn_shape *out, cn_error
   const cn_window w = cn_window_filled_(pool->window);
   if (cn_window_check_(&pool->window, error)) return CN_ERROR_ARGUMENT;
   if (cn_shape_check_(pool->in, error)) return CN_ERROR_ARGUMENT;
-  if (pool->kind < CN_POOL_MAX || pool->kind > CN_POOL_ADAPTIVE_MEAN ||
-      !(pool->mix >= 0.0f && pool->mix <= 1.0f))
-    return cn_fail_(error, CN_ERROR_ARGUMENT, "pooling kind %d with mix %g is outside the limits",
-                    (int)pool->kind, (double)pool->mix);
+  if (pool->kind < CN_POOL_MAX || pool->kind > CN_POOL_ADAPTIVE_MEAN)
+    return cn_fail_(error, CN_ERROR_ARGUMENT, "unknown kind of pooling %d", (int)pool->kind);
+  if (!(pool->mix >= 0.0f && pool->mix <= 1.0f))
+    return cn_fail_value_(error, "mix", pool->mix, "is outside [0, 1]");
   out->count = pool->in.count, out->channels = pool->in.channels;
   if (pool->kind == CN_POOL_ADAPTIVE_MEAN) {
     out->height = w.height, out->width = w.width;
@@ -4621,75 +4702,9 @@ static void cn_text_add_(cn_text_ *text, const char *format, ...) {
   text->length += (size_t)more;
 }
 
-#define CN_FLOAT_DIGITS_ 9 /* with so many every float comes back from its text as it was */
-#define CN_FLOAT_TEXT_ 20  /* bytes: sign, digits, point, exponent or zeros, and the final 0 */
-
-/* Multiplies a number of `count` decimal digits, the lowest first; returns how many it then has. */
-static int cn_multiply_digits_(unsigned char *digits, int count, int factor) {
-  int i, carry = 0;
-  for (i = 0; i < count; i++, carry /= 10) {
-    carry += digits[i] * factor;
-    digits[i] = (unsigned char)(carry % 10);
-  }
-  if (carry) digits[count++] = (unsigned char)carry;
-  return count;
-}
-
-/* Rounds to the highest CN_FLOAT_DIGITS_ digits, halves to even; 1 if that made a digit more, the
-   digits then being 1, 0, 0, ... */
-static int cn_round_digits_(unsigned char *digits, int count) {
-  int at = count - CN_FLOAT_DIGITS_, half = at - 1, below = half;
-  if (at <= 0 || digits[half] < 5) return 0;
-  while (below > 0 && digits[below - 1] == 0) below--;
-  if (digits[half] == 5 && below == 0 && digits[at] % 2 == 0) return 0;
-  for (; at < count && digits[at] == 9; at++) digits[at] = 0;
-  if (at < count)
-    digits[at]++;
-  else
-    digits[count - 1] = 1;
-  return at == count;
-}
-
-/* A finite number as printf's %.9g writes it in the C locale; printf itself writes what the
-   program's locale takes for a decimal point. A float is m * 2^e, or m * 5^-e / 10^-e: the digits
-   are exact. */
-static void cn_write_float_(float value, char *to) {
-  unsigned char digits[128]; /* 2^24 * 5^149 has 112 */
-  int count = 0, power, exponent, lowest, i;
-  uint32_t bits, m;
-  memcpy(&bits, &value, sizeof bits);
-  power = (int)(bits >> 23 & 255), m = bits & 0x7FFFFF;
-  m |= power ? 0x800000 : 0, power = cn_max_(power, 1) - 150;
-  if (bits >> 31) *to++ = '-';
-  for (; m; m /= 10) digits[count++] = (unsigned char)(m % 10);
-  if (count == 0) {
-    memcpy(to, "0", 2);
-    return;
-  }
-  for (i = abs(power); i > 0; i--) count = cn_multiply_digits_(digits, count, power < 0 ? 5 : 2);
-  exponent = count - 1 + cn_min_(power, 0) + cn_round_digits_(digits, count);
-  for (lowest = cn_max_(0, count - CN_FLOAT_DIGITS_); digits[lowest] == 0; lowest++) {
-  }
-  if (exponent < -4 || exponent >= CN_FLOAT_DIGITS_) {
-    *to++ = (char)('0' + digits[--count]);
-    if (count > lowest) *to++ = '.';
-    while (count > lowest) *to++ = (char)('0' + digits[--count]);
-    *to++ = 'e', *to++ = exponent < 0 ? '-' : '+', exponent = abs(exponent);
-    *to++ = (char)('0' + exponent / 10), *to++ = (char)('0' + exponent % 10);
-  } else {
-    for (i = cn_max_(exponent, 0); i >= 0 || count - 1 - exponent + i >= lowest; i--) {
-      const int at = count - 1 - exponent + i; /* the digit of 10^i */
-      if (i == -1) *to++ = '.';
-      *to++ = at >= lowest && at < count ? (char)('0' + digits[at]) : '0';
-    }
-  }
-  *to = 0;
-}
-
 static void cn_text_add_float_(cn_text_ *text, const char *before, float value) {
   char number[CN_FLOAT_TEXT_];
-  cn_write_float_(value, number);
-  cn_text_add_(text, "%s%s", before, number);
+  cn_text_add_(text, "%s%s", before, cn_write_float_(value, CN_FLOAT_DIGITS_, number));
 }
 
 static char *cn_copy_text_(const cn_allocator *allocator, const char *text, size_t length) {
@@ -4949,8 +4964,7 @@ static cn_status cn_check_init_(const cn_node *node, cn_error *error) {
   if (node->init < CN_INIT_GLOROT || node->init > CN_INIT_CONSTANT)
     return cn_fail_(error, CN_ERROR_ARGUMENT, "unknown init %d", (int)node->init);
   if (takes_value && !cn_is_finite_((double)node->init_value))
-    return cn_fail_(error, CN_ERROR_ARGUMENT, "init value %g is not a finite number",
-                    (double)node->init_value);
+    return cn_fail_value_(error, "init value", node->init_value, "is not a finite number");
   return CN_OK;
 }
 
@@ -4985,26 +4999,22 @@ static cn_status cn_infer_shape_(const cn_network *net, cn_node *node, cn_error 
     return cn_pool2d_output(&pool, &node->shape, error);
   }
   case CN_OP_BATCHNORM:
-    if (!(node->eps >= FLT_MIN && node->eps < 1.0f) || /* below it, eps may count as 0 */
-        !(node->momentum >= 0.0f && node->momentum <= 1.0f))
-      return cn_fail_(error, CN_ERROR_ARGUMENT,
-                      "eps %g is outside [1.18e-38, 1) or momentum %g outside [0, 1]",
-                      (double)node->eps, (double)node->momentum);
+    if (!(node->eps >= FLT_MIN && node->eps < 1.0f)) /* below it, eps may count as 0 */
+      return cn_fail_value_(error, "eps", node->eps, "is outside [1.18e-38, 1)");
+    if (!(node->momentum >= 0.0f && node->momentum <= 1.0f))
+      return cn_fail_value_(error, "momentum", node->momentum, "is outside [0, 1]");
     return CN_OK;
   case CN_OP_DROPOUT:
     if (!(node->rate >= 0.0f && node->rate < 1.0f))
-      return cn_fail_(error, CN_ERROR_ARGUMENT, "dropout rate %g is outside [0, 1)",
-                      (double)node->rate);
+      return cn_fail_value_(error, "dropout rate", node->rate, "is outside [0, 1)");
     return CN_OK;
   case CN_OP_SCALE:
     if (!cn_is_finite_((double)node->factor))
-      return cn_fail_(error, CN_ERROR_ARGUMENT, "factor %g is not a finite number",
-                      (double)node->factor);
+      return cn_fail_value_(error, "factor", node->factor, "is not a finite number");
     return CN_OK;
   case CN_OP_SOFTMAX:
     if (!(node->loss_weight > 0.0f && node->loss_weight <= 1000.0f))
-      return cn_fail_(error, CN_ERROR_ARGUMENT, "loss weight %g is outside (0, 1000]",
-                      (double)node->loss_weight);
+      return cn_fail_value_(error, "loss weight", node->loss_weight, "is outside (0, 1000]");
     return CN_OK;
   case CN_OP_ADD:
     for (i = 1; i < node->input_count; i++) {
@@ -5049,6 +5059,16 @@ static void cn_default_name_(const cn_node *nodes, int count, cn_op op, char *na
     snprintf(name, CN_MAX_NAME, "%s%d", cn_ops_[op].name, number);
 }
 
+static cn_status cn_check_output_(const cn_node *node, cn_error *error) {
+  char weight[CN_FLOAT_TEXT_];
+  if (!(node->output_weight >= 0.0f && node->output_weight <= 1000.0f))
+    return cn_fail_(error, CN_ERROR_ARGUMENT, "%s: output %s is outside [0, 1000]", node->name,
+                    cn_write_float_(node->output_weight, CN_MESSAGE_DIGITS_, weight));
+  if (node->op == CN_OP_INPUT && node->output_weight > 0.0f)
+    return cn_fail_(error, CN_ERROR_ARGUMENT, "%s: an input is no output", node->name);
+  return CN_OK;
+}
+
 static cn_status cn_check_node_(cn_network *net, cn_node *node, cn_error *error) {
   const int op = (int)node->op;
   int i;
@@ -5066,10 +5086,7 @@ static cn_status cn_check_node_(cn_network *net, cn_node *node, cn_error *error)
     return cn_fail_(error, CN_ERROR_ARGUMENT, "there already is a node %s", node->name);
   if (node->op != CN_OP_INPUT && net->node_count == 0)
     return cn_fail_(error, CN_ERROR_ARGUMENT, "%s: the first node must be an input", node->name);
-  if (!(node->output_weight >= 0.0f && node->output_weight <= 1000.0f) ||
-      (node->op == CN_OP_INPUT && node->output_weight > 0.0f))
-    return cn_fail_(error, CN_ERROR_ARGUMENT, "%s: output %g is outside [0, 1000], or an input's",
-                    node->name, (double)node->output_weight);
+  if (cn_check_output_(node, error)) return CN_ERROR_ARGUMENT;
   if (node->input_count == 0 && node->op != CN_OP_INPUT)
     node->input_count = 1, node->inputs[0] = net->node_count - 1;
   if (node->input_count < 0 || node->input_count > cn_ops_[node->op].most_inputs)
@@ -6484,8 +6501,7 @@ CN_API int cn_network_freeze_named(cn_network *net, const char *prefix) {
 CN_API cn_status cn_network_scale_rate(cn_network *net, int node, float factor, cn_error *error) {
   int i, found = 0;
   if (!(factor >= 0.0f && factor < 1e6f))
-    return cn_fail_(error, CN_ERROR_ARGUMENT, "factor %g of the learning rate is outside [0, 1e6)",
-                    (double)factor);
+    return cn_fail_value_(error, "the learning rate's factor", factor, "is outside [0, 1e6)");
   for (i = 0; i < net->tensor_count; i++)
     if (net->tensors[i].node == node) net->tensors[i].rate = factor, found = 1;
   if (!found)
@@ -8136,7 +8152,7 @@ CN_API float cn_learning_rate(const cn_training_options *o, int64_t step) {
 /* The options' rate, and what a schedule makes of it. */
 static cn_status cn_check_rate_(float rate, cn_error *error) {
   if (cn_is_finite_((double)rate) && rate >= 0.0f && rate < 1e6f) return CN_OK;
-  return cn_fail_(error, CN_ERROR_ARGUMENT, "learning rate %g is outside [0, 1e6)", (double)rate);
+  return cn_fail_value_(error, "learning rate", rate, "is outside [0, 1e6)");
 }
 
 static cn_status cn_check_options_(const cn_training_options *o, cn_error *error) {
@@ -8144,20 +8160,21 @@ static cn_status cn_check_options_(const cn_training_options *o, cn_error *error
     return cn_fail_(error, CN_ERROR_ARGUMENT, "unknown optimiser %d", (int)o->optimizer);
   if (cn_check_rate_(o->learning_rate, error)) return CN_ERROR_ARGUMENT;
   if (!(o->momentum >= 0.0f && o->momentum < 1.0f))
-    return cn_fail_(error, CN_ERROR_ARGUMENT, "momentum %g is outside [0, 1)", (double)o->momentum);
-  if (!(o->beta1 >= 0.0f && o->beta1 < 1.0f && o->beta2 >= 0.0f && o->beta2 < 1.0f))
-    return cn_fail_(error, CN_ERROR_ARGUMENT, "beta1 %g or beta2 %g is outside [0, 1)",
-                    (double)o->beta1, (double)o->beta2);
+    return cn_fail_value_(error, "momentum", o->momentum, "is outside [0, 1)");
+  if (!(o->beta1 >= 0.0f && o->beta1 < 1.0f))
+    return cn_fail_value_(error, "beta1", o->beta1, "is outside [0, 1)");
+  if (!(o->beta2 >= 0.0f && o->beta2 < 1.0f))
+    return cn_fail_value_(error, "beta2", o->beta2, "is outside [0, 1)");
   if (!(o->epsilon >= FLT_MIN && o->epsilon < 1e6f)) /* below, it may count as 0 */
-    return cn_fail_(error, CN_ERROR_ARGUMENT, "epsilon %g is outside [1.18e-38, 1e6)",
-                    (double)o->epsilon);
-  if (!(o->decay >= 0.0f && o->decay < 1e6f && o->l1 >= 0.0f && o->l1 < 1e6f && o->l2 >= 0.0f &&
-        o->l2 < 1e6f))
-    return cn_fail_(error, CN_ERROR_ARGUMENT, "decay %g, l1 %g or l2 %g is outside [0, 1e6)",
-                    (double)o->decay, (double)o->l1, (double)o->l2);
+    return cn_fail_value_(error, "epsilon", o->epsilon, "is outside [1.18e-38, 1e6)");
+  if (!(o->decay >= 0.0f && o->decay < 1e6f))
+    return cn_fail_value_(error, "decay", o->decay, "is outside [0, 1e6)");
+  if (!(o->l1 >= 0.0f && o->l1 < 1e6f))
+    return cn_fail_value_(error, "l1", o->l1, "is outside [0, 1e6)");
+  if (!(o->l2 >= 0.0f && o->l2 < 1e6f))
+    return cn_fail_value_(error, "l2", o->l2, "is outside [0, 1e6)");
   if (!(o->clip_norm >= 0.0f && o->clip_norm < 1e12f))
-    return cn_fail_(error, CN_ERROR_ARGUMENT, "clip_norm %g is outside [0, 1e12)",
-                    (double)o->clip_norm);
+    return cn_fail_value_(error, "clip_norm", o->clip_norm, "is outside [0, 1e12)");
   if (o->warmup_steps < 0 || o->decay_steps < 0)
     return cn_fail_(error, CN_ERROR_ARGUMENT, "numbers of steps must not be negative");
   return CN_OK;
@@ -8246,6 +8263,24 @@ static cn_status cn_check_heads_(const cn_plan_ *plan, cn_error *error) {
   return CN_OK;
 }
 
+/* Batch normalisation of one value a channel is its shift, whatever the value: that teaches nothing,
+   and spoils the running variance. PyTorch refuses it too ("Expected more than 1 value per channel
+   when training", torch.nn.functional.batch_norm). */
+static cn_status cn_check_rows_(const cn_plan_ *plan, int count, cn_error *error) {
+  int i;
+  for (i = 0; i < plan->step_count; i++) {
+    const cn_step_ *step = &plan->steps[i];
+    if (step->op == CN_OP_BATCHNORM && step->trains &&
+        (int64_t)count * step->out.height * step->out.width < 2)
+      return cn_fail_(
+          error, CN_ERROR_ARGUMENT,
+          "%.60s, a batch normalisation, sees 1 value a channel in a batch of 1 image: it "
+          "learns from 2 or more; give more images, or freeze it",
+          plan->net->nodes[plan->net->tensors[step->norm].node].name);
+  }
+  return CN_OK;
+}
+
 static cn_trainer *cn_trainer_open_(cn_network *net, int max_count,
                                     const cn_training_options *options, cn_error *error) {
   cn_request_ request;
@@ -8262,7 +8297,8 @@ static cn_trainer *cn_trainer_open_(cn_network *net, int max_count,
   if (cn_cut_chunks_(net, NULL) == 0)
     cn_fail_(error, CN_ERROR_ARGUMENT,
              "there is nothing to train: the network has no parameters that are not frozen");
-  else if (cn_check_heads_(&trainer->plan, error) == CN_OK)
+  else if (cn_check_heads_(&trainer->plan, error) == CN_OK &&
+           cn_check_rows_(&trainer->plan, max_count, error) == CN_OK)
     return trainer;
   cn_plan_free_(&trainer->plan);
   return NULL;
@@ -8404,6 +8440,7 @@ static cn_status cn_take_batch_(cn_trainer *trainer, const cn_batch *batch, cn_e
   if (batch->count < 1 || batch->count > plan->max_count)
     return cn_fail_(error, CN_ERROR_ARGUMENT, "a batch of %d images is outside 1 .. %d",
                     batch->count, plan->max_count);
+  if (cn_check_rows_(plan, batch->count, error)) return CN_ERROR_ARGUMENT;
   if (plan->input_count > 1 && !batch->all_inputs)
     return cn_fail_(error, CN_ERROR_ARGUMENT,
                     "the network has %d inputs: give them as the batch's all_inputs",
@@ -8511,10 +8548,11 @@ CN_API cn_metrics cn_trainer_metrics(const cn_trainer *trainer, int output) {
 /* Refuses a step: `what` would spoil the network for good. */
 static cn_status cn_fail_step_(const cn_trainer *trainer, const char *what, const char *tensor,
                                cn_error *error) {
+  char rate[CN_FLOAT_TEXT_];
+  cn_write_float_(cn_learning_rate(&trainer->options, trainer->step + 1), CN_MESSAGE_DIGITS_, rate);
   return cn_fail_(error, CN_ERROR_NUMERIC,
-                  "%s%.110s is not a finite number at step %lld with learning rate %g", what,
-                  tensor, (long long)trainer->step + 1,
-                  (double)cn_learning_rate(&trainer->options, trainer->step + 1));
+                  "%s%.110s is not a finite number at step %lld with learning rate %s", what,
+                  tensor, (long long)trainer->step + 1, rate);
 }
 
 /* The heads' values, the loss and the running figures behind a forward pass. */
@@ -8796,10 +8834,11 @@ static cn_status cn_check_contents_(const cn_tensor *tensors, int tensor_count,
 static cn_status cn_header_(cn_text_ *text, const cn_tensor *tensors, int tensor_count,
                             const cn_note *notes, int note_count, const char *path,
                             cn_error *error) {
+  const cn_status status =
+      cn_check_contents_(tensors, tensor_count, notes, note_count, path, error);
   size_t offset = 0, length;
   int i, j;
-  if (cn_check_contents_(tensors, tensor_count, notes, note_count, path, error))
-    return CN_ERROR_ARGUMENT;
+  if (status) return status;
   cn_text_add_(text, "        {"); /* the length is known at the end */
   if (note_count) {
     cn_text_add_(text, "\"__metadata__\":{");
@@ -9008,12 +9047,27 @@ static size_t cn_dtype_bytes_(const char *name) {
   return 0;
 }
 
+/* A dtype's name. item receives the bytes of a value, 0 where the dtype is not known: what such a
+   tensor is does not matter before it is needed. */
+static int cn_json_dtype_(cn_json_ *j, cn_tensor *tensor, size_t *item) {
+  char *name = cn_json_string_(j);
+  int i;
+  if (!name) return 0;
+  for (i = 0; i < 3 && strcmp(name, cn_dtype_names_[i]) != 0; i++) {
+  }
+  tensor->dtype = (cn_dtype)i;
+  *item = cn_dtype_bytes_(name);
+  snprintf(tensor->dtype_name, sizeof tensor->dtype_name, "%s", name);
+  CN_FREE(name);
+  return tensor->dtype_name[0] || cn_json_error_(j, "a dtype without a name");
+}
+
 /* {"dtype":"F32","shape":[2,3],"data_offsets":[0,24]} of the tensor just named. */
 static int cn_json_tensor_(cn_json_ *j, cn_tensor *tensor, const unsigned char *data,
                            size_t data_bytes) {
   int64_t offsets[2] = {-1, -1}, values;
   size_t item = 0;
-  int seen = 0, i;
+  int seen = 0;
   if (!cn_json_need_(j, '{')) return 0;
   do {
     char *key = cn_json_string_(j);
@@ -9029,14 +9083,7 @@ static int cn_json_tensor_(cn_json_ *j, cn_tensor *tensor, const unsigned char *
     seen |= kind;
     if (!cn_json_need_(j, ':')) return 0;
     if (kind == 1) {
-      char *name = cn_json_string_(j);
-      if (!name) return 0;
-      item = cn_dtype_bytes_(name);
-      for (i = 0; i < 3 && strcmp(name, cn_dtype_names_[i]) != 0; i++) {
-      }
-      tensor->dtype = (cn_dtype)i;
-      CN_FREE(name);
-      if (item == 0) return cn_json_error_(j, "an unknown dtype");
+      if (!cn_json_dtype_(j, tensor, &item)) return 0;
     } else if (kind == 2) {
       tensor->rank = cn_json_integers_(j, tensor->dims, CN_MAX_RANK_);
       if (tensor->rank < 0) return 0;
@@ -9051,13 +9098,19 @@ static int cn_json_tensor_(cn_json_ *j, cn_tensor *tensor, const unsigned char *
   if (offsets[0] > offsets[1] || (uint64_t)offsets[1] > data_bytes)
     return cn_json_error_(j, "data_offsets lie outside the file");
   tensor->bytes = (size_t)(offsets[1] - offsets[0]), tensor->data = data + offsets[0];
-  if ((uint64_t)values * item != tensor->bytes)
+  if (item && (uint64_t)values * item != tensor->bytes)
     return cn_json_error_(j, "data_offsets do not match dtype and shape");
   return 1;
 }
 
+/* {"key":"value"}, or null, which some writers put there for nothing. */
 static int cn_json_metadata_(cn_json_ *j, cn_opened_ *opened) {
   cn_safetensors *file = &opened->file;
+  cn_json_blank_(j);
+  if (j->end - j->at >= 4 && memcmp(j->text + j->at, "null", 4) == 0) {
+    j->at += 4;
+    return 1;
+  }
   if (!cn_json_need_(j, '{')) return 0;
   if (cn_json_take_(j, '}')) return 1;
   do {
@@ -9399,7 +9452,7 @@ static void cn_describe_mismatch_(const cn_tensor_ *t, const cn_tensor *found, c
     return;
   }
   if (found->dtype == CN_OTHER) {
-    snprintf(text, bytes, "is neither F32 nor F16 nor BF16");
+    snprintf(text, bytes, "is %s, neither F32 nor F16 nor BF16", found->dtype_name);
     return;
   }
   cn_text_add_(&d, "is ");
@@ -9516,7 +9569,9 @@ static cn_network *cn_take_network_(cn_safetensors *file, const char *path, cn_e
              "%.160s: there is no network in the metadata; give its architecture", path);
   } else if (file) {
     net = cn_parse_graph_(text, &inner);
-    if (!net)
+    if (!net && inner.status == CN_ERROR_MEMORY)
+      cn_fail_(error, CN_ERROR_MEMORY, "%.100s: %.160s", path, inner.message);
+    else if (!net)
       cn_fail_(error, CN_ERROR_FORMAT, "%.100s: its network, line %d, column %d: %.160s", path,
                inner.line, inner.column, inner.message);
   }
@@ -9715,13 +9770,15 @@ static void cn_writer_free_(cn_writer_ *w) {
 }
 
 static cn_status cn_writer_open_(cn_writer_ *w, const char *path, cn_error *error) {
+  cn_status status;
   memset(w, 0, sizeof *w);
   w->path = path;
   errno = ENOMEM; /* of copies of the path; whatever else fails sets its own */
   if (cn_writer_begin_(w)) return CN_OK;
-  cn_fail_(error, CN_ERROR_IO, "%.200s: %s", path, strerror(errno));
+  status = cn_fail_(error, errno == ENOMEM ? CN_ERROR_MEMORY : CN_ERROR_IO, "%.200s: %s", path,
+                    strerror(errno));
   cn_writer_free_(w);
-  return CN_ERROR_IO;
+  return status;
 }
 
 static void cn_writer_put_(void *to, const void *data, size_t bytes) {

@@ -35,7 +35,8 @@
    or refused with a reason: it is accepted only if 90 % of its printed rules are seen where they
    should be, within 2.5 template pixels, root mean square below 1.25, with no other position doing
    nearly as well. So a template should name printed rules, or have boxed cells; one with neither is
-   accepted on four anchors that agree within 4 template pixels.
+   accepted on four anchors that agree within 4 template pixels, if they do not look much the same
+   from another side.
 
    EXAMPLE
      static void read_form(const tally_image *picture, const char *text, size_t length) {
@@ -75,7 +76,8 @@
 
    TEMPLATE GRAMMAR
    A template is text, one statement a line. `#` starts a comment. A backslash at the end of a line
-   continues the statement on the next one. Words are separated by blanks. Names are letters,
+   continues the statement on the next one. Lines end as Unix or Windows end them; a byte order mark
+   in front is skipped. Words are separated by blanks. Names are letters,
    digits, `_`, `-` and `.`, at most 31 bytes. Numbers are decimal, in template units ("template
    pixels"), x to the right and y down from the page's top left corner. Order is free, but page
    comes before anything with a position, and a sum comes after the fields that it names.
@@ -96,7 +98,7 @@
                                                    other; P from W to 4 W.
      rule across Y from X1 to X2                   a printed horizontal rule
      rule down X from Y1 to Y2                     a printed vertical rule
-     sum TOTAL = A + B [+ ...]                     the field TOTAL must be the sum of the others
+     sum TOTAL = A [+ B + ...]                     the field TOTAL must be the sum of the others
      blank empty = M  cross = M  dash = M          what marks without a digit mean (once)
 
    HSV is hsv(H1..H2, S1..S2, V1..V2): hue in degrees, 0..360, H1 > H2 wraps through 0; saturation
@@ -186,29 +188,9 @@ TALLY_API void tally_image_free(tally_image *image);
 /* Grey by ITU-R BT.601, (77 R + 150 G + 29 B) / 256; a copy if the input is grey already. */
 TALLY_API tally_result tally_grey(const tally_image *in, tally_image *out);
 
-/* Hue, saturation, value: H 0..179 in steps of 2 degrees, S and V 0..255. The input has 3 channels.
-   */
-TALLY_API tally_result tally_hsv(const tally_image *in, tally_image *out);
+/* Each pixel is the mean over its area in the source: made for shrinking. */
+TALLY_API tally_result tally_resize(const tally_image *in, int width, int height, tally_image *out);
 
-typedef enum {
-  TALLY_AREA,    /* mean over the source area of each pixel; for shrinking */
-  TALLY_BILINEAR /* pixel centres, clamped at the edges; for enlarging */
-} tally_filter;
-TALLY_API tally_result tally_resize(const tally_image *in, int width, int height,
-                                    tally_filter filter, tally_image *out);
-
-/* The rectangle must lie inside the picture. */
-TALLY_API tally_result tally_crop(const tally_image *in, int x, int y, int width, int height,
-                                  tally_image *out);
-/* Margins >= 0 in pixels, filled with value in every channel. */
-TALLY_API tally_result tally_pad(const tally_image *in, int left, int top, int right, int bottom,
-                                 uint8_t value, tally_image *out);
-
-/* Otsu's threshold of a grey picture: the level t, 0..255, that maximises the variance between
-   pixels <= t and > t; 0 for a picture of one level. < 0 if the picture is not grey or empty. */
-TALLY_API int tally_otsu(const tally_image *grey);
-/* 255 where the grey picture is <= level (ink), else 0. */
-TALLY_API tally_result tally_threshold(const tally_image *grey, int level, tally_image *out);
 /* 255 where a pixel is darker than the mean of the (2 radius + 1)^2 window round it (clipped at the
    borders) by more than offset levels. radius 1..1000. */
 TALLY_API tally_result tally_threshold_adaptive(const tally_image *grey, int radius, int offset,
@@ -226,16 +208,9 @@ typedef struct {
 TALLY_API int tally_components(const tally_image *binary, int *labels, tally_component *parts,
                                int capacity);
 
-/* Histogram equalisation of a grey picture: level v goes to round(255 (c(v) - c0) / (n - c0)), with
-   c the cumulative histogram and c0 its smallest non-zero value. */
-TALLY_API tally_result tally_equalise(const tally_image *grey, tally_image *out);
-
-/* Median over the (2 radius + 1)^2 window of a grey picture, borders replicated. radius 1..50. */
-TALLY_API tally_result tally_median(const tally_image *grey, int radius, tally_image *out);
-
-/* out(x, y) = in(H (x, y, 1)) by bilinear interpolation at pixel centres, to 1/256 pixel; `fill`
-   outside. h is the 3 x 3 homography by rows, from out to in, in pixel-corner coordinates (the
-   centre of the first pixel is 0.5, 0.5). */
+/* out(x, y) = in(H (x, y, 1)) by bilinear interpolation at pixel centres, to 1/256 pixel; the
+   outer half of the edge's pixels is level, `fill` lies outside. h is the 3 x 3 homography by rows,
+   from out to in, in pixel-corner coordinates (the centre of the first pixel is 0.5, 0.5). */
 TALLY_API tally_result tally_warp(const tally_image *in, const double h[9], int width, int height,
                                   uint8_t fill, tally_image *out);
 
@@ -298,6 +273,30 @@ TALLY_API int tally_template_field(const tally_template *form, const char *name)
 
 /* ---- 3. registration ----------------------------------------------------------------------------
    */
+
+typedef struct {
+  double x, y;
+} tally_point;
+
+/* A homography maps one plane onto another as a camera does: with w = h6 x + h7 y + h8,
+   (x, y) goes to ((h0 x + h1 y + h2) / w, (h3 x + h4 y + h5) / w). It is a 3 x 3 matrix by rows,
+   and any multiple of it is the same map. */
+
+/* The homography that takes each of four points to its partner. TALLY_ERROR_ARGUMENT, and h is left
+   alone, if three points of either four lie on a line, or so nearly that the map means nothing, or
+   a coordinate is not finite. */
+TALLY_API tally_result tally_homography(const tally_point from[4], const tally_point to[4],
+                                        double h[9]);
+/* The inverse matrix: the way back. TALLY_ERROR_ARGUMENT, and out is left alone, if there is none.
+   out may be h. */
+TALLY_API tally_result tally_homography_invert(const double h[9], double out[9]);
+/* The matrix product a b: b first, then a. out may be a or b. */
+TALLY_API void tally_homography_multiply(const double a[9], const double b[9], double out[9]);
+/* Where a point goes; far away, but finite, where w is 0. */
+TALLY_API tally_point tally_homography_map(const double h[9], double x, double y);
+/* How much longer things are behind the map than before it, near a point: the square root of what
+   it does to areas. */
+TALLY_API double tally_homography_scale(const double h[9], double x, double y);
 
 typedef enum {
   TALLY_FORM_OK = 0,
@@ -519,7 +518,7 @@ typedef struct {
 TALLY_API tally_result tally_totals_begin(const tally_template *form, uint64_t seed,
                                           tally_totals *out);
 /* Adds one tally; NULL for one that could not be registered. Draws depend on the seed and on the
-   order of adding, nothing else. */
+   order of adding, nothing else. After an error nothing of it is added. */
 TALLY_API tally_result tally_totals_add(tally_totals *totals, const tally_counts *counts);
 /* To be called when all tallies are added: draws the counts in doubt. More may be added after it,
    but then it must be called again. */
@@ -540,11 +539,24 @@ TALLY_API void tally_totals_free(tally_totals *totals);
 #define TALLY_IMPLEMENTED_
 
 #include <float.h>
+#include <limits.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* A program may have been compiled as if all numbers were finite (-ffast-math). Here some are not,
+   and comparisons that find them must stay. */
+#if defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__
+#if defined(__clang__)
+#pragma float_control(push)
+#pragma float_control(precise, on)
+#elif defined(__GNUC__)
+#pragma GCC push_options
+#pragma GCC optimize("no-fast-math", "no-finite-math-only", "no-unsafe-math-optimizations")
+#endif
+#endif
 
 #if defined(TALLY_MALLOC) && defined(TALLY_REALLOC) && defined(TALLY_FREE)
 #elif !defined(TALLY_MALLOC) && !defined(TALLY_REALLOC) && !defined(TALLY_FREE)
@@ -655,6 +667,10 @@ TALLY_API void tally_image_free(tally_image *image) {
   memset(image, 0, sizeof *image);
 }
 
+static int tally_grey_level_(const uint8_t *p) {
+  return (77 * p[0] + 150 * p[1] + 29 * p[2]) >> 8;
+}
+
 TALLY_API tally_result tally_grey(const tally_image *in, tally_image *out) {
   size_t i, n;
   if (!tally_image_ok_(in)) return TALLY_ERROR_ARGUMENT;
@@ -664,13 +680,11 @@ TALLY_API tally_result tally_grey(const tally_image *in, tally_image *out) {
     memcpy(out->pixels, in->pixels, n);
     return TALLY_OK;
   }
-  for (i = 0; i < n; i++) {
-    const uint8_t *p = in->pixels + 3 * i;
-    out->pixels[i] = (uint8_t)((77 * p[0] + 150 * p[1] + 29 * p[2]) >> 8);
-  }
+  for (i = 0; i < n; i++) out->pixels[i] = (uint8_t)tally_grey_level_(in->pixels + 3 * i);
   return TALLY_OK;
 }
 
+/* Hue 0..179 in steps of 2 degrees, saturation and value 0..255. */
 static void tally_hsv_pixel_(int r, int g, int b, int *h, int *s, int *v) {
   int high = tally_max_(r, tally_max_(g, b)), low = tally_min_(r, tally_min_(g, b));
   int range = high - low;
@@ -689,167 +703,76 @@ static void tally_hsv_pixel_(int r, int g, int b, int *h, int *s, int *v) {
   }
 }
 
-TALLY_API tally_result tally_hsv(const tally_image *in, tally_image *out) {
-  size_t i, n;
-  if (!tally_image_ok_(in) || in->channels != 3) return TALLY_ERROR_ARGUMENT;
-  TALLY_TRY_(tally_image_make(in->width, in->height, 3, out));
-  n = tally_count_(in);
-  for (i = 0; i < n; i++) {
-    const uint8_t *p = in->pixels + 3 * i;
-    uint8_t *q = out->pixels + 3 * i;
-    int h, s, v;
-    tally_hsv_pixel_(p[0], p[1], p[2], &h, &s, &v);
-    q[0] = (uint8_t)h;
-    q[1] = (uint8_t)s;
-    q[2] = (uint8_t)v;
-  }
-  return TALLY_OK;
-}
-
-/* out row `row` of a resize by area: source rows are summed with their share of the row first, so
-   that each source byte is touched once. `sum` holds one float per source byte of a row. */
-static void tally_area_row_(const tally_image *in, const tally_image *out, int row, float *sum) {
-  int c = in->channels, x, k, y;
-  double top = (double)row * in->height / out->height;
-  double bottom = (double)(row + 1) * in->height / out->height;
-  int bytes = in->width * c;
-  uint8_t *to = tally_row_(out, row);
-  memset(sum, 0, (size_t)bytes * sizeof *sum);
-  for (y = (int)top; y < in->height && y < bottom; y++) {
-    float share = (float)((bottom < y + 1 ? bottom : y + 1) - (top > y ? top : y));
+/* Means of n areas of wide x tall pixels that lie side by side from (left, top) on, channel by
+   channel; what lies outside the picture counts as 0. Each area is the difference between the sums
+   of what lies left of its two sides. sum has room for a row of the picture and one pixel more: the
+   rows, each with its share of the areas, are added up in it, then the pixels from the left on. */
+static void tally_area_row_(const tally_image *in, double left, double top, double wide,
+                            double tall, int n, double *sum, double *means) {
+  int c = in->channels, bytes = in->width * c, x, y, i, k;
+  double bottom = top + tall, before[3] = {0, 0, 0};
+  memset(sum, 0, (size_t)(bytes + c) * sizeof *sum);
+  for (y = tally_max_(0, (int)top); y < in->height && y < bottom; y++) {
+    double share = (bottom < y + 1 ? bottom : y + 1) - (top > y ? top : y);
     const uint8_t *from = tally_row_(in, y);
-    for (k = 0; k < bytes; k++) sum[k] += share * (float)from[k];
+    for (i = 0; i < bytes; i++) sum[c + i] += share * from[i];
   }
-  for (x = 0; x < out->width; x++) {
-    double left = (double)x * in->width / out->width;
-    double right = (double)(x + 1) * in->width / out->width;
-    double area = (right - left) * (bottom - top);
+  for (i = c; i < bytes + c; i++) sum[i] += sum[i - c];
+  for (x = 0; x <= n; x++) {
+    double side = left + x * wide;
+    side = side < 0 ? 0 : side > in->width ? in->width : side;
+    i = tally_min_((int)side, in->width - 1);
     for (k = 0; k < c; k++) {
-      double total = 0;
-      int i;
-      for (i = (int)left; i < in->width && i < right; i++) {
-        double share = (right < i + 1 ? right : i + 1) - (left > i ? left : i);
-        total += share * (double)sum[i * c + k];
-      }
-      *to++ = tally_byte_(total / area);
+      const double *v = sum + i * c + k;
+      double until = v[0] + (side - i) * (v[c] - v[0]);
+      if (x > 0) *means++ = (until - before[k]) / (wide * tall);
+      before[k] = until;
     }
   }
 }
 
-static void tally_bilinear_row_(const tally_image *in, const tally_image *out, int row) {
-  int c = in->channels, x, k;
-  double v = (row + 0.5) * in->height / out->height - 0.5;
-  int y0 = tally_clamp_((int)floor(v), 0, in->height - 1);
-  int y1 = tally_min_(y0 + 1, in->height - 1);
-  double fy = v < 0 ? 0 : v - y0;
-  uint8_t *to = tally_row_(out, row);
-  const uint8_t *a = tally_row_(in, y0), *b = tally_row_(in, y1);
-  for (x = 0; x < out->width; x++) {
-    double u = (x + 0.5) * in->width / out->width - 0.5;
-    int x0 = tally_clamp_((int)floor(u), 0, in->width - 1);
-    int x1 = tally_min_(x0 + 1, in->width - 1);
-    double fx = u < 0 ? 0 : u - x0;
-    for (k = 0; k < c; k++) {
-      double upper = a[x0 * c + k] + fx * (a[x1 * c + k] - a[x0 * c + k]);
-      double lower = b[x0 * c + k] + fx * (b[x1 * c + k] - b[x0 * c + k]);
-      *to++ = tally_byte_(upper + fy * (lower - upper));
-    }
+/* Means of 2 x 2 pixels, where whole numbers are exact and many times as fast: registration
+   begins with it. */
+static void tally_halve_(const tally_image *in, const tally_image *out) {
+  int c = in->channels, x, y, k;
+  for (y = 0; y < out->height; y++) {
+    const uint8_t *a = tally_row_(in, 2 * y), *b = tally_row_(in, 2 * y + 1);
+    uint8_t *to = tally_row_(out, y);
+    for (x = 0; x < out->width; x++, a += 2 * c, b += 2 * c)
+      for (k = 0; k < c; k++) *to++ = (uint8_t)((a[k] + a[k + c] + b[k] + b[k + c] + 2) >> 2);
   }
 }
 
-TALLY_API tally_result tally_resize(const tally_image *in, int width, int height,
-                                    tally_filter filter, tally_image *out) {
-  float *sum = NULL;
-  int y;
-  if (!tally_image_ok_(in)) return TALLY_ERROR_ARGUMENT;
+/* out of the given size, each of its pixels the mean over wide x tall of the picture's. */
+static tally_result tally_shrink_(const tally_image *in, double wide, double tall, int width,
+                                  int height, tally_image *out) {
+  double *sum, *means;
+  int y, i;
   TALLY_TRY_(tally_image_make(width, height, in->channels, out));
-  if (filter == TALLY_AREA) {
-    sum = (float *)tally_alloc_((size_t)in->width * (size_t)in->channels, sizeof *sum);
-    if (!sum) {
-      tally_image_free(out);
-      return TALLY_ERROR_MEMORY;
-    }
+  if (wide == 2 && tall == 2) {
+    tally_halve_(in, out);
+    return TALLY_OK;
   }
+  sum = (double *)tally_alloc_((size_t)(in->width + 1 + width) * (size_t)in->channels, sizeof *sum);
+  if (!sum) {
+    tally_image_free(out);
+    return TALLY_ERROR_MEMORY;
+  }
+  means = sum + (size_t)(in->width + 1) * (size_t)in->channels;
   for (y = 0; y < height; y++) {
-    if (filter == TALLY_AREA)
-      tally_area_row_(in, out, y, sum);
-    else
-      tally_bilinear_row_(in, out, y);
+    uint8_t *to = tally_row_(out, y);
+    tally_area_row_(in, 0, y * tall, wide, tall, width, sum, means);
+    for (i = 0; i < width * in->channels; i++) to[i] = tally_byte_(means[i]);
   }
   TALLY_FREE(sum);
   return TALLY_OK;
 }
 
-TALLY_API tally_result tally_crop(const tally_image *in, int x, int y, int width, int height,
-                                  tally_image *out) {
-  int row;
-  if (!tally_image_ok_(in) || x < 0 || y < 0 || width < 1 || height < 1 || width > in->width - x ||
-      height > in->height - y)
-    return TALLY_ERROR_ARGUMENT;
-  TALLY_TRY_(tally_image_make(width, height, in->channels, out));
-  for (row = 0; row < height; row++)
-    memcpy(tally_row_(out, row), tally_row_(in, y + row) + (size_t)x * (size_t)in->channels,
-           (size_t)width * (size_t)in->channels);
-  return TALLY_OK;
-}
-
-TALLY_API tally_result tally_pad(const tally_image *in, int left, int top, int right, int bottom,
-                                 uint8_t value, tally_image *out) {
-  int row;
-  const int most = TALLY_MAX_DIMENSION;
-  if (!tally_image_ok_(in) || left < 0 || top < 0 || right < 0 || bottom < 0)
-    return TALLY_ERROR_ARGUMENT;
-  if (left > most - in->width || right > most - in->width - left || top > most - in->height ||
-      bottom > most - in->height - top)
-    return TALLY_ERROR_TOO_LARGE;
-  TALLY_TRY_(
-      tally_image_make(in->width + left + right, in->height + top + bottom, in->channels, out));
-  memset(out->pixels, value, tally_count_(out) * (size_t)out->channels);
-  for (row = 0; row < in->height; row++)
-    memcpy(tally_row_(out, top + row) + (size_t)left * (size_t)in->channels, tally_row_(in, row),
-           (size_t)in->width * (size_t)in->channels);
-  return TALLY_OK;
-}
-
-/* Otsu's threshold of a histogram of n entries. */
-static int tally_otsu_histogram_(const size_t histogram[256]) {
-  double n = 0, mean = 0, below = 0, sum = 0, best = 0;
-  int level, choice = 0;
-  for (level = 0; level < 256; level++) {
-    n += (double)histogram[level];
-    mean += (double)level * (double)histogram[level];
-  }
-  for (level = 0; level < 255; level++) {
-    double above, gap, variance;
-    below += (double)histogram[level];
-    sum += (double)level * (double)histogram[level];
-    above = n - below;
-    if (below == 0 || above == 0) continue;
-    gap = sum / below - (mean - sum) / above;
-    variance = below * above * gap * gap;
-    if (variance > best) {
-      best = variance;
-      choice = level;
-    }
-  }
-  return choice;
-}
-
-TALLY_API int tally_otsu(const tally_image *grey) {
-  size_t histogram[256] = {0}, i, n;
-  if (!tally_grey_ok_(grey)) return -1;
-  n = tally_count_(grey);
-  for (i = 0; i < n; i++) histogram[grey->pixels[i]]++;
-  return tally_otsu_histogram_(histogram);
-}
-
-TALLY_API tally_result tally_threshold(const tally_image *grey, int level, tally_image *out) {
-  size_t i, n;
-  if (!tally_grey_ok_(grey)) return TALLY_ERROR_ARGUMENT;
-  TALLY_TRY_(tally_image_make(grey->width, grey->height, 1, out));
-  n = tally_count_(grey);
-  for (i = 0; i < n; i++) out->pixels[i] = grey->pixels[i] <= level ? 255 : 0;
-  return TALLY_OK;
+TALLY_API tally_result tally_resize(const tally_image *in, int width, int height,
+                                    tally_image *out) {
+  if (!tally_image_ok_(in)) return TALLY_ERROR_ARGUMENT;
+  return tally_shrink_(in, (double)in->width / width, (double)in->height / height, width, height,
+                       out);
 }
 
 /* Window sums by running column sums: O(1) a pixel whatever the radius. column holds width ints. */
@@ -1017,109 +940,30 @@ TALLY_API int tally_components(const tally_image *binary, int *labels, tally_com
   return n;
 }
 
-TALLY_API tally_result tally_equalise(const tally_image *grey, tally_image *out) {
-  size_t histogram[256] = {0}, i, n, sum = 0, first = 0;
-  uint8_t map[256];
-  int level;
-  if (!tally_grey_ok_(grey)) return TALLY_ERROR_ARGUMENT;
-  TALLY_TRY_(tally_image_make(grey->width, grey->height, 1, out));
-  n = tally_count_(grey);
-  for (i = 0; i < n; i++) histogram[grey->pixels[i]]++;
-  for (level = 0; level < 256; level++) {
-    if (sum == 0) first = histogram[level];
-    sum += histogram[level];
-    map[level] = (uint8_t)level; /* a picture of one level stays as it is */
-    if (n > first && sum > 0)
-      map[level] = tally_byte_(255.0 * (double)(sum - first) / (double)(n - first));
-  }
-  for (i = 0; i < n; i++) out->pixels[i] = map[grey->pixels[i]];
-  return TALLY_OK;
+/* The bilinear sample, times 65536, at (x, y) / 256 from the centre of the pixel at p; the next
+   pixels lie `right` and `below` bytes on. */
+static int tally_between_(const uint8_t *p, ptrdiff_t right, ptrdiff_t below, int x, int y) {
+  int upper = p[0] * (256 - x) + p[right] * x;
+  int lower = p[below] * (256 - x) + p[below + right] * x;
+  return upper * (256 - y) + lower * y;
 }
 
-/* One row of a median filter by a sliding histogram (Huang 1979). */
-static void tally_median_row_(const tally_image *grey, int radius, int y, uint8_t *to) {
-  int histogram[256] = {0}, width = grey->width, side = 2 * radius + 1, half = side * side / 2;
-  int x, dx, dy, median = 0, below = 0; /* below: entries < median */
-  for (x = -radius; x <= radius; x++)
-    for (dy = -radius; dy <= radius; dy++)
-      histogram[tally_row_(
-          grey, tally_clamp_(y + dy, 0, grey->height - 1))[tally_clamp_(x, 0, width - 1)]]++;
-  for (x = 0; x < width; x++) {
-    while (below > half) below -= histogram[--median];
-    while (below + histogram[median] <= half) below += histogram[median++];
-    to[x] = (uint8_t)median;
-    dx = tally_clamp_(x - radius, 0, width - 1);
-    for (dy = -radius; dy <= radius; dy++) {
-      const uint8_t *row = tally_row_(grey, tally_clamp_(y + dy, 0, grey->height - 1));
-      int out = row[dx], in = row[tally_clamp_(x + radius + 1, 0, width - 1)];
-      histogram[out]--;
-      histogram[in]++;
-      below += (in < median) - (out < median);
-    }
-  }
-}
-
-TALLY_API tally_result tally_median(const tally_image *grey, int radius, tally_image *out) {
-  int y;
-  if (!tally_grey_ok_(grey) || radius < 1 || radius > 50) return TALLY_ERROR_ARGUMENT;
-  TALLY_TRY_(tally_image_make(grey->width, grey->height, 1, out));
-  for (y = 0; y < grey->height; y++) tally_median_row_(grey, radius, y, tally_row_(out, y));
-  return TALLY_OK;
-}
-
-typedef struct {
-  double x, y;
-} tally_xy_;
-
-static tally_xy_ tally_map_(const double h[9], double x, double y) {
-  double w = h[6] * x + h[7] * y + h[8];
-  tally_xy_ p;
-  if (fabs(w) < 1e-12) w = w < 0 ? -1e-12 : 1e-12;
-  w = 1 / w;
-  p.x = (h[0] * x + h[1] * y + h[2]) * w;
-  p.y = (h[3] * x + h[4] * y + h[5]) * w;
-  return p;
-}
-
-/* Bilinear sample of one channel at pixel-corner coordinates; `outside` beyond the picture. */
-static double tally_sample_(const tally_image *in, double x, double y, int channel,
-                            double outside) {
-  int x0, y0, x1, y1, c = in->channels;
-  double fx, fy, upper, lower;
-  const uint8_t *a, *b;
-  /* Written so that a NaN is outside too. */
-  if (!(x >= 0 && y >= 0 && x < in->width && y < in->height)) return outside;
-  x -= 0.5;
-  y -= 0.5;
-  x0 = x < 0 ? 0 : (int)x;
-  y0 = y < 0 ? 0 : (int)y;
-  x1 = tally_min_(x0 + 1, in->width - 1);
-  y1 = tally_min_(y0 + 1, in->height - 1);
-  fx = x < 0 ? 0 : x - x0;
-  fy = y < 0 ? 0 : y - y0;
-  a = tally_row_(in, y0) + channel;
-  b = tally_row_(in, y1) + channel;
-  upper = a[x0 * c] + fx * (a[x1 * c] - a[x0 * c]);
-  lower = b[x0 * c] + fx * (b[x1 * c] - b[x0 * c]);
-  return upper + fy * (lower - upper);
-}
-
-/* The same sample of all channels in whole numbers, at (x + 128, y + 128) / 256, for points whose
-   four pixels lie in the picture. */
-static void tally_sample_inside_(const tally_image *in, int x, int y, uint8_t *out) {
-  int c = in->channels, fx = x & 255, fy = y & 255, k;
-  const uint8_t *a = tally_row_(in, y >> 8) + (ptrdiff_t)(x >> 8) * c;
-  const uint8_t *b = a + (ptrdiff_t)in->width * c;
-  for (k = 0; k < c; k++) {
-    int upper = a[k] * (256 - fx) + a[k + c] * fx, lower = b[k] * (256 - fx) + b[k + c] * fx;
-    out[k] = (uint8_t)((upper * (256 - fy) + lower * fy + 32768) >> 16);
-  }
+/* The same at pixel-corner coordinates (x, y) / 256 of a picture, whose edge is replicated. */
+static int tally_sample_(const tally_image *in, int channel, int x, int y) {
+  ptrdiff_t c = in->channels, across, down;
+  x = tally_clamp_(x - 128, 0, (in->width - 1) * 256);
+  y = tally_clamp_(y - 128, 0, (in->height - 1) * 256);
+  across = x >> 8;
+  down = y >> 8;
+  return tally_between_(tally_row_(in, (int)down) + across * c + channel,
+                        across + 1 < in->width ? c : 0, down + 1 < in->height ? in->width * c : 0,
+                        x & 255, y & 255);
 }
 
 /* n <= 64 pixels of a warped row from (x, y) on. Places first, so that compilers can vectorise. */
 static void tally_warp_part_(const tally_image *in, const double h[9], int x, int y, int n,
                              uint8_t fill, uint8_t *to) {
-  double px[64], py[64], wide = in->width - 0.5, tall = in->height - 0.5;
+  double px[64], py[64];
   double u = h[1] * (y + 0.5) + h[2], v = h[4] * (y + 0.5) + h[5], w = h[7] * (y + 0.5) + h[8];
   int i, k;
   for (i = 0; i < n; i++) {
@@ -1128,11 +972,14 @@ static void tally_warp_part_(const tally_image *in, const double h[9], int x, in
     py[i] = (h[3] * at + v) * scale;
   }
   for (i = 0; i < n; i++, to += in->channels) {
-    if (px[i] >= 0.5 && py[i] >= 0.5 && px[i] < wide && py[i] < tall)
-      tally_sample_inside_(in, (int)(px[i] * 256) - 128, (int)(py[i] * 256) - 128, to);
-    else
-      for (k = 0; k < in->channels; k++)
-        to[k] = tally_byte_(tally_sample_(in, px[i], py[i], k, fill));
+    /* Written so that a NaN is outside too. */
+    int inside = px[i] >= 0 && py[i] >= 0 && px[i] < in->width && py[i] < in->height;
+    for (k = 0; k < in->channels; k++)
+      to[k] =
+          inside
+              ? (uint8_t)((tally_sample_(in, k, (int)(px[i] * 256), (int)(py[i] * 256)) + 32768) >>
+                          16)
+              : fill;
   }
 }
 
@@ -1296,7 +1143,7 @@ static tally_result tally_read_size_(tally_parser_ *p, double *width, double *he
   return TALLY_OK;
 }
 
-static tally_result tally_read_range_(tally_parser_ *p, const char *what, double top, double *low,
+static tally_result tally_read_range_(tally_parser_ *p, const char *what, int top, double *low,
                                       double *high) {
   int line, column;
   TALLY_TRY_(tally_read_number_(p, what, low));
@@ -1305,7 +1152,7 @@ static tally_result tally_read_range_(tally_parser_ *p, const char *what, double
   TALLY_TRY_(tally_read_text_(p, ".."));
   TALLY_TRY_(tally_read_number_(p, what, high));
   if (*low < 0 || *low > top || *high < 0 || *high > top)
-    return tally_fault_at_(p, line, column, "%s must be within 0..%g", what, top);
+    return tally_fault_at_(p, line, column, "%s must be within 0..%d", what, top);
   return TALLY_OK;
 }
 
@@ -1452,8 +1299,8 @@ static tally_result tally_parse_field_(tally_parser_ *p) {
   TALLY_TRY_(tally_read_point_(p, &first.x, &first.y));
   TALLY_TRY_(tally_read_number_(p, "the number of cells", &count));
   if (count != digits)
-    return tally_fault_at_(p, p->word_line, p->word_column, "%g cells for %d digits", count,
-                           field->digits);
+    return tally_fault_at_(p, p->word_line, p->word_column, "%d digits need %d cells",
+                           field->digits, field->digits);
   TALLY_TRY_(tally_read_text_(p, "x"));
   TALLY_TRY_(tally_read_size_(p, &first.width, &first.height));
   if (first.width < 8 || first.height < 8)
@@ -1660,6 +1507,7 @@ TALLY_API tally_result tally_template_parse(const char *text, size_t length, tal
   p.line = p.column = 1;
   p.error = error;
   p.form = out;
+  if (length >= 3 && memcmp(text, "\xEF\xBB\xBF", 3) == 0) p.at = 3; /* a byte order mark */
   out->cross = out->dash = TALLY_MARK_ILLEGIBLE;
   for (i = 0; i < TALLY_MAX_FIELDS + TALLY_MAX_SUMS; i++) root[i] = i;
   while (p.at < length) {
@@ -1753,13 +1601,92 @@ static int tally_solve_(double *a, double *b, int n) {
   return 1;
 }
 
-static void tally_multiply_(const double a[9], const double b[9], double out[9]) {
+TALLY_API void tally_homography_multiply(const double a[9], const double b[9], double out[9]) {
   double c[9];
   int i, j;
   for (i = 0; i < 3; i++)
     for (j = 0; j < 3; j++)
       c[3 * i + j] = a[3 * i] * b[j] + a[3 * i + 1] * b[3 + j] + a[3 * i + 2] * b[6 + j];
   memcpy(out, c, sizeof c);
+}
+
+TALLY_API tally_point tally_homography_map(const double h[9], double x, double y) {
+  double w = h[6] * x + h[7] * y + h[8];
+  tally_point p;
+  if (fabs(w) < 1e-12) w = w < 0 ? -1e-12 : 1e-12;
+  w = 1 / w;
+  p.x = (h[0] * x + h[1] * y + h[2]) * w;
+  p.y = (h[3] * x + h[4] * y + h[5]) * w;
+  return p;
+}
+
+/* The adjugate of h, its inverse but for the factor that is returned: the determinant. */
+static double tally_adjugate_(const double h[9], double out[9]) {
+  out[0] = h[4] * h[8] - h[5] * h[7];
+  out[1] = h[2] * h[7] - h[1] * h[8];
+  out[2] = h[1] * h[5] - h[2] * h[4];
+  out[3] = h[5] * h[6] - h[3] * h[8];
+  out[4] = h[0] * h[8] - h[2] * h[6];
+  out[5] = h[2] * h[3] - h[0] * h[5];
+  out[6] = h[3] * h[7] - h[4] * h[6];
+  out[7] = h[1] * h[6] - h[0] * h[7];
+  out[8] = h[0] * h[4] - h[1] * h[3];
+  return h[0] * out[0] + h[1] * out[3] + h[2] * out[6];
+}
+
+TALLY_API tally_result tally_homography_invert(const double h[9], double out[9]) {
+  double adjugate[9], determinant;
+  int i;
+  if (!h || !out) return TALLY_ERROR_ARGUMENT;
+  determinant = tally_adjugate_(h, adjugate);
+  if (!(fabs(determinant) >= DBL_MIN && fabs(determinant) <= DBL_MAX)) return TALLY_ERROR_ARGUMENT;
+  for (i = 0; i < 9; i++) out[i] = adjugate[i] / determinant;
+  return TALLY_OK;
+}
+
+TALLY_API double tally_homography_scale(const double h[9], double x, double y) {
+  double adjugate[9], w = h[6] * x + h[7] * y + h[8];
+  return sqrt(fabs(tally_adjugate_(h, adjugate) / (w * w * w)));
+}
+
+/* Whether no three of four points lie on a line: each triangle of them has some of the area that
+   the longest of their distances spans. Written so that a NaN lies on a line too. */
+static int tally_spread_(const tally_point p[4]) {
+  double reach = 0;
+  int i;
+  for (i = 0; i < 4; i++) {
+    double far_x = fabs(p[(i + 1) & 3].x - p[i].x), far_y = fabs(p[(i + 1) & 3].y - p[i].y);
+    reach = fmax(reach, fmax(far_x, far_y));
+  }
+  for (i = 0; i < 4; i++) {
+    tally_point a = p[i], b = p[(i + 1) & 3], c = p[(i + 2) & 3];
+    double area = fabs((b.x - a.x) * (c.y - a.y) - (c.x - a.x) * (b.y - a.y));
+    if (!(area > 1e-9 * reach * reach)) return 0;
+  }
+  return 1;
+}
+
+/* Two equations a point. The origin is moved to the first of them, which goes to a finite place, so
+   that the last coefficient can be 1. */
+TALLY_API tally_result tally_homography(const tally_point from[4], const tally_point to[4],
+                                        double h[9]) {
+  double a[64], b[8], there[9] = {1, 0, 0, 0, 1, 0, 0, 0, 1};
+  int i;
+  if (!from || !to || !h || !tally_spread_(from) || !tally_spread_(to)) return TALLY_ERROR_ARGUMENT;
+  for (i = 0; i < 4; i++) {
+    double x = from[i].x - from[0].x, y = from[i].y - from[0].y, u = to[i].x, v = to[i].y;
+    double rows[16] = {x, y, 1, 0, 0, 0, -u * x, -u * y, 0, 0, 0, x, y, 1, -v * x, -v * y};
+    memcpy(a + 16 * i, rows, sizeof rows);
+    b[2 * i] = u;
+    b[2 * i + 1] = v;
+  }
+  if (!tally_solve_(a, b, 8)) return TALLY_ERROR_ARGUMENT;
+  memcpy(h, b, sizeof b);
+  h[8] = 1;
+  there[2] = -from[0].x;
+  there[5] = -from[0].y;
+  tally_homography_multiply(h, there, h);
+  return TALLY_OK;
 }
 
 /* Adds the equation `row` . x = value, of the given weight, to the normal equations. */
@@ -1774,8 +1701,8 @@ static void tally_equation_(double *normal, double *right, int n, const double *
 
 /* Least-squares map from template points to picture points: affine for 3 points, a homography for 4
    or more. Template coordinates are centred and scaled by the page first, for good condition. */
-static int tally_fit_points_(const tally_template *form, const tally_xy_ *from, const tally_xy_ *to,
-                             int n, double h[9]) {
+static int tally_fit_points_(const tally_template *form, const tally_point *from,
+                             const tally_point *to, int n, double h[9]) {
   double normal[64] = {0}, right[8] = {0}, scale[9] = {0}, mean_x = 0, mean_y = 0;
   double half = (form->width + form->height) / 4;
   int unknowns = n > 3 ? 8 : 6, i;
@@ -1804,58 +1731,16 @@ static int tally_fit_points_(const tally_template *form, const tally_xy_ *from, 
   scale[2] = -form->width / 2 / half;
   scale[5] = -form->height / 2 / half;
   scale[8] = 1;
-  tally_multiply_(h, scale, h);
+  tally_homography_multiply(h, scale, h);
   return 1;
 }
 
 /* ---- anchors */
 
-/* Row y of a picture halved both ways: the common factor, worth its own loop. */
-static void tally_halve_row_(const tally_image *in, const tally_image *out, int y) {
-  const uint8_t *a = tally_row_(in, 2 * y), *b = tally_row_(in, 2 * y + 1);
-  uint8_t *to = tally_row_(out, y);
-  int c = in->channels, x, k;
-  for (x = 0; x < out->width; x++, a += 2 * c, b += 2 * c)
-    for (k = 0; k < c; k++) *to++ = (uint8_t)((a[k] + a[k + c] + b[k] + b[k + c] + 2) >> 2);
-}
-
 /* The picture reduced by averaging factor x factor blocks; what does not fill a block is dropped.
    */
 static tally_result tally_reduce_(const tally_image *in, int factor, tally_image *out) {
-  int c = in->channels, x, y, k, i, j, area = factor * factor;
-  int width = in->width / factor, height = in->height / factor;
-  uint32_t *sum;
-  TALLY_TRY_(tally_image_make(width, height, c, out));
-  if (factor == 1) {
-    memcpy(out->pixels, in->pixels, tally_count_(out) * (size_t)c);
-    return TALLY_OK;
-  }
-  if (factor == 2) {
-    for (y = 0; y < height; y++) tally_halve_row_(in, out, y);
-    return TALLY_OK;
-  }
-  sum = (uint32_t *)tally_alloc_((size_t)width * (size_t)factor * (size_t)c, sizeof *sum);
-  if (!sum) {
-    tally_image_free(out);
-    return TALLY_ERROR_MEMORY;
-  }
-  for (y = 0; y < height; y++) {
-    uint8_t *to = tally_row_(out, y);
-    int bytes = width * factor * c;
-    memset(sum, 0, (size_t)bytes * sizeof *sum);
-    for (j = 0; j < factor; j++) {
-      const uint8_t *row = tally_row_(in, y * factor + j);
-      for (i = 0; i < bytes; i++) sum[i] += row[i];
-    }
-    for (x = 0; x < width; x++)
-      for (k = 0; k < c; k++) {
-        uint32_t total = 0;
-        for (i = 0; i < factor; i++) total += sum[(x * factor + i) * c + k];
-        *to++ = (uint8_t)((total + (uint32_t)area / 2) / (uint32_t)area);
-      }
-  }
-  TALLY_FREE(sum);
-  return TALLY_OK;
+  return tally_shrink_(in, factor, factor, in->width / factor, in->height / factor, out);
 }
 
 /* The level that the lightest 30 % of pixels reach, per channel: paper, even on a page full of ink.
@@ -2024,8 +1909,8 @@ static tally_result tally_find_anchors_(tally_scene_ *scene, const tally_templat
 
 /* ---- hypotheses */
 
-static tally_xy_ tally_centre_(const tally_box *box) {
-  tally_xy_ p;
+static tally_point tally_centre_(const tally_box *box) {
+  tally_point p;
   p.x = box->x + box->width / 2;
   p.y = box->y + box->height / 2;
   return p;
@@ -2062,7 +1947,7 @@ static double tally_blob_score_(const tally_anchor *anchor, const tally_blob_ *b
 /* The nearest agreeing blob of anchor k to where the similarity (base -> origin, then scale and
    turn given as the complex factor fx, fy) puts it, within reach; -1 if none. */
 static int tally_nearest_blob_(const tally_scene_ *scene, const tally_anchor *anchor, int k,
-                               tally_xy_ at, double reach, double scale, double turn,
+                               tally_point at, double reach, double scale, double turn,
                                double *distance) {
   int i, best = -1;
   *distance = reach;
@@ -2093,7 +1978,7 @@ static void tally_keep_hypothesis_(tally_hypothesis_ *list, int *n, const tally_
    it puts them. */
 static void tally_try_pair_(const tally_scene_ *scene, const tally_template *form, int i, int j,
                             double full_scale, tally_hypothesis_ *list, int *n) {
-  tally_xy_ a = tally_centre_(&form->anchor[i].box), b = tally_centre_(&form->anchor[j].box);
+  tally_point a = tally_centre_(&form->anchor[i].box), b = tally_centre_(&form->anchor[j].box);
   double dx = b.x - a.x, dy = b.y - a.y, square = dx * dx + dy * dy;
   int p, q, k;
   for (p = 0; p < scene->blobs[i]; p++) {
@@ -2113,7 +1998,7 @@ static void tally_try_pair_(const tally_scene_ *scene, const tally_template *for
       fresh.matched = 0;
       fresh.score = 0;
       for (k = 0; k < form->anchors; k++) {
-        tally_xy_ c = tally_centre_(&form->anchor[k].box), at;
+        tally_point c = tally_centre_(&form->anchor[k].box), at;
         double distance = 0;
         at.x = from->x + fx * (c.x - a.x) - fy * (c.y - a.y);
         at.y = from->y + fy * (c.x - a.x) + fx * (c.y - a.y);
@@ -2143,7 +2028,7 @@ static void tally_try_pair_(const tally_scene_ *scene, const tally_template *for
 }
 
 static double tally_anchor_distance_(const tally_template *form, int i, int j) {
-  tally_xy_ a = tally_centre_(&form->anchor[i].box), b = tally_centre_(&form->anchor[j].box);
+  tally_point a = tally_centre_(&form->anchor[i].box), b = tally_centre_(&form->anchor[j].box);
   return sqrt((b.x - a.x) * (b.x - a.x) + (b.y - a.y) * (b.y - a.y));
 }
 
@@ -2164,12 +2049,12 @@ static int tally_hypothesise_(const tally_scene_ *scene, const tally_template *f
 }
 
 /* The outermost pixel of a blob in a direction (picture coordinates of its outer corner). */
-static tally_xy_ tally_extreme_(const tally_scene_ *scene, int anchor, const tally_blob_ *blob,
-                                double dx, double dy) {
+static tally_point tally_extreme_(const tally_scene_ *scene, int anchor, const tally_blob_ *blob,
+                                  double dx, double dy) {
   const int *labels = scene->labels[scene->mask[anchor]];
   int width = scene->small.width, x, y;
   double best = -DBL_MAX;
-  tally_xy_ p = {0, 0};
+  tally_point p = {0, 0};
   for (y = blob->top; y <= blob->bottom; y++)
     for (x = blob->left; x <= blob->right; x++)
       if (labels[(size_t)y * (size_t)width + (size_t)x] == blob->label && x * dx + y * dy > best) {
@@ -2183,8 +2068,8 @@ static tally_xy_ tally_extreme_(const tally_scene_ *scene, int anchor, const tal
 /* The points of a hypothesis: centres, and of coloured boxes the four corners instead (they carry
    the perspective). h is the map so far. */
 static int tally_anchor_points_(const tally_scene_ *scene, const tally_template *form,
-                                const tally_hypothesis_ *hypothesis, int corners, tally_xy_ *from,
-                                tally_xy_ *to) {
+                                const tally_hypothesis_ *hypothesis, int corners, tally_point *from,
+                                tally_point *to) {
   double turn = atan2(hypothesis->h[3], hypothesis->h[0]);
   int k, i, n = 0;
   for (k = 0; k < form->anchors; k++) {
@@ -2210,7 +2095,8 @@ static int tally_anchor_points_(const tally_scene_ *scene, const tally_template 
 
 /* Singular values of the map's derivative at a template point. */
 static void tally_stretch_(const double h[9], double x, double y, double *large, double *small) {
-  tally_xy_ p = tally_map_(h, x, y), u = tally_map_(h, x + 1, y), v = tally_map_(h, x, y + 1);
+  tally_point p = tally_homography_map(h, x, y), u = tally_homography_map(h, x + 1, y),
+              v = tally_homography_map(h, x, y + 1);
   double a = u.x - p.x, b = v.x - p.x, c = u.y - p.y, d = v.y - p.y;
   double s = (a * a + b * b + c * c + d * d) / 2, t = a * d - b * c;
   double r = sqrt(s * s > t * t ? s * s - t * t : 0);
@@ -2238,7 +2124,7 @@ static int tally_plausible_(const tally_template *form, const double h[9], doubl
 
 static int tally_fit_hypothesis_(const tally_scene_ *scene, const tally_template *form,
                                  tally_hypothesis_ *hypothesis, double full_scale) {
-  tally_xy_ from[4 * TALLY_MAX_ANCHORS], to[4 * TALLY_MAX_ANCHORS];
+  tally_point from[4 * TALLY_MAX_ANCHORS], to[4 * TALLY_MAX_ANCHORS];
   double centres[9];
   int n = tally_anchor_points_(scene, form, hypothesis, 0, from, to), m;
   if (!tally_fit_points_(form, from, to, n, hypothesis->h)) return 0;
@@ -2254,15 +2140,15 @@ static int tally_fit_hypothesis_(const tally_scene_ *scene, const tally_template
 
 /* Where the centre of mass of a projected rectangle lies: not at its projected centre, once there
    is perspective. */
-static tally_xy_ tally_projected_centre_(const double h[9], const tally_box *box) {
-  tally_xy_ corner[4], sum = {0, 0};
+static tally_point tally_projected_centre_(const double h[9], const tally_box *box) {
+  tally_point corner[4], sum = {0, 0};
   double area = 0;
   int i;
   for (i = 0; i < 4; i++)
-    corner[i] = tally_map_(h, box->x + (i == 1 || i == 2 ? box->width : 0),
-                           box->y + (i >= 2 ? box->height : 0));
+    corner[i] = tally_homography_map(h, box->x + (i == 1 || i == 2 ? box->width : 0),
+                                     box->y + (i >= 2 ? box->height : 0));
   for (i = 0; i < 4; i++) {
-    tally_xy_ a = corner[i], b = corner[(i + 1) % 4];
+    tally_point a = corner[i], b = corner[(i + 1) % 4];
     double cross = a.x * b.y - b.x * a.y;
     area += cross;
     sum.x += (a.x + b.x) * cross;
@@ -2280,7 +2166,7 @@ static double tally_anchor_error_(const tally_scene_ *scene, const tally_templat
   double worst = 0;
   int k;
   for (k = 0; k < form->anchors; k++) {
-    tally_xy_ c = tally_centre_(&form->anchor[k].box), p;
+    tally_point c = tally_centre_(&form->anchor[k].box), p;
     const tally_blob_ *blob = &scene->blob[k][tally_max_(0, hypothesis->match[k])];
     double large, small, d;
     if (hypothesis->match[k] < 0) continue;
@@ -2364,10 +2250,8 @@ static void tally_add_line_(const tally_image *in, int channel, int x, int y, in
   x -= 128;
   y -= 128;
   for (i = 0; i < n; i++, x += dx, y += dy) {
-    const uint8_t *a = pixels + (ptrdiff_t)(y >> 8) * stride + (ptrdiff_t)(x >> 8) * c;
-    int fx = x & 255, fy = y & 255;
-    int upper = a[0] * (256 - fx) + a[c] * fx, lower = a[stride] * (256 - fx) + a[stride + c] * fx;
-    sum[i] += (upper * (256 - fy) + lower * fy) >> 10;
+    const uint8_t *p = pixels + (ptrdiff_t)(y >> 8) * stride + (ptrdiff_t)(x >> 8) * c;
+    sum[i] += tally_between_(p, c, stride, x & 255, y & 255) >> 10;
   }
 }
 
@@ -2383,7 +2267,8 @@ static void tally_profile_(const tally_image *picture, const double h[9], const 
     double t = (k + 0.5) / samples;
     double x = piece->x0 + t * (piece->x1 - piece->x0), y = piece->y0 + t * (piece->y1 - piece->y0);
     double nx = piece->down ? middle * step : 0, ny = piece->down ? 0 : middle * step;
-    tally_xy_ low = tally_map_(h, x - nx, y - ny), high = tally_map_(h, x + nx, y + ny);
+    tally_point low = tally_homography_map(h, x - nx, y - ny),
+                high = tally_homography_map(h, x + nx, y + ny);
     double scale = 256.0 / (2 * middle), wide = picture->width - 2, tall = picture->height - 2;
     if (!(low.x > 2 && low.y > 2 && low.x < wide && low.y < tall && high.x > 2 && high.y > 2 &&
           high.x < wide && high.y < tall))
@@ -2478,7 +2363,7 @@ static void tally_common_shift_(const tally_image *picture, const double h[9],
     }
   }
   for (k = 0; k < 2; k++) {
-    double best = -1;
+    double best = 0; /* where nothing is seen, nothing is shifted */
     shift[k] = strength[k] = 0;
     for (i = 1; i < 2 * TALLY_REACH_; i++) {
       double d = (i - TALLY_REACH_) / (double)TALLY_REACH_;
@@ -2533,8 +2418,8 @@ static int tally_fit_pieces_(const tally_template *form, const tally_pieces_ *pi
     double into[9] = {
         1 / half, 0, -form->width / 2 / half, 0, 1 / half, -form->height / 2 / half, 0, 0, 1};
     double back[9] = {half, 0, form->width / 2, 0, half, form->height / 2, 0, 0, 1};
-    tally_multiply_(c, into, c);
-    tally_multiply_(back, c, correction);
+    tally_homography_multiply(c, into, c);
+    tally_homography_multiply(back, c, correction);
   }
   return 1;
 }
@@ -2565,12 +2450,12 @@ static double tally_refine_(const tally_image *picture, const tally_template *fo
   tally_common_shift_(picture, h, pieces, shift, strength);
   correction[2] = shift[1];
   correction[5] = shift[0];
-  tally_multiply_(h, correction, h);
+  tally_homography_multiply(h, correction, h);
   for (i = 0; i < 3; i++) {
     tally_observe_(picture, h, pieces, reach[i]);
     if (i == 2) break;
     if (tally_fit_pieces_(form, pieces, reach[i] * 0.7, correction))
-      tally_multiply_(h, correction, h);
+      tally_homography_multiply(h, correction, h);
   }
   return tally_coverage_(pieces, found, rms);
 }
@@ -2651,14 +2536,14 @@ TALLY_API const char *tally_form_status_text(tally_form_status status) {
 
 TALLY_API void tally_registration_map(const tally_registration *registration, int field, double x,
                                       double y, double *picture_x, double *picture_y) {
-  tally_xy_ p;
+  tally_point p;
   if (field >= 0 && field < TALLY_MAX_FIELDS) {
     const double *l = registration->local[field];
     double moved = l[0] + l[1] * x + l[2] * y;
     y = l[3] + l[4] * x + l[5] * y;
     x = moved;
   }
-  p = tally_map_(registration->page, x, y);
+  p = tally_homography_map(registration->page, x, y);
   *picture_x = p.x;
   *picture_y = p.y;
 }
@@ -2712,8 +2597,9 @@ typedef struct {
 
 /* Whether two maps put the page in about the same place. */
 static int tally_same_place_(const tally_template *form, const double a[9], const double b[9]) {
-  tally_xy_ p = tally_map_(a, form->width / 2, 0), q = tally_map_(b, form->width / 2, 0);
-  tally_xy_ r = tally_map_(a, form->width / 2, form->height);
+  tally_point p = tally_homography_map(a, form->width / 2, 0),
+              q = tally_homography_map(b, form->width / 2, 0);
+  tally_point r = tally_homography_map(a, form->width / 2, form->height);
   double size = fabs(p.x - r.x) + fabs(p.y - r.y);
   return fabs(p.x - q.x) + fabs(p.y - q.y) < 0.02 * size;
 }
@@ -2751,6 +2637,20 @@ static void tally_try_batch_(const tally_image *picture, const tally_template *f
   }
 }
 
+/* Of a form without rules the first hypothesis that fits is the best, as they stand in the order of
+   their anchors' scores. Returns the share of its score that the next one has which puts the page
+   elsewhere: nearly 1 if the anchors look the same upside down. */
+static double tally_second_by_anchors_(const tally_template *form, const tally_scene_ *scene,
+                                       double full_scale, tally_hypothesis_ *list, int n,
+                                       int best) {
+  int i;
+  for (i = best + 1; i < n; i++)
+    if (tally_fit_hypothesis_(scene, form, &list[i], full_scale) &&
+        !tally_same_place_(form, list[i].h, list[best].h))
+      return list[i].score / list[best].score;
+  return 0;
+}
+
 #define TALLY_ENOUGH_ 0.95 /* the share of the rules that a registered form shows at least */
 
 /* The hypothesis that fits the rules best, its map fitted to them. */
@@ -2765,28 +2665,26 @@ static tally_choice_ tally_choose_(const tally_image *picture, const tally_templ
   return choice;
 }
 
-/* Judges the fit in out->page, and adds what only an accepted form has. */
-static void tally_judge_(const tally_image *picture, const tally_template *form,
-                         const tally_scene_ *scene, const tally_hypothesis_ *hypothesis,
-                         tally_pieces_ *pieces, double full_scale, double second,
-                         tally_registration *out) {
-  double coverage, anchors = tally_anchor_error_(scene, form, hypothesis, out->page), large, small;
-  tally_xy_ top = tally_map_(out->page, form->width / 2, form->height / 2), right;
+/* A second position that fits as well as that, as a share of the first, makes both doubtful. */
+#define TALLY_NEARLY_ 0.85
+
+/* Judges a fit by the anchors, of a form that has no printed rules. */
+static void tally_judge_anchors_(double error, double second, tally_registration *out) {
+  out->residual = error;
+  if (out->anchors_found < 4)
+    tally_refuse_(out, TALLY_FORM_POOR, "three anchors and no printed rules to check them by");
+  else if (error > 4)
+    tally_refuse_(out, TALLY_FORM_WRONG, "the anchors do not lie as on this form");
+  else if (second > TALLY_NEARLY_)
+    tally_refuse_(out, TALLY_FORM_AMBIGUOUS, "two different positions fit the anchors");
+}
+
+/* Judges it by the printed rules, after a correction for each field. */
+static void tally_judge_rules_(const tally_image *picture, const tally_template *form,
+                               tally_pieces_ *pieces, double anchor_error, double second,
+                               tally_registration *out) {
+  double coverage;
   int f;
-  right = tally_map_(out->page, form->width / 2 + 1, form->height / 2);
-  out->rotation = atan2(right.y - top.y, right.x - top.x) * 180 / TALLY_PI_;
-  tally_stretch_(out->page, form->width / 2, form->height / 2, &large, &small);
-  out->scale = sqrt(large * small);
-  out->anchors_found = hypothesis->matched;
-  out->rules_expected = pieces->count;
-  if (pieces->count == 0) {
-    out->residual = anchors;
-    if (hypothesis->matched < 4)
-      tally_refuse_(out, TALLY_FORM_POOR, "three anchors and no printed rules to check them by");
-    else if (anchors > 4)
-      tally_refuse_(out, TALLY_FORM_WRONG, "the anchors do not lie as on this form");
-    return;
-  }
   tally_observe_(picture, out->page, pieces, 4);
   for (f = 0; f < form->fields; f++) tally_fit_field_(form, pieces, f, out->local[f]);
   tally_apply_local_((const double(*)[6])out->local, pieces);
@@ -2797,17 +2695,40 @@ static void tally_judge_(const tally_image *picture, const tally_template *form,
                                   : "too few of the printed rules can be seen");
   else if (out->residual > 1.25)
     tally_refuse_(out, TALLY_FORM_POOR, "the printed rules do not lie straight enough");
-  else if (second > 0.85 * coverage)
+  else if (second > TALLY_NEARLY_ * coverage)
     tally_refuse_(out, TALLY_FORM_AMBIGUOUS, "two different positions fit the printed rules");
-  else if (anchors > 15)
+  else if (anchor_error > 15)
     tally_refuse_(out, TALLY_FORM_WRONG,
                   "the anchors and the printed rules do not belong together");
-  else if (!tally_plausible_(form, out->page, full_scale))
+}
+
+/* Judges the fit in out->page, and adds what only an accepted form has. */
+static void tally_judge_(const tally_image *picture, const tally_template *form,
+                         const tally_scene_ *scene, const tally_hypothesis_ *hypothesis,
+                         tally_pieces_ *pieces, double full_scale, double second,
+                         tally_registration *out) {
+  double error = tally_anchor_error_(scene, form, hypothesis, out->page), large, small;
+  tally_point top = tally_homography_map(out->page, form->width / 2, form->height / 2), right;
+  int outside;
+  right = tally_homography_map(out->page, form->width / 2 + 1, form->height / 2);
+  out->rotation = atan2(right.y - top.y, right.x - top.x) * 180 / TALLY_PI_;
+  tally_stretch_(out->page, form->width / 2, form->height / 2, &large, &small);
+  out->scale = sqrt(large * small);
+  out->anchors_found = hypothesis->matched;
+  out->rules_expected = pieces->count;
+  if (pieces->count == 0)
+    tally_judge_anchors_(error, second, out);
+  else
+    tally_judge_rules_(picture, form, pieces, error, second, out);
+  if (out->status != TALLY_FORM_OK) return;
+  outside = tally_field_outside_(picture, form, out);
+  if (!tally_plausible_(form, out->page, full_scale)) {
     tally_refuse_(out, TALLY_FORM_POOR, "the page is seen at too steep an angle");
-  else if ((f = tally_field_outside_(picture, form, out)) >= 0)
+  } else if (outside >= 0) {
+    out->status = TALLY_FORM_POOR;
     tally_print_(out->reason, sizeof out->reason, "field %s lies outside the picture",
-                 form->field[f].name);
-  if (out->reason[0] && out->status == TALLY_FORM_OK) out->status = TALLY_FORM_POOR;
+                 form->field[outside].name);
+  }
 }
 
 static tally_result tally_register_in_(const tally_image *picture, const tally_template *form,
@@ -2837,6 +2758,8 @@ static tally_result tally_register_in_(const tally_image *picture, const tally_t
     tally_refuse_(out, TALLY_FORM_POOR, "the anchors lie in a way no flat page can");
     return TALLY_OK;
   }
+  if (pieces->count == 0)
+    choice.second = tally_second_by_anchors_(form, scene, full_scale, list, n, choice.best);
   memcpy(out->page, list[choice.best].h, sizeof out->page);
   tally_judge_(picture, form, scene, &list[choice.best], pieces, full_scale, choice.second, out);
   return TALLY_OK;
@@ -2875,6 +2798,7 @@ TALLY_API tally_result tally_register(const tally_image *picture, const tally_te
 
 #define TALLY_CELL_ 48   /* strip pixels along a cell's smaller side */
 #define TALLY_MARGIN_ 22 /* strip pixels round the cells: how far strokes are followed */
+#define TALLY_ROOM_ 2    /* pixels round a cell's ink, for what widening adds */
 #define TALLY_BROAD_                                                                               \
   8 /* what is wider than twice this is paper, stain or watermark, not a stroke */
 
@@ -2903,6 +2827,9 @@ typedef struct {
   uint8_t *dark;       /* 0 paper .. 255 black, relative to the local paper */
   uint8_t *erased;     /* where printed rules are, TALLY_ERASED_ and so on; 0 elsewhere */
   uint8_t *spare;
+  uint8_t *line;       /* scratch of dilation */
+  uint8_t *ink, *copy; /* one cell's ink with TALLY_ROOM_ round it, and scratch of that size */
+  double *sum;         /* scratch of means over one row of that */
   int *labels;
   tally_component *parts;
   int capacity;
@@ -2924,25 +2851,14 @@ typedef struct {
 static int tally_light_(const uint8_t *p, int channels) {
   int grey, low;
   if (channels == 1) return p[0];
-  grey = (77 * p[0] + 150 * p[1] + 29 * p[2]) >> 8;
+  grey = tally_grey_level_(p);
   low = tally_min_(p[0], tally_min_(p[1], p[2]));
   return (grey + low) >> 1;
 }
 
-/* Bilinear sample of a grey picture at pixel-corner coordinates in 1/256 pixel; its edge is
-   replicated. */
+/* Level of a grey picture at pixel-corner coordinates in 1/256 pixel. */
 static int tally_light_at_(const tally_image *in, int x, int y) {
-  int fx, fy, upper, lower;
-  const uint8_t *a, *b;
-  x = tally_clamp_(x - 128, 0, (in->width - 1) * 256 - 1);
-  y = tally_clamp_(y - 128, 0, (in->height - 1) * 256 - 1);
-  fx = x & 255;
-  fy = y & 255;
-  a = in->pixels + (size_t)(y >> 8) * (size_t)in->width + (size_t)(x >> 8);
-  b = a + in->width;
-  upper = a[0] * (256 - fx) + a[1] * fx;
-  lower = b[0] * (256 - fx) + b[1] * fx;
-  return (upper * (256 - fy) + lower * fy) >> 16;
+  return tally_sample_(in, 0, x, y) >> 16;
 }
 
 /* v as an int within [low, high]; low if it is not a number. */
@@ -2967,11 +2883,10 @@ static tally_result tally_light_patch_(const tally_image *picture,
     top = py < top ? py : top;
     bottom = py > bottom ? py : bottom;
   }
-  if (picture->width < 2 || picture->height < 2) return TALLY_ERROR_ARGUMENT;
-  *x0 = tally_whole_(left - 3, 0, picture->width - 2);
-  *y0 = tally_whole_(top - 3, 0, picture->height - 2);
-  x = tally_whole_(right + 4, *x0 + 2, picture->width);
-  y = tally_whole_(bottom + 4, *y0 + 2, picture->height);
+  *x0 = tally_whole_(left - 3, 0, picture->width - 1);
+  *y0 = tally_whole_(top - 3, 0, picture->height - 1);
+  x = tally_whole_(right + 4, *x0 + 1, picture->width);
+  y = tally_whole_(bottom + 4, *y0 + 1, picture->height);
   TALLY_TRY_(tally_image_make(x - *x0, y - *y0, 1, patch));
   for (y = 0; y < patch->height; y++) {
     const uint8_t *from = tally_row_(picture, y + *y0) + (size_t)*x0 * (size_t)c;
@@ -3049,7 +2964,7 @@ static void tally_dilate_square_(uint8_t *values, int width, int height, int rea
 /* dark = 1 - light / paper, where paper is the light with everything narrower than a broad stroke
    closed up: watermarks, tints, shade and stains are broad, so they count as paper. Closing is done
    at half resolution, which keeps the lightest of each four pixels. */
-static void tally_darken_(tally_strip_ *strip, uint8_t *line) {
+static void tally_darken_(tally_strip_ *strip) {
   int wide = (strip->width + 1) / 2, tall = (strip->height + 1) / 2, x, y;
   int share[256]; /* what one step of light is of the paper's level: 255 / level, in 1/65536 */
   uint8_t *paper = strip->spare;
@@ -3060,9 +2975,9 @@ static void tally_darken_(tally_strip_ *strip, uint8_t *line) {
       uint8_t *most = &paper[(size_t)(y / 2) * (size_t)wide + (size_t)(x / 2)];
       if (light > *most) *most = light;
     }
-  tally_dilate_square_(paper, wide, tall, TALLY_BROAD_ / 2, line);
+  tally_dilate_square_(paper, wide, tall, TALLY_BROAD_ / 2, strip->line);
   for (x = 0; x < wide * tall; x++) paper[x] = (uint8_t)(255 - paper[x]);
-  tally_dilate_square_(paper, wide, tall, TALLY_BROAD_ / 2, line);
+  tally_dilate_square_(paper, wide, tall, TALLY_BROAD_ / 2, strip->line);
   for (x = 0; x < 256; x++) share[x] = (255 << 16) / tally_max_(x, 24);
   for (y = 0; y < strip->height; y++) {
     const uint8_t *light = strip->light + (size_t)y * (size_t)strip->width;
@@ -3399,154 +3314,152 @@ static int tally_belongs_(const tally_strip_ *strip, const tally_cell_box_ *boxe
   return tally_cell_at_(boxes, n, x, y) == k;
 }
 
-/* Mean of the grey picture over a rectangle given in its pixels, by share of each pixel. */
-static double tally_area_mean_(const double *grey, int width, int height, double left, double top,
-                               double right, double bottom) {
-  double sum = 0, area = (right - left) * (bottom - top);
-  int x, y;
-  int x0 = tally_max_(0, (int)floor(left)), x1 = tally_min_(width, (int)ceil(right));
-  int y0 = tally_max_(0, (int)floor(top)), y1 = tally_min_(height, (int)ceil(bottom));
-  for (y = y0; y < y1; y++) {
-    double tall = (bottom < y + 1 ? bottom : y + 1) - (top > y ? top : y);
-    for (x = x0; x < x1; x++) {
-      double wide = (right < x + 1 ? right : x + 1) - (left > x ? left : x);
-      sum += grey[(size_t)y * (size_t)width + (size_t)x] * tall * wide;
-    }
-  }
-  return sum / area;
-}
-
 /* MNIST's normalisation: the ink's bounding box is scaled to fit 20 x 20 and its centre of mass put
-   in the middle of 28 x 28. Ink much smaller than a digit is not blown up to the size of one. grey
-   holds 0..1, width x height, with the box [0, width) x [0, height) tight round the ink. */
-static void tally_fit_mnist_(const double *grey, int width, int height, double least,
+   in the middle of 28 x 28. Ink much smaller than a digit (least pixels) is not blown up to the
+   size of one. ink is tight round it; `full` is its level of full ink. sum is scratch of means over
+   it. */
+static void tally_fit_mnist_(const tally_image *ink, int full, double least, double *sum,
                              uint8_t *out) {
-  double side = width > height ? width : height, scale, mass = 0, mx = 0, my = 0, peak = 0,
-         values[784];
+  double side = tally_max_(ink->width, ink->height), scale = (side > least ? side : least) / 20;
+  double mass = 0, mx = 0, my = 0, peak = 0.25 * full, values[TALLY_SIDE * TALLY_SIDE];
   int x, y, i;
-  scale = (side > least ? side : least) / 20;
-  for (y = 0; y < height; y++)
-    for (x = 0; x < width; x++) {
-      double v = grey[(size_t)y * (size_t)width + (size_t)x];
+  for (y = 0; y < ink->height; y++)
+    for (x = 0; x < ink->width; x++) {
+      double v = tally_row_(ink, y)[x];
       mass += v;
       mx += v * (x + 0.5);
       my += v * (y + 0.5);
     }
   if (mass <= 0) return;
-  mx = mx / mass;
-  my = my / mass;
   for (y = 0; y < TALLY_SIDE; y++)
-    for (x = 0; x < TALLY_SIDE; x++) {
-      double left = mx + (x - 14) * scale, top = my + (y - 14) * scale;
-      values[y * TALLY_SIDE + x] =
-          tally_area_mean_(grey, width, height, left, top, left + scale, top + scale);
-      if (values[y * TALLY_SIDE + x] > peak) peak = values[y * TALLY_SIDE + x];
-    }
+    tally_area_row_(ink, mx / mass - 14 * scale, my / mass + (y - 14) * scale, scale, scale,
+                    TALLY_SIDE, sum, values + y * TALLY_SIDE);
   /* Thin strokes pale when they are shrunk; MNIST's reach full white. */
-  peak = peak < 0.25 ? 0.25 : peak;
+  for (i = 0; i < TALLY_SIDE * TALLY_SIDE; i++)
+    if (values[i] > peak) peak = values[i];
   for (i = 0; i < TALLY_SIDE * TALLY_SIDE; i++) out[i] = tally_byte_(255 * values[i] / peak);
 }
 
 /* Widens strokes by a pixel each way: the largest of the four neighbours and the middle. */
-static void tally_widen_(double *grey, double *copy, int width, int height) {
+static void tally_widen_(const tally_image *ink, uint8_t *copy) {
+  size_t wide = (size_t)ink->width;
   int x, y;
-  memcpy(copy, grey, (size_t)width * (size_t)height * sizeof *grey);
-  for (y = 0; y < height; y++)
-    for (x = 0; x < width; x++) {
-      size_t i = (size_t)y * (size_t)width + (size_t)x;
-      double v = copy[i];
-      if (x > 0 && copy[i - 1] > v) v = copy[i - 1];
-      if (x + 1 < width && copy[i + 1] > v) v = copy[i + 1];
-      if (y > 0 && copy[i - (size_t)width] > v) v = copy[i - (size_t)width];
-      if (y + 1 < height && copy[i + (size_t)width] > v) v = copy[i + (size_t)width];
-      grey[i] = v;
+  memcpy(copy, ink->pixels, tally_count_(ink));
+  for (y = 0; y < ink->height; y++)
+    for (x = 0; x < ink->width; x++) {
+      const uint8_t *from = copy + (size_t)y * wide + (size_t)x;
+      int v = *from;
+      if (x > 0) v = tally_max_(v, from[-1]);
+      if (x + 1 < ink->width) v = tally_max_(v, from[1]);
+      if (y > 0) v = tally_max_(v, *(from - wide));
+      if (y + 1 < ink->height) v = tally_max_(v, from[wide]);
+      tally_row_(ink, y)[x] = (uint8_t)v;
     }
 }
 
-/* The cell as the paper cut it. */
-static void tally_cut_raw_(const tally_strip_ *strip, const tally_template *form, int field, int k,
-                           double *grey, uint8_t *out) {
-  const tally_box *box = &form->field[field].cell[k];
+/* The cell as the paper cut it. sum is scratch of means over the strip. */
+static void tally_cut_raw_(const tally_strip_ *strip, const tally_box *box, double *sum,
+                           uint8_t *out) {
   double left = (box->x - strip->x0) * strip->zoom, top = (box->y - strip->y0) * strip->zoom;
-  double wide = box->width * strip->zoom / TALLY_SIDE,
-         tall = box->height * strip->zoom / TALLY_SIDE;
-  size_t n = (size_t)strip->width * (size_t)strip->height, i;
+  double wide = box->width * strip->zoom / TALLY_SIDE;
+  double tall = box->height * strip->zoom / TALLY_SIDE, means[TALLY_SIDE];
+  tally_image light;
   int x, y;
-  if (k == 0)
-    for (i = 0; i < n; i++) grey[i] = 255 - strip->light[i];
-  for (y = 0; y < TALLY_SIDE; y++)
-    for (x = 0; x < TALLY_SIDE; x++)
-      out[y * TALLY_SIDE + x] = tally_byte_(
-          tally_area_mean_(grey, strip->width, strip->height, left + x * wide, top + y * tall,
-                           left + (x + 1) * wide, top + (y + 1) * tall));
+  light.pixels = strip->light;
+  light.width = strip->width;
+  light.height = strip->height;
+  light.channels = 1;
+  for (y = 0; y < TALLY_SIDE; y++) {
+    tally_area_row_(&light, left, top + y * tall, wide, tall, TALLY_SIDE, sum, means);
+    for (x = 0; x < TALLY_SIDE; x++) out[y * TALLY_SIDE + x] = tally_byte_(255 - means[x]);
+  }
 }
 
-/* Fills in cell k from the ink it was given. grey and copy are scratch of the strip's size. */
-static void tally_cut_clean_(const tally_strip_ *strip, const tally_cell_box_ *boxes, int n,
-                             const tally_ink_ *ink, int count, int k, double *grey, double *copy,
-                             tally_cell *cell) {
-  int left = strip->width, right = -1, top = strip->height, bottom = -1, x, y, area = 0, edge = 0;
-  int tall = boxes[k].bottom - boxes[k].top, wide = boxes[k].right - boxes[k].left;
-  int reference = tally_max_(boxes[k].high * 3 / 2, 54), pad = 2, width, height;
-  int from_x = strip->width, to_x = -1, from_y = strip->height, to_y = -1, i_part;
-  double dark = 0, thickness, shrink;
-  for (i_part = 0; i_part < count; i_part++) {
-    const tally_component *part = &strip->parts[i_part];
-    if (ink[i_part].owner != k && !(ink[i_part].owner >= 0 && ink[i_part].split)) continue;
-    from_x = tally_min_(from_x, part->left);
-    to_x = tally_max_(to_x, part->right);
-    from_y = tally_min_(from_y, part->top);
-    to_y = tally_max_(to_y, part->bottom);
+/* The ink of one cell: where it lies, inclusive, and how much and how dark it is. */
+typedef struct {
+  int left, top, right, bottom, area;
+  double dark; /* summed */
+} tally_extent_;
+
+/* Measures the ink of cell k, and says in the cell whether it touches a border. */
+static tally_extent_ tally_measure_ink_(const tally_strip_ *strip, const tally_cell_box_ *boxes,
+                                        int n, const tally_ink_ *ink, int count, int k,
+                                        tally_cell *cell) {
+  tally_extent_ out = {INT_MAX, INT_MAX, -1, -1, 0, 0}, search = out;
+  int x, y, i;
+  for (i = 0; i < count; i++) {
+    const tally_component *part = &strip->parts[i];
+    if (ink[i].owner != k && !(ink[i].owner >= 0 && ink[i].split)) continue;
+    search.left = tally_min_(search.left, part->left);
+    search.right = tally_max_(search.right, part->right);
+    search.top = tally_min_(search.top, part->top);
+    search.bottom = tally_max_(search.bottom, part->bottom);
   }
-  for (y = from_y; y <= to_y; y++)
-    for (x = from_x; x <= to_x; x++) {
-      size_t i = (size_t)y * (size_t)strip->width + (size_t)x;
+  for (y = search.top; y <= search.bottom; y++)
+    for (x = search.left; x <= search.right; x++) {
+      size_t at = (size_t)y * (size_t)strip->width + (size_t)x;
       if (!tally_belongs_(strip, boxes, n, ink, k, x, y)) continue;
-      area++;
-      dark += strip->dark[i];
-      left = tally_min_(left, x);
-      right = tally_max_(right, x);
-      top = tally_min_(top, y);
-      bottom = tally_max_(bottom, y);
-      if (ink[strip->labels[i] - 1].touches || ink[strip->labels[i] - 1].split)
+      out.area++;
+      out.dark += strip->dark[at];
+      out.left = tally_min_(out.left, x);
+      out.right = tally_max_(out.right, x);
+      out.top = tally_min_(out.top, y);
+      out.bottom = tally_max_(out.bottom, y);
+      if (ink[strip->labels[at] - 1].touches || ink[strip->labels[at] - 1].split)
         cell->state = TALLY_CELL_TOUCHING;
     }
-  if (area < 14 || tally_max_(right - left, bottom - top) + 1 < tally_min_(tall, wide) / 8) {
+  return out;
+}
+
+/* Copies the ink of cell k to strip->ink, levels up to `full`, with room round it for widening.
+   Returns the length of its outline, left and upper sides only. */
+static int tally_copy_ink_(const tally_strip_ *strip, const tally_cell_box_ *boxes, int n,
+                           const tally_ink_ *ink, int k, const tally_extent_ *extent, int full,
+                           tally_image *out) {
+  int x, y, edge = 0;
+  out->pixels = strip->ink;
+  out->width = extent->right - extent->left + 1 + 2 * TALLY_ROOM_;
+  out->height = extent->bottom - extent->top + 1 + 2 * TALLY_ROOM_;
+  out->channels = 1;
+  memset(out->pixels, 0, tally_count_(out));
+  for (y = extent->top; y <= extent->bottom; y++)
+    for (x = extent->left; x <= extent->right; x++) {
+      uint8_t *to = tally_row_(out, y - extent->top + TALLY_ROOM_) + x - extent->left;
+      if (!tally_belongs_(strip, boxes, n, ink, k, x, y)) continue;
+      to[TALLY_ROOM_] =
+          (uint8_t)tally_min_(strip->dark[(size_t)y * (size_t)strip->width + (size_t)x], full);
+      edge += (x == 0 || !tally_belongs_(strip, boxes, n, ink, k, x - 1, y)) +
+              (y == 0 || !tally_belongs_(strip, boxes, n, ink, k, x, y - 1));
+    }
+  return edge;
+}
+
+/* Fills in cell k from the ink it was given. */
+static void tally_cut_clean_(const tally_strip_ *strip, const tally_cell_box_ *boxes, int n,
+                             const tally_ink_ *ink, int count, int k, tally_cell *cell) {
+  int tall = boxes[k].bottom - boxes[k].top, wide = boxes[k].right - boxes[k].left;
+  int full = tally_max_(boxes[k].high * 3 / 2, 54), width, height, side, edge, i;
+  tally_extent_ extent = tally_measure_ink_(strip, boxes, n, ink, count, k, cell);
+  double thickness;
+  tally_image picture;
+  width = extent.right - extent.left + 1;
+  height = extent.bottom - extent.top + 1;
+  side = tally_max_(width, height);
+  if (extent.area < 14 || side < tally_min_(tall, wide) / 8) {
     cell->state = TALLY_CELL_EMPTY;
     return;
   }
   if (cell->state != TALLY_CELL_TOUCHING) cell->state = TALLY_CELL_INK;
-  cell->ink = (double)area / ((double)tall * wide);
-  cell->dark = dark / area / 255;
-  width = right - left + 1;
-  height = bottom - top + 1;
+  cell->ink = (double)extent.area / ((double)tall * wide);
+  cell->dark = extent.dark / extent.area / 255;
   cell->dash = width > 2.2 * height && height < tall * 0.3 && width > wide * 0.2;
-  width += 2 * pad;
-  height += 2 * pad;
-  for (y = 0; y < height; y++)
-    for (x = 0; x < width; x++) {
-      int sx = x + left - pad, sy = y + top - pad;
-      double v = 0;
-      if (sx >= 0 && sy >= 0 && sx < strip->width && sy < strip->height &&
-          tally_belongs_(strip, boxes, n, ink, k, sx, sy)) {
-        size_t i = (size_t)sy * (size_t)strip->width + (size_t)sx;
-        v = (double)strip->dark[i] / reference;
-        if (v > 1) v = 1;
-        edge += (sx == 0 || !tally_belongs_(strip, boxes, n, ink, k, sx - 1, sy)) +
-                (sy == 0 || !tally_belongs_(strip, boxes, n, ink, k, sx, sy - 1));
-      }
-      grey[(size_t)y * (size_t)width + (size_t)x] = v;
-    }
+  edge = tally_copy_ink_(strip, boxes, n, ink, k, &extent, full, &picture);
   /* A stroke narrower than MNIST's (about 2.5 of 28 pixels) is widened, or shrinking would lose it.
-     */
-  thickness = 1.6 * area / (edge + 1);
-  shrink = tally_max_(right - left + 1, bottom - top + 1) / 20.0;
-  for (x = 0; x < 3 && thickness < 1.8 * shrink; x++, thickness += 2)
-    tally_widen_(grey, copy, width, height);
-  {
-    double least = 0.4 * tally_min_(tall, wide);
-    tally_fit_mnist_(grey, width, height, least, cell->clean);
-  }
+   */
+  thickness = 1.6 * extent.area / (edge + 1);
+  for (i = 0; i < 3 && thickness < 1.8 * side / 20.0; i++, thickness += 2)
+    tally_widen_(&picture, strip->copy);
+  tally_fit_mnist_(&picture, full, 0.4 * tally_min_(tall, wide), strip->sum, cell->clean);
 }
 
 /* ---- one field */
@@ -3594,14 +3507,14 @@ static int tally_find_ink_(tally_strip_ *strip, const tally_cell_box_ *boxes, in
 
 static tally_result tally_cut_field_(const tally_image *picture, const tally_template *form,
                                      const tally_registration *registration, int f,
-                                     tally_strip_ *strip, tally_cell_box_ *boxes, double *grey,
-                                     double *copy, uint8_t *line, tally_cell *cells) {
+                                     tally_strip_ *strip, tally_cell_box_ *boxes,
+                                     tally_cell *cells) {
   int n = form->field[f].digits, count, k, high = 0;
   tally_ink_ *ink;
   memset(strip->erased, 0, (size_t)strip->width * (size_t)strip->height);
   TALLY_TRY_(tally_sample_strip_(picture, registration, f, strip));
-  for (k = 0; k < n; k++) tally_cut_raw_(strip, form, f, k, grey, cells[k].raw);
-  tally_darken_(strip, line);
+  for (k = 0; k < n; k++) tally_cut_raw_(strip, &form->field[f].cell[k], strip->sum, cells[k].raw);
+  tally_darken_(strip);
   tally_set_levels_(strip, boxes, n);
   for (k = 0; k < n; k++) high = tally_max_(high, boxes[k].high);
   tally_erase_rules_(form, strip, high);
@@ -3612,7 +3525,7 @@ static tally_result tally_cut_field_(const tally_image *picture, const tally_tem
   if (!ink) return TALLY_ERROR_MEMORY;
   tally_describe_ink_(strip, boxes, n, ink);
   tally_own_ink_(strip->parts, count, n, ink);
-  for (k = 0; k < n; k++) tally_cut_clean_(strip, boxes, n, ink, count, k, grey, copy, &cells[k]);
+  for (k = 0; k < n; k++) tally_cut_clean_(strip, boxes, n, ink, count, k, &cells[k]);
   TALLY_FREE(ink);
   return TALLY_OK;
 }
@@ -3629,44 +3542,53 @@ TALLY_API const char *tally_cell_state_text(tally_cell_state state) {
   return "unknown";
 }
 
+static tally_result tally_alloc_strip_(tally_strip_ *strip) {
+  size_t wide = (size_t)strip->width, tall = (size_t)strip->height, n = wide * tall;
+  size_t ink = (wide + 2 * TALLY_ROOM_) * (tall + 2 * TALLY_ROOM_);
+  strip->capacity = (strip->width / 2 + 1) * (strip->height / 2 + 1);
+  strip->light = (uint8_t *)tally_alloc_(n, 1);
+  strip->dark = (uint8_t *)tally_alloc_(n, 1);
+  strip->erased = (uint8_t *)tally_alloc_(n, 1);
+  strip->spare = (uint8_t *)tally_alloc_(n, 1);
+  strip->line = (uint8_t *)tally_alloc_((wide + 2 * TALLY_BROAD_) * (tall + 2 * TALLY_BROAD_), 1);
+  strip->ink = (uint8_t *)tally_alloc_(ink, 1);
+  strip->copy = (uint8_t *)tally_alloc_(ink, 1);
+  strip->sum = (double *)tally_alloc_(wide + 2 * TALLY_ROOM_ + 1, sizeof *strip->sum);
+  strip->labels = (int *)tally_alloc_(n, sizeof *strip->labels);
+  strip->parts = (tally_component *)tally_alloc_((size_t)strip->capacity, sizeof *strip->parts);
+  return strip->light && strip->dark && strip->erased && strip->spare && strip->line &&
+                 strip->ink && strip->copy && strip->sum && strip->labels && strip->parts
+             ? TALLY_OK
+             : TALLY_ERROR_MEMORY;
+}
+
+static void tally_free_strip_(tally_strip_ *strip) {
+  TALLY_FREE(strip->light);
+  TALLY_FREE(strip->dark);
+  TALLY_FREE(strip->erased);
+  TALLY_FREE(strip->spare);
+  TALLY_FREE(strip->line);
+  TALLY_FREE(strip->ink);
+  TALLY_FREE(strip->copy);
+  TALLY_FREE(strip->sum);
+  TALLY_FREE(strip->labels);
+  TALLY_FREE(strip->parts);
+}
+
 static tally_result tally_cut_one_(const tally_image *picture, const tally_template *form,
                                    const tally_registration *registration, int f,
                                    tally_cell *cells) {
   tally_strip_ strip;
   tally_cell_box_ boxes[TALLY_MAX_DIGITS];
-  tally_result result = TALLY_ERROR_MEMORY;
-  double *grey, *copy;
-  uint8_t *line;
-  size_t n;
+  tally_result result;
   memset(&strip, 0, sizeof strip);
   tally_place_strip_(form, f, &strip, boxes);
   if (strip.width > 20000 || strip.height > 20000 || strip.width > 50000000 / strip.height)
     return TALLY_ERROR_TOO_LARGE;
-  n = (size_t)strip.width * (size_t)strip.height;
-  strip.capacity = (strip.width / 2 + 1) * (strip.height / 2 + 1);
-  strip.light = (uint8_t *)tally_alloc_(n, 1);
-  strip.dark = (uint8_t *)tally_alloc_(n, 1);
-  strip.erased = (uint8_t *)tally_alloc_(n, 1);
-  strip.spare = (uint8_t *)tally_alloc_(n, 1);
-  strip.labels = (int *)tally_alloc_(n, sizeof(int));
-  strip.parts = (tally_component *)tally_alloc_((size_t)strip.capacity, sizeof *strip.parts);
-  grey = (double *)tally_alloc_(n, sizeof *grey);
-  copy = (double *)tally_alloc_(n, sizeof *copy);
-  line = (uint8_t *)tally_alloc_(
-      (size_t)(strip.width + 2 * TALLY_BROAD_) * (size_t)(strip.height + 2 * TALLY_BROAD_), 1);
-  if (strip.light && strip.dark && strip.erased && strip.spare && strip.labels && strip.parts &&
-      grey && copy && line)
-    result =
-        tally_cut_field_(picture, form, registration, f, &strip, boxes, grey, copy, line, cells);
-  TALLY_FREE(strip.light);
-  TALLY_FREE(strip.dark);
-  TALLY_FREE(strip.erased);
-  TALLY_FREE(strip.spare);
-  TALLY_FREE(strip.labels);
-  TALLY_FREE(strip.parts);
-  TALLY_FREE(grey);
-  TALLY_FREE(copy);
-  TALLY_FREE(line);
+  result = tally_alloc_strip_(&strip);
+  if (result == TALLY_OK)
+    result = tally_cut_field_(picture, form, registration, f, &strip, boxes, cells);
+  tally_free_strip_(&strip);
   return result;
 }
 
@@ -4011,7 +3933,8 @@ static double tally_quality_(const double *probabilities, int digits) {
       sum += p[k];
       if (p[k] > most) most = p[k];
     }
-    quality += (digits == 3 ? three[i] : 2.0 * (digits - i) / (digits * (digits + 1))) * most / sum;
+    quality +=
+        (digits == 3 ? three[i] : 2.0 * (digits - i) / (digits * (digits + 1))) * (most / sum);
   }
   return quality;
 }
@@ -4047,8 +3970,10 @@ static void tally_report_(const double *own, const double *posterior, int values
     count->probability = posterior[count->value];
     count->changed = count->value != count->own_value;
     if (count->probability < 1 - risk) {
+      int share = (int)(count->probability * 10000 + 0.5); /* %f would have the locale's point */
       count->status = TALLY_COUNT_REVIEW;
-      tally_print_(count->reason, sizeof count->reason, "probability %.4f", count->probability);
+      tally_print_(count->reason, sizeof count->reason, "probability %d.%04d", share / 10000,
+                   share % 10000);
     }
     if (count->changed) {
       count->status = TALLY_COUNT_REVIEW;
@@ -4311,21 +4236,32 @@ static void tally_draw_settled_(const tally_counts *counts, int field, int best,
   }
 }
 
+static int tally_is_settled_(const tally_count *count) {
+  return count->status == TALLY_COUNT_OK || count->status == TALLY_COUNT_MISSING;
+}
+
+/* Room for all counts in doubt of one tally, before anything of it is added. */
+static tally_result tally_doubt_room_(tally_totals *totals, const tally_counts *counts) {
+  size_t needed = totals->doubts, room = totals->doubt_room ? totals->doubt_room : 64;
+  tally_doubt_ *doubt;
+  int f;
+  for (f = 0; f < counts->fields; f++) needed += !tally_is_settled_(&counts->count[f]);
+  if (needed <= totals->doubt_room) return TALLY_OK;
+  while (room < needed) room *= 2;
+  if (room > SIZE_MAX / sizeof *doubt) return TALLY_ERROR_MEMORY;
+  doubt = (tally_doubt_ *)TALLY_REALLOC(totals->doubt, room * sizeof *doubt);
+  if (!doubt) return TALLY_ERROR_MEMORY;
+  totals->doubt = doubt;
+  totals->doubt_room = room;
+  return TALLY_OK;
+}
+
 /* Keeps a count in doubt: its likeliest outcomes, largest first. */
-static tally_result tally_keep_doubt_(tally_totals *totals, const tally_counts *counts, int field,
-                                      uint64_t state) {
+static void tally_keep_doubt_(tally_totals *totals, const tally_counts *counts, int field,
+                              uint64_t state) {
   const double *p = counts->distribution[field];
   int values = counts->values[field], v, k;
-  tally_doubt_ *doubt;
-  if (totals->doubts == totals->doubt_room) {
-    size_t room = totals->doubt_room ? 2 * totals->doubt_room : 64;
-    if (room > SIZE_MAX / sizeof *doubt) return TALLY_ERROR_MEMORY;
-    doubt = (tally_doubt_ *)TALLY_REALLOC(totals->doubt, room * sizeof *doubt);
-    if (!doubt) return TALLY_ERROR_MEMORY;
-    totals->doubt = doubt;
-    totals->doubt_room = room;
-  }
-  doubt = &totals->doubt[totals->doubts++];
+  tally_doubt_ *doubt = &totals->doubt[totals->doubts++];
   memset(doubt, 0, sizeof *doubt);
   doubt->state = state;
   doubt->field = field;
@@ -4343,11 +4279,6 @@ static tally_result tally_keep_doubt_(tally_totals *totals, const tally_counts *
     doubt->value[k] = v < values ? v : TALLY_NO_VALUE;
     if (doubt->outcomes < TALLY_OUTCOMES_) doubt->outcomes++;
   }
-  return TALLY_OK;
-}
-
-static int tally_is_settled_(const tally_count *count) {
-  return count->status == TALLY_COUNT_OK || count->status == TALLY_COUNT_MISSING;
 }
 
 TALLY_API tally_result tally_totals_add(tally_totals *totals, const tally_counts *counts) {
@@ -4355,6 +4286,7 @@ TALLY_API tally_result tally_totals_add(tally_totals *totals, const tally_counts
   uint64_t state;
   if (!totals || !totals->sums || (counts && counts->fields != totals->fields))
     return TALLY_ERROR_ARGUMENT;
+  if (counts) TALLY_TRY_(tally_doubt_room_(totals, counts));
   state = totals->seed + (uint64_t)totals->tallies[TALLY_ALL] * 0xd1342543de82ef95u;
   totals->finished = 0;
   groups = counts && counts->high_quality ? TALLY_GROUPS : 1;
@@ -4374,7 +4306,7 @@ TALLY_API tally_result tally_totals_add(tally_totals *totals, const tally_counts
     }
     if (!count) continue;
     if (!tally_is_settled_(count)) {
-      TALLY_TRY_(tally_keep_doubt_(totals, counts, f, tally_random_(&state)));
+      tally_keep_doubt_(totals, counts, f, tally_random_(&state));
       continue;
     }
     totals->settled[f * TALLY_BINS_ + (count->value >= 0 ? (int)(tally_bin_(count->value) + 0.5)
@@ -4452,13 +4384,15 @@ TALLY_API tally_result tally_totals_finish(tally_totals *totals) {
   size_t k, draws;
   int f, v;
   if (!totals || !totals->sums) return TALLY_ERROR_ARGUMENT;
+  totals->finished = 0;
   draws = (size_t)TALLY_GROUPS * (size_t)totals->fields * TALLY_DRAWS;
   memcpy(totals->drawn, totals->sums, draws * sizeof *totals->drawn);
   for (f = 0; f < totals->fields; f++) {
     int values = totals->values[f];
     double *prior = (double *)tally_alloc_(2 * ((size_t)values + 1), sizeof *prior);
-    double *cumulated = prior + values + 1, sum = 0;
+    double *cumulated, sum = 0;
     if (!prior) return TALLY_ERROR_MEMORY;
+    cumulated = prior + values + 1;
     tally_field_prior_(totals, f, prior);
     for (v = 0; v <= values; v++) cumulated[v] = sum += prior[v];
     for (k = 0; k < totals->doubts; k++) {
@@ -4516,6 +4450,14 @@ TALLY_API tally_result tally_totals_get(const tally_totals *totals, int group, i
   tally_interval_(values, &out->share, &out->share_low, &out->share_high);
   return TALLY_OK;
 }
+
+#if defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__
+#if defined(__clang__)
+#pragma float_control(pop)
+#elif defined(__GNUC__)
+#pragma GCC pop_options
+#endif
+#endif
 
 #endif /* TALLY_IMPLEMENTED_ */
 #endif /* TALLY_IMPLEMENTATION */

@@ -38,9 +38,11 @@ linked() { sed -n 's/.* -o \(bin[^ ]*\).*/\1/p' "$folder/log" | sort; }
 sources() { # PATTERN...: files of the copy, in order, one a line
   (cd "$copy" && printf '%s\n' $* | sort)
 }
-all_sources() { sources 'tools/*.c' 'tools/implementations/*.c'; }
-tools_with() { # PATTERN: tools that match it
-  (cd "$copy" && grep -lE "$1" tools/*.c)
+all_sources() { sources 'tools/*.c' 'tools/implementations/*.c' 'tools/decode/*.c'; }
+tools_including() { # HEADER: tools that include it, by whatever ways
+  (cd "$copy" && for tool in tools/*.c; do
+    cc -MM -MG "$tool" | grep -qE "(^|[ /])$1( |\$)" && echo "$tool"
+  done)
 }
 
 # is_only WHAT GOT WANTED: two lists that must be equal
@@ -103,13 +105,29 @@ examples() {
     "$copy/bin/examples/user"
 }
 
-by_hand() {
-  local line
+by_hand() { # NAME OPTION...: a tool by the line in tools/tool.h
+  local name=$1 line
+  shift
   line=$(sed -n '/^ *cc -O2 tools\/NAME.c/,/-lm$/p' tools/tool.h | sed 's/\\$//' | tr '\n' ' ')
-  line=${line//NAME/tally-evaluate}
-  rm "$copy/bin/tally-evaluate"
+  line=${line//NAME/$name}
+  rm "$copy/bin/$name"
   # shellcheck disable=SC2086  # the line is a command with its arguments
-  (cd "$copy" && ${line/-O2/-O0} && bin/tally-evaluate --help | grep -q 'tally-evaluate --model')
+  (cd "$copy" && ${line/-O2/-O0} "$@" && "bin/$name" --help | grep -q "$name --")
+}
+
+# The line in tally-read.c that makes what it needs beside tool.h's.
+page_by_hand() {
+  rm "$copy/build/page_files.h"
+  (cd "$copy" && eval "$(grep 'tools/embed.sh .*>' tools/tally-read.c)") && by_hand tally-read -Ibuild
+}
+
+page_files() { # FILE...: each of them makes tally-read anew, and what it says is in the program
+  local file
+  for file; do
+    echo "/* edited: $file */" >>"$copy/$file"
+    build && is_only "compiled" "$(compiled)" tools/tally-read.c || return 1
+    grep -q "edited: $file" "$copy/bin/tally-read" || { echo "$file is not in it"; return 1; }
+  done
 }
 
 # Templates and the model are found beside the programs, wherever that is.
@@ -133,14 +151,17 @@ check "make has nothing to do after make" nothing_to_do
 check "an edited tool is compiled alone" one_tool
 # shellcheck disable=SC2046  # words are wanted
 check "tally.h concerns those that include it" touched tally.h tools/implementations/tally.c \
-  $(tools_with '"(report|../tally).h"')
+  $(tools_including tally.h)
 # shellcheck disable=SC2046
 check "convnet.h concerns those that include it" touched convnet.h tools/implementations/convnet.c \
-  $(tools_with '"(report|common).h"')
+  $(tools_including convnet.h)
 check "other flags make everything anew" other_flags
 check "a failed compilation leaves no half object" half_an_object
 check "make examples" examples
-check "a tool builds by the line in tools/tool.h" by_hand
+check "an edited style or script of the page makes tally-read anew" page_files \
+  tools/read/page.css tools/read/page.js
+check "a tool builds by the line in tools/tool.h" by_hand tally-evaluate
+check "tally-read builds by hand as it says" page_by_hand
 check "make install, and what it installed runs" installed
 check "make clean" clean
 exit $failed

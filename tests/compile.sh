@@ -15,7 +15,7 @@ warnings=(-Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror)
 sanitizers=(-g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all)
 # Programs that exercise the library; each name is tests/NAME.c.
 programs=(test_networks test_files test_golden test_kernels test_threads test_embedding test_guards test_sizes
-  test_texts)
+  test_texts test_memory)
 
 # Runs the rest of its arguments; one line on stdout, the output on stderr if it failed.
 check() {
@@ -147,7 +147,9 @@ matrix() {
 build_library() {
   local to=$1
   shift
-  "$@" -c tools/implementations/convnet.c -o "${to%.a}.o" && rm -f "$to" && ar rcs "$to" "${to%.a}.o"
+  "$@" -c tools/implementations/convnet.c -o "${to%.a}.o" &&
+    "$@" -c tools/implementations/tally.c -o "${to%.a}-tally.o" &&
+    rm -f "$to" && ar rcs "$to" "${to%.a}.o" "${to%.a}-tally.o"
 }
 
 # run_programs FOLDER WHERE COMMAND...: builds the test programs by that command, and the library once
@@ -157,7 +159,7 @@ run_programs() {
   local to=build/$1 where=$2 program result=0
   shift 2
   mkdir -p "$to"
-  check "convnet.h builds $where" build_library "$to/convnet.a" "$@" || return 1
+  check "the headers build $where" build_library "$to/convnet.a" "$@" || return 1
   for program in "${programs[@]}"; do
     check "$program builds $where" "$@" -I. "tests/$program.c" "$to/convnet.a" -o "$to/$program" \
       -lcmocka -lm && check "$program runs $where" "${emulator[@]}" "$to/$program" || result=1
@@ -193,13 +195,16 @@ without_threads() {
 fast_math() {
   local compiler=$1 to=build/fast-math-$1 flag isa
   for flag in -ffast-math -ffinite-math-only; do
-    check "convnet.h builds with $compiler $flag" build_library "$to.a" "$compiler" -O2 \
+    check "the headers build with $compiler $flag" build_library "$to.a" "$compiler" -O2 \
       -DCONVNET_NO_AVX512 "$flag" &&
       check "test_guards builds beside it" "$compiler" -O1 -DFAST_MATH -I. tests/test_guards.c "$to.a" \
         -o "$to" -lcmocka -lm || return
     for isa in scalar avx2; do
       check "test_guards with $compiler $flag, CONVNET_ISA=$isa" env CONVNET_ISA=$isa "$to" || return
     done
+    check "test_memory, with tally.h in it, builds with $compiler $flag" "$compiler" -O2 \
+      -DCONVNET_NO_AVX512 "$flag" -I. tests/test_memory.c -o "$to-memory" -lcmocka -lm &&
+      check "test_memory with $compiler $flag" "$to-memory" || return
   done
 }
 
@@ -207,7 +212,7 @@ fast_math() {
 small_addresses() {
   local to=build/i686 program
   local command=(i686-linux-gnu-gcc -O1 -static -DCONVNET_NO_AVX512 -Itests/plain)
-  check "convnet.h builds for i686" build_library "$to.a" "${command[@]}" || return
+  check "the headers build for i686" build_library "$to.a" "${command[@]}" || return
   for program in test_sizes test_guards; do
     check "$program builds for i686" "${command[@]}" -I. "tests/$program.c" "$to.a" -o "$to-$program" -lm &&
       check "$program runs on i686" "$to-$program" || return

@@ -81,6 +81,29 @@ static inline double result(const char *key) {
   return value;
 }
 
+/* Makes the temporary folder, and $predict, $read, ... the programs in the folder BIN of the environment
+   (default: bin). Returns 0 if there are none. */
+static inline int open_home(const char *name) {
+  static const char *const tools[] = {"dedup", "evaluate", "extract", "predict",
+                                      "read",  "synth",    "train"};
+  const char *base = getenv("TMPDIR"), *bin = getenv("BIN");
+  char here[PATH_MAX];
+  snprintf(home, sizeof home, "%s/%s-XXXXXX", base ? base : "/tmp", name);
+  if (!getcwd(here, sizeof here) || !mkdtemp(home)) return 0;
+  for (size_t i = 0; i < sizeof tools / sizeof *tools; i++) {
+    text_buffer path = {0};
+    if (!bin || *bin != '/') text_add(&path, "%s/", here);
+    text_add(&path, "%s/tally-%s", bin ? bin : "bin", tools[i]);
+    setenv(tools[i], path.data, 1);
+    if (access(path.data, X_OK)) return fprintf(stderr, "%s is missing\n", path.data), 0;
+    free(path.data);
+  }
+  char *c1 = join_path(here, "examples/templates/c1-2019.form");
+  setenv("c1", c1, 1);
+  free(c1);
+  return 1;
+}
+
 /* Teardown of a group of tests. */
 static inline int remove_home(void **state) {
   (void)state;

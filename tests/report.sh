@@ -87,8 +87,13 @@ options = {"args": arguments, "prefs": {"download.default_directory": downloads}
 session = call("POST", "/session", {"capabilities": {"alwaysMatch": {
     "goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"}}}})
 at = "/session/" + session["sessionId"]
-call("POST", at + "/goog/cdp/execute", {"cmd": "Browser.setDownloadBehavior", "params": {
-    "behavior": "allow", "downloadPath": downloads}})
+
+
+def browser(command, **parameters):
+    call("POST", at + "/goog/cdp/execute", {"cmd": command, "params": parameters})
+
+
+browser("Browser.setDownloadBehavior", behavior="allow", downloadPath=downloads)
 
 
 def run(script, *values):
@@ -139,14 +144,43 @@ try:
     check("report_fits_width", wide <= 0, wide)
     check("report_save_disabled", run("return document.getElementById('save').disabled"))
 
+    browser("Emulation.setEmulatedMedia", media="print")
+    check("report_prints_its_figures", run(
+        "return Array.from(document.querySelectorAll('svg.figure *')).every(e=>"
+        "getComputedStyle(e).display!=='none')"))
+    browser("Emulation.setEmulatedMedia", media="")
+
+    # j goes from form to form, each time to the first value in doubt: to the second, where it is made so.
+    run("document.querySelectorAll('.counts tr[data-f]').forEach(r=>{r.dataset.was=r.className;"
+        "r.className=r.dataset.f==='02'?'look':'ok'})")
+    gone_to = []
+    for _ in range(4):
+        keys("body", "j")
+        gone_to += run("var i=document.activeElement;return i.closest('tr')?[i.dataset.f]:[]")
+        run("document.activeElement.blur()")
+    check("report_j_goes_to_doubt", gone_to and set(gone_to) == {"02"}, gone_to)
+    run("document.querySelectorAll('tr[data-was]').forEach(r=>{r.className=r.dataset.was})")
+    changed = run("return Array.from(document.querySelectorAll('input[data-f]'))"
+                  ".filter(i=>i.value!==i.dataset.read).map(i=>i.value)")
+    check("report_j_types_nothing", not changed, changed)
+
     # A value typed over, one confirmed, one refused, one taken back, one in a form that was not read.
     name = run("var a=Array.from(document.querySelectorAll('article.form:has(svg image)')).find(a=>"
                "a.querySelector(\"input[data-f='02']\").dataset.read);a.id='shown';return a.dataset.t")
     shown = "#shown input[data-f='%s']"
+    can_leave = "return dispatchEvent(new Event('beforeunload',{cancelable:true}))"
+    keys(shown % "01", ESCAPE)
+    check("report_is_left_without_question", run(can_leave))
     keys(shown % "01", ALL + "123" + ENTER)
     check("report_enter_moves_on", run("return document.activeElement.dataset.f") not in (None, "01"))
     keys(shown % "02", ENTER)
+    check("report_asks_before_it_is_left", not run(can_leave))
+    corrected = "return document.getElementById('tally').textContent"
+    keys(shown % "valid", ALL + "12" + ENTER)
+    before = run(corrected)
     keys(shown % "valid", ALL + "12x" + ENTER)
+    check("report_refused_value_corrects_nothing",
+          before.startswith("3 values") and run(corrected).startswith("2 values"), before)
     check("report_refuses_words",
           run("return document.querySelector(arguments[0]).getAttribute('aria-invalid')",
               shown % "valid") == "true")
@@ -154,6 +188,15 @@ try:
     keys(shown % "total", ALL + "999" + ENTER)
     check("report_sum_follows", "999" in run(
         "return document.querySelector('#shown .sum1').textContent"))
+    keys(shown % "total", ESCAPE)
+    # As if it had been unread: the sum follows a value that is typed and removed again.
+    run("var i=document.querySelector(arguments[0]);i.dataset.was=i.dataset.read;i.dataset.read='';"
+        "i.closest('tr').classList.remove('missing')", shown % "total")
+    keys(shown % "total", ALL + "998" + ENTER)
+    keys(shown % "total", ALL + "\ue017" + ENTER)
+    words = run("return document.querySelector('#shown .sum1').textContent")
+    check("report_sum_follows_removal", "has no value" in words, words)
+    run("var i=document.querySelector(arguments[0]);i.dataset.read=i.dataset.was", shown % "total")
     keys(shown % "total", ESCAPE)
     unread = "article[data-t='unread.jpg'] input[data-f='%s']"
     keys(unread % "01", "7" + ENTER)
@@ -189,7 +232,7 @@ try:
     check("report_corrections_are_taken", done.returncode == 0 and
           taken == [(v, "ok" if v else "missing", "1") for _, _, v in wanted], (done.stderr, taken))
     call("POST", at + "/url", {"url": f"file://{home}/out/report.html"})
-    words = run("return document.getElementById('tally').textContent")
+    words = run(corrected)
     check("report_keeps_corrections", words.startswith("5 values"), words)
 finally:
     call("DELETE", at)

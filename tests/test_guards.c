@@ -309,6 +309,43 @@ static void refused_steps_change_nothing(void **state) {
   cn_network_free(net);
 }
 
+/* One value a channel has no spread: batch normalisation would learn from its shift alone. */
+static void one_row_has_no_statistics(void **state) {
+  (void)state;
+  static const char text[] = "input 4x4x2\nconv 3 3x3 pad=1\nwide: batchnorm\nrelu\nmeanpool 4x4\n"
+                             "narrow: batchnorm\nrelu\ndense 2\nsoftmax\n";
+  static const int labels[] = {0, 1};
+  static float images[2 * 32];
+  cn_network *net = must_parse(text);
+  cn_error error = {CN_OK, 0, 0, ""};
+  cn_batch batch = {0};
+  fill_random(images, LENGTH(images), 6);
+  batch.count = 1, batch.inputs = images, batch.labels = labels;
+  assert_null(cn_trainer_create(net, 1, NULL, &error));
+  assert_int_equal(error.status, CN_ERROR_ARGUMENT);
+  assert_contains(error.message, "narrow, a batch normalisation, sees 1 value a channel");
+  assert_int_equal(cn_trainer_size(net, 1, NULL, &error), 0);
+  cn_trainer *trainer = must_train(net, 2, NULL);
+  assert_refused(trainer, &batch, CN_ERROR_ARGUMENT, "narrow, a batch normalisation");
+  assert_int_equal(cn_train_gradients(trainer, &batch, NULL, &error), CN_ERROR_ARGUMENT);
+  batch.count = 2;
+  must_step(trainer, &batch);
+  batch.count = 1;
+  assert_refused(trainer, &batch, CN_ERROR_ARGUMENT, "narrow, a batch normalisation");
+  cn_trainer_free(trainer);
+  assert_int_equal(cn_network_freeze_named(net, "narrow"),
+                   1); /* then its figures are those of before */
+  trainer = must_train(net, 1, NULL);
+  must_step(trainer, &batch);
+  cn_trainer_free(trainer);
+  cn_network_free(net);
+  net = must_parse("input 1x2x2\nbatchnorm\ndense 2\nsoftmax\n"); /* two rows in one image */
+  trainer = must_train(net, 1, NULL);
+  must_step(trainer, &batch);
+  cn_trainer_free(trainer);
+  cn_network_free(net);
+}
+
 static void options_are_finite(void **state) {
   (void)state;
   cn_network *net = must_parse("input 1x1x1\ndense 1\n");
@@ -705,6 +742,7 @@ int main(void) {
       cmocka_unit_test(gradients_are_checked),
       cmocka_unit_test(gradients_alone_are_checked),
       cmocka_unit_test(refused_steps_change_nothing),
+      cmocka_unit_test(one_row_has_no_statistics),
       cmocka_unit_test(options_are_finite),
       cmocka_unit_test(early_stopping_wants_numbers),
       cmocka_unit_test(subnormals_count_as_zero),

@@ -176,7 +176,8 @@ static void test_usage(void **state) {
   assert_refused(
       shell("$extract --template $c1 --out x --labels scans/cells.csv --split 1,2 scans"), 2,
       "three proportions", "usage:");
-  assert_refused(shell(READ_C1 "--out x %s", "nowhere/"), 0, "", "");
+  assert_int_equal(shell(READ_C1 "--out x %s", "nowhere/"), 1);
+  assert_contains(err_text, "none of the pictures could be used");
   assert_int_equal((int)result("read"), 0);
   assert_ran(shell("mkdir -p nothing"));
   assert_refused(shell(READ_C1 "--out x nothing"), 1, "no pictures", "");
@@ -429,10 +430,10 @@ static void test_bad_pictures(void **state) {
   (void)state;
   static const char *const bad[][2] = {
       {"bad/cut.jpg", "cut off"},         {"bad/empty.jpg", "empty"},
-      {"bad/folder.png", "folder"},       {"bad/huge.png", "pixels"},
-      {"bad/text.jpg", ""},               {"bad/blank.png", "anchor"},
-      {"bad/bomb.png", ""},               {"bad/gone.jpg", "No such file"},
-      {"bad/one.png", ""},                {"bad/moving.png", "not a JPEG"}};
+      {"bad/huge.png", "pixels"},         {"bad/text.jpg", ""},
+      {"bad/blank.png", "anchor"},        {"bad/bomb.png", ""},
+      {"bad/gone.jpg", "No such file"},   {"bad/one.png", ""},
+      {"bad/moving.png", ""}};
   size_t size;
   assert_ran(
       shell("rm -rf bad && mkdir -p bad/folder.png && cp scans/tally-0001.jpg bad/good.jpg"));
@@ -448,7 +449,7 @@ static void test_bad_pictures(void **state) {
   free(good);
   /* The bomb has to be stopped by the reader, not by luck. */
   assert_ran(shell("ulimit -v 1500000; " READ_C1 "--threads 1 --out bad-out bad bad/gone.jpg"));
-  assert_int_equal((int)result("forms"), 11);
+  assert_int_equal((int)result("forms"), 10);
   assert_int_equal((int)result("read"), 1);
   for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
     assert_value("bad-out/tallies.csv", "tally", bad[i][0] + 4, NULL, NULL, "status", "unread");

@@ -156,7 +156,7 @@ static double worst_corner(const char *folder) {
       snprintf(last, sizeof last, "%s", corners.fields[0]);
       snprintf(name, sizeof name, "%s/%s", folder, last);
       char *path = home_path(name);
-      assert_null(picture_read(path, 3, &seen));
+      assert_null(picture_read(path, 3, PICTURE_MAX_PIXELS, &seen));
       tally_image image = {seen.pixels, seen.width, seen.height, 3};
       assert_int_equal(tally_register(&image, &form, &where), TALLY_OK);
       if (where.status != TALLY_FORM_OK) fail_msg("%s: %s", name, where.reason);
@@ -204,7 +204,7 @@ static void test_bad_input(void **state) {
   assert_refused(shell("$synth --template none.form --count 1 --out a"), 1, "none.form");
   assert_refused(shell("$synth --template . --count 1 --out a"), 1, ".");
   write_home("bad.form", "form f\npage 10 x\n", 17);
-  assert_refused(shell("$synth --template bad.form --count 1 --out a"), 1, "bad.form:2:");
+  assert_refused(shell("$synth --template bad.form --count 1 --out a"), 1, "bad.form: line 2, column ");
   write_home("zero.form", "form f\n\0", 8);
   assert_refused(shell("$synth --template zero.form --count 1 --out a"), 1, "not a text file");
   write_home("plain.form", two, sizeof two - 1);
@@ -347,7 +347,7 @@ static void test_ink(void **state) {
     picture seen = {0};
     snprintf(name, sizeof name, "ink/tally-%04d.jpg", i);
     char *path = home_path(name);
-    assert_null(picture_read(path, 3, &seen));
+    assert_null(picture_read(path, 3, PICTURE_MAX_PIXELS, &seen));
     tally_image image = {seen.pixels, seen.width, seen.height, 3};
     assert_int_equal(tally_register(&image, &form, &where), TALLY_OK);
     assert_int_equal(tally_cut(&image, &form, &where, cells), TALLY_OK);
@@ -420,9 +420,9 @@ static void test_killed(void **state) {
   assert_ran(shell("$synth --template $mexico --count 100000 --out killed & "
                    "for i in $(seq 200); do test -e killed/tally-0001.jpg && break; sleep 0.1; done; "
                    "kill -9 $!; wait $!; test -e killed/tally-0001.jpg && "
-                   "ls killed | grep -q 'truth.csv.part' && ! ls killed | grep -qE 'csv$'"));
+                   "ls killed | grep -q 'truth.csv.*part' && ! ls killed | grep -qE 'csv$'"));
   assert_ran(
-      shell("$synth --template $mexico --count 2 --out killed && ! ls killed | grep -q csv.part"));
+      shell("$synth --template $mexico --count 2 --out killed && ! ls killed | grep -q part"));
 }
 
 int main(void) {

@@ -3,6 +3,7 @@
 #define _XOPEN_SOURCE 700
 #include "convnet.h"
 #include "support.h"
+#include "tally.h"
 
 #include <locale.h>
 #include <unistd.h>
@@ -58,6 +59,26 @@ static void numbers_come_back(void **state) {
     memcpy(&bits, &value, sizeof bits);
     check_number(bits);
   }
+}
+
+/* A message has any number as %g writes it. */
+static void numbers_in_messages(void **state) {
+  (void)state;
+  cn_random random = {12, 0};
+  cn_network *net = must_parse("input 1x1x1\nrelu\n");
+  for (int i = 0; i < 20000; i++) {
+    char want[64];
+    cn_error error = {CN_OK, 0, 0, ""};
+    cn_node node = cn_node_defaults(CN_OP_DROPOUT);
+    node.rate = float_of((uint32_t)cn_random_bits(&random));
+    if (i % 2) node.rate = rintf(node.rate * 1e4f) / 1e4f;
+    if (node.rate >= 0 && node.rate < 1) continue;
+    snprintf(want, sizeof want, "dropout rate %g is outside", (double)node.rate);
+    if (isnan(node.rate)) snprintf(want, sizeof want, "nan is outside"); /* its sign is no matter */
+    assert_int_equal(cn_network_add(net, &node, &error), -1);
+    assert_contains(error.message, want);
+  }
+  cn_network_free(net);
 }
 
 /* What every line of a network's text that holds a number becomes when it is no number of a float's. */
@@ -138,28 +159,42 @@ static const char numbers[] = "input 4x4x1\n"
                               "dense 2 init=constant:9.53674316e-07\n"
                               "softmax loss=0.75\n";
 
-/* Makes de_DE in a folder and sets it; 0 where that cannot be. */
-static int set_comma_locale(const char *folder) {
+static char locale_folder[] = "/tmp/convnet-locale-XXXXXX";
+
+/* Makes de_DE in a folder of its own, where localedef and its sources are installed. */
+static int make_locale(void **state) {
+  (void)state;
   char command[256];
-  snprintf(
-      command, sizeof command,
-      "localedef -i de_DE -f UTF-8 '%s/de_DE.UTF-8' >/dev/null 2>&1 || [ -d '%s/de_DE.UTF-8' ]",
-      folder, folder);
-  return system(command) == 0 && setenv("LOCPATH", folder, 1) == 0 &&
-         setlocale(LC_ALL, "de_DE.UTF-8") != NULL && strcmp(localeconv()->decimal_point, ",") == 0;
+  if (!mkdtemp(locale_folder)) return -1;
+  snprintf(command, sizeof command, "localedef -i de_DE -f UTF-8 '%s/de_DE.UTF-8' >/dev/null 2>&1",
+           locale_folder);
+  if (system(command) != 0) print_message("no locale de_DE could be made\n");
+  return setenv("LOCPATH", locale_folder, 1);
+}
+
+static int remove_locale(void **state) {
+  (void)state;
+  char command[64];
+  snprintf(command, sizeof command, "rm -rf '%s'", locale_folder);
+  return system(command);
+}
+
+static int leave_comma_locale(void **state) {
+  (void)state;
+  return setlocale(LC_ALL, "C") ? 0 : -1;
+}
+
+static void enter_comma_locale(void) {
+  if (setlocale(LC_ALL, "de_DE.UTF-8") && strcmp(localeconv()->decimal_point, ",") == 0) return;
+  print_message("no locale de_DE: install localedef and its sources (Debian: locales)\n");
+  skip();
 }
 
 static void locale_does_not_matter(void **state) {
   (void)state;
-  char folder[] = "/tmp/convnet-locale-XXXXXX", path[64], command[64];
-  assert_non_null(mkdtemp(folder));
-  snprintf(path, sizeof path, "%s/model", folder);
-  snprintf(command, sizeof command, "rm -rf '%s'", folder);
-  if (!set_comma_locale(folder)) {
-    assert_int_equal(system(command), 0);
-    print_message("no locale de_DE: install localedef and its sources (Debian: locales)\n");
-    skip();
-  }
+  enter_comma_locale();
+  char path[64];
+  snprintf(path, sizeof path, "%s/model", locale_folder);
   cn_error error = {CN_OK, 0, 0, ""};
   cn_network *net = must_parse(numbers);
   assert_string_equal(cn_network_text(net), numbers);
@@ -173,10 +208,77 @@ static void locale_does_not_matter(void **state) {
   if (!loaded) fail_msg("%s", error.message);
   assert_string_equal(cn_network_text(loaded), numbers);
   assert_same_parameters(net, loaded);
-  assert_non_null(setlocale(LC_ALL, "C"));
   cn_network_free(net);
   cn_network_free(loaded);
-  assert_int_equal(system(command), 0);
+}
+
+/* Messages are texts too: programs pass them on, and people type in what they read. */
+static void messages_have_points(void **state) {
+  (void)state;
+  enter_comma_locale();
+  static const struct {
+    const char *text, *message;
+  } lines[] = {{"mixpool 1x1 mix=1.5", "mix 1.5 is outside [0, 1]"},
+               {"batchnorm eps=1.25", "eps 1.25 is outside [1.18e-38, 1)"},
+               {"batchnorm eps=1e-38", "eps 1e-38 is outside [1.18e-38, 1)"},
+               {"batchnorm momentum=1.1", "momentum 1.1 is outside [0, 1]"},
+               {"dropout 1234567.8", "dropout rate 1.23457e+06 is outside [0, 1)"},
+               {"softmax loss=1000.5", "loss weight 1000.5 is outside (0, 1000]"},
+               {"relu output=2000.25", "relu1: output 2000.25 is outside [0, 1000]"}};
+  cn_error error = {CN_OK, 0, 0, ""};
+  for (int i = 0; i < LENGTH(lines); i++) {
+    char text[128];
+    snprintf(text, sizeof text, "input 1x1x2\n%s\n", lines[i].text);
+    assert_null(cn_network_parse(text, &error));
+    assert_contains(error.message, lines[i].message);
+  }
+  cn_training_options options = cn_training_defaults();
+  cn_network *net = must_parse("input 1x1x2\ndense 2 init=constant:3e38\nsoftmax\n");
+  options.learning_rate = -0.5f;
+  assert_null(cn_trainer_create(net, 1, &options, &error));
+  assert_string_equal(error.message, "learning rate -0.5 is outside [0, 1e6)");
+  options.learning_rate = NAN;
+  assert_null(cn_trainer_create(net, 1, &options, &error));
+  assert_contains(error.message, "nan is outside [0, 1e6)");
+  options.learning_rate = 0.5f;
+  cn_trainer *trainer = must_train(net, 1, &options);
+  const float images[2] = {3e38f, 3e38f};
+  const int label = 0;
+  const cn_batch batch = {.count = 1, .inputs = images, .labels = &label};
+  assert_int_equal(cn_train_step(trainer, &batch, NULL, &error), CN_ERROR_NUMERIC);
+  assert_contains(error.message, "learning rate 0.5");
+  cn_trainer_free(trainer);
+  cn_network_free(net);
+}
+
+/* Templates are read, and reasons written, as anywhere. */
+static void tallies_have_points(void **state) {
+  (void)state;
+  enter_comma_locale();
+  static const char text[] = "page 300.5 x 400\n"
+                             "anchor a square 20,20 36x36\n"
+                             "anchor b square 240.25,20 36x36\n"
+                             "anchor c square 20,340 36x36\n"
+                             "field F 1 digits cells 100.75,100 1x40x48\n";
+  static tally_template form;
+  tally_error error;
+  assert_int_equal(tally_template_parse(text, sizeof text - 1, &form, &error), TALLY_OK);
+  assert_true(form.width == 300.5 && form.anchor[1].box.x == 240.25);
+  assert_true(form.field[0].cell[0].x == 100.75);
+  double classes[TALLY_CLASSES] = {0.75, 0.25};
+  tally_counts counts;
+  assert_int_equal(tally_decode(&form, classes, NULL, NULL, &counts), TALLY_OK);
+  assert_string_equal(counts.count[0].reason, "probability 0.7500");
+  tally_counts_free(&counts);
+  static const char *const wrong[] = {"page 300,5 x 400\n",
+                                      "page 300 x 400\nanchor a colour hsv(400.5..20, 0..1, 0..1)",
+                                      "page 300 x 400\nfield F 2 digits cells 100,100 2.5x40x48\n"};
+  for (int i = 0; i < LENGTH(wrong); i++) {
+    assert_int_equal(tally_template_parse(wrong[i], strlen(wrong[i]), &form, &error),
+                     TALLY_ERROR_TEMPLATE);
+    for (const char *c = error.message; *c; c++) /* no number has a comma in it */
+      assert_false(c[0] >= '0' && c[0] <= '9' && c[1] == ',' && c[2] >= '0' && c[2] <= '9');
+  }
 }
 
 /* ---- what an editor leaves --------------------------------------------------------------------- */
@@ -192,6 +294,20 @@ static void byte_order_mark(void **state) {
   assert_null(cn_network_parse("\xEF\xBBinput 1x1x2\nrelu\n", &error));
   assert_null(cn_network_parse("\xEF\xBB\xBFinput 1x1x2 relu\n", &error));
   assert_int_equal(error.column, 13);
+}
+
+static void line_ends(void **state) {
+  (void)state;
+  static const char *const ends[] = {"\n", "\r\n", " \t \n", "  \r\n"};
+  for (int i = 0; i < LENGTH(ends); i++)
+    for (int last = 0; last < 2; last++) {
+      char text[256];
+      snprintf(text, sizeof text, "# a network%sinput 8x8x2%s%sconv 4 3x3 pad=1%srelu # %s",
+               ends[i], ends[i], ends[i], ends[i], last ? ends[i] : "");
+      cn_network *net = must_parse(text);
+      assert_string_equal(cn_network_text(net), "input 8x8x2\nconv 4 3x3 pad=1\nrelu\n");
+      cn_network_free(net);
+    }
 }
 
 /* ---- notes ------------------------------------------------------------------------------------- */
@@ -254,12 +370,16 @@ static void accepted_notes_come_back(void **state) {
 int main(void) {
   static const struct CMUnitTest tests[] = {
       cmocka_unit_test(numbers_come_back),
+      cmocka_unit_test(numbers_in_messages),
       cmocka_unit_test(numbers_refused),
       cmocka_unit_test(nodes_refused),
-      cmocka_unit_test(locale_does_not_matter),
+      cmocka_unit_test_teardown(locale_does_not_matter, leave_comma_locale),
+      cmocka_unit_test_teardown(messages_have_points, leave_comma_locale),
+      cmocka_unit_test_teardown(tallies_have_points, leave_comma_locale),
       cmocka_unit_test(byte_order_mark),
+      cmocka_unit_test(line_ends),
       cmocka_unit_test(notes_refused),
       cmocka_unit_test(accepted_notes_come_back),
   };
-  return cmocka_run_group_tests(tests, NULL, NULL);
+  return cmocka_run_group_tests(tests, make_locale, remove_locale);
 }

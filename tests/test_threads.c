@@ -405,6 +405,11 @@ static void predict_again(void *context) {
 #endif
 }
 
+typedef struct training {
+  cn_trainer *trainer;
+  double expected; /* loss of the third step from here */
+} training;
+
 static void predict_without_threads(void *context) {
   refuse_threads = 1;
   prediction *p = (prediction *)context;
@@ -439,6 +444,39 @@ static void a_child_predicts(void **state) {
   assert_int_equal(in_child(predict_without_threads, &p), 0);
   cn_predictor_free(p.predictor);
   cn_network_free(net);
+}
+
+static void train_again(void *context) {
+  training *t = (training *)context;
+  cn_metrics metrics = {-1, 0};
+  cn_batch batch = {.count = IMAGES, .inputs = inputs, .labels = labels};
+  for (int i = 0; i < 3; i++)
+    if (cn_train_step(t->trainer, &batch, &metrics, NULL)) _exit(1);
+  if (metrics.loss != t->expected) _exit(2);
+}
+
+/* Parent and child go on alike, each with its own copy. */
+static void a_child_trains(void **state) {
+  (void)state;
+  cn_network *net = must_parse(text);
+  cn_training_options options = cn_training_defaults();
+  options.threads = 3;
+  training t = {must_train(net, IMAGES, &options), 0};
+  cn_batch batch = {.count = IMAGES, .inputs = inputs, .labels = labels};
+  cn_error error;
+  assert_int_equal(cn_train_step(t.trainer, &batch, NULL, &error), CN_OK);
+  cn_network *copy = must_parse(text);
+  training whole = {must_train(copy, IMAGES, &options), 0};
+  cn_metrics metrics = {0, 0};
+  for (int i = 0; i < 4; i++)
+    assert_int_equal(cn_train_step(whole.trainer, &batch, &metrics, &error), CN_OK);
+  t.expected = metrics.loss;
+  assert_int_equal(in_child(train_again, &t), 0);
+  train_again(&t);
+  cn_trainer_free(t.trainer);
+  cn_trainer_free(whole.trainer);
+  cn_network_free(net);
+  cn_network_free(copy);
 }
 
 static void a_child_predicts_whatever_other_threads_do(void **state) {
@@ -497,6 +535,7 @@ int main(void) {
       cmocka_unit_test(the_process_may_use_fewer_processors),
 #endif
       cmocka_unit_test(a_child_predicts),
+      cmocka_unit_test(a_child_trains),
       cmocka_unit_test(a_child_predicts_whatever_other_threads_do),
       cmocka_unit_test(absurd_numbers_are_cut), /* starts all the threads that there can be */
   };

@@ -8,6 +8,7 @@
 #define main train_main
 #include "../tools/tally-train.c"
 #undef main
+#include "../tools/implementations/stb.h"
 #include "support.h"
 
 #include "programs.h"

@@ -1,7 +1,7 @@
 /* augment.h - random changes to training pictures: a piece cut out, colours, turns, zooms, shifts,
    elastic bends, mirroring.
 
-   Internal to tools/; include it after common.h. Each picture's changes are drawn from a seed of its
+   Internal to tools/; include it after tool.h. Each picture's changes are drawn from a seed of its
    own, so they do not depend on which thread makes them, or when. In this order: piece and resizing,
    colours, then one warp for everything that moves pixels, so that they are interpolated once. */
 #ifndef TALLY_AUGMENT_H

@@ -29,7 +29,10 @@ static inline int classes_equal(const class_list *a, const class_list *b) {
   return 1;
 }
 
+#define MOST_CLASSES 16384 /* a confusion matrix has their square of cells: a gigabyte */
+
 static inline void classes_add(class_list *set, const char *name) {
+  if (set->count == MOST_CLASSES) fail("more than %d different classes", MOST_CLASSES);
   set->names = reallocate(set->names, (size_t)set->count + 1, sizeof(char *));
   set->names[set->count++] = copy_text(name);
 }

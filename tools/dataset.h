@@ -9,10 +9,14 @@
 
 #include "classes.h"
 #include "csv.h"
+#include "fingerprint.h"
 #include "idx.h"
+#include "left_out.h"
+#include "gather.h"
 #include "preprocess.h"
 #include "progress.h"
 #include "work.h"
+#include "folder.h"
 
 #define DATASET_CACHE_BYTES ((size_t)512 << 20)
 
@@ -23,12 +27,15 @@ typedef struct dataset {
   char *name; /* as the user gave it */
   class_list set;
   int count, capacity;
-  int *labels;      /* [count], index into set */
-  char **paths;     /* [count] picture files; NULL if the pictures came in one piece (IDX) */
-  char *label_file; /* IDX: where the labels are, for messages */
-  uint8_t *pixels;  /* [cached][height][width][channels]: of the first samples */
+  int *labels;         /* [count], index into set */
+  char **paths;        /* [count] picture files; NULL if the pictures came in one piece (IDX) */
+  char *label_file;    /* IDX: where the labels are, for messages */
+  fingerprint *prints; /* [count], of what was decoded: after dataset_prepare */
+  fingerprint *groups; /* [count], of a CSV file's column of groups; NULL unless it was asked for */
+  uint8_t *pixels;     /* [cached][height][width][channels]: of the first samples */
   int cached;
   int height, width, channels;
+  left_out left;      /* files that are no samples, or could not be read */
   size_t cache_bytes; /* DATASET_CACHE_BYTES, unless changed before dataset_prepare */
   int keeps_originals; /* set before dataset_prepare: keep pictures as large as their files have them */
   picture *originals; /* [count] then; pixels NULL for one that did not fit into the cache */
@@ -42,10 +49,13 @@ static inline void dataset_free(dataset *data) {
   free(data->originals);
   free(data->paths);
   free(data->labels);
+  free(data->prints);
+  free(data->groups);
   free(data->pixels);
   free(data->name);
   free(data->label_file);
   classes_free(&data->set);
+  left_out_free(&data->left);
 }
 
 static inline void dataset_add(dataset *data, char *path, int label) {
@@ -89,45 +99,129 @@ static inline void dataset_open_idx(dataset *data, const char *folder, const cha
   free(images.path);
 }
 
-static inline void dataset_open_folder(dataset *data, const char *folder) {
-  int class_count, file_count, others = 0;
-  char **names = list_folder(folder, &class_count);
-  for (int k = 0; k < class_count; k++) {
-    char *sub = join_path(folder, names[k]);
-    if (is_folder(sub)) {
-      if (strchr(names[k], '\n')) fail("%s: a class name cannot hold a line end", sub);
-      char **files = list_folder(sub, &file_count);
-      classes_add(&data->set, names[k]);
-      for (int i = 0; i < file_count; i++) {
-        if (is_picture_name(files[i]))
-          dataset_add(data, join_path(sub, files[i]), data->set.count - 1);
-        else
-          others++;
-        free(files[i]);
-      }
-      free(files);
-    }
-    free(sub);
-    free(names[k]);
-  }
-  free(names);
-  if (others) say("%s: ignores %d files that are not named like pictures", folder, others);
+/* Takes a folder of one class; one without a picture is none. */
+static inline void dataset_add_class(dataset *data, const char *folder, const char *name,
+                                     int flat) {
+  listing list = {0};
+  if (strchr(name, '\n')) fail("%s: a class name cannot hold a line end", folder);
+  list.flat = flat;
+  listing_add_folder(&list, folder);
+  listing_settle(&list);
+  if (list.count)
+    classes_add(&data->set, name);
+  else
+    left_out_add(&data->left, "folder without pictures", folder);
+  for (int i = 0; i < list.count; i++) dataset_add(data, list.paths[i], data->set.count - 1);
+  left_out_merge(&data->left, &list.left);
+  list.count = 0; /* the paths are the data set's now */
+  listing_free(&list);
 }
 
-static inline void dataset_open_csv(dataset *data, const char *path) {
-  csv table = csv_open(path);
-  int path_column = csv_column(&table, "path"), label_column = csv_column(&table, "label");
-  char *folder = folder_of(path);
-  char **labels = NULL;
-  while (csv_row(&table)) {
-    const char *file = table.fields[path_column], *label = table.fields[label_column];
-    if (!*file) fail("%s: line %d: the path is empty", path, table.line);
-    if (!*label) fail("%s: line %d: the label is empty", path, table.line);
-    if (strchr(label, '\n')) fail("%s: line %d: a label cannot hold a line end", path, table.line);
-    labels = reallocate(labels, (size_t)data->count + 1, sizeof(char *));
-    labels[data->count] = copy_text(label);
-    dataset_add(data, *file == '/' ? copy_text(file) : join_path(folder, file), 0);
+/* The folder that a folder lies in, for the caller to free; NULL for the highest. */
+static inline char *folder_above(const char *folder) {
+  identity here, there;
+  char *above = join_path(folder, "..");
+  if (identity_of(folder, &here) && identity_of(above, &there) && !identity_equal(here, there))
+    return above;
+  free(above);
+  return NULL;
+}
+
+/* Whether a folder is one of some, or lies in one. */
+static inline int lies_in(const identities *some, const char *folder) {
+  char *at = copy_text(folder);
+  int found = 0;
+  for (identity key; at && !found;) {
+    char *above = folder_above(at);
+    found = identity_of(at, &key) && identities_find(some, key) >= 0;
+    free(at);
+    at = above;
   }
+  free(at);
+  return found;
+}
+
+/* Notes a folder and all that it lies in. */
+static inline void note_folders_above(identities *some, const char *folder) {
+  char *at = copy_text(folder);
+  for (identity key; at;) {
+    char *above = folder_above(at);
+    if (identity_of(at, &key)) identities_add(some, key, 0);
+    free(at);
+    at = above;
+  }
+}
+
+/* Why what lies in a data set's folder is no class; NULL if it is one. A link to a folder of another
+   place is, but not one that leads back or into a class. */
+static inline const char *no_class_reason(const char *path, const char *name,
+                                          const identities *above, const identities *classes) {
+  identity key;
+  if (!identity_of(path, &key)) return "broken link";
+  if (!is_folder(path))
+    return decode_is_picture_name(name) && *name != '.' ? "picture in no class folder" : "";
+  if (folder_reason(name)) return folder_reason(name);
+  if (identities_find(above, key) >= 0) return "link to a folder";
+  return is_symbolic_link(path) && lies_in(classes, path) ? "link to a folder" : NULL;
+}
+
+/* A class for each folder. */
+static inline void dataset_open_folder(dataset *data, const char *folder, int flat) {
+  int count;
+  identity key;
+  identities above = {0}, classes = {0};
+  char **names = list_folder(folder, &count), **paths = allocate((size_t)count, sizeof(char *));
+  note_folders_above(&above, folder);
+  for (int k = 0; k < count; k++) {
+    paths[k] = join_path(folder, names[k]);
+    if (!is_symbolic_link(paths[k]) && is_folder(paths[k]) && identity_of(paths[k], &key))
+      identities_add(&classes, key, 0);
+  }
+  for (int k = 0; k < count; k++) {
+    const char *reason = no_class_reason(paths[k], names[k], &above, &classes);
+    if (!reason) {
+      if (identity_of(paths[k], &key)) identities_add(&classes, key, 0);
+      dataset_add_class(data, paths[k], names[k], flat);
+    } else if (*reason) {
+      left_out_add(&data->left, reason, paths[k]);
+    } else {
+      left_out_add_ending(&data->left, paths[k]);
+    }
+    free(paths[k]);
+    free(names[k]);
+  }
+  free(paths);
+  free(names);
+  identities_free(&above);
+  identities_free(&classes);
+}
+
+/* One row of a list; a file of several pages is as many samples. group: NULL without groups. */
+static inline void dataset_add_row(dataset *data, char *path, const char *label, const char *group,
+                                   char ***labels) {
+  int pages = picture_pages(path);
+  listing_note(path);
+  for (int page = 1; page <= pages; page++) {
+    size_t count = (size_t)data->count + 1;
+    text_buffer name = {0};
+    *labels = reallocate(*labels, count, sizeof(char *));
+    (*labels)[data->count] = copy_text(label);
+    if (group) {
+      data->groups = reallocate(data->groups, count, sizeof *data->groups);
+      data->groups[data->count] = (fingerprint){{0, 0}};
+      fingerprint_text(&data->groups[data->count], group);
+    }
+    if (pages > 1) text_add(&name, "%s#%d", path, page);
+    dataset_add(data, pages > 1 ? name.data : copy_text(path), 0);
+  }
+}
+
+static inline int compare_name_to(const void *key, const void *name) {
+  return strcmp(key, *(char *const *)name);
+}
+
+/* The classes are the labels that occur, in order. */
+static inline void dataset_name_classes(dataset *data, char **labels) {
   char **sorted = allocate((size_t)data->count, sizeof(char *));
   if (data->count) memcpy(sorted, labels, (size_t)data->count * sizeof(char *));
   qsort(sorted, (size_t)data->count, sizeof(char *), compare_names);
@@ -135,21 +229,48 @@ static inline void dataset_open_csv(dataset *data, const char *path) {
     if (i == 0 || strcmp(sorted[i], sorted[i - 1])) classes_add(&data->set, sorted[i]);
   free(sorted);
   for (int i = 0; i < data->count; i++) {
-    data->labels[i] = classes_find(&data->set, labels[i]);
-    free(labels[i]);
+    char **found = bsearch(labels[i], data->set.names, (size_t)data->set.count, sizeof(char *),
+                           compare_name_to);
+    data->labels[i] = (int)(found - data->set.names);
   }
+}
+
+/* group: the name of a column, or NULL. */
+static inline void dataset_open_csv(dataset *data, const char *path, const char *group) {
+  csv table = csv_open(path);
+  int path_column = csv_column(&table, "path"), label_column = csv_column(&table, "label");
+  int group_column = group ? csv_column(&table, group) : -1;
+  char *folder = folder_of(path);
+  char **labels = NULL;
+  while (csv_row(&table)) {
+    const char *label = csv_cell(&table, label_column);
+    const char *value = group ? csv_cell(&table, group_column) : NULL;
+    if (!*label) fail("%s: line %d: the label is empty", path, table.line);
+    if (strchr(label, '\n')) fail("%s: line %d: a label cannot hold a line end", path, table.line);
+    if (value && !*value) fail("%s: line %d: the %s is empty", path, table.line, group);
+    char *file = csv_path(&table, path_column, folder);
+    dataset_add_row(data, file, label, value, &labels);
+    free(file);
+  }
+  dataset_name_classes(data, labels);
+  for (int i = 0; i < data->count; i++) free(labels[i]);
   free(labels);
   free(folder);
   csv_close(&table);
 }
 
-/* Finds a data set's samples and labels. IDX pictures are read now, others by dataset_prepare. */
-static inline dataset dataset_open(const char *spec) {
+/* Finds a data set's samples and labels, and says what it leaves out. IDX pictures are read now,
+   others by dataset_prepare. group: the column of a CSV file that tells which samples belong
+   together, or NULL. */
+static inline dataset dataset_open(const char *spec, int flat, const char *group) {
   dataset data = {0};
   data.name = copy_text(spec);
   data.cache_bytes = DATASET_CACHE_BYTES;
   const char *colon = strrchr(spec, ':');
   int train = colon && !strcmp(colon, ":train"), test = colon && !strcmp(colon, ":test");
+  if (group && (train || test || is_folder(spec)))
+    fail("%s has no column \"%s\": groups are named in a CSV file with columns path, label, %s",
+         spec, group, group);
   if (train || test) {
     char *folder = copy_text(spec);
     folder[colon - spec] = 0;
@@ -157,11 +278,12 @@ static inline dataset dataset_open(const char *spec) {
     dataset_open_idx(&data, folder, train ? "train" : "t10k");
     free(folder);
   } else if (is_folder(spec)) {
-    dataset_open_folder(&data, spec);
+    dataset_open_folder(&data, spec, flat);
     if (!data.count)
       fail("%s: no class folders with pictures in it (for IDX files add :train or :test)", spec);
+    left_out_say(&data.left);
   } else {
-    dataset_open_csv(&data, spec);
+    dataset_open_csv(&data, spec, group);
     if (!data.count) fail("%s: lists no pictures", spec);
   }
   return data;
@@ -191,21 +313,35 @@ static inline void dataset_map(dataset *data, const class_list *set, const char 
 }
 
 typedef struct idx_fitting {
-  const dataset *data;
+  dataset *data;
   const preprocess *pre;
   uint8_t *fitted;
 } idx_fitting;
 
-static inline void dataset_fit_picture(void *context, int i, int thread) {
-  const idx_fitting *f = context;
+/* An IDX picture with the network's channels, for the caller to free. */
+static inline picture dataset_idx_picture(const idx_fitting *f, int i) {
   const dataset *data = f->data;
   size_t from = (size_t)data->height * (size_t)data->width;
-  uint8_t *grey = allocate(from, (size_t)f->pre->channels);
-  picture sample = {grey, data->height, data->width, f->pre->channels};
+  picture sample = {allocate(from, (size_t)f->pre->channels), data->height, data->width,
+                    f->pre->channels};
+  convert_channels(data->pixels + (size_t)i * from, 1, sample.pixels, sample.channels, from);
+  return sample;
+}
+
+static inline void dataset_print_idx(void *context, int i, int thread) {
+  const idx_fitting *f = context;
+  picture sample = dataset_idx_picture(f, i);
   (void)thread;
-  convert_channels(data->pixels + (size_t)i * from, 1, grey, f->pre->channels, from);
+  f->data->prints[i] = fingerprint_picture(&sample);
+  free(sample.pixels);
+}
+
+static inline void dataset_fit_picture(void *context, int i, int thread) {
+  const idx_fitting *f = context;
+  picture sample = dataset_idx_picture(f, i);
+  (void)thread;
   picture_resize(&sample, f->pre, f->fitted + (size_t)i * preprocess_size(f->pre));
-  free(grey);
+  free(sample.pixels);
 }
 
 /* IDX pictures of another size than the network's are refused unless resizing was asked for: there
@@ -226,18 +362,20 @@ static inline void dataset_fit_idx(dataset *data, const preprocess *pre, int res
 /* Removes unreadable pictures if allowed, else stops; either way names and counts them. */
 static inline void dataset_drop_bad(dataset *data, char **reasons, int bad, int skip_bad,
                                     size_t size) {
-  int kept = 0, named = 0, cached = 0;
+  int kept = 0, cached = 0;
   for (int i = 0; i < data->count; i++) {
     if (reasons[i]) {
       if (!skip_bad)
         fail("%s: %s%s (%d of %d pictures cannot be read; --skip-bad uses the rest)",
              data->paths[i], reasons[i], bad > 1 ? ", and others" : "", bad, data->count);
-      if (named++ < 20) say("skips %s: %s", data->paths[i], reasons[i]);
+      left_out_add_unreadable(&data->left, data->paths[i], reasons[i]);
       free(data->paths[i]);
       continue;
     }
     data->paths[kept] = data->paths[i];
     data->labels[kept] = data->labels[i];
+    data->prints[kept] = data->prints[i];
+    if (data->groups) data->groups[kept] = data->groups[i];
     if (data->originals) data->originals[kept] = data->originals[i];
     if (i < data->cached) {
       if (kept < i)
@@ -252,33 +390,40 @@ static inline void dataset_drop_bad(dataset *data, char **reasons, int bad, int 
   if (!kept) fail("%s: no picture is left", data->name);
 }
 
-/* Reads sample i at the network's input size, or as its file has it, and keeps it if it fits into
-   what is left of the cache. Returns 0, or why it cannot be read. */
-static inline const char *dataset_read_sample(dataset *data, int i, const preprocess *pre,
-                                              uint8_t *scratch, size_t *used) {
-  if (!data->keeps_originals)
-    return picture_fit(data->paths[i], pre,
-                       i < data->cached ? data->pixels + (size_t)i * preprocess_size(pre)
-                                        : scratch);
-  picture read = {0};
-  const char *reason = picture_read(data->paths[i], pre->channels, &read);
-  if (reason) return reason;
-  size_t bytes = (size_t)read.height * (size_t)read.width * (size_t)read.channels;
+/* Keeps a picture as its file has it if it fits into what is left of the cache. */
+static inline void dataset_keep_original(dataset *data, int i, picture original, size_t *used) {
+  size_t bytes = (size_t)original.height * (size_t)original.width * (size_t)original.channels;
   work_lock();
-  if (bytes <= data->cache_bytes - *used) {
-    *used += bytes;
-    data->originals[i] = read;
-  }
+  int fits = bytes <= data->cache_bytes - *used;
+  if (fits) *used += bytes;
   work_unlock();
-  if (!data->originals[i].pixels) free(read.pixels);
+  if (fits)
+    data->originals[i] = original;
+  else
+    free(original.pixels);
+}
+
+/* Reads sample i, takes its fingerprint, and keeps it, at the network's input size or as its file has
+   it, if the cache has a place for it. Returns 0, or why it cannot be read. */
+static inline const char *dataset_read_sample(dataset *data, int i, const preprocess *pre,
+                                              size_t *used) {
+  picture read = {0};
+  const char *reason = picture_read(data->paths[i], pre->channels, PICTURE_MAX_PIXELS, &read);
+  if (reason) return reason;
+  data->prints[i] = fingerprint_picture(&read);
+  if (data->keeps_originals) {
+    dataset_keep_original(data, i, read, used);
+    return NULL;
+  }
+  if (i < data->cached) picture_resize(&read, pre, data->pixels + (size_t)i * preprocess_size(pre));
+  free(read.pixels);
   return NULL;
 }
 
 typedef struct picture_reading {
   dataset *data;
   const preprocess *pre;
-  uint8_t *scratch; /* a picture for each thread */
-  size_t used;      /* of the cache */
+  size_t used; /* of the cache */
   char **reasons;
   int bad, done;
   progress bar;
@@ -286,9 +431,9 @@ typedef struct picture_reading {
 
 static inline void dataset_read_picture(void *context, int i, int thread) {
   picture_reading *r = context;
-  uint8_t *scratch = r->scratch + (size_t)thread * preprocess_size(r->pre);
-  const char *reason = dataset_read_sample(r->data, i, r->pre, scratch, &r->used);
+  const char *reason = dataset_read_sample(r->data, i, r->pre, &r->used);
   char figures[64];
+  (void)thread;
   work_lock();
   if (reason) {
     r->reasons[i] = copy_text(reason);
@@ -299,10 +444,9 @@ static inline void dataset_read_picture(void *context, int i, int thread) {
   work_unlock();
 }
 
-/* Reads every picture once: finds the unreadable ones before training starts, and fills the
-   cache. */
-static inline void dataset_read_pictures(dataset *data, const preprocess *pre, int skip_bad,
-                                         int quiet) {
+/* Reads every picture once: finds the unreadable ones before training starts, takes fingerprints, and
+   fills the cache. */
+static inline void dataset_read_pictures(dataset *data, const preprocess *pre, int skip_bad) {
   size_t size = preprocess_size(pre), fitting = data->cache_bytes / size;
   if (data->keeps_originals) {
     data->originals = allocate((size_t)data->count, sizeof *data->originals);
@@ -310,24 +454,25 @@ static inline void dataset_read_pictures(dataset *data, const preprocess *pre, i
     data->cached = (size_t)data->count <= fitting ? data->count : (int)fitting;
     data->pixels = allocate((size_t)data->cached, size);
   }
-  picture_reading r = {data, pre, NULL, 0, NULL, 0, 0, progress_start(quiet)};
-  r.scratch = allocate((size_t)use_threads(0), size);
+  picture_reading r = {data, pre, 0, NULL, 0, 0, progress_start()};
   r.reasons = allocate((size_t)data->count, sizeof(char *));
   share_work(data->count, dataset_read_picture, &r);
   progress_wipe();
   if (r.bad) dataset_drop_bad(data, r.reasons, r.bad, skip_bad, size);
   for (int i = 0; i < data->count + r.bad; i++) free(r.reasons[i]);
   free(r.reasons);
-  free(r.scratch);
 }
 
 /* Makes a data set ready for dataset_bytes. */
-static inline void dataset_prepare(dataset *data, const preprocess *pre, int resize, int skip_bad,
-                                   int quiet) {
-  if (data->paths)
-    dataset_read_pictures(data, pre, skip_bad, quiet);
-  else
+static inline void dataset_prepare(dataset *data, const preprocess *pre, int resize, int skip_bad) {
+  data->prints = allocate((size_t)data->count, sizeof *data->prints);
+  if (data->paths) {
+    dataset_read_pictures(data, pre, skip_bad);
+  } else {
+    idx_fitting f = {data, pre, NULL};
+    share_work(data->count, dataset_print_idx, &f);
     dataset_fit_idx(data, pre, resize);
+  }
   data->height = pre->height;
   data->width = pre->width;
   data->channels = pre->channels;
@@ -344,7 +489,7 @@ static inline picture dataset_original(const dataset *data, int index, const pre
     return out;
   }
   if (data->originals && data->originals[index].pixels) return data->originals[index];
-  const char *reason = picture_read(data->paths[index], pre->channels, &out);
+  const char *reason = picture_read(data->paths[index], pre->channels, PICTURE_MAX_PIXELS, &out);
   if (reason) fail("%s: %s (it could be read before)", data->paths[index], reason);
   *own = 1;
   return out;

@@ -11,8 +11,9 @@
 #include <sys/stat.h>
 
 #include "../convnet.h"
+#include "input.h"
 #include "path.h"
-#include "picture.h"
+#include "file.h"
 
 /* One IDX file (LeCun): 0, 0, type, rank, then rank sizes of 4 bytes, big-endian, then values. */
 typedef struct idx {
@@ -20,6 +21,10 @@ typedef struct idx {
   uint8_t *values;
   uint32_t sizes[3];
 } idx;
+
+static inline uint32_t big_endian(const uint8_t bytes[4]) {
+  return (uint32_t)bytes[0] << 24 | (uint32_t)bytes[1] << 16 | (uint32_t)bytes[2] << 8 | bytes[3];
+}
 
 /* The file goes by two names, depending on who unpacked it. */
 static inline char *idx_find(const char *folder, const char *part, const char *what, int rank) {
@@ -35,7 +40,7 @@ static inline char *idx_find(const char *folder, const char *part, const char *w
 
 static inline void idx_check_magic(const char *path, const uint8_t *header, const char *what,
                                    int rank) {
-  uint32_t magic = file_number(header, 4, 0), expected = 0x800u | (uint32_t)rank;
+  uint32_t magic = big_endian(header), expected = 0x800u | (uint32_t)rank;
   if (magic == expected) return;
   if (header[0] == 0x1f && header[1] == 0x8b)
     fail("%s: it is compressed; unpack it with gunzip", path);
@@ -51,6 +56,7 @@ static inline idx idx_read(const char *folder, const char *part, const char *wha
   size_t header_size = 4 + 4 * (size_t)rank;
   struct stat status;
   out.path = idx_find(folder, part, what, rank);
+  input_note(out.path);
   FILE *file = fopen(out.path, "rb");
   if (!file || fstat(fileno(file), &status)) fail("cannot open %s: %s", out.path, strerror(errno));
   size_t got = fread(header, 1, header_size, file);
@@ -58,7 +64,7 @@ static inline idx idx_read(const char *folder, const char *part, const char *wha
   idx_check_magic(out.path, header, what, rank);
   uint64_t size = 1, room = (uint64_t)status.st_size - header_size;
   for (int i = 0; i < rank; i++) {
-    out.sizes[i] = file_number(header + 4 + 4 * i, 4, 0);
+    out.sizes[i] = big_endian(header + 4 + 4 * i);
     if (out.sizes[i] == 0 || out.sizes[i] > (i ? CN_MAX_DIMENSION : INT_MAX))
       fail("%s: byte %d: the size %u is out of range", out.path, 4 + 4 * i, (unsigned)out.sizes[i]);
     if (out.sizes[i] > room / size)

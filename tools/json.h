@@ -5,11 +5,25 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "text.h"
 
 static inline void json_key(text_buffer *json, const char *key) {
   text_add(json, "%s\"%s\": ", json->length ? ", " : "", key);
+}
+
+/* A JSON string that may stand inside a script element. */
+static inline void json_text(text_buffer *to, const char *text) {
+  text_append(to, "\"", 1);
+  for (; *text; text++) {
+    unsigned char c = (unsigned char)*text;
+    if (c < 32 || strchr("\"\\<>&'", c))
+      text_add(to, "\\u%04x", c);
+    else
+      text_append(to, text, 1);
+  }
+  text_append(to, "\"", 1);
 }
 
 /* A number; what is not finite has no place in JSON and becomes null. */

@@ -134,6 +134,19 @@ static inline void sketch_make(const picture *grey, int levels, sketch *to) {
   }
 }
 
+/* The sketch of a picture's mirror image, left and right exchanged. `to` owns cells. */
+static inline void sketch_mirror(const sketch *from, sketch *to) {
+  *to = *from;
+  to->cells = allocate(sketch_size(from->levels), 1);
+  for (int level = 0; level < from->levels; level++) {
+    int side = VIEW_COARSEST << level;
+    const uint8_t *cells = from->cells + sketch_size(level);
+    uint8_t *mirrored = to->cells + sketch_size(level);
+    for (int i = 0; i < side * side; i++) mirrored[i] = cells[i / side * side + side - 1 - i % side];
+    if (level < ALIGNED_LEVELS) sketch_prepare(to, level);
+  }
+}
+
 /* ---- laying one over the other --------------------------------------------------------------- */
 
 /* Where place u of one picture's side lies on the other's: at shift + scale * u. */
@@ -417,6 +430,13 @@ static inline double sketch_compare(const sketch *a, const sketch *b, sight *s, 
   return difference;
 }
 
+/* The same where it does not matter which lies over which: the larger does, as it shows more. */
+static inline double sketches_differ(const sketch *a, const sketch *b, sight *s) {
+  alignment at;
+  int larger = (double)a->height * a->width >= (double)b->height * b->width;
+  return sketch_compare(larger ? a : b, larger ? b : a, s, &at);
+}
+
 /* ---- colours --------------------------------------------------------------------------------- */
 
 #define COLOUR_SIDE 16    /* cells: JPEG stores colours coarsely */
@@ -484,6 +504,19 @@ static inline picture picture_at_size(const picture *from, int height, int width
   return out;
 }
 
+/* Exchanges left and right. */
+static inline void picture_mirror(picture *p) {
+  size_t channels = (size_t)p->channels, width = (size_t)p->width;
+  for (size_t y = 0; y < (size_t)p->height; y++)
+    for (size_t x = 0; x < width / 2; x++)
+      for (size_t c = 0; c < channels; c++) {
+        uint8_t *left = p->pixels + (y * width + x) * channels + c;
+        uint8_t *right = p->pixels + (y * width + width - 1 - x) * channels + c, kept = *left;
+        *left = *right;
+        *right = kept;
+      }
+}
+
 static inline void sketch_make_of_colours(const picture *rgb, int levels, sketch *to) {
   size_t count = (size_t)rgb->height * (size_t)rgb->width;
   picture grey = {allocate(count, 1), rgb->height, rgb->width, 1};
@@ -494,7 +527,7 @@ static inline void sketch_make_of_colours(const picture *rgb, int levels, sketch
 
 /* As sketch_compare, by all that the pictures show, in RGB. The larger is first brought to the size of
    the smaller, so that what that has lost is no difference. */
-static inline double pictures_compare(const picture *a, const picture *b, sight *s) {
+static inline double pictures_differ(const picture *a, const picture *b, sight *s) {
   int height = a->height < b->height ? a->height : b->height;
   int width = a->width < b->width ? a->width : b->width;
   picture small_a = picture_at_size(a, height, width), small_b = picture_at_size(b, height, width);

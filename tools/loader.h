@@ -1,6 +1,6 @@
 /* loader.h - batches of augmented training pictures, made ahead of their use.
 
-   Internal to tools/; include it after common.h and augment.h.
+   Internal to tools/; include it after tool.h and augment.h.
 
    Pictures that lie in memory are augmented by all threads when a batch is asked for. Pictures from
    files take longer, and disks make them wait: there a crew of threads, one less than are used for
@@ -22,15 +22,15 @@
 typedef struct loader {
   const dataset *data;
   const augmenter *with;
-  int batch, threads, crew_size, buffers;
+  int batch, least, threads, crew_size, buffers;
   augment_room *rooms;           /* [threads + crew_size] */
-  float *inputs[LOADER_BUFFERS]; /* [batch][height][width][channels] */
-  int *labels;                   /* [batch], of the batch in use */
+  float *inputs[LOADER_BUFFERS]; /* [loader_most][height][width][channels] */
+  int *labels;                   /* [loader_most], of the batch in use */
   int *repeats, *seen; /* how often a sample was drawn before each position; so far in the epoch */
 
   /* the epoch */
   const int *order;
-  int count, first; /* samples; position of the batch that is asked for next */
+  int count, batches, first; /* samples; position of the batch that is asked for next */
   uint64_t stream;
 
   /* shared with the crew, under the lock */
@@ -43,23 +43,45 @@ typedef struct loader {
   int quit;
 } loader;
 
+/* How many batches `count` samples are: of `batch` each, but for the last, which has what is left. If
+   that is less than `least`, it joins the batch before it. */
+static inline int loader_batches(int count, int batch, int least) {
+  int whole = count / batch, left = count % batch;
+  return left && (left >= least || !whole) ? whole + 1 : whole;
+}
+
+/* How many samples a batch has at most. */
+static inline int loader_most(int batch, int least) {
+  return batch + least - 1;
+}
+
+/* The batch that a position is in. */
+static inline int loader_batch_at(const loader *l, int position) {
+  int batch = position / l->batch;
+  return batch < l->batches ? batch : l->batches - 1;
+}
+
+static inline int loader_end_of(const loader *l, int batch) {
+  return batch + 1 < l->batches ? (batch + 1) * l->batch : l->count;
+}
+
 /* Makes the sample at one position of the order. A sample that is drawn again looks different. */
 static inline void loader_make(loader *l, int position, augment_room *room) {
-  int index = l->order[position], buffer = position / l->batch % l->buffers;
+  int index = l->order[position], batch = loader_batch_at(l, position);
   uint64_t draw = (uint64_t)index + (uint64_t)l->repeats[position] * (uint64_t)l->data->count;
   augment_sample(l->with, l->data, index, mix_seed(l->stream, draw), room,
-                 l->inputs[buffer] + (size_t)(position % l->batch) * preprocess_size(l->with->pre));
+                 l->inputs[batch % l->buffers] +
+                     (size_t)(position - batch * l->batch) * preprocess_size(l->with->pre));
 }
 
 /* Takes the next position and makes it. Called and left with the lock held. */
 static inline void loader_make_next(loader *l, augment_room *room) {
-  int position = l->taken++, buffer = position / l->batch % l->buffers;
-  int begin = position / l->batch * l->batch;
-  int size = l->count - begin < l->batch ? l->count - begin : l->batch;
+  int position = l->taken++, batch = loader_batch_at(l, position);
+  int size = loader_end_of(l, batch) - batch * l->batch;
   pthread_mutex_unlock(&l->lock);
   loader_make(l, position, room);
   pthread_mutex_lock(&l->lock);
-  if (++l->finished[buffer] == size) pthread_cond_signal(&l->ready);
+  if (++l->finished[batch % l->buffers] == size) pthread_cond_signal(&l->ready);
 }
 
 static inline void *loader_crew(void *context) {
@@ -78,22 +100,24 @@ static inline void *loader_crew(void *context) {
   return NULL;
 }
 
-/* A loader of batches of up to `batch` samples; what it is given must outlive it. crew_size 0 works
-   without a crew. */
+/* A loader of batches of `batch` samples, see loader_batches; what it is given must outlive it.
+   crew_size 0 works without a crew. */
 static inline void loader_start(loader *l, const dataset *data, const augmenter *with, int batch,
-                                int threads, int crew_size) {
+                                int least, int threads, int crew_size) {
+  size_t most = (size_t)loader_most(batch, least);
   memset(l, 0, sizeof *l);
   l->data = data;
   l->with = with;
   l->batch = batch;
+  l->least = least;
   l->threads = threads;
   l->crew_size = crew_size;
   l->buffers = crew_size ? LOADER_BUFFERS : 1;
   l->rooms = allocate((size_t)(threads + crew_size), sizeof *l->rooms);
   for (int i = 0; i < threads + crew_size; i++) l->rooms[i] = augment_room_create(with->pre);
   for (int i = 0; i < l->buffers; i++)
-    l->inputs[i] = allocate((size_t)batch * preprocess_size(with->pre), sizeof(float));
-  l->labels = allocate((size_t)batch, sizeof(int));
+    l->inputs[i] = allocate(most * preprocess_size(with->pre), sizeof(float));
+  l->labels = allocate(most, sizeof(int));
   l->seen = allocate((size_t)data->count, sizeof(int));
   l->crew = allocate((size_t)crew_size, sizeof *l->crew);
   if (pthread_mutex_init(&l->lock, NULL) || pthread_cond_init(&l->work, NULL) ||
@@ -130,6 +154,7 @@ static inline void loader_epoch(loader *l, const int *order, int count, uint64_t
   pthread_mutex_lock(&l->lock);
   l->order = order;
   l->count = count;
+  l->batches = loader_batches(count, l->batch, l->least);
   l->stream = stream;
   l->first = l->taken = l->limit = 0;
   pthread_mutex_unlock(&l->lock);
@@ -138,7 +163,7 @@ static inline void loader_epoch(loader *l, const int *order, int count, uint64_t
 /* Unit: one of the threads that finish the batch in use with the crew. */
 static inline void loader_help(void *context, int i, int thread) {
   loader *l = context;
-  int end = l->first + l->batch < l->count ? l->first + l->batch : l->count;
+  int end = loader_end_of(l, loader_batch_at(l, l->first));
   (void)i;
   pthread_mutex_lock(&l->lock);
   while (l->taken < end) loader_make_next(l, &l->rooms[thread]);
@@ -154,13 +179,13 @@ static inline void loader_make_sample(void *context, int i, int thread) {
 /* The next batch of the epoch: its inputs and labels, valid until the next call. Returns its size; 0
    at the epoch's end. */
 static inline int loader_next(loader *l, const float **inputs, const int **labels) {
-  int first = l->first, left = l->count - first;
-  int size = left < l->batch ? left : l->batch, buffer = first / l->batch % l->buffers;
-  if (!size) return 0;
+  int first = l->first, batch = loader_batch_at(l, first);
+  int size = loader_end_of(l, batch) - first, buffer = batch % l->buffers;
+  if (first == l->count) return 0;
   if (l->crew_size) {
     pthread_mutex_lock(&l->lock);
     /* the batch before is no longer in use, so its buffer may be filled */
-    l->limit = left - size < l->batch ? l->count : first + size + l->batch;
+    l->limit = batch + 1 < l->batches ? loader_end_of(l, batch + 1) : l->count;
     pthread_cond_broadcast(&l->work);
     pthread_mutex_unlock(&l->lock);
     cn_parallel_for(NULL, l->threads, l->threads, loader_help, l);

@@ -5,9 +5,12 @@
 #ifndef TALLY_MESSAGES_H
 #define TALLY_MESSAGES_H
 
+#include <errno.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #if defined(__GNUC__)
 #define TOOL_PRINTF(string, first) __attribute__((format(printf, string, first)))
@@ -42,8 +45,23 @@ TOOL_PRINTF(1, 2) static inline void say(const char *format, ...) {
   va_end(arguments);
 }
 
+static int tool_quiet = 0; /* --quiet: nothing but errors */
+
+/* What is good to know. */
+TOOL_PRINTF(1, 2) static inline void inform(const char *format, ...) {
+  va_list arguments;
+  if (tool_quiet) return;
+  va_start(arguments, format);
+  say_list(format, arguments);
+  va_end(arguments);
+}
+
+/* Of several threads the first to fail speaks and ends the process; the others wait for that. */
+static pthread_mutex_t first_failure = PTHREAD_MUTEX_INITIALIZER;
+
 TOOL_PRINTF(1, 2) TOOL_NORETURN static inline void fail(const char *format, ...) {
   va_list arguments;
+  pthread_mutex_lock(&first_failure);
   va_start(arguments, format);
   say_list(format, arguments);
   va_end(arguments);
@@ -57,6 +75,13 @@ TOOL_PRINTF(1, 2) TOOL_NORETURN static inline void misuse(const char *format, ..
   va_end(arguments);
   fprintf(stderr, "usage: " TOOL_NAME " " TOOL_USAGE "\n       " TOOL_NAME " --help\n");
   exit(2);
+}
+
+/* What was printed must have arrived: a full disk behind stdout is a failure too. */
+static inline int tool_end(void) {
+  if (fflush(stdout) || ferror(stdout))
+    fail("cannot write to standard output: %s", strerror(errno));
+  return 0;
 }
 
 #endif

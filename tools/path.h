@@ -1,16 +1,9 @@
-/* path.h - paths, folders and whole files. */
+/* path.h - paths as texts. */
 #ifndef TALLY_PATH_H
 #define TALLY_PATH_H
 
-#include <dirent.h>
-#include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
-#include "memory.h"
-#include "messages.h"
 #include "text.h"
 
 static inline char *join_path(const char *folder, const char *name) {
@@ -18,16 +11,6 @@ static inline char *join_path(const char *folder, const char *name) {
   size_t length = strlen(folder);
   text_add(&path, "%s%s%s", folder, length && folder[length - 1] == '/' ? "" : "/", name);
   return path.data;
-}
-
-static inline int is_folder(const char *path) {
-  struct stat status;
-  return stat(path, &status) == 0 && S_ISDIR(status.st_mode);
-}
-
-static inline int is_file(const char *path) {
-  struct stat status;
-  return stat(path, &status) == 0 && !S_ISDIR(status.st_mode);
 }
 
 /* The folder a file lies in: "." for a bare name. */
@@ -40,40 +23,22 @@ static inline char *folder_of(const char *path) {
   return folder;
 }
 
-static inline void make_folder(const char *path) {
-  if (mkdir(path, 0777) && errno != EEXIST) fail("cannot make %s: %s", path, strerror(errno));
-  if (!is_folder(path)) fail("%s is not a folder", path);
+static inline const char *file_name_of(const char *path) {
+  const char *slash = strrchr(path, '/');
+  return slash && slash[1] ? slash + 1 : path;
 }
 
-/* Names in a folder, sorted, without those that start with a dot. */
-static inline char **list_folder(const char *folder, int *count) {
-  DIR *stream = opendir(folder);
-  if (!stream) fail("cannot open %s: %s", folder, strerror(errno));
-  char **names = NULL;
-  *count = 0;
-  for (struct dirent *entry; (entry = readdir(stream)) != NULL;) {
-    if (entry->d_name[0] == '.') continue;
-    names = reallocate(names, (size_t)*count + 1, sizeof(char *));
-    names[(*count)++] = copy_text(entry->d_name);
+/* What stands behind the last dot of a file's name, in small letters and at most 15 of them; "" if
+   there is none. */
+static inline const char *ending_of(const char *path, char out[16]) {
+  const char *name = file_name_of(path), *dot = strrchr(name, '.');
+  int length = 0;
+  for (; dot && dot != name && dot[1 + length] && length < 15; length++) {
+    char letter = dot[1 + length];
+    out[length] = (char)(letter >= 'A' && letter <= 'Z' ? letter + 32 : letter);
   }
-  closedir(stream);
-  if (*count) qsort(names, (size_t)*count, sizeof(char *), compare_names);
-  return names;
-}
-
-/* A whole file with a 0 behind it. */
-static inline char *read_file(const char *path, size_t *size) {
-  FILE *file = fopen(path, "rb");
-  if (!file) fail("cannot open %s: %s", path, strerror(errno));
-  text_buffer contents = {0};
-  char block[65536];
-  size_t got;
-  text_append(&contents, "", 0);
-  while ((got = fread(block, 1, sizeof block, file)) > 0) text_append(&contents, block, got);
-  if (ferror(file)) fail("cannot read %s: %s", path, strerror(errno));
-  fclose(file);
-  *size = contents.length;
-  return contents.data;
+  out[length] = 0;
+  return out;
 }
 
 #endif

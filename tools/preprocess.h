@@ -186,7 +186,7 @@ static inline void picture_resize(const picture *from, const preprocess *pre, ui
 /* Reads a picture file at a network's input size. Returns 0, or why it cannot be read. */
 static inline const char *picture_fit(const char *path, const preprocess *pre, uint8_t *to) {
   picture read = {0};
-  const char *reason = picture_read(path, pre->channels, &read);
+  const char *reason = picture_read(path, pre->channels, PICTURE_MAX_PIXELS, &read);
   if (reason) return reason;
   picture_resize(&read, pre, to);
   free(read.pixels);

@@ -18,9 +18,9 @@ typedef struct progress {
   double drawn;
 } progress;
 
-static inline progress progress_start(int quiet) {
+static inline progress progress_start(void) {
   progress bar = {0};
-  bar.on = !quiet && isatty(STDERR_FILENO);
+  bar.on = !tool_quiet && isatty(STDERR_FILENO);
   return bar;
 }
 

@@ -7,24 +7,37 @@
    How it compares:
    - Exact: the decoded pixels are the same (128-bit fingerprint of size and pixels), whatever the
      bytes of the file.
-   - Near: first a perceptual hash finds candidates, a difference hash of 64 bits (is a cell of a 9 x 8
-     thumbnail darker than its right neighbour?) that may differ in 7. Four tables, one for each 16
-     bits, are looked up with every way to change one of them: of 7 changed bits at most one falls into
-     at least one of the four. Then the thumbnails themselves are compared, because pages of one form have one
-     hash: after the brightness and contrast of one have been fitted to the other, no cell may differ
-     by more than a limit. Luminance on 32 x 32 cells, or 16 x 16 for pictures below 128 pixels, and
-     colours on 8 x 8.
+   - Near: a perceptual hash finds candidates, a difference hash of 64 bits (is a cell of a 9 x 8
+     thumbnail darker than its right neighbour?) that may differ in 16. Then one is laid over the other
+     and looked at ever more closely, until a difference shows that copying does not explain
+     (likeness.h), at last once more from the files.
    - Each duplicate is linked to the first picture it resembles that is no duplicate itself, so chains
      of resemblance do not grow into one group.
-   The time grows with the number of pictures, nearly all of it for decoding; only pictures that share a
-   hash without being duplicates, such as pages of one form, are compared each with each.
-   Pictures of a single shade have nothing to compare and are only found if exact. Mirrored, turned
-   and cut copies are not found, nor brightness so changed that whites or blacks are lost. */
+   Every picture is compared with all before it, most of them by their hash alone, which takes little
+   beside decoding. Pages of one form have one hash: there each pair is looked at, for some ten to
+   hundred microseconds, until their writing differs.
+   Found are copies in other formats, qualities and tones, of half to twice the size, and with up to 3 % cut
+   off each side. Not found are copies that were turned, however little, cut by more, or made smaller
+   than half: what is written no longer shows there. Of pictures below 128 pixels a side, such as cells,
+   none that were cut either. Pictures of a single shade have nothing to compare and are only found if
+   exact. */
 #define _POSIX_C_SOURCE 200809L
 #define TOOL_NAME "tally-dedup"
 #define TOOL_USAGE "--out F.csv [options] PICTURE|FOLDER|LIST.csv..."
-#include "common.h"
-#include "listing.h"
+#include "tool.h"
+
+#include <limits.h>
+#include <sys/stat.h>
+
+#include "csv.h"
+#include "csv_write.h"
+#include "left_out.h"
+#include "gather.h"
+#include "output.h"
+#include "picture.h"
+#include "fingerprint.h"
+#include "likeness.h"
+#include "resize.h"
 
 /* ---- options --------------------------------------------------------------------------------- */
 
@@ -37,16 +50,23 @@ static const char help[] =
     "path.\n"
     "  --out F.csv          one row per finding: path, first (the picture it duplicates), kind,\n"
     "                       distance, details. Kinds: exact (same pixels); near (the same picture\n"
-    "                       in another file format, quality, size or brightness; distance is the\n"
-    "                       largest difference of the compared cells, in levels of 0 to 255); small\n"
-    "                       (a small file); unreadable\n"
+    "                       in another file format, quality or tone, of half to twice the size, with\n"
+    "                       up to 3 % cut off each side; pages that differ in a digit are not near);\n"
+    "                       mirrored (near, left and right exchanged; with --mirrored); small\n"
+    "                       (a small file); unreadable; link (another name of the very same file:\n"
+    "                       details say whether a symbolic or a hard link, or named twice).\n"
+    "                       The distance is 0 for the same pixels and 1 for the largest difference\n"
+    "                       that a copy may have\n"
+    "  --mirrored           finds copies with left and right exchanged too\n"
+    "  --flat               leaves out what lies in folders of the folders named\n"
     "  --small BYTES        files below this are small (default 5000; 0: none)\n"
     "  --threads N          default: all cores; does not change the result\n"
     "  --quiet              nothing on stderr but errors\n"
     "  --help\n"
     "\n"
-    "The last line on stdout is JSON: pictures, exact, near, small, unreadable, seconds. Exit code: 0,\n"
-    "1 (failed), 2 (usage).\n"
+    "The last line on stdout is JSON: pictures, exact, near, mirrored, small, unreadable, links, left_out\n"
+    "(files not compared, by ending or reason), seconds. Exit code: 0, 1 (failed, or no picture could be read),\n"
+    "2 (usage).\n"
     "\n"
     "examples:\n"
     "  " TOOL_NAME " --out duplicates.csv photos/\n"
@@ -54,124 +74,89 @@ static const char help[] =
 
 typedef struct settings {
   const char *out;
-  int small, threads, quiet;
+  int small, flat, mirrored;
 } settings;
 
-enum { OPTION_OUT = 256, OPTION_SMALL, OPTION_THREADS, OPTION_QUIET };
-
-static const struct option long_options[] = {
-    {"out", required_argument, NULL, OPTION_OUT},
-    {"small", required_argument, NULL, OPTION_SMALL},
-    {"threads", required_argument, NULL, OPTION_THREADS},
-    {"quiet", no_argument, NULL, OPTION_QUIET},
-    {"help", no_argument, NULL, 'h'},
-    {NULL, 0, NULL, 0},
-};
-
-static void set_option(settings *to, int option, const char *value) {
-  switch (option) {
-    case OPTION_OUT: to->out = value; break;
-    case OPTION_SMALL: to->small = (int)option_integer("--small", value, 0, INT_MAX); break;
-    case OPTION_THREADS: to->threads = (int)option_integer("--threads", value, 1, 1024); break;
-    case OPTION_QUIET: to->quiet = 1; break;
-    default: fputs(help, stdout); exit(tool_end());
-  }
+static void print_help(void) {
+  fputs(help, stdout);
 }
 
 static settings read_options(int argc, char **argv) {
-  settings set = {0};
-  set.small = 5000;
-  for (int option; (option = next_option_before_files(argc, argv, long_options)) != -1;)
-    set_option(&set, option, optarg);
+  settings set = {.small = 5000};
+  const tool_option options[] = {
+      text_option("out", &set.out),
+      integer_option("small", &set.small, 0, INT_MAX),
+      flag_option("flat", &set.flat),
+      flag_option("mirrored", &set.mirrored),
+  };
+  take_options(argc, argv, options, COUNT_OF(options), print_help);
   if (!set.out) misuse("--out is missing");
   if (optind == argc) misuse("there are no pictures on the command line");
-  set.threads = use_threads(set.threads);
   return set;
 }
 
 /* ---- what is known of a picture -------------------------------------------------------------- */
 
-#define FINE 32   /* cells a side of the luminance thumbnail; of the coarse one half as many */
-#define COARSE 16
-#define COLOUR 8  /* of the colour thumbnail */
 #define NO_PICTURE (-1)
 
 typedef struct traits {
-  char *reason; /* why it cannot be read; NULL */
+  char *reason;    /* why it cannot be read; NULL */
   long long bytes; /* of the file */
-  int height, width;
-  uint64_t fingerprint[2];
+  fingerprint content;
   uint64_t hash;
-  int plain; /* of a single shade: the hash says nothing */
-  uint8_t fine[FINE * FINE], coarse[COARSE * COARSE], colours[COLOUR * COLOUR * 3];
+  int plain; /* of a single shade: there is nothing to compare */
+  sketch drawn;
 
   int first; /* index of what it duplicates, NO_PICTURE */
-  int exact;
+  int exact, mirrored;
   double distance;
 } traits;
-
-static uint8_t luminance_of(const uint8_t *rgb) {
-  return (uint8_t)(0.299f * (float)rgb[0] + 0.587f * (float)rgb[1] + 0.114f * (float)rgb[2] + 0.5f);
-}
-
-/* Two independent 64-bit hashes of the size and all pixels. */
-static void take_fingerprint(const picture *from, uint64_t out[2]) {
-  size_t count = (size_t)from->height * (size_t)from->width * 3;
-  out[0] = mix_seed((uint64_t)from->height, (uint64_t)from->width);
-  out[1] = mix_seed((uint64_t)from->width, (uint64_t)from->height + 1);
-  for (size_t i = 0; i < count; i += 8) {
-    uint64_t word = 0;
-    memcpy(&word, from->pixels + i, count - i < 8 ? count - i : 8);
-    out[0] = (out[0] ^ word) * 0x9E3779B97F4A7C15u;
-    out[0] ^= out[0] >> 32;
-    out[1] = (out[1] + word) * 0xD6E8FEB86659FD93u;
-    out[1] ^= out[1] >> 29;
-  }
-}
 
 #define HASH_STEP 1 /* levels that a neighbour must be darker by: flat areas give the same bits always */
 
 /* Difference hash (Krawetz 2013) with a dead zone. */
-static uint64_t take_hash(const uint8_t *thumbnail) {
-  uint8_t cells[8 * 9 * 3];
+static uint64_t take_hash(view coarsest) {
+  uint8_t cells[8 * 9];
   uint64_t hash = 0;
-  resize_squash(thumbnail, FINE, FINE, cells, 8, 9, 3);
+  resize_squash(coarsest.cells, coarsest.side, coarsest.side, cells, 8, 9, 1);
   for (int y = 0; y < 8; y++)
-    for (int x = 0; x < 8; x++) {
-      const uint8_t *cell = cells + (y * 9 + x) * 3;
-      hash = hash << 1 | (luminance_of(cell + 3) > luminance_of(cell) + HASH_STEP);
-    }
+    for (int x = 0; x < 8; x++)
+      hash = hash << 1 | (cells[y * 9 + x + 1] > cells[y * 9 + x] + HASH_STEP);
   return hash;
 }
 
-#define PLAIN_DEVIATION 2.0 /* levels; below it a thumbnail shows noise only */
+#define PLAIN_DEVIATION 2.0 /* levels; below it a view shows noise only */
 
-static int is_plain(const uint8_t *luminance, int count) {
+static int is_plain(view coarsest) {
+  int count = coarsest.side * coarsest.side;
   double sum = 0, squares = 0;
   for (int i = 0; i < count; i++) {
-    sum += luminance[i];
-    squares += (double)luminance[i] * luminance[i];
+    sum += coarsest.cells[i];
+    squares += (double)coarsest.cells[i] * coarsest.cells[i];
   }
   return squares / count - sum / count * (sum / count) < PLAIN_DEVIATION * PLAIN_DEVIATION;
 }
 
-static void take_traits(const picture *from, traits *to) {
-  uint8_t thumbnail[FINE * FINE * 3], half[COARSE * COARSE * 3];
-  to->height = from->height;
-  to->width = from->width;
-  take_fingerprint(from, to->fingerprint);
-  resize_squash(from->pixels, from->height, from->width, thumbnail, FINE, FINE, 3);
-  resize_squash(from->pixels, from->height, from->width, half, COARSE, COARSE, 3);
-  resize_squash(from->pixels, from->height, from->width, to->colours, COLOUR, COLOUR, 3);
-  for (int i = 0; i < FINE * FINE; i++) to->fine[i] = luminance_of(thumbnail + 3 * i);
-  for (int i = 0; i < COARSE * COARSE; i++) to->coarse[i] = luminance_of(half + 3 * i);
-  to->hash = take_hash(thumbnail);
-  to->plain = is_plain(to->fine, FINE * FINE);
+static void take_traits(const picture *from, int levels, traits *to) {
+  to->content = fingerprint_picture(from);
+  sketch_make_of_colours(from, levels, &to->drawn);
+  to->hash = take_hash(sketch_view(&to->drawn, 0));
+  to->plain = is_plain(sketch_view(&to->drawn, 0));
+}
+
+#define KEPT_MOST 1073741824.0 /* bytes of all sketches */
+
+/* As many views of each picture as fit: 256 x 256 cells up to 12,000 pictures, 128 x 128 up to 48,000. */
+static int levels_for(int count) {
+  int levels = VIEW_LEVELS - 1;
+  while (levels > 2 && (double)sketch_size(levels) * count > KEPT_MOST) levels--;
+  return levels;
 }
 
 typedef struct reading {
-  const picture_list *list;
+  const listing *list;
   traits *all;
+  int levels;
   progress bar;
   int done;
 } reading;
@@ -181,13 +166,14 @@ static void read_one(void *context, int i, int thread) {
   traits *to = &r->all[i];
   picture read = {0};
   struct stat status;
-  char figures[64];
-  const char *reason = picture_read(r->list->paths[i], 3, &read);
+  char figures[64], path[PATH_MAX];
+  const char *reason = picture_read(r->list->paths[i], 3, PICTURE_MAX_PIXELS, &read);
   (void)thread;
   to->first = NO_PICTURE;
-  to->bytes = stat(r->list->paths[i], &status) ? 0 : (long long)status.st_size;
+  picture_page(r->list->paths[i], path);
+  to->bytes = stat(path, &status) ? 0 : (long long)status.st_size;
   if (reason) to->reason = copy_text(reason);
-  else take_traits(&read, to);
+  else take_traits(&read, r->levels, to);
   free(read.pixels);
   work_lock();
   snprintf(figures, sizeof figures, "%d of %d", ++r->done, r->list->count);
@@ -195,8 +181,9 @@ static void read_one(void *context, int i, int thread) {
   work_unlock();
 }
 
-static traits *read_all(const picture_list *list, int quiet) {
-  reading r = {list, allocate((size_t)list->count, sizeof *r.all), progress_start(quiet), 0};
+static traits *read_all(const listing *list) {
+  reading r = {list, allocate((size_t)list->count, sizeof *r.all), levels_for(list->count),
+               progress_start(), 0};
   share_work(list->count, read_one, &r);
   progress_wipe();
   return r.all;
@@ -204,12 +191,11 @@ static traits *read_all(const picture_list *list, int quiet) {
 
 /* ---- exact duplicates ------------------------------------------------------------------------ */
 
-static const traits *sorted_traits; /* what compare_fingerprints looks at */
+static const traits *sorted_traits; /* what compare_contents looks at */
 
-static int compare_fingerprints(const void *a, const void *b) {
+static int compare_contents(const void *a, const void *b) {
   int i = *(const int *)a, j = *(const int *)b;
-  int order = memcmp(sorted_traits[i].fingerprint, sorted_traits[j].fingerprint,
-                     sizeof sorted_traits[i].fingerprint);
+  int order = fingerprint_compare(&sorted_traits[i].content, &sorted_traits[j].content);
   return order ? order : i - j;
 }
 
@@ -218,10 +204,10 @@ static void find_exact(traits *all, int count) {
   for (int i = 0; i < count; i++)
     if (!all[i].reason) order[readable++] = i;
   sorted_traits = all;
-  qsort(order, (size_t)readable, sizeof(int), compare_fingerprints);
+  qsort(order, (size_t)readable, sizeof(int), compare_contents);
   for (int i = 1, run = 0; i < readable; i++) {
     traits *one = &all[order[i]];
-    if (memcmp(one->fingerprint, all[order[run]].fingerprint, sizeof one->fingerprint)) {
+    if (fingerprint_compare(&one->content, &all[order[run]].content)) {
       run = i;
       continue;
     }
@@ -233,134 +219,121 @@ static void find_exact(traits *all, int count) {
 
 /* ---- near duplicates ------------------------------------------------------------------------- */
 
-#define HASH_BITS 7           /* that hashes of near duplicates may differ in */
-#define FINE_LIMIT 6.0        /* levels; copies reach about 3, other pages of a form begin about 9 */
-#define COARSE_LIMIT 12.0     /* small pictures: their cells average fewer pixels */
-#define COLOUR_LIMIT 16.0     /* JPEG stores colours coarsely */
-#define COARSE_BELOW 128      /* pixels of the shorter side */
-#define LEAST_GAIN 0.5        /* contrast of a copy, either way */
-#define ASPECT_TOLERANCE 0.05
+#define HASH_BITS 16 /* that hashes of copies may differ in: with 3 % cut off they reach 12, and those of
+                        other photographs differ in about 32 */
 
-/* The largest difference between a and gain * b + offset, with gain and offset fitted by least
-   squares. Stops early, with something above the limit, when it is above the limit. */
-static double largest_difference(const uint8_t *a, const uint8_t *b, int count, double limit) {
-  int sum_a = 0, sum_b = 0, products = 0, squares = 0;
-  for (int i = 0; i < count; i++) {
-    sum_a += a[i];
-    sum_b += b[i];
-    products += a[i] * b[i];
-    squares += b[i] * b[i];
-  }
-  double n = count, mean_a = sum_a / n, mean_b = sum_b / n, most = 0;
-  double variance = squares / n - mean_b * mean_b;
-  double gain = variance > 0 ? (products / n - mean_a * mean_b) / variance : 1;
-  gain = gain < LEAST_GAIN ? LEAST_GAIN : gain > 1 / LEAST_GAIN ? 1 / LEAST_GAIN : gain;
-  for (int i = 0; i < count && most <= limit; i++)
-    most = fmax(most, fabs(a[i] - mean_a - gain * (b[i] - mean_b)));
-  return most;
-}
+typedef struct comparing {
+  const listing *list;
+  traits *all;
+  int mirrored; /* whether to find mirrored copies too */
+  sight **sights; /* of each thread */
+  progress bar;
+  int done;
+} comparing;
 
-static int shorter_side(const traits *t) {
-  return t->height < t->width ? t->height : t->width;
-}
-
-/* Whether two pictures are the same one; *distance is their largest difference in luminance. */
-static int is_near(const traits *a, const traits *b, double *distance) {
-  double across = (double)a->width * b->height, along = (double)a->height * b->width;
-  int coarse = shorter_side(a) < COARSE_BELOW || shorter_side(b) < COARSE_BELOW;
-  double limit = coarse ? COARSE_LIMIT : FINE_LIMIT;
-  if (fabs(across - along) > ASPECT_TOLERANCE * fmax(across, along)) return 0;
-  *distance = coarse ? largest_difference(a->coarse, b->coarse, COARSE * COARSE, limit)
-                     : largest_difference(a->fine, b->fine, FINE * FINE, limit);
-  return *distance <= limit && largest_difference(a->colours, b->colours, COLOUR * COLOUR * 3,
-                                                  COLOUR_LIMIT) <= COLOUR_LIMIT;
-}
+/* A picture that others are compared with, as it is and mirrored; and its pixels, once they were asked
+   for. */
+typedef struct question {
+  int index;
+  sketch mirrored;
+  uint64_t mirrored_hash;
+  picture pixels;
+} question;
 
 static int bits_set(uint64_t value) {
-  int count = 0;
-  for (; value; value &= value - 1) count++;
-  return count;
+  value -= value >> 1 & 0x5555555555555555u;
+  value = (value & 0x3333333333333333u) + (value >> 2 & 0x3333333333333333u);
+  value = (value + (value >> 4)) & 0x0F0F0F0F0F0F0F0Fu;
+  return (int)(value * 0x0101010101010101u >> 56);
 }
 
-#define BANDS 4
-#define BAND_VALUES 65536
+static picture read_again(const comparing *c, int index) {
+  picture out = {0};
+  const char *reason = picture_read(c->list->paths[index], 3, PICTURE_MAX_PIXELS, &out);
+  if (reason) fail("%s: %s (it could be read before)", c->list->paths[index], reason);
+  return out;
+}
 
-/* Pictures that are no duplicates, by each quarter of their hash: heads of lists, and what follows. */
-typedef struct hash_table {
-  int *heads[BANDS], *next[BANDS];
-  int *asked; /* the picture that last looked at each */
-} hash_table;
+/* Whether a picture is the one asked about, or its mirror image, by all that their files show. */
+static int is_same(const comparing *c, int other, question *q, int mirrored, sight *s) {
+  traits *one = &c->all[q->index];
+  const sketch *drawn = mirrored ? &q->mirrored : &one->drawn;
+  uint64_t hash = mirrored ? q->mirrored_hash : one->hash;
+  if (bits_set(hash ^ c->all[other].hash) > HASH_BITS) return 0;
+  if (sketches_differ(&c->all[other].drawn, drawn, s) > 1) return 0;
+  if (!q->pixels.pixels) q->pixels = read_again(c, q->index);
+  picture read = read_again(c, other);
+  if (mirrored) picture_mirror(&read);
+  double distance = pictures_differ(&read, &q->pixels, s);
+  free(read.pixels);
+  if (distance > 1) return 0;
+  one->first = other;
+  one->mirrored = mirrored;
+  one->distance = distance;
+  return 1;
+}
 
-static hash_table table_create(int count) {
-  hash_table table;
-  for (int band = 0; band < BANDS; band++) {
-    table.heads[band] = allocate(BAND_VALUES, sizeof(int));
-    table.next[band] = allocate((size_t)count, sizeof(int));
-    for (int i = 0; i < BAND_VALUES; i++) table.heads[band][i] = NO_PICTURE;
+static int is_compared(const traits *t) {
+  return !t->reason && !t->plain && !t->exact;
+}
+
+/* Links a picture to the first before it, but not before `from`, that is the same; with firsts_only to
+   one that is no duplicate. */
+static void search(const comparing *c, int index, int from, int firsts_only, sight *s) {
+  question q = {0};
+  q.index = index;
+  c->all[index].first = NO_PICTURE;
+  if (c->mirrored) {
+    sketch_mirror(&c->all[index].drawn, &q.mirrored);
+    q.mirrored_hash = take_hash(sketch_view(&q.mirrored, 0));
   }
-  table.asked = allocate((size_t)count, sizeof(int));
-  for (int i = 0; i < count; i++) table.asked[i] = NO_PICTURE;
-  return table;
-}
-
-static void table_free(hash_table *table) {
-  for (int band = 0; band < BANDS; band++) {
-    free(table->heads[band]);
-    free(table->next[band]);
+  for (int i = from; i < index; i++) {
+    if (!is_compared(&c->all[i]) || (firsts_only && c->all[i].first != NO_PICTURE)) continue;
+    if (is_same(c, i, &q, 0, s) || (c->mirrored && is_same(c, i, &q, 1, s))) break;
   }
-  free(table->asked);
+  free(q.mirrored.cells);
+  free(q.pixels.pixels);
 }
 
-static unsigned band_of(uint64_t hash, int band) {
-  return (unsigned)(hash >> (16 * band)) & (BAND_VALUES - 1);
+static void search_one(void *context, int i, int thread) {
+  comparing *c = context;
+  char figures[64];
+  if (!c->sights[thread]) c->sights[thread] = sight_create();
+  if (is_compared(&c->all[i])) search(c, i, 0, 0, c->sights[thread]);
+  work_lock();
+  snprintf(figures, sizeof figures, "%d of %d", ++c->done, c->list->count);
+  progress_draw(&c->bar, "comparing pictures", (double)c->done / c->list->count, figures);
+  work_unlock();
 }
 
-static void table_add(hash_table *table, const traits *all, int index) {
-  for (int band = 0; band < BANDS; band++) {
-    int *head = &table->heads[band][band_of(all[index].hash, band)];
-    table->next[band][index] = *head;
-    *head = index;
-  }
-}
-
-/* The first picture in one list that is the same as this one, if it comes before `first`. */
-static void search_list(const hash_table *table, int band, unsigned value, traits *all, int index) {
-  traits *one = &all[index];
-  for (int i = table->heads[band][value]; i != NO_PICTURE; i = table->next[band][i]) {
-    double distance;
-    if (table->asked[i] == index || (one->first != NO_PICTURE && i > one->first)) continue;
-    table->asked[i] = index;
-    if (bits_set(all[i].hash ^ one->hash) > HASH_BITS || !is_near(&all[i], one, &distance)) continue;
-    one->first = i;
-    one->distance = distance;
-  }
-}
-
-static void find_near(traits *all, int count) {
-  hash_table table = table_create(count);
-  for (int i = 0; i < count; i++) {
-    if (all[i].reason || all[i].plain || all[i].exact) continue;
-    for (int band = 0; band < BANDS; band++) {
-      unsigned value = band_of(all[i].hash, band);
-      search_list(&table, band, value, all, i);
-      for (int bit = 0; bit < 16; bit++) search_list(&table, band, value ^ 1u << bit, all, i);
-    }
-    if (all[i].first == NO_PICTURE) table_add(&table, all, i);
-  }
+/* All at once at first, each linked to the first of all that it resembles; where that turns out to be
+   a duplicate itself, the search goes on among those that are none. */
+static void find_near(const listing *list, traits *all, int mirrored) {
+  int threads = use_threads(0);
+  comparing c = {list, all, mirrored, allocate((size_t)threads, sizeof(sight *)), progress_start(), 0};
+  share_work(list->count, search_one, &c);
+  progress_wipe();
+  if (!c.sights[0]) c.sights[0] = sight_create();
+  for (int i = 0; i < list->count; i++)
+    if (is_compared(&all[i]) && all[i].first != NO_PICTURE && all[all[i].first].first != NO_PICTURE)
+      search(&c, i, all[i].first + 1, 1, c.sights[0]);
   /* exact copies of a near duplicate belong to what that one duplicates */
-  for (int i = 0; i < count; i++)
-    if (all[i].exact && all[all[i].first].first != NO_PICTURE) {
-      all[i].exact = 0;
-      all[i].distance = all[all[i].first].distance;
-      all[i].first = all[all[i].first].first;
-    }
-  table_free(&table);
+  for (int i = 0; i < list->count; i++) {
+    const traits *of = all[i].exact ? &all[all[i].first] : NULL;
+    if (!of || of->first == NO_PICTURE) continue;
+    all[i].exact = 0;
+    all[i].distance = of->distance;
+    all[i].mirrored = of->mirrored;
+    all[i].first = of->first;
+  }
+  for (int t = 0; t < threads; t++) free(c.sights[t]);
+  free(c.sights);
 }
 
 /* ---- the run --------------------------------------------------------------------------------- */
 
 typedef struct findings {
-  int exact, near, small, unreadable;
+  int exact, near, mirrored, small, unreadable;
 } findings;
 
 static void write_finding(FILE *file, const char *path, const char *first, const char *kind,
@@ -373,7 +346,14 @@ static void write_finding(FILE *file, const char *path, const char *first, const
   putc('\n', file);
 }
 
-static findings write_findings(FILE *file, const picture_list *list, const traits *all, int small) {
+/* Another name of a picture is no copy of it: dropping it, or what it leads to, loses the picture. */
+static void write_links(FILE *file, const listing *list) {
+  for (int i = 0; i < list->link_count; i++)
+    write_finding(file, list->links[i].path, list->paths[list->links[i].first], "link", "",
+                  list->links[i].kind);
+}
+
+static findings write_findings(FILE *file, listing *list, const traits *all, int small) {
   findings found = {0};
   fputs("path,first,kind,distance,details\n", file);
   for (int i = 0; i < list->count; i++) {
@@ -381,6 +361,7 @@ static findings write_findings(FILE *file, const picture_list *list, const trait
     char number[64];
     if (one->reason) {
       write_finding(file, list->paths[i], "", "unreadable", "", one->reason);
+      left_out_add_unreadable(&list->left, list->paths[i], one->reason);
       found.unreadable++;
       continue;
     }
@@ -390,12 +371,17 @@ static findings write_findings(FILE *file, const picture_list *list, const trait
       found.small++;
     }
     if (one->first == NO_PICTURE) continue;
-    snprintf(number, sizeof number, "%.1f", one->distance);
-    write_finding(file, list->paths[i], list->paths[one->first], one->exact ? "exact" : "near",
+    snprintf(number, sizeof number, "%.2f", one->distance);
+    write_finding(file, list->paths[i], list->paths[one->first],
+                  one->exact      ? "exact"
+                  : one->mirrored ? "mirrored"
+                                  : "near",
                   one->exact ? "0" : number, "");
-    if (one->exact) found.exact++;
-    else found.near++;
+    found.exact += one->exact;
+    found.mirrored += one->mirrored;
+    found.near += !one->exact && !one->mirrored;
   }
+  write_links(file, list);
   return found;
 }
 
@@ -403,11 +389,11 @@ int main(int argc, char **argv) {
   tool_start();
   settings set = read_options(argc, argv);
   double started = seconds_now();
-  check_writable(set.out);
-  picture_list list = listing_open(argv + optind, argc - optind);
-  traits *all = read_all(&list, set.quiet);
+  listing list = listing_open(argv + optind, argc - optind, set.flat, NULL);
+  output_check(set.out);
+  traits *all = read_all(&list);
   find_exact(all, list.count);
-  find_near(all, list.count);
+  find_near(&list, all, set.mirrored);
   output out = output_open(set.out);
   findings found = write_findings(out.file, &list, all, set.small);
   output_close(&out);
@@ -415,12 +401,19 @@ int main(int argc, char **argv) {
   json_integer(&json, "pictures", list.count);
   json_integer(&json, "exact", found.exact);
   json_integer(&json, "near", found.near);
+  json_integer(&json, "mirrored", found.mirrored);
   json_integer(&json, "small", found.small);
   json_integer(&json, "unreadable", found.unreadable);
+  json_integer(&json, "links", list.link_count);
+  left_out_json(&json, &list.left);
   json_real(&json, "seconds", seconds_now() - started);
   json_print(&json);
-  for (int i = 0; i < list.count; i++) free(all[i].reason);
+  for (int i = 0; i < list.count; i++) {
+    free(all[i].reason);
+    free(all[i].drawn.cells);
+  }
   free(all);
+  int readable = list.count - found.unreadable;
   listing_free(&list);
-  return tool_end();
+  return end_after_pictures(readable);
 }

@@ -6,8 +6,15 @@
 #define _POSIX_C_SOURCE 200809L
 #define TOOL_NAME "tally-predict"
 #define TOOL_USAGE "--model M --out F.csv [options] PICTURE|FOLDER|LIST.csv..."
-#include "common.h"
-#include "listing.h"
+#include "tool.h"
+
+#include "classes.h"
+#include "csv.h"
+#include "csv_write.h"
+#include "left_out.h"
+#include "gather.h"
+#include "output.h"
+#include "preprocess.h"
 
 /* ---- options --------------------------------------------------------------------------------- */
 
@@ -22,13 +29,15 @@ static const char help[] =
     "  --out F.csv          one row per picture: path, label (the likeliest class), probability (of\n"
     "                       that), p_CLASS for every class, reason. A picture that cannot be read\n"
     "                       has a row too, with the reason and nothing else\n"
+    "  --flat               leaves out what lies in folders of the folders named\n"
     "  --batch N            pictures at a time (default 64)\n"
     "  --threads N          default: all cores; does not change the result\n"
     "  --quiet              nothing on stderr but errors\n"
     "  --help\n"
     "\n"
-    "The last line on stdout is JSON: pictures, predicted, failed, seconds. Exit code: 0, also when\n"
-    "pictures could not be read; 1 (failed); 2 (usage).\n"
+    "A file that is no picture, or a second name of one, is left out and said. The last line on stdout\n"
+    "is JSON: pictures, predicted, failed, left_out (by ending or reason), seconds. Exit code: 0, also\n"
+    "when some pictures could not be read; 1 (failed, or none could be read); 2 (usage).\n"
     "\n"
     "examples:\n"
     "  " TOOL_NAME " --model protest.safetensors --out labels.csv photos/\n"
@@ -37,41 +46,25 @@ static const char help[] =
 
 typedef struct settings {
   const char *model, *out;
-  int batch, threads, quiet;
+  int batch, flat;
 } settings;
 
-enum { OPTION_MODEL = 256, OPTION_OUT, OPTION_BATCH, OPTION_THREADS, OPTION_QUIET };
-
-static const struct option long_options[] = {
-    {"model", required_argument, NULL, OPTION_MODEL},
-    {"out", required_argument, NULL, OPTION_OUT},
-    {"batch", required_argument, NULL, OPTION_BATCH},
-    {"threads", required_argument, NULL, OPTION_THREADS},
-    {"quiet", no_argument, NULL, OPTION_QUIET},
-    {"help", no_argument, NULL, 'h'},
-    {NULL, 0, NULL, 0},
-};
-
-static void set_option(settings *to, int option, const char *value) {
-  switch (option) {
-    case OPTION_MODEL: to->model = value; break;
-    case OPTION_OUT: to->out = value; break;
-    case OPTION_BATCH: to->batch = (int)option_integer("--batch", value, 1, 100000); break;
-    case OPTION_THREADS: to->threads = (int)option_integer("--threads", value, 1, 1024); break;
-    case OPTION_QUIET: to->quiet = 1; break;
-    default: fputs(help, stdout); exit(tool_end());
-  }
+static void print_help(void) {
+  fputs(help, stdout);
 }
 
 static settings read_options(int argc, char **argv) {
-  settings set = {0};
-  set.batch = 64;
-  for (int option; (option = next_option_before_files(argc, argv, long_options)) != -1;)
-    set_option(&set, option, optarg);
+  settings set = {.batch = 64};
+  const tool_option options[] = {
+      file_option("model", &set.model),
+      text_option("out", &set.out),
+      integer_option("batch", &set.batch, 1, 100000),
+      flag_option("flat", &set.flat),
+  };
+  take_options(argc, argv, options, COUNT_OF(options), print_help);
   if (!set.model) misuse("--model is missing");
   if (!set.out) misuse("--out is missing");
   if (optind == argc) misuse("there are no pictures on the command line");
-  set.threads = use_threads(set.threads);
   return set;
 }
 
@@ -88,7 +81,7 @@ static model model_open(const settings *set) {
   model m;
   cn_error error;
   cn_predict_options with = {0};
-  with.threads = set->threads;
+  with.threads = use_threads(0);
   m.net = cn_load(set->model, &error);
   if (!m.net) fail("%s", error.message);
   if (cn_network_node(m.net, cn_network_node_count(m.net) - 1)->op != CN_OP_SOFTMAX)
@@ -140,7 +133,7 @@ static void write_row(FILE *file, const class_list *classes, const char *path, c
 /* ---- the run --------------------------------------------------------------------------------- */
 
 typedef struct input_reading {
-  const picture_list *list;
+  const listing *list;
   int first;
   const preprocess *pre;
   float *inputs;
@@ -160,7 +153,7 @@ static void read_input(void *context, int i, int thread) {
 
 /* Reads pictures [first, first + count) as inputs; the reasons, where there are any, are the
    caller's to free. What cannot be read is predicted as black and not written. */
-static void read_inputs(const picture_list *list, int first, int count, const preprocess *pre,
+static void read_inputs(const listing *list, int first, int count, const preprocess *pre,
                         float *inputs, char **reasons) {
   input_reading r = {list, first, pre, inputs, NULL, reasons};
   r.bytes = allocate((size_t)use_threads(0), preprocess_size(pre));
@@ -176,12 +169,12 @@ static const char *check_outputs(const float *p, int count) {
 }
 
 /* Labels all pictures, a batch at a time. Returns how many failed. */
-static int predict_all(const settings *set, const model *m, const picture_list *list, FILE *file) {
+static int predict_all(const settings *set, const model *m, listing *list, FILE *file) {
   size_t outputs = (size_t)m->classes.count, batch = (size_t)set->batch;
   float *inputs = allocate(batch * preprocess_size(&m->pre), sizeof(float));
   float *p = allocate(batch * outputs, sizeof(float));
   char **reasons = allocate(batch, sizeof(char *));
-  progress bar = progress_start(set->quiet);
+  progress bar = progress_start();
   double started = seconds_now();
   int failed = 0;
   for (int first = 0; first < list->count; first += set->batch) {
@@ -192,6 +185,7 @@ static int predict_all(const settings *set, const model *m, const picture_list *
       const float *row = p + (size_t)i * outputs;
       const char *reason = reasons[i] ? reasons[i] : check_outputs(row, m->classes.count);
       write_row(file, &m->classes, list->paths[first + i], row, reason);
+      if (reason) left_out_add_unreadable(&list->left, list->paths[first + i], reason);
       failed += reason != NULL;
       free(reasons[i]);
     }
@@ -211,22 +205,21 @@ int main(int argc, char **argv) {
   tool_start();
   settings set = read_options(argc, argv);
   double started = seconds_now();
-  check_writable(set.out);
   model m = model_open(&set);
-  picture_list list = listing_open(argv + optind, argc - optind);
+  listing list = listing_open(argv + optind, argc - optind, set.flat, NULL);
   output out = output_open(set.out);
   write_header(out.file, &m.classes);
   int failed = predict_all(&set, &m, &list, out.file);
   output_close(&out);
-  if (failed && !set.quiet)
-    say("%d of %d pictures could not be labelled; the column reason says why", failed, list.count);
   text_buffer json = {0};
   json_integer(&json, "pictures", list.count);
   json_integer(&json, "predicted", list.count - failed);
   json_integer(&json, "failed", failed);
+  left_out_json(&json, &list.left);
   json_real(&json, "seconds", seconds_now() - started);
   json_print(&json);
+  int predicted = list.count - failed;
   listing_free(&list);
   model_close(&m);
-  return tool_end();
+  return end_after_pictures(predicted);
 }

@@ -13,9 +13,16 @@
 #define _POSIX_C_SOURCE 200809L
 #define TOOL_NAME "tally-train"
 #define TOOL_USAGE "--data D (--arch NAME|FILE | --init M) --out M.safetensors [options]"
-#include "common.h"
+#include "tool.h"
+
+#include <float.h>
+
+#include "dataset.h"
+#include "output.h"
+#include "preprocess.h"
 #include "augment.h"
 #include "loader.h"
+#include "split.h"
 
 /* ---- options --------------------------------------------------------------------------------- */
 
@@ -29,7 +36,11 @@ static const char help[] =
     "pictures per class, or a CSV file with columns path,label):\n"
     "  --data D             pictures to learn from\n"
     "  --val D|FRACTION     pictures to check with after each epoch: another data set, or a share of\n"
-    "                       --data (0.1), taken from each class by --seed\n"
+    "                       --data (0.1), taken from each class by --seed. Pictures of the same pixels\n"
+    "                       stay on one side\n"
+    "  --group COLUMN       so do those with the same value in this column of the CSV file, such as a\n"
+    "                       tally, a page or a writer\n"
+    "  --flat               leaves out what lies in folders of class folders\n"
     "  --skip-bad           leaves out pictures that cannot be read (default: stops)\n"
     "  --resize HOW         how pictures of another size come to the network's: squash (default)\n"
     "                       stretches; crop covers it and cuts out the middle; crop:256 makes the\n"
@@ -53,7 +64,8 @@ static const char help[] =
 static const char help_learning[] =
     "Learning:\n"
     "  --epochs N           passes over the data (default 15)\n"
-    "  --batch N            pictures per step (default 200)\n"
+    "  --batch N            pictures per step (default 200); a last one alone joins the step before if\n"
+    "                       batch normalisation would see it as its only value\n"
     "  --optimizer NAME     adam (default), adamw, sgd, adagrad\n"
     "  --lr RATE            learning rate (default 0.002)\n"
     "  --head-lr RATE       of the last layer, when it is to learn faster than those below it\n"
@@ -89,14 +101,15 @@ static const char help_learning[] =
     "  --help\n"
     "\n"
     "The last line on stdout is JSON with the figures of the model in --out: epochs, best_epoch,\n"
-    "train_loss, train_accuracy, val_loss, val_accuracy, images_per_second, seconds. train_loss and\n"
-    "train_accuracy are means over the epoch while the weights were changing, dropout and augmentation\n"
+    "train_loss, train_accuracy, val_loss, val_accuracy, val_copies (pictures of a data set to check\n"
+    "with that are learnt from too), images_per_second, left_out, seconds. train_loss and train_accuracy\n"
+    "are means over the epoch while the weights were changing, dropout and augmentation\n"
     "included. Exit code: 0, 1 (failed), 2 (usage).\n"
     "\n"
     "examples:\n"
     "  " TOOL_NAME " --data data:train --val 0.1 --arch base --out base.safetensors\n"
-    "  " TOOL_NAME " --data cells.csv --val 0.2 --init base.safetensors --freeze 1 --rotate 15 --zoom 0.2 \\\n"
-    "      --out digits.safetensors --log digits.csv --patience 5\n"
+    "  " TOOL_NAME " --data cells.csv --val 0.2 --group tally --init base.safetensors --freeze 1 --rotate 15 \\\n"
+    "      --zoom 0.2 --out digits.safetensors --log digits.csv --patience 5\n"
     "  " TOOL_NAME " --data photos/train --val photos/val --init resnet.safetensors --freeze -1 \\\n"
     "      --resize crop:256 --random-crop 0.08 --flip --normalize 0.485,0.456,0.406/0.229,0.224,0.225 \\\n"
     "      --optimizer sgd --lr 0.001 --schedule step --step 7 --batch 4 --out protest.safetensors\n"
@@ -105,13 +118,14 @@ static const char help_learning[] =
     "  " TOOL_NAME " --data data:train --arch base --epochs 30 --out base.safetensors --resume\n";
 
 typedef struct settings {
-  const char *data, *val, *arch, *init, *freeze, *out, *log, *normalize, *resize;
+  const char *data, *val, *group, *arch, *init, *freeze, *out, *log, *normalize, *resize;
   float val_fraction; /* > 0: val is a share of data */
-  int epochs, batch, patience, threads, cache_megabytes;
+  int epochs, batch, patience, cache_megabytes, flat;
   float warmup, step, head_rate; /* head_rate 0: as the rest */
   uint64_t seed;
-  int balanced_weights, balanced_sampling, resume, quiet, skip_bad;
-  cn_arch_options built_in; /* of a built-in network */
+  int balanced_weights, balanced_sampling, resume, skip_bad;
+  int optimizer, math, schedule; /* indices of optimizers, maths, schedules */
+  cn_arch_options built_in;      /* of a built-in network */
   augmentation augment;
   cn_training_options training;
 } settings;
@@ -125,68 +139,6 @@ static const cn_schedule schedule_values[] = {CN_SCHEDULE_CONSTANT, CN_SCHEDULE_
                                               CN_SCHEDULE_COSINE};
 static const char *const balances[] = {"none", "balanced", NULL};
 
-enum {
-  OPTION_DATA = 256, OPTION_VAL, OPTION_ARCH, OPTION_INIT, OPTION_FREEZE, OPTION_OUT, OPTION_LOG,
-  OPTION_NORMALIZE, OPTION_EPOCHS, OPTION_BATCH, OPTION_OPTIMIZER, OPTION_LR, OPTION_MOMENTUM,
-  OPTION_NESTEROV, OPTION_DECAY, OPTION_L1, OPTION_L2, OPTION_CLIP, OPTION_SCHEDULE, OPTION_WARMUP,
-  OPTION_STEP, OPTION_GAMMA, OPTION_CLASS_WEIGHTS, OPTION_PATIENCE, OPTION_ROTATE, OPTION_ZOOM,
-  OPTION_SHIFT, OPTION_ELASTIC, OPTION_FLIP, OPTION_SEED, OPTION_THREADS, OPTION_QUIET,
-  OPTION_RESUME, OPTION_SKIP_BAD, OPTION_RESIZE, OPTION_CACHE, OPTION_HEAD_LR, OPTION_SAMPLING,
-  OPTION_RANDOM_CROP, OPTION_BRIGHTNESS, OPTION_CONTRAST, OPTION_SATURATION, OPTION_HUE,
-  OPTION_INPUT, OPTION_AUXILIARY, OPTION_MATH
-};
-
-static const struct option long_options[] = {
-    {"data", required_argument, NULL, OPTION_DATA},
-    {"val", required_argument, NULL, OPTION_VAL},
-    {"arch", required_argument, NULL, OPTION_ARCH},
-    {"init", required_argument, NULL, OPTION_INIT},
-    {"freeze", required_argument, NULL, OPTION_FREEZE},
-    {"out", required_argument, NULL, OPTION_OUT},
-    {"log", required_argument, NULL, OPTION_LOG},
-    {"normalize", required_argument, NULL, OPTION_NORMALIZE},
-    {"epochs", required_argument, NULL, OPTION_EPOCHS},
-    {"batch", required_argument, NULL, OPTION_BATCH},
-    {"optimizer", required_argument, NULL, OPTION_OPTIMIZER},
-    {"lr", required_argument, NULL, OPTION_LR},
-    {"momentum", required_argument, NULL, OPTION_MOMENTUM},
-    {"nesterov", no_argument, NULL, OPTION_NESTEROV},
-    {"decay", required_argument, NULL, OPTION_DECAY},
-    {"l1", required_argument, NULL, OPTION_L1},
-    {"l2", required_argument, NULL, OPTION_L2},
-    {"clip", required_argument, NULL, OPTION_CLIP},
-    {"schedule", required_argument, NULL, OPTION_SCHEDULE},
-    {"warmup", required_argument, NULL, OPTION_WARMUP},
-    {"step", required_argument, NULL, OPTION_STEP},
-    {"gamma", required_argument, NULL, OPTION_GAMMA},
-    {"class-weights", required_argument, NULL, OPTION_CLASS_WEIGHTS},
-    {"patience", required_argument, NULL, OPTION_PATIENCE},
-    {"rotate", required_argument, NULL, OPTION_ROTATE},
-    {"zoom", required_argument, NULL, OPTION_ZOOM},
-    {"shift", required_argument, NULL, OPTION_SHIFT},
-    {"elastic", required_argument, NULL, OPTION_ELASTIC},
-    {"flip", no_argument, NULL, OPTION_FLIP},
-    {"seed", required_argument, NULL, OPTION_SEED},
-    {"math", required_argument, NULL, OPTION_MATH},
-    {"threads", required_argument, NULL, OPTION_THREADS},
-    {"quiet", no_argument, NULL, OPTION_QUIET},
-    {"resume", no_argument, NULL, OPTION_RESUME},
-    {"skip-bad", no_argument, NULL, OPTION_SKIP_BAD},
-    {"resize", required_argument, NULL, OPTION_RESIZE},
-    {"input", required_argument, NULL, OPTION_INPUT},
-    {"auxiliary", no_argument, NULL, OPTION_AUXILIARY},
-    {"cache", required_argument, NULL, OPTION_CACHE},
-    {"head-lr", required_argument, NULL, OPTION_HEAD_LR},
-    {"sampling", required_argument, NULL, OPTION_SAMPLING},
-    {"random-crop", required_argument, NULL, OPTION_RANDOM_CROP},
-    {"brightness", required_argument, NULL, OPTION_BRIGHTNESS},
-    {"contrast", required_argument, NULL, OPTION_CONTRAST},
-    {"saturation", required_argument, NULL, OPTION_SATURATION},
-    {"hue", required_argument, NULL, OPTION_HUE},
-    {"help", no_argument, NULL, 'h'},
-    {NULL, 0, NULL, 0},
-};
-
 static void print_help(void) {
   text_buffer names = {0};
   for (int i = 0; cn_arch_name(i); i++) text_add(&names, "%s%s", i ? ", " : "", cn_arch_name(i));
@@ -196,7 +148,8 @@ static void print_help(void) {
 }
 
 /* --val is a share if all of it is a number, else a data set. */
-static void set_validation(settings *to, const char *value) {
+static void take_validation(const tool_option *option, const char *value) {
+  settings *to = option->to;
   char *end;
   float share = strtof(value, &end);
   to->val = value;
@@ -207,102 +160,102 @@ static void set_validation(settings *to, const char *value) {
 }
 
 /* ROWSxCOLUMNSxCHANNELS */
-static void set_input(settings *to, const char *value) {
-  cn_arch_options *in = &to->built_in;
+static void take_input(const tool_option *option, const char *value) {
+  cn_arch_options *in = option->to;
   char behind;
   if (sscanf(value, "%5dx%5dx%5d%c", &in->height, &in->width, &in->channels, &behind) != 3 ||
       in->height < 1 || in->width < 1 || in->channels < 1)
     misuse("--input: %s is not rows x columns x channels, like 64x64x3", value);
 }
 
-static void set_option(settings *to, int option, const char *value) {
-  cn_training_options *training = &to->training;
-  augmentation *augment = &to->augment;
-  switch (option) {
-    case OPTION_DATA: to->data = value; break;
-    case OPTION_VAL: set_validation(to, value); break;
-    case OPTION_ARCH: to->arch = value; break;
-    case OPTION_INIT: to->init = value; break;
-    case OPTION_FREEZE: to->freeze = value; break;
-    case OPTION_OUT: to->out = value; break;
-    case OPTION_LOG: to->log = value; break;
-    case OPTION_NORMALIZE: to->normalize = value; break;
-    case OPTION_EPOCHS: to->epochs = (int)option_integer("--epochs", value, 1, 1000000); break;
-    case OPTION_BATCH: to->batch = (int)option_integer("--batch", value, 1, 1000000); break;
-    case OPTION_OPTIMIZER:
-      training->optimizer = optimizer_values[option_choice("--optimizer", value, optimizers)];
-      break;
-    case OPTION_LR: training->learning_rate = option_real("--lr", value, 0, 1e5); break;
-    case OPTION_MOMENTUM: training->momentum = option_real("--momentum", value, 0, 1); break;
-    case OPTION_NESTEROV: training->nesterov = 1; break;
-    case OPTION_DECAY: training->decay = option_real("--decay", value, 0, 1e6); break;
-    case OPTION_L1: training->l1 = option_real("--l1", value, 0, 1e6); break;
-    case OPTION_L2: training->l2 = option_real("--l2", value, 0, 1e6); break;
-    case OPTION_CLIP: training->clip_norm = option_real("--clip", value, 0, 1e30); break;
-    case OPTION_SCHEDULE:
-      training->schedule = schedule_values[option_choice("--schedule", value, schedules)];
-      break;
-    case OPTION_WARMUP: to->warmup = option_real("--warmup", value, 0, 1e6); break;
-    case OPTION_STEP: to->step = option_real("--step", value, 1e-3, 1e6); break;
-    case OPTION_GAMMA: training->gamma = option_real("--gamma", value, 0, 1); break;
-    case OPTION_CLASS_WEIGHTS:
-      to->balanced_weights = option_choice("--class-weights", value, balances);
-      break;
-    case OPTION_PATIENCE:
-      to->patience = (int)option_integer("--patience", value, 1, 1000000);
-      break;
-    case OPTION_SAMPLING:
-      to->balanced_sampling = option_choice("--sampling", value, balances);
-      break;
-    case OPTION_HEAD_LR: to->head_rate = option_real("--head-lr", value, 1e-12, 1e5); break;
-    case OPTION_RANDOM_CROP: augment->crop = option_real("--random-crop", value, 0.001, 1); break;
-    case OPTION_BRIGHTNESS: augment->brightness = option_real("--brightness", value, 0, 100); break;
-    case OPTION_CONTRAST: augment->contrast = option_real("--contrast", value, 0, 100); break;
-    case OPTION_SATURATION: augment->saturation = option_real("--saturation", value, 0, 100); break;
-    case OPTION_HUE: augment->hue = option_real("--hue", value, 0, 0.5); break;
-    case OPTION_ROTATE: augment->rotate = option_real("--rotate", value, 0, 180); break;
-    case OPTION_ZOOM: augment->zoom = option_real("--zoom", value, 0, 0.9); break;
-    case OPTION_SHIFT: augment->shift = option_real("--shift", value, 0, 1e4); break;
-    case OPTION_ELASTIC: augment->elastic = option_real("--elastic", value, 0, 1e4); break;
-    case OPTION_FLIP: augment->flip = 1; break;
-    case OPTION_SEED: to->seed = (uint64_t)option_integer("--seed", value, 0, LLONG_MAX); break;
-    case OPTION_MATH: training->math = math_values[option_choice("--math", value, maths)]; break;
-    case OPTION_THREADS: to->threads = (int)option_integer("--threads", value, 1, 1024); break;
-    case OPTION_QUIET: to->quiet = 1; break;
-    case OPTION_RESUME: to->resume = 1; break;
-    case OPTION_SKIP_BAD: to->skip_bad = 1; break;
-    case OPTION_INPUT: set_input(to, value); break;
-    case OPTION_AUXILIARY: to->built_in.auxiliary = 1; break;
-    case OPTION_RESIZE: to->resize = value; break;
-    case OPTION_CACHE:
-      to->cache_megabytes = (int)option_integer("--cache", value, 0, 1000000);
-      break;
-    default: print_help(); exit(tool_end());
-  }
+static void take_defaults(settings *set) {
+  set->epochs = 15;
+  set->cache_megabytes = (int)(DATASET_CACHE_BYTES >> 20);
+  set->batch = 200;
+  set->step = 7;
+  set->seed = 1;
+  set->math = 2;     /* fast */
+  set->schedule = 2; /* cosine */
+  set->training = cn_training_defaults();
+  set->training.learning_rate =
+      0.002f; /* with the rate falling to 0, better than a constant 0.001 */
+  set->training.momentum = 0.9f;
+  set->training.decay = 0.01f;
+}
+
+static void check_options(const settings *set) {
+  if (!set->data) misuse("--data is missing");
+  if (!set->arch && !set->init) misuse("--arch or --init is missing");
+  if (!set->out) misuse("--out is missing");
+  if (set->patience && !set->val) misuse("--patience needs --val");
+  if (set->group && !(set->val_fraction > 0))
+    misuse("--group says what --val FRACTION keeps together; --val is %s",
+           set->val ? "a data set" : "missing");
+  if (set->head_rate > 0 && !(set->training.learning_rate > 0))
+    misuse("--head-lr needs an --lr above 0; --freeze -1 keeps the other layers as they are");
 }
 
 static settings read_options(int argc, char **argv) {
   settings set = {0};
-  set.epochs = 15;
-  set.cache_megabytes = (int)(DATASET_CACHE_BYTES >> 20);
-  set.batch = 200;
-  set.step = 7;
-  set.seed = 1;
-  set.training = cn_training_defaults();
-  set.training.learning_rate = 0.002f; /* with the rate falling to 0, better than a constant 0.001 */
-  set.training.schedule = CN_SCHEDULE_COSINE;
-  set.training.momentum = 0.9f;
-  set.training.decay = 0.01f;
-  for (int option; (option = next_option(argc, argv, long_options)) != -1;)
-    set_option(&set, option, optarg);
-  if (!set.data) misuse("--data is missing");
-  if (!set.arch && !set.init) misuse("--arch or --init is missing");
-  if (!set.out) misuse("--out is missing");
-  if (set.patience && !set.val) misuse("--patience needs --val");
-  if (set.head_rate > 0 && !(set.training.learning_rate > 0))
-    misuse("--head-lr needs an --lr above 0; --freeze -1 keeps the other layers as they are");
-  set.training.seed = set.seed;
-  set.training.threads = set.threads = use_threads(set.threads);
+  cn_training_options *training = &set.training;
+  augmentation *augment = &set.augment;
+  const tool_option options[] = {
+      text_option("data", &set.data),
+      other_option("val", &set, 0, 1, take_validation),
+      text_option("group", &set.group),
+      flag_option("skip-bad", &set.skip_bad),
+      flag_option("flat", &set.flat),
+      text_option("resize", &set.resize),
+      text_option("normalize", &set.normalize),
+      integer_option("cache", &set.cache_megabytes, 0, 1000000),
+      file_option("arch", &set.arch),
+      other_option("input", &set.built_in, 0, 0, take_input),
+      flag_option("auxiliary", &set.built_in.auxiliary),
+      file_option("init", &set.init),
+      text_option("freeze", &set.freeze),
+      text_option("out", &set.out),
+      integer_option("epochs", &set.epochs, 1, 1000000),
+      integer_option("batch", &set.batch, 1, 1000000),
+      choice_option("optimizer", &set.optimizer, optimizers),
+      float_option("lr", &training->learning_rate, 0, 1e5),
+      float_option("head-lr", &set.head_rate, 1e-12, 1e5),
+      float_option("momentum", &training->momentum, 0, 1),
+      flag_option("nesterov", &training->nesterov),
+      float_option("decay", &training->decay, 0, 1e6),
+      float_option("l1", &training->l1, 0, 1e6),
+      float_option("l2", &training->l2, 0, 1e6),
+      float_option("clip", &training->clip_norm, 0, 1e30),
+      choice_option("schedule", &set.schedule, schedules),
+      float_option("step", &set.step, 1e-3, 1e6),
+      float_option("gamma", &training->gamma, 0, 1),
+      float_option("warmup", &set.warmup, 0, 1e6),
+      choice_option("class-weights", &set.balanced_weights, balances),
+      choice_option("sampling", &set.balanced_sampling, balances),
+      integer_option("patience", &set.patience, 1, 1000000),
+      float_option("random-crop", &augment->crop, 0.001, 1),
+      float_option("rotate", &augment->rotate, 0, 180),
+      float_option("zoom", &augment->zoom, 0, 0.9),
+      float_option("shift", &augment->shift, 0, 1e4),
+      float_option("elastic", &augment->elastic, 0, 1e4),
+      flag_option("flip", &augment->flip),
+      float_option("brightness", &augment->brightness, 0, 100),
+      float_option("contrast", &augment->contrast, 0, 100),
+      float_option("saturation", &augment->saturation, 0, 100),
+      float_option("hue", &augment->hue, 0, 0.5),
+      text_option("log", &set.log),
+      flag_option("resume", &set.resume),
+      seed_option(&set.seed),
+      choice_option("math", &set.math, maths),
+  };
+  take_defaults(&set);
+  take_options(argc, argv, options, COUNT_OF(options), print_help);
+  refuse_files(argc, argv);
+  check_options(&set);
+  training->optimizer = optimizer_values[set.optimizer];
+  training->math = math_values[set.math];
+  training->schedule = schedule_values[set.schedule];
+  training->seed = set.seed;
+  training->threads = use_threads(0);
   return set;
 }
 
@@ -489,9 +442,8 @@ static void load_init(cn_network *net, int head, const cn_safetensors *file, con
   class_list theirs = classes_of_file(file, set->count);
   if (report.head_changed || (theirs.count && !classes_equal(&theirs, set))) {
     renew_head(net, head, options->seed);
-    if (!options->quiet)
-      say("%s was made for other classes: its last layer %s is replaced by one for %d classes",
-          options->init, report.head, set->count);
+    inform("%s was made for other classes: its last layer %s is replaced by one for %d classes",
+           options->init, report.head, set->count);
   }
   classes_free(&theirs);
 }
@@ -568,36 +520,6 @@ static view view_all(const dataset *data) {
   return all;
 }
 
-/* Takes `share` of each class, at random by seed, out of train and into the returned view. */
-static view view_split(view *train, float share, uint64_t seed) {
-  const dataset *data = train->data;
-  view taken = {data, allocate((size_t)train->count, sizeof(int)), 0};
-  char *is_taken = allocate((size_t)data->count, 1);
-  int *members = allocate((size_t)train->count, sizeof(int));
-  for (int k = 0; k < data->set.count; k++) {
-    int count = 0;
-    for (int i = 0; i < train->count; i++)
-      if (data->labels[train->indices[i]] == k) members[count++] = train->indices[i];
-    cn_random random = {mix_seed(mix_seed(seed, STREAM_SPLIT), (uint64_t)k), 0};
-    cn_random_shuffle(&random, members, count);
-    int wanted = (int)lround((double)share * count);
-    for (int i = 0; i < wanted; i++) is_taken[members[i]] = 1;
-  }
-  int kept = 0;
-  for (int i = 0; i < train->count; i++) {
-    int index = train->indices[i];
-    if (is_taken[index]) taken.indices[taken.count++] = index;
-    else train->indices[kept++] = index;
-  }
-  train->count = kept;
-  free(members);
-  free(is_taken);
-  if (!taken.count || !train->count)
-    fail("--val %g leaves %d pictures to train on and %d to check with", (double)share,
-         train->count, taken.count);
-  return taken;
-}
-
 /* Mean and deviation of each channel over a view, of values 0 to 1. */
 static void measure_normalization(const view *of, const preprocess *pre, float mean[3],
                                   float deviation[3]) {
@@ -637,7 +559,8 @@ static void parse_normalization(const char *value, int channels, float mean[3],
 static void choose_normalization(const settings *set, const view *train, preprocess *pre) {
   float mean[3] = {0, 0, 0}, deviation[3] = {1, 1, 1};
   if (!set->normalize) return;
-  if (!strcmp(set->normalize, "data")) measure_normalization(train, pre, mean, deviation);
+  if (!strcmp(set->normalize, "data"))
+    measure_normalization(train, pre, mean, deviation);
   else if (strcmp(set->normalize, "none"))
     parse_normalization(set->normalize, pre->channels, mean, deviation);
   preprocess_set(pre, mean, deviation);
@@ -668,6 +591,7 @@ typedef struct run {
   const settings *set;
   dataset data, val_data;
   view train, val; /* val.count is 0 without --val */
+  int val_copies;  /* pictures of val_data that are in data too */
   class_list classes;
   preprocess pre;
   augmenter augmenter;
@@ -676,11 +600,17 @@ typedef struct run {
   cn_trainer *trainer;
   cn_predictor *predictor;
   cn_training_options training;
+  int least_batch; /* pictures that a batch must have */
   int val_batch;
   float *inputs, *outputs; /* [val_batch][height][width][channels]; [val_batch][classes] */
   int *order;              /* of this epoch's samples */
   progress bar;
-  char *checkpoint; /* its path */
+  char *
+      checkpoint; /* its path; NULL if --out is no regular file, which is written once, at the end */
+  char *model;    /* the best one then */
+  size_t model_size;
+
+  char *description; /* what the result depends on */
 
   /* what a checkpoint holds beside the trainer's own state */
   figures last, kept; /* the last epoch; the one in --out */
@@ -692,7 +622,7 @@ typedef struct run {
 } run;
 
 static int64_t steps_per_epoch(const run *r) {
-  return (r->train.count + r->set->batch - 1) / r->set->batch;
+  return loader_batches(r->train.count, r->set->batch, r->least_batch);
 }
 
 /* As many draws from each class that occurs as from every other (one more or less), so many in all as
@@ -729,9 +659,9 @@ static void order_epoch(run *r, int epoch) {
 
 /* Stops, and says where to go on from. */
 TOOL_NORETURN static void stop_not_finite(const run *r, const char *what) {
-  if (r->last.epoch)
+  if (r->last.epoch && r->checkpoint)
     fail("%s; the last good checkpoint is %s (epoch %d)", what, r->checkpoint, r->last.epoch);
-  fail("%s; there is no checkpoint yet", what);
+  fail("%s; there is no checkpoint%s", what, r->checkpoint ? " yet" : "");
 }
 
 static void draw_training(run *r, int epoch, int done, double loss, double correct,
@@ -746,7 +676,7 @@ static void draw_training(run *r, int epoch, int done, double loss, double corre
   progress_draw(&r->bar, label, (double)done / r->train.count, shown);
 }
 
-/* Trains on as many pictures as there are, in an order of its own; the last batch may be smaller. */
+/* Trains on as many pictures as there are, in an order of its own; the last batch may have another size. */
 static void train_epoch(run *r, int epoch, figures *out) {
   double started = seconds_now(), loss = 0, correct = 0;
   cn_batch batch = {0};
@@ -796,55 +726,118 @@ static void validate(run *r, figures *out) {
 
 /* ---- the state that survives a crash --------------------------------------------------------- */
 
-/* One line for each option that the result depends on. A resumed run must have the same ones, or it
-   would be neither the old run nor a new one. */
-static char *describe_run(const run *r) {
+/* A line "name: count fingerprint". */
+static void describe_fingerprint(text_buffer *to, const char *name, int count,
+                                 const fingerprint *of) {
+  text_add(to, "%s: %d, fingerprint %016llx%016llx\n", name, count,
+           (unsigned long long)of->words[0], (unsigned long long)of->words[1]);
+}
+
+/* What the samples of a view show, and what they are labelled. */
+static void describe_view(text_buffer *to, const view *of, const char *pictures,
+                          const char *labels) {
+  fingerprint shown = {{0, 0}}, labelled = {{0, 0}};
+  for (int i = 0; i < of->count; i++) {
+    int index = of->indices[i];
+    for (int w = 0; w < 2; w++) fingerprint_word(&shown, of->data->prints[index].words[w]);
+    fingerprint_word(&labelled, (uint64_t)of->data->labels[index]);
+  }
+  describe_fingerprint(to, pictures, of->count, &shown);
+  describe_fingerprint(to, labels, of->count, &labelled);
+}
+
+static void describe_data(text_buffer *to, const run *r) {
+  const settings *set = r->set;
+  fingerprint names = {{0, 0}};
+  for (int k = 0; k < r->classes.count; k++) fingerprint_text(&names, r->classes.names[k]);
+  describe_fingerprint(to, "class names", r->classes.count, &names);
+  if (set->val_fraction > 0)
+    text_add(to, "--val: %.9g\n", (double)set->val_fraction);
+  else
+    text_add(to, "--val: %s\n", set->val ? "a data set" : "none");
+  text_add(to, "--group: %s\n", set->group ? set->group : "none");
+  describe_view(to, &r->train, "pictures to learn from", "labels to learn from");
+  describe_view(to, &r->val, "pictures to check with", "labels to check with");
+}
+
+static void describe_network(text_buffer *to, const run *r) {
+  const settings *set = r->set;
+  const cn_arch_options *built_in = &set->built_in;
+  const char *all = cn_network_text(r->net);
+  fingerprint of = {{0, 0}};
+  if (!all) fail("out of memory");
+  fingerprint_text(&of, all);
+  if (built_in->height)
+    text_add(to, "--input: %dx%dx%d\n", built_in->height, built_in->width, built_in->channels);
+  else
+    text_add(to, "--input: its own\n");
+  text_add(to, "--auxiliary: %d\n", built_in->auxiliary);
+  describe_fingerprint(to, "layers of the network", cn_network_node_count(r->net), &of);
+  of = (fingerprint){{0, 0}};
+  if (set->init) of = fingerprint_file(set->init);
+  describe_fingerprint(to, "--init", set->init != NULL, &of);
+  text_add(to, "--freeze: %s\n--head-lr: %.9g\n", set->freeze ? set->freeze : "none",
+           (double)set->head_rate);
+}
+
+static void describe_pictures(text_buffer *to, const run *r) {
+  const augmentation *a = &r->set->augment;
+  char resize[32];
+  text_add(to, "--resize: %s\n", resize_text(&r->pre, resize));
+  for (int c = 0; c < r->pre.channels; c++)
+    text_add(to, "--normalize: %.9g/%.9g\n", (double)r->pre.mean[c], (double)r->pre.deviation[c]);
+  text_add(to, "--rotate: %.9g\n--zoom: %.9g\n--shift: %.9g\n--elastic: %.9g\n--flip: %d\n",
+           (double)a->rotate, (double)a->zoom, (double)a->shift, (double)a->elastic, a->flip);
+  text_add(to, "--random-crop: %.9g\n--brightness: %.9g\n--contrast: %.9g\n", (double)a->crop,
+           (double)a->brightness, (double)a->contrast);
+  text_add(to, "--saturation: %.9g\n--hue: %.9g\n", (double)a->saturation, (double)a->hue);
+}
+
+static void describe_learning(text_buffer *to, const run *r) {
   const settings *set = r->set;
   const cn_training_options *t = &r->training;
-  const augmentation *a = &set->augment;
-  text_buffer all = {0};
-  char resize[32];
-  uint64_t hash = 0;
-  for (int i = 0; i < r->train.count; i++)
-    hash = mix_seed(hash, (uint64_t)r->train.indices[i] * 65536 +
-                              (uint64_t)r->data.labels[r->train.indices[i]]);
-  text_add(&all, "--data: %d pictures, labels %016llx\n--val: %d pictures\n", r->train.count,
-           (unsigned long long)hash, r->val.count);
-  text_add(&all, "--init: %s\n--freeze: %s\n--resize: %s\n", set->init ? "yes" : "no",
-           set->freeze ? set->freeze : "none", resize_text(&r->pre, resize));
-  for (int c = 0; c < r->pre.channels; c++)
-    text_add(&all, "--normalize: %.9g/%.9g\n", (double)r->pre.mean[c], (double)r->pre.deviation[c]);
-  text_add(&all, "--batch: %d\n--optimizer: %d\n--lr: %.9g\n--momentum: %.9g\n--nesterov: %d\n",
-           set->batch, (int)t->optimizer, (double)t->learning_rate, (double)t->momentum,
+  text_add(to, "--batch: %d\n--optimizer: %s\n--lr: %.9g\n--momentum: %.9g\n--nesterov: %d\n",
+           set->batch, optimizers[set->optimizer], (double)t->learning_rate, (double)t->momentum,
            t->nesterov);
-  text_add(&all, "--decay: %.9g\n--l1: %.9g\n--l2: %.9g\n--clip: %.9g\n", (double)t->decay,
+  text_add(to, "--decay: %.9g\n--l1: %.9g\n--l2: %.9g\n--clip: %.9g\n", (double)t->decay,
            (double)t->l1, (double)t->l2, (double)t->clip_norm);
-  text_add(&all, "--math: %d\n", (int)t->math);
-  text_add(&all, "--schedule: %d\n--step: %.9g\n--gamma: %.9g\n--warmup: %.9g\n", (int)t->schedule,
-           (double)set->step, (double)t->gamma, (double)set->warmup);
-  if (t->schedule == CN_SCHEDULE_COSINE) text_add(&all, "--epochs: %d\n", set->epochs);
-  text_add(&all, "--head-lr: %.9g\n--class-weights: %d\n--sampling: %d\n--patience: %d\n",
-           (double)set->head_rate, set->balanced_weights, set->balanced_sampling, set->patience);
-  text_add(&all, "--rotate: %.9g\n--zoom: %.9g\n--shift: %.9g\n--elastic: %.9g\n--flip: %d\n",
-           (double)a->rotate, (double)a->zoom, (double)a->shift, (double)a->elastic, a->flip);
-  text_add(&all, "--random-crop: %.9g\n--brightness: %.9g\n--contrast: %.9g\n", (double)a->crop,
-           (double)a->brightness, (double)a->contrast);
-  text_add(&all, "--saturation: %.9g\n--hue: %.9g\n", (double)a->saturation, (double)a->hue);
-  text_add(&all, "--seed: %llu\n", (unsigned long long)set->seed);
+  text_add(to, "--math: %s\n--schedule: %s\n--step: %.9g\n--gamma: %.9g\n--warmup: %.9g\n",
+           maths[set->math], schedules[set->schedule], (double)set->step, (double)t->gamma,
+           (double)set->warmup);
+  if (t->schedule == CN_SCHEDULE_COSINE) text_add(to, "--epochs: %d\n", set->epochs);
+  text_add(to, "--class-weights: %s\n--sampling: %s\n--patience: %d\n--seed: %llu\n",
+           balances[set->balanced_weights], balances[set->balanced_sampling], set->patience,
+           (unsigned long long)set->seed);
+}
+
+/* One line for each thing that the result depends on. A resumed run must have the same ones, or it
+   would be neither the old run nor a new one. */
+static char *describe_run(const run *r) {
+  text_buffer all = {0};
+  describe_data(&all, r);
+  describe_network(&all, r);
+  describe_pictures(&all, r);
+  describe_learning(&all, r);
   return all.data;
 }
 
 /* Stops at the first line in which two descriptions differ. */
 static void compare_runs(const run *r, const char *then, const char *now) {
+  static const char anew[] = "without --resume, training starts from the beginning";
   while (*then && *now) {
     size_t then_length = strcspn(then, "\n"), now_length = strcspn(now, "\n");
+    size_t name = strcspn(now, ":");
+    if (strncmp(then, now, name + 1)) break;
     if (then_length != now_length || memcmp(then, now, now_length))
-      fail("%s was made with %.*s, now it is %.*s: cannot resume", r->checkpoint, (int)then_length,
-           then, (int)now_length, now);
+      fail("cannot resume from %s: it was made with other %.*s (%.*s, now %.*s); %s", r->checkpoint,
+           (int)name, now, (int)(then_length - name - 2), then + name + 2,
+           (int)(now_length - name - 2), now + name + 2, anew);
     then += then_length + (then[then_length] == '\n');
     now += now_length + (now[now_length] == '\n');
   }
-  if (*then || *now) fail("%s was made by another version: cannot resume", r->checkpoint);
+  if (*then || *now)
+    fail("cannot resume from %s: it was made by another version of " TOOL_NAME "; %s",
+         r->checkpoint, anew);
 }
 
 /* Hexadecimal floats bring every bit back. */
@@ -868,13 +861,11 @@ static void save_checkpoint(run *r) {
   add_figures(&state, &r->last);
   add_figures(&state, &r->kept);
   text_add(&state, "%d %d %a\n", r->stopping.checks, r->stopping.best_check, r->stopping.best);
-  char *description = describe_run(r);
-  set_note(r->net, checkpoint_notes[0], description);
+  set_note(r->net, checkpoint_notes[0], r->description);
   set_note(r->net, checkpoint_notes[1], state.data);
   set_note(r->net, checkpoint_notes[2], r->log.data);
   if (cn_trainer_save(r->trainer, r->checkpoint, &error) != CN_OK) fail("%s", error.message);
   for (int i = 0; checkpoint_notes[i]; i++) set_note(r->net, checkpoint_notes[i], NULL);
-  free(description);
   free(state.data);
 }
 
@@ -895,22 +886,55 @@ static void load_checkpoint(run *r) {
   for (int i = 0; checkpoint_notes[i]; i++)
     if (!(notes[i] = cn_safetensors_note(file, checkpoint_notes[i])))
       fail("%s: not a checkpoint: there is no note %s in it", r->checkpoint, checkpoint_notes[i]);
-  char *now = describe_run(r);
-  compare_runs(r, notes[0], now);
+  compare_runs(r, notes[0], r->description);
   parse_state(r, notes[1]);
   r->log.length = 0;
   text_add(&r->log, "%s", notes[2]);
   if (cn_trainer_load(r->trainer, r->checkpoint, &error) != CN_OK) fail("%s", error.message);
   for (int i = 0; checkpoint_notes[i]; i++) set_note(r->net, checkpoint_notes[i], NULL);
-  free(now);
   cn_safetensors_free(file);
-  if (!r->set->quiet) say("resumes after epoch %d of %s", r->last.epoch, r->checkpoint);
+  inform("resumes after epoch %d of %s", r->last.epoch, r->checkpoint);
 }
 
 /* ---- the run --------------------------------------------------------------------------------- */
 
-static void open_data(run *r, const settings *set) {
-  r->data = dataset_open(set->data);
+/* Takes a share of --data to check with. */
+static void split_data(run *r) {
+  const settings *set = r->set;
+  sample_groups groups = groups_of_samples(&r->data);
+  split parts =
+      split_groups(&r->data, &groups, (double)set->val_fraction, mix_seed(set->seed, STREAM_SPLIT));
+  if (set->group)
+    inform("%s: %d pictures are %d groups by %s", set->data, r->data.count, groups.count,
+           set->group);
+  if (!parts.taken_count || !parts.rest_count)
+    fail("--val %g leaves %d pictures to train on and %d to check with (of %d; groups: %d)",
+         (double)set->val_fraction, parts.rest_count, parts.taken_count, r->data.count,
+         groups.count);
+  say_missing_classes(&r->data, &groups, parts.taken, parts.taken_count, "check with");
+  say_missing_classes(&r->data, &groups, parts.rest, parts.rest_count, "learn from");
+  r->train = (view){&r->data, parts.rest, parts.rest_count};
+  r->val = (view){&r->data, parts.taken, parts.taken_count};
+  groups_free(&groups);
+}
+
+/* Opens another data set to check with. */
+static void open_validation(run *r) {
+  const settings *set = r->set;
+  r->val_data = dataset_open(set->val, set->flat, NULL);
+  dataset_map(&r->val_data, &r->classes, set->data);
+  r->val_data.cache_bytes = r->data.cache_bytes;
+  dataset_prepare(&r->val_data, &r->pre, set->resize != NULL, set->skip_bad);
+  r->val = view_all(&r->val_data);
+  r->val_copies = count_common(&r->data, &r->val_data);
+  if (r->val_copies)
+    inform("%s: %d of %d pictures are in %s too: the figures of this check are too good", set->val,
+           r->val_copies, r->val_data.count, set->data);
+}
+
+static void open_data(run *r) {
+  const settings *set = r->set;
+  r->data = dataset_open(set->data, set->flat, set->group);
   r->net = build_network(set, &r->data, &r->classes);
   const char *name = set->arch ? set->arch : set->init;
   r->pre = preprocess_load(r->net, name);
@@ -920,25 +944,49 @@ static void open_data(run *r, const settings *set) {
   dataset_map(&r->data, &r->classes, name);
   r->data.cache_bytes = (size_t)set->cache_megabytes << 20;
   r->data.keeps_originals = set->augment.crop > 0;
-  dataset_prepare(&r->data, &r->pre, set->resize != NULL, set->skip_bad, set->quiet);
-  r->train = view_all(&r->data);
-  if (set->val_fraction > 0) r->val = view_split(&r->train, set->val_fraction, set->seed);
-  else if (set->val) {
-    r->val_data = dataset_open(set->val);
-    dataset_map(&r->val_data, &r->classes, set->data);
-    r->val_data.cache_bytes = r->data.cache_bytes;
-    dataset_prepare(&r->val_data, &r->pre, set->resize != NULL, set->skip_bad, set->quiet);
-    r->val = view_all(&r->val_data);
-  }
+  dataset_prepare(&r->data, &r->pre, set->resize != NULL, set->skip_bad);
+  say_copies(&r->data);
+  if (set->val_fraction > 0)
+    split_data(r);
+  else
+    r->train = view_all(&r->data);
+  if (set->val && !(set->val_fraction > 0)) open_validation(r);
   choose_normalization(set, &r->train, &r->pre);
   preprocess_save(&r->pre, r->net);
   classes_save(&r->classes, r->net);
+}
+
+/* A layer that learns while it normalises a single value per picture and channel, so that it takes
+   several pictures to have a deviation; -1: there is none. */
+static int find_lone_norm(const cn_network *net) {
+  for (int i = 0; i < cn_network_parameter_count(net); i++) {
+    cn_parameter parameter = cn_network_parameter(net, i);
+    const cn_node *node = cn_network_node(net, parameter.node);
+    if (node->op == CN_OP_BATCHNORM && parameter.trained && node->shape.height == 1 &&
+        node->shape.width == 1)
+      return parameter.node;
+  }
+  return -1;
+}
+
+/* Plans batches that every layer can learn from. */
+static void plan_batches(run *r) {
+  int norm = find_lone_norm(r->net);
+  r->least_batch = norm < 0 ? 1 : 2;
+  if (norm >= 0 && (r->set->batch == 1 || r->train.count == 1))
+    fail(
+        "%s: the batch normalisation %s has one value per picture and channel here: it needs batches "
+        "of two pictures at least (there are %d to learn from, --batch is %d)",
+        r->set->arch ? r->set->arch : r->set->init, cn_network_node(r->net, norm)->name,
+        r->train.count, r->set->batch);
 }
 
 /* Schedules are given in epochs and run in steps. */
 static void plan_training(run *r) {
   cn_error error;
   const settings *set = r->set;
+  if (set->freeze) freeze_layers(r->net, set->freeze);
+  plan_batches(r);
   double steps = (double)steps_per_epoch(r);
   float *weights = set->balanced_weights ? balanced_weights(&r->train, r->classes.count) : NULL;
   r->training = set->training;
@@ -950,9 +998,9 @@ static void plan_training(run *r) {
     r->training.decay_steps = (int64_t)fmax(1, round((double)set->step * steps));
   if (r->training.schedule == CN_SCHEDULE_COSINE)
     r->training.decay_steps = (int64_t)set->epochs * steps_per_epoch(r);
-  if (set->freeze) freeze_layers(r->net, set->freeze);
   if (set->head_rate > 0) set_head_rate(r->net, set);
-  int largest = set->batch < r->train.count ? set->batch : r->train.count;
+  int64_t last = r->train.count - (steps_per_epoch(r) - 1) * set->batch;
+  int largest = steps_per_epoch(r) > 1 && last < set->batch ? set->batch : (int)last;
   r->trainer = cn_trainer_create(r->net, largest, &r->training, &error);
   if (!r->trainer) fail("%s", error.message);
   free(weights);
@@ -963,34 +1011,67 @@ static void plan_training(run *r) {
 static void plan_validation(run *r) {
   cn_error error;
   cn_predict_options options = {0};
-  options.threads = r->set->threads;
+  options.threads = use_threads(0);
   r->val_batch = r->set->batch < 64 ? r->set->batch : 64;
   if (!r->val.count) return;
   r->predictor = cn_predictor_create(r->net, r->val_batch, &options, &error);
   if (!r->predictor) fail("%s", error.message);
 }
 
+/* Two outputs of one run are two files. */
+static void check_apart(const char *log, const char *other) {
+  char *a = output_target(log), *b = output_target(other);
+  if (same_entry(a, b)) misuse("--log %s: %s goes there", log, other);
+  free(a);
+  free(b);
+}
+
+static void check_outputs(const run *r) {
+  const char *log = r->set->log;
+  output_check(r->set->out);
+  if (r->checkpoint) output_check(r->checkpoint);
+  if (!log) return;
+  output_check(log);
+  if (!r->checkpoint) return;
+  check_apart(log, r->set->out);
+  check_apart(log, r->checkpoint);
+}
+
+static void plan_checkpoint(run *r) {
+  const char *out = r->set->out;
+  text_buffer checkpoint = {0};
+  if (!is_written_directly(out)) {
+    text_add(&checkpoint, "%s.checkpoint", out);
+    r->checkpoint = checkpoint.data;
+    return;
+  }
+  if (r->set->resume) fail("%s is no regular file: it has no checkpoint to resume from", out);
+  inform("%s is no regular file: the model is written at the end, without checkpoints", out);
+}
+
 static void start_run(run *r, const settings *set) {
   r->set = set;
   r->started = seconds_now();
-  text_buffer checkpoint = {0};
-  text_add(&checkpoint, "%s.checkpoint", set->out);
-  r->checkpoint = checkpoint.data;
-  check_writable(set->out);
-  if (set->log) check_writable(set->log);
-  open_data(r, set);
+  plan_checkpoint(r);
+  check_outputs(r); /* before the data are read, which may take long, ... */
+  open_data(r);
+  check_outputs(r); /* ... and when it is known what they are */
+  lock_output(set->out);
+  note_saved(set->out);
+  if (r->checkpoint) note_saved(r->checkpoint);
   plan_training(r);
   plan_validation(r);
+  r->description = describe_run(r);
   r->inputs = allocate((size_t)r->val_batch * preprocess_size(&r->pre), sizeof(float));
   r->outputs = allocate((size_t)r->val_batch * (size_t)r->classes.count, sizeof(float));
   r->order = allocate((size_t)r->train.count, sizeof(int));
   r->augmenter = augmenter_create(&set->augment, &r->pre);
   /* one thread at least is busy training at any time, so at most the others lie idle */
-  loader_start(&r->loader, &r->data, &r->augmenter, set->batch, set->threads,
-               r->data.paths ? set->threads - 1 : 0);
+  loader_start(&r->loader, &r->data, &r->augmenter, set->batch, r->least_batch, use_threads(0),
+               r->data.paths ? use_threads(0) - 1 : 0);
   r->stopping.patience = set->patience ? set->patience : INT_MAX;
   text_add(&r->log, "epoch,learning_rate,train_loss,train_accuracy,val_loss,val_accuracy\n");
-  r->bar = progress_start(set->quiet);
+  r->bar = progress_start();
 }
 
 static void end_run(run *r) {
@@ -1009,16 +1090,18 @@ static void end_run(run *r) {
   free(r->order);
   free(r->log.data);
   free(r->checkpoint);
+  free(r->description);
+  free(r->model);
 }
 
 static void introduce(const run *r) {
   char name[32] = "no pictures";
   if (r->val.count) snprintf(name, sizeof name, "%d pictures", r->val.count);
-  say("%s: %zu weights, %d classes; learns from %d pictures of %dx%dx%d, checks with %s; "
-      "%s, %d threads",
-      r->set->arch ? r->set->arch : r->set->init, cn_network_weight_count(r->net), r->classes.count,
-      r->train.count, r->pre.height, r->pre.width, r->pre.channels, name, cn_isa_name(),
-      r->set->threads);
+  inform("%s: %zu weights, %d classes; learns from %d pictures of %dx%dx%d, checks with %s; "
+         "%s, %d threads",
+         r->set->arch ? r->set->arch : r->set->init, cn_network_weight_count(r->net),
+         r->classes.count, r->train.count, r->pre.height, r->pre.width, r->pre.channels, name,
+         cn_isa_name(), use_threads(0));
 }
 
 static void say_epoch(const run *r, const figures *f, int best, double seconds) {
@@ -1026,16 +1109,36 @@ static void say_epoch(const run *r, const figures *f, int best, double seconds) 
   if (r->val.count)
     snprintf(validation, sizeof validation, "; validation loss %.4f accuracy %.4f%s", f->val_loss,
              f->val_accuracy, best ? " (best)" : "");
-  say("epoch %d/%d: loss %.4f accuracy %.4f%s; %.0f images/s, %.1f s", f->epoch, r->set->epochs,
-      f->train_loss, f->train_accuracy, validation, r->train.count / seconds, seconds);
+  inform("epoch %d/%d: loss %.4f accuracy %.4f%s; %.0f images/s, %.1f s", f->epoch, r->set->epochs,
+         f->train_loss, f->train_accuracy, validation, r->train.count / seconds, seconds);
 }
 
 /* One row: everything but clock readings, so that a run can be repeated to the byte. */
 static void log_epoch(run *r, const figures *f) {
   float rate = cn_learning_rate(&r->training, cn_trainer_steps(r->trainer));
   text_add(&r->log, "%d,%.6g,%.6f,%.6f,", f->epoch, (double)rate, f->train_loss, f->train_accuracy);
-  if (r->val.count) text_add(&r->log, "%.6f,%.6f\n", f->val_loss, f->val_accuracy);
-  else text_add(&r->log, ",\n");
+  if (r->val.count)
+    text_add(&r->log, "%.6f,%.6f\n", f->val_loss, f->val_accuracy);
+  else
+    text_add(&r->log, ",\n");
+}
+
+/* The model as it is now goes to --out, or waits for the end. */
+static void keep_model(run *r) {
+  cn_error error = {CN_OK, 0, 0, ""};
+  if (r->checkpoint) {
+    if (cn_save(r->net, r->set->out, &error) != CN_OK) fail("%s", error.message);
+    return;
+  }
+  r->model_size = cn_save_memory(r->net, NULL, 0, &error);
+  r->model = reallocate(r->model, r->model_size, 1);
+  if (!cn_save_memory(r->net, r->model, r->model_size, &error)) fail("%s", error.message);
+}
+
+/* A file has all rows after each epoch; what is no regular file gets them once, at the end. */
+static void write_log(const run *r, int is_end) {
+  const char *log = r->set->log;
+  if (log && is_written_directly(log) == is_end) write_file(log, r->log.data, r->log.length);
 }
 
 /* Early stopping has had its say. */
@@ -1047,7 +1150,6 @@ static int is_over(const run *r) {
 /* The order of writing makes any moment a safe one to be killed: model, then checkpoint, then log.
    A resumed run repeats what the checkpoint does not know of, with the same result. */
 static void run_epoch(run *r) {
-  cn_error error;
   figures now = {0};
   double trained = r->trained_seconds;
   train_epoch(r, r->last.epoch + 1, &now);
@@ -1059,24 +1161,30 @@ static void run_epoch(run *r) {
   r->last = now;
   if (best) r->kept = now;
   log_epoch(r, &now);
-  if (best && cn_save(r->net, r->set->out, &error) != CN_OK) fail("%s", error.message);
-  save_checkpoint(r);
-  if (r->set->log) write_file(r->set->log, r->log.data, r->log.length);
-  if (!r->set->quiet) say_epoch(r, &now, best, r->trained_seconds - trained);
+  if (best) keep_model(r);
+  if (r->checkpoint) save_checkpoint(r);
+  write_log(r, 0);
+  say_epoch(r, &now, best, r->trained_seconds - trained);
 }
 
 static void print_result(const run *r) {
   text_buffer json = {0};
+  left_out left = {0};
+  left_out_merge(&left, &r->data.left);
+  left_out_merge(&left, &r->val_data.left);
   json_integer(&json, "epochs", r->last.epoch);
   json_integer(&json, "best_epoch", r->kept.epoch);
   json_real(&json, "train_loss", r->kept.train_loss);
   json_real(&json, "train_accuracy", r->kept.train_accuracy);
   json_real(&json, "val_loss", r->kept.val_loss);
   json_real(&json, "val_accuracy", r->kept.val_accuracy);
+  json_integer(&json, "val_copies", r->val_copies);
   json_real(&json, "images_per_second",
             r->trained_seconds > 0 ? (double)r->trained_pictures / r->trained_seconds : 0);
+  left_out_json(&json, &left);
   json_real(&json, "seconds", seconds_now() - r->started);
   json_print(&json);
+  left_out_free(&left);
 }
 
 int main(int argc, char **argv) {
@@ -1084,12 +1192,15 @@ int main(int argc, char **argv) {
   settings set = read_options(argc, argv);
   run r = {0};
   start_run(&r, &set);
-  if (!set.quiet) introduce(&r);
-  if (set.resume && is_file(r.checkpoint)) load_checkpoint(&r);
-  else if (set.resume && !set.quiet)
-    say("there is no %s yet: starts from the beginning", r.checkpoint);
-  if (set.resume && set.log) write_file(set.log, r.log.data, r.log.length);
+  introduce(&r);
+  if (set.resume && is_file(r.checkpoint))
+    load_checkpoint(&r);
+  else if (set.resume)
+    inform("there is no %s yet: starts from the beginning", r.checkpoint);
+  if (set.resume) write_log(&r, 0);
   while (!is_over(&r)) run_epoch(&r);
+  if (r.model) write_file(set.out, r.model, r.model_size);
+  write_log(&r, 1);
   print_result(&r);
   end_run(&r);
   return tool_end();

@@ -1,4 +1,4 @@
-/* text.h - texts that grow, and copies of texts. */
+/* text.h - texts that grow, copies of texts, numbers for people. */
 #ifndef TALLY_TEXT_H
 #define TALLY_TEXT_H
 
@@ -52,8 +52,35 @@ static inline char *copy_text(const char *from) {
   return copy;
 }
 
+/* A text without the blanks around it, in its own memory. */
+static inline char *trimmed(char *text) {
+  while (*text == ' ' || *text == '\t') text++;
+  for (char *end = text + strlen(text); end > text && (end[-1] == ' ' || end[-1] == '\t');)
+    *--end = 0;
+  return text;
+}
+
 static inline int compare_names(const void *a, const void *b) {
   return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+/* Characters of a UTF-8 text. */
+static inline int text_width(const char *name) {
+  int width = 0;
+  for (; *name; name++) width += (*name & 0xC0) != 0x80;
+  return width;
+}
+
+/* 1234567 as 1,234,567. */
+static inline const char *thousands(long long number, char out[32]) {
+  char plain[32];
+  int length = snprintf(plain, sizeof plain, "%lld", number), at = 0;
+  for (int i = 0; i < length; i++) {
+    if (i && plain[i - 1] != '-' && (length - i) % 3 == 0) out[at++] = ',';
+    out[at++] = plain[i];
+  }
+  out[at] = 0;
+  return out;
 }
 
 #endif

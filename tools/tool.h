@@ -9,17 +9,17 @@
        #include "tool.h"
 
    and goes on with the rooms that it needs. It is built by make bin/NAME, which compiles the
-   implementations once for all tools; or by hand (stb is Debian's libstb-dev):
+   implementations once for all tools; or by hand (stb is Debian's libstb-dev; -DHAVE_LIBTIFF with
+   -ltiff, -DHAVE_LIBWEBP with -lwebp and -DHAVE_LIBHEIF with -lheif read more kinds of pictures):
 
        cc -O2 tools/NAME.c tools/implementations/convnet.c tools/implementations/tally.c \
-         tools/implementations/stb.c -o bin/NAME -lm */
+         tools/implementations/stb.c tools/decode/[a-z]*.c -o bin/NAME -lm
+*/
 #ifndef TALLY_TOOL_H
 #define TALLY_TOOL_H
 
-#include <errno.h>
+#include <locale.h>
 #include <signal.h>
-#include <stdio.h>
-#include <string.h>
 
 #include "json.h"
 #include "memory.h"
@@ -29,18 +29,13 @@
 #include "text.h"
 #include "work.h"
 
-/* A file-size limit then fails a write, as a full disk does, instead of killing the process. */
+/* A file-size limit then fails a write, as a full disk does, instead of killing the process; and numbers
+   have a point, and reasons are in one language, even if a library took the user's locale. */
 static inline void tool_start(void) {
+  setlocale(LC_ALL, "C");
 #ifdef SIGXFSZ
   signal(SIGXFSZ, SIG_IGN);
 #endif
-}
-
-/* What was printed must have arrived: a full disk behind stdout is a failure too. */
-static inline int tool_end(void) {
-  if (fflush(stdout) || ferror(stdout))
-    fail("cannot write to standard output: %s", strerror(errno));
-  return 0;
 }
 
 #endif

@@ -15,7 +15,7 @@ static int finds_squares(void) {
   for (y = 0; y < side; y++)
     for (x = 0; x < side; x++)
       picture.pixels[y * side + x] = (uint8_t)(x % 20 < 6 && y % 20 < 7 ? 30 : 220);
-  if (tally_threshold(&picture, tally_otsu(&picture), &ink) == TALLY_OK) {
+  if (tally_threshold_adaptive(&picture, 10, 40, &ink) == TALLY_OK) {
     found = tally_components(&ink, labels, parts, 4) == 4 && parts[3].area == 42;
     tally_image_free(&ink);
   }

@@ -211,7 +211,7 @@ static void save_trained(const comparison *c) {
   cn_predictor *predictor = cn_predictor_create(c->net, IMAGES, NULL, &error);
   if (!predictor) stop(c->network, error.message);
   cn_predict(predictor, c->inputs, IMAGES, outputs);
-  const cn_tensor result = {"probabilities", CN_F32, 2, {IMAGES, CLASSES}, outputs, sizeof outputs};
+  const cn_tensor result = {"probabilities", CN_F32, 2, {IMAGES, CLASSES}, outputs, sizeof outputs, ""};
   snprintf(path, sizeof path, "%.500s/probabilities.safetensors", c->folder);
   if (cn_safetensors_write(path, &result, 1, NULL, 0, &error)) stop(path, error.message);
   snprintf(path, sizeof path, "%.500s/trained.safetensors", c->folder);

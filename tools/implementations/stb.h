@@ -1,5 +1,4 @@
-/* stb.h - stb_image and stb_image_write as the tools use them: every format that stb_image knows,
-   its reasons in words for users, and a limit on the memory of its decoders. */
+/* stb.h - stb_image and stb_image_write as the tools use them: reasons in words for users, and a limit on the memory of its decoders. */
 #ifndef TALLY_STB_H
 #define TALLY_STB_H
 

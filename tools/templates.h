@@ -1,0 +1,64 @@
+/* templates.h - templates and other files that come with the programs. */
+#ifndef TALLY_TEMPLATES_H
+#define TALLY_TEMPLATES_H
+
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "../tally.h"
+#include "file.h"
+#include "input.h"
+#include "path.h"
+
+/* A file that comes with the programs: beside them in the checkout, or where they are installed.
+   NULL if there is none. */
+static inline char *shared_file(const char *program, const char *folder, const char *name) {
+  static const char *const places[] = {"../examples", "../share/tally", NULL};
+  char self[PATH_MAX];
+  ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
+  if (length > 0) self[length] = 0;
+  char *home = folder_of(length > 0 ? self : program);
+  for (int i = 0; places[i]; i++) {
+    text_buffer path = {0};
+    text_add(&path, "%s/%s/%s/%s", home, places[i], folder, name);
+    if (is_file(path.data)) {
+      free(home);
+      return path.data;
+    }
+    free(path.data);
+  }
+  free(home);
+  return NULL;
+}
+
+/* The text of a template, by its path or by its name if it came with the programs; *path is where it
+   was. Both are the caller's. */
+static inline char *template_text(const char *program, const char *spec, char **path,
+                                  size_t *length) {
+  text_buffer name = {0};
+  text_add(&name, "%s.form", spec);
+  int is_path = is_file(spec) || strchr(spec, '/');
+  *path = is_path ? copy_text(spec) : shared_file(program, "templates", name.data);
+  free(name.data);
+  if (!*path || !is_file(*path))
+    fail("%s: there is no such file, and no template of that name came along", spec);
+  input_note(*path);
+  return read_file(*path, length);
+}
+
+/* The same, parsed. */
+static inline tally_template *template_open(const char *program, const char *spec, char **text,
+                                            size_t *length) {
+  tally_template *form = allocate(1, sizeof *form);
+  tally_error error;
+  char *path;
+  *text = template_text(program, spec, &path, length);
+  if (tally_template_parse(*text, *length, form, &error) != TALLY_OK)
+    fail("%s: line %d, column %d: %s", path, error.line, error.column, error.message);
+  free(path);
+  return form;
+}
+
+#endif
