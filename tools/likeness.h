@@ -332,6 +332,7 @@ static inline void tone_fit(view a, const sight *s, tone *t) {
 #define NOISE_SHARE 6.0      /* and times the mean difference, which is noise up to NOISE_MOST levels */
 #define NOISE_MOST 4.0
 #define EDGE_SHARE 0.3       /* and of the step to the next cells */
+#define CONTRAST_SHARE 0.4   /* noise that is more of the contrast is no copy's: bare paper, clear sky */
 
 /* The largest step within the 3 x 3 cells round one, in a, as b's tone has it. */
 static inline float step_around(view a, const tone *t, const region *in, int y, int x) {
@@ -359,13 +360,24 @@ static inline double mean_difference(view a, const sight *s, const tone *t, cons
   return sum / ((double)(in->bottom - in->top) * (in->right - in->left));
 }
 
+/* Mean difference of what is seen from its own mean: how much there is to see. */
+static inline double mean_contrast(view a, const sight *s, const region *in) {
+  tone flat;
+  double sum = 0, count = (double)(in->bottom - in->top) * (in->right - in->left);
+  for (int y = in->top; y < in->bottom; y++)
+    for (int x = in->left; x < in->right; x++) sum += (double)s->seen[y * a.side + x];
+  for (int i = 0; i < 256; i++) flat.of[i] = (float)(sum / count);
+  return mean_difference(a, s, &flat, in);
+}
+
 /* The largest difference at one place, as a multiple of what copying explains there; stops at one
    above `limit`. */
 static inline double largest_difference(view a, const sight *s, const tone *t, double limit) {
   region in = region_of(s);
   if (in.left >= in.right || in.top >= in.bottom) return limit + 1;
-  double noise = fmin(mean_difference(a, s, t, &in), NOISE_MOST), most = 0;
-  float base = (float)(LEAST_DIFFERENCE + NOISE_SHARE * noise);
+  double noise = mean_difference(a, s, t, &in), most = 0;
+  if (noise > CONTRAST_SHARE * mean_contrast(a, s, &in)) return limit + 1;
+  float base = (float)(LEAST_DIFFERENCE + NOISE_SHARE * fmin(noise, NOISE_MOST));
   for (int y = in.top; y < in.bottom && most <= limit; y++)
     for (int x = in.left; x < in.right && most <= limit; x++) {
       float difference = fabsf(s->seen[y * a.side + x] - t->of[a.cells[y * a.side + x]]);
@@ -380,6 +392,7 @@ static inline double largest_difference(view a, const sight *s, const tone *t, d
 /* The largest multiple that copies reach, for each level of views. */
 static const double level_limits[VIEW_LEVELS] = {1.7, 1.9, 2.0, 2.3, 2.5};
 
+#define SHOWN_FROM 16    /* pixels of the shorter side: what is smaller shows too little */
 #define SHIFTED_FROM 128 /* pixels of the shorter side: smaller pictures lie where they are */
 #define STEPS_MOST 4
 #define STEP_LEAST 0.2   /* of half a cell: nearer to their place they need not be */
@@ -393,6 +406,7 @@ static inline int shorter_side(const sketch *s) {
 /* Whether the one can be a copy of the other by their sizes: much smaller ones no longer show what is
    written. */
 static inline int sizes_fit(const sketch *a, const sketch *b) {
+  if (shorter_side(a) < SHOWN_FROM || shorter_side(b) < SHOWN_FROM) return 0;
   double high = (double)a->height / b->height, wide = (double)a->width / b->width;
   double least = fmin(fmin(high, 1 / high), fmin(wide, 1 / wide));
   return least >= SMALLEST_SHARE && fabs(high - wide) <= ASPECT_TOLERANCE * fmax(high, wide);
@@ -497,13 +511,6 @@ static inline int colours_differ(const picture *a, const picture *b, const align
 
 /* ---- two pictures ---------------------------------------------------------------------------- */
 
-static inline picture picture_at_size(const picture *from, int height, int width) {
-  picture out = {NULL, height, width, from->channels};
-  out.pixels = allocate((size_t)height * (size_t)width, (size_t)from->channels);
-  resize_squash(from->pixels, from->height, from->width, out.pixels, height, width, from->channels);
-  return out;
-}
-
 /* Exchanges left and right. */
 static inline void picture_mirror(picture *p) {
   size_t channels = (size_t)p->channels, width = (size_t)p->width;
@@ -517,6 +524,7 @@ static inline void picture_mirror(picture *p) {
       }
 }
 
+/* `to` owns cells. */
 static inline void sketch_make_of_colours(const picture *rgb, int levels, sketch *to) {
   size_t count = (size_t)rgb->height * (size_t)rgb->width;
   picture grey = {allocate(count, 1), rgb->height, rgb->width, 1};
@@ -525,22 +533,84 @@ static inline void sketch_make_of_colours(const picture *rgb, int levels, sketch
   free(grey.pixels);
 }
 
-/* As sketch_compare, by all that the pictures show, in RGB. The larger is first brought to the size of
-   the smaller, so that what that has lost is no difference. */
-static inline double pictures_differ(const picture *a, const picture *b, sight *s) {
-  int height = a->height < b->height ? a->height : b->height;
-  int width = a->width < b->width ? a->width : b->width;
-  picture small_a = picture_at_size(a, height, width), small_b = picture_at_size(b, height, width);
+/* What two pictures share, as the places -1 to 1 on a side of each. */
+typedef struct part {
+  double low, high;
+} part;
+
+static inline void share_parts(span at, part *of_a, part *of_b) {
+  of_b->low = fmax(at.shift - at.scale, -1);
+  of_b->high = fmin(at.shift + at.scale, 1);
+  of_a->low = (of_b->low - at.shift) / at.scale;
+  of_a->high = (of_b->high - at.shift) / at.scale;
+}
+
+static inline double part_share(part p) {
+  return (p.high - p.low) / 2;
+}
+
+/* A part of a picture at a size of its own. */
+static inline picture picture_part(const picture *of, part down, part across, int height, int width) {
+  picture out = {NULL, height, width, of->channels};
+  double full_height = height / part_share(down), full_width = width / part_share(across);
+  resize_piece piece = {full_height, full_width, (down.low + 1) / 2 * full_height,
+                        (across.low + 1) / 2 * full_width};
+  out.pixels = allocate((size_t)height * (size_t)width, (size_t)of->channels);
+  resize_to_piece(of->pixels, of->height, of->width, &piece, out.pixels, height, width,
+                  of->channels);
+  return out;
+}
+
+/* The span of the wholes from that of their parts. */
+static inline span span_of_wholes(span inner, part of_a, part of_b) {
+  span out = {0, inner.scale * part_share(of_b) / part_share(of_a)};
+  out.shift = (of_b.low + of_b.high) / 2 + inner.shift * part_share(of_b) -
+              out.scale * (of_a.low + of_a.high) / 2;
+  return out;
+}
+
+static inline double span_moved(span s) {
+  return fmax(fabs(s.shift - s.scale + 1), fabs(s.shift + s.scale - 1));
+}
+
+/* Compares what the two share when a lies in b as `at` says, and corrects that. Both are drawn anew at
+   the size of the smaller: what it has lost is no difference then, and cells fall on cells. Returns how
+   far they differ, and how far the alignment was off. */
+static inline double parts_differ(const picture *a, const picture *b, alignment *at, double *off,
+                                  sight *s) {
+  part down_a, down_b, across_a, across_b;
+  share_parts(at->down, &down_a, &down_b);
+  share_parts(at->across, &across_a, &across_b);
+  int height = (int)fmin(a->height * part_share(down_a), b->height * part_share(down_b));
+  int width = (int)fmin(a->width * part_share(across_a), b->width * part_share(across_b));
+  if (height < 1 || width < 1) return 2;
+  picture drawn_a = picture_part(a, down_a, across_a, height, width);
+  picture drawn_b = picture_part(b, down_b, across_b, height, width);
   sketch sketch_a, sketch_b;
-  alignment at;
-  sketch_make_of_colours(&small_a, VIEW_LEVELS, &sketch_a);
-  sketch_make_of_colours(&small_b, VIEW_LEVELS, &sketch_b);
-  double difference = sketch_compare(&sketch_a, &sketch_b, s, &at);
-  if (difference <= 1 && colours_differ(&small_a, &small_b, &at, s)) difference = 2;
+  alignment inner;
+  sketch_make_of_colours(&drawn_a, VIEW_LEVELS, &sketch_a);
+  sketch_make_of_colours(&drawn_b, VIEW_LEVELS, &sketch_b);
+  double difference = sketch_compare(&sketch_a, &sketch_b, s, &inner);
+  *off = fmax(span_moved(inner.across), span_moved(inner.down));
+  if (difference <= 1 && colours_differ(&drawn_a, &drawn_b, &inner, s)) difference = 2;
+  at->down = span_of_wholes(inner.down, down_a, down_b);
+  at->across = span_of_wholes(inner.across, across_a, across_b);
   free(sketch_a.cells);
   free(sketch_b.cells);
-  free(small_a.pixels);
-  free(small_b.pixels);
+  free(drawn_a.pixels);
+  free(drawn_b.pixels);
+  return difference;
+}
+
+#define ROUNDS_MOST 3
+#define OFF_LEAST (0.5 / VIEW_FINEST) /* a quarter of the finest cell */
+
+/* How far two pictures, in RGB, differ by all that they show: up to 1 as copies may. */
+static inline double pictures_differ(const picture *a, const picture *b, sight *s) {
+  alignment at = align_as_is();
+  double difference = 0, off = 1;
+  for (int round = 0; round < ROUNDS_MOST && off > OFF_LEAST && difference <= 1; round++)
+    difference = parts_differ(a, b, &at, &off, s);
   return difference;
 }
 #endif
