@@ -394,7 +394,7 @@ static const double level_limits[VIEW_LEVELS] = {1.7, 1.9, 2.0, 2.3, 2.5};
 
 #define SHOWN_FROM 16    /* pixels of the shorter side: what is smaller shows too little */
 #define SHIFTED_FROM 128 /* pixels of the shorter side: smaller pictures lie where they are */
-#define STEPS_MOST 4
+#define STEPS_MOST 8
 #define STEP_LEAST 0.2   /* of half a cell: nearer to their place they need not be */
 #define SMALLEST_SHARE 0.45    /* of the one's height and width, that the other has at least */
 #define ASPECT_TOLERANCE 0.08  /* what cutting can change */
@@ -420,8 +420,10 @@ static inline int last_level(const sketch *a, const sketch *b) {
 }
 
 /* Lays a over b by the views that both have, and returns how far they differ: up to 1 as copies may,
-   and above 1, as soon as that is known, if they are none. */
-static inline double sketch_compare(const sketch *a, const sketch *b, sight *s, alignment *at) {
+   and above 1, as soon as that is known, if they are none. `slack` is how many times more than usual
+   they may. */
+static inline double sketch_compare(const sketch *a, const sketch *b, double slack, sight *s,
+                                    alignment *at) {
   int last = last_level(a, b), levels = a->levels < b->levels ? a->levels : b->levels;
   int shifted = shorter_side(a) >= SHIFTED_FROM && shorter_side(b) >= SHIFTED_FROM;
   double difference = 2;
@@ -437,18 +439,23 @@ static inline double sketch_compare(const sketch *a, const sketch *b, sight *s, 
       look(seen, at, s);
     }
     tone_fit(sketch_view(a, level), s, &t);
-    difference = largest_difference(sketch_view(a, level), s, &t, level_limits[level]);
-    difference /= level_limits[level];
+    double limit = slack * level_limits[level];
+    difference = largest_difference(sketch_view(a, level), s, &t, limit) / limit;
     if (difference > 1) break;
   }
   return difference;
 }
 
-/* The same where it does not matter which lies over which: the larger does, as it shows more. */
-static inline double sketches_differ(const sketch *a, const sketch *b, sight *s) {
+#define SIZE_SLACK 1.5 /* of a copy of another size, which has lost fine lines or shows them soft */
+#define SIZES_ALIKE 0.8
+
+/* Whether two pictures can be copies, as far as their sketches tell. The larger lies over the other, as
+   it shows more. */
+static inline int sketches_agree(const sketch *a, const sketch *b, sight *s) {
   alignment at;
-  int larger = (double)a->height * a->width >= (double)b->height * b->width;
-  return sketch_compare(larger ? a : b, larger ? b : a, s, &at);
+  double area_a = (double)a->height * a->width, area_b = (double)b->height * b->width;
+  double slack = fmin(area_a, area_b) < SIZES_ALIKE * fmax(area_a, area_b) ? SIZE_SLACK : 1;
+  return sketch_compare(area_a < area_b ? b : a, area_a < area_b ? a : b, slack, s, &at) <= 1;
 }
 
 /* ---- colours --------------------------------------------------------------------------------- */
@@ -590,7 +597,7 @@ static inline double parts_differ(const picture *a, const picture *b, alignment 
   alignment inner;
   sketch_make_of_colours(&drawn_a, VIEW_LEVELS, &sketch_a);
   sketch_make_of_colours(&drawn_b, VIEW_LEVELS, &sketch_b);
-  double difference = sketch_compare(&sketch_a, &sketch_b, s, &inner);
+  double difference = sketch_compare(&sketch_a, &sketch_b, 1, s, &inner);
   *off = fmax(span_moved(inner.across), span_moved(inner.down));
   if (difference <= 1 && colours_differ(&drawn_a, &drawn_b, &inner, s)) difference = 2;
   at->down = span_of_wholes(inner.down, down_a, down_b);
@@ -605,11 +612,12 @@ static inline double parts_differ(const picture *a, const picture *b, alignment 
 #define ROUNDS_MOST 3
 #define OFF_LEAST (0.5 / VIEW_FINEST) /* a quarter of the finest cell */
 
-/* How far two pictures, in RGB, differ by all that they show: up to 1 as copies may. */
+/* How far two pictures, in RGB, differ by all that they show: up to 1 as copies may. The last round, in
+   which they lie as they should, decides. */
 static inline double pictures_differ(const picture *a, const picture *b, sight *s) {
   alignment at = align_as_is();
-  double difference = 0, off = 1;
-  for (int round = 0; round < ROUNDS_MOST && off > OFF_LEAST && difference <= 1; round++)
+  double difference = 2, off = 1;
+  for (int round = 0; round < ROUNDS_MOST && off > OFF_LEAST; round++)
     difference = parts_differ(a, b, &at, &off, s);
   return difference;
 }

@@ -260,7 +260,7 @@ static int is_same(const comparing *c, int other, question *q, int mirrored, sig
   const sketch *drawn = mirrored ? &q->mirrored : &one->drawn;
   uint64_t hash = mirrored ? q->mirrored_hash : one->hash;
   if (bits_set(hash ^ c->all[other].hash) > HASH_BITS) return 0;
-  if (sketches_differ(&c->all[other].drawn, drawn, s) > 1) return 0;
+  if (!sketches_agree(&c->all[other].drawn, drawn, s)) return 0;
   if (!q->pixels.pixels) q->pixels = read_again(c, q->index);
   picture read = read_again(c, other);
   if (mirrored) picture_mirror(&read);
