@@ -189,8 +189,9 @@ static inline void look_up(span at, int side, lookup *to) {
 typedef struct sight {
   lookup across, down;
   float bend[256]; /* for tone_fit */
-  float blend[VIEW_FINEST];
+  float columns[5][VIEW_FINEST]; /* sums that run down, side by side, as vector instructions like them */
   float seen[VIEW_FINEST * VIEW_FINEST];
+  float expected[VIEW_FINEST * VIEW_FINEST]; /* a in b's tone */
 } sight;
 
 static inline sight *sight_create(void) {
@@ -205,10 +206,11 @@ static inline void look(view b, const alignment *at, sight *to) {
   for (int y = to->down.first; y < to->down.end; y++) {
     const uint8_t *row = b.cells + to->down.cell[y] * b.side;
     float share = to->down.share[y], *seen = to->seen + y * b.side;
+    float *blend = to->columns[0];
     for (int x = 0; x < b.side; x++)
-      to->blend[x] = (float)row[x] + share * (float)(row[x + b.side] - row[x]);
+      blend[x] = (float)row[x] + share * (float)(row[x + b.side] - row[x]);
     for (int x = to->across.first; x < to->across.end; x++) {
-      const float *pair = to->blend + to->across.cell[x];
+      const float *pair = blend + to->across.cell[x];
       seen[x] = pair[0] + to->across.share[x] * (pair[1] - pair[0]);
     }
   }
@@ -235,36 +237,39 @@ static inline void span_move(span *s, double shift, double scale) {
 }
 
 /* Sums of the differences between a, in b's tone, and what is seen, times each unknown's factor. */
-static inline void align_sums(view a, const sight *s, const alignment *at, double *sums) {
+static inline void align_sums(view a, sight *s, const alignment *at, double *sums) {
   region in = region_of(s);
-  float gain = (float)at->gain, offset = (float)at->offset;
+  const float gain = (float)at->gain, offset = (float)at->offset;
+  float *right = s->columns[0], *down = s->columns[1], *high = s->columns[2];
+  float *tone = s->columns[3], *all = s->columns[4];
+  memset(s->columns, 0, sizeof s->columns);
   for (int y = in.top; y < in.bottom; y++) {
     const uint8_t *cell = a.cells + y * a.side;
-    const float *seen = s->seen + y * a.side;
-    float right = 0, wide = 0, down = 0, tone = 0, all = 0;
+    const float *seen = s->seen + y * a.side, place = (float)place_of(y, a.side);
     for (int x = in.left; x < in.right; x++) {
       float error = gain * (float)cell[x] + offset - seen[x];
-      float slope = error * (float)(cell[x + 1] - cell[x - 1]);
-      right += slope;
-      wide += slope * (float)(2 * x + 1);
-      down += error * (float)(cell[x + a.side] - cell[x - a.side]);
-      tone += error * (float)cell[x];
-      all += error;
+      float fall = error * (float)(cell[x + a.side] - cell[x - a.side]);
+      right[x] += error * (float)(cell[x + 1] - cell[x - 1]);
+      down[x] += fall;
+      high[x] += fall * place;
+      tone[x] += error * (float)cell[x];
+      all[x] += error;
     }
-    sums[0] += right;
-    sums[1] += wide / (float)a.side - right;
-    sums[2] += down;
-    sums[3] += down * place_of(y, a.side);
-    sums[4] -= tone;
-    sums[5] -= all;
   }
-  for (int k = 0; k < 4; k++) sums[k] *= a.side / 4.0;
-  sums[5] *= 256;
+  for (int x = in.left; x < in.right; x++) {
+    const double slopes = a.side / 4.0;
+    sums[0] += slopes * (double)right[x];
+    sums[1] += slopes * (double)right[x] * place_of(x, a.side);
+    sums[2] += slopes * (double)down[x];
+    sums[3] += slopes * (double)high[x];
+    sums[4] -= (double)tone[x];
+    sums[5] -= 256 * (double)all[x];
+  }
 }
 
 /* One step towards where a lies in b, by least squares: Lucas and Kanade 1981 with the slopes of a, so
    that the matrix is known beforehand (Baker and Matthews 2004). Returns how far it went. */
-static inline double align_step(const sketch *a, int level, const sight *s, alignment *at) {
+static inline double align_step(const sketch *a, int level, sight *s, alignment *at) {
   double sums[UNKNOWNS] = {0}, move[UNKNOWNS], most = 0;
   align_sums(sketch_view(a, level), s, at, sums);
   for (int r = 0; r < UNKNOWNS; r++) {
@@ -317,13 +322,22 @@ static inline void tone_solve(view a, const sight *s, const tone *t, double *by)
     by[r] = m[r * TONES] * sums[0] + m[r * TONES + 1] * sums[1] + m[r * TONES + 2] * sums[2];
 }
 
-static inline void tone_fit(view a, const sight *s, tone *t) {
+/* Sets what copies show at every cell of a, by the tone that fits best. */
+static inline void expect_fitted(view a, sight *s) {
   double by[TONES] = {0};
-  for (int i = 0; i < 256; i++) t->of[i] = 128; /* nothing is lost as far as the first fit knows */
+  tone t;
+  for (int i = 0; i < 256; i++) t.of[i] = 128; /* nothing is lost as far as the first fit knows */
   for (int pass = 0; pass < 2; pass++) {
-    tone_solve(a, s, t, by);
-    tone_set(t, s, by);
+    tone_solve(a, s, &t, by);
+    tone_set(&t, s, by);
   }
+  for (int i = 0; i < a.side * a.side; i++) s->expected[i] = t.of[a.cells[i]];
+}
+
+/* The same by the gain and offset that came with the alignment: good enough for coarse views. */
+static inline void expect_roughly(view a, const alignment *at, sight *s) {
+  const float gain = (float)at->gain, offset = (float)at->offset;
+  for (int i = 0; i < a.side * a.side; i++) s->expected[i] = gain * (float)a.cells[i] + offset;
 }
 
 /* ---- differences ----------------------------------------------------------------------------- */
@@ -334,56 +348,62 @@ static inline void tone_fit(view a, const sight *s, tone *t) {
 #define EDGE_SHARE 0.3       /* and of the step to the next cells */
 #define CONTRAST_SHARE 0.4   /* noise that is more of the contrast is no copy's: bare paper, clear sky */
 
-/* The largest step within the 3 x 3 cells round one, in a, as b's tone has it. */
-static inline float step_around(view a, const tone *t, const region *in, int y, int x) {
+/* The largest step, in what is expected, within the 3 x 3 cells round one. */
+static inline float step_around(const sight *s, int side, const region *in, int y, int x) {
   float most = 0;
   for (int r = y - 1; r <= y + 1; r++)
     for (int c = x - 1; c <= x + 1; c++) {
       if (r < in->top || r >= in->bottom || c < in->left || c >= in->right) continue;
-      const uint8_t *cell = a.cells + r * a.side + c;
-      float across = (t->of[cell[1]] - t->of[cell[-1]]) / 2;
-      float down = (t->of[cell[a.side]] - t->of[cell[-a.side]]) / 2;
+      const float *cell = s->expected + r * side + c;
+      float across = (cell[1] - cell[-1]) / 2, down = (cell[side] - cell[-side]) / 2;
       float step = across * across + down * down;
       if (step > most) most = step;
     }
   return sqrtf(most);
 }
 
-static inline double mean_difference(view a, const sight *s, const tone *t, const region *in) {
-  double sum = 0;
+/* Means over the region of what is seen, and of how far that is from what is expected. */
+static inline void take_means(sight *s, int side, const region *in, double *seen, double *apart) {
+  float *sum = s->columns[0], *difference = s->columns[1];
+  double count = (double)(in->bottom - in->top) * (in->right - in->left);
+  memset(s->columns, 0, 2 * sizeof s->columns[0]);
   for (int y = in->top; y < in->bottom; y++) {
-    float row = 0;
-    for (int x = in->left; x < in->right; x++)
-      row += fabsf(s->seen[y * a.side + x] - t->of[a.cells[y * a.side + x]]);
-    sum += row;
+    const float *row = s->seen + y * side, *other = s->expected + y * side;
+    for (int x = in->left; x < in->right; x++) {
+      sum[x] += row[x];
+      difference[x] += fabsf(row[x] - other[x]);
+    }
   }
+  *seen = *apart = 0;
+  for (int x = in->left; x < in->right; x++) {
+    *seen += (double)sum[x] / count;
+    *apart += (double)difference[x] / count;
+  }
+}
+
+/* Mean difference of what is seen from its mean: how much there is to see. */
+static inline double mean_contrast(const sight *s, int side, const region *in, double mean) {
+  double sum = 0;
+  for (int y = in->top; y < in->bottom; y++)
+    for (int x = in->left; x < in->right; x++) sum += fabs((double)s->seen[y * side + x] - mean);
   return sum / ((double)(in->bottom - in->top) * (in->right - in->left));
 }
 
-/* Mean difference of what is seen from its own mean: how much there is to see. */
-static inline double mean_contrast(view a, const sight *s, const region *in) {
-  tone flat;
-  double sum = 0, count = (double)(in->bottom - in->top) * (in->right - in->left);
-  for (int y = in->top; y < in->bottom; y++)
-    for (int x = in->left; x < in->right; x++) sum += (double)s->seen[y * a.side + x];
-  for (int i = 0; i < 256; i++) flat.of[i] = (float)(sum / count);
-  return mean_difference(a, s, &flat, in);
-}
-
-/* The largest difference at one place, as a multiple of what copying explains there; stops at one
-   above `limit`. */
-static inline double largest_difference(view a, const sight *s, const tone *t, double limit) {
+/* The largest difference at one place between what is seen and expected, as a multiple of what copying
+   explains there; stops at one above `limit`. */
+static inline double largest_difference(sight *s, int side, double limit) {
   region in = region_of(s);
+  double mean, noise, most = 0;
   if (in.left >= in.right || in.top >= in.bottom) return limit + 1;
-  double noise = mean_difference(a, s, t, &in), most = 0;
-  if (noise > CONTRAST_SHARE * mean_contrast(a, s, &in)) return limit + 1;
+  take_means(s, side, &in, &mean, &noise);
   float base = (float)(LEAST_DIFFERENCE + NOISE_SHARE * fmin(noise, NOISE_MOST));
   for (int y = in.top; y < in.bottom && most <= limit; y++)
-    for (int x = in.left; x < in.right && most <= limit; x++) {
-      float difference = fabsf(s->seen[y * a.side + x] - t->of[a.cells[y * a.side + x]]);
+    for (int x = in.left; x < in.right; x++) {
+      float difference = fabsf(s->seen[y * side + x] - s->expected[y * side + x]);
       if (difference <= (float)most * base) continue;
-      most = fmax(most, difference / (base + (float)EDGE_SHARE * step_around(a, t, &in, y, x)));
+      most = fmax(most, difference / (base + (float)EDGE_SHARE * step_around(s, side, &in, y, x)));
     }
+  if (noise > CONTRAST_SHARE * mean_contrast(s, side, &in, mean)) most = limit + 1;
   return most;
 }
 
@@ -395,6 +415,7 @@ static const double level_limits[VIEW_LEVELS] = {1.7, 1.9, 2.0, 2.3, 2.5};
 #define SHOWN_FROM 16    /* pixels of the shorter side: what is smaller shows too little */
 #define SHIFTED_FROM 128 /* pixels of the shorter side: smaller pictures lie where they are */
 #define STEPS_MOST 8
+#define TONED_LEVEL 2    /* from this view on the tone is fitted with its bend */
 #define STEP_LEAST 0.2   /* of half a cell: nearer to their place they need not be */
 #define SMALLEST_SHARE 0.45    /* of the one's height and width, that the other has at least */
 #define ASPECT_TOLERANCE 0.08  /* what cutting can change */
@@ -427,20 +448,22 @@ static inline double sketch_compare(const sketch *a, const sketch *b, double sla
   int last = last_level(a, b), levels = a->levels < b->levels ? a->levels : b->levels;
   int shifted = shorter_side(a) >= SHIFTED_FROM && shorter_side(b) >= SHIFTED_FROM;
   double difference = 2;
-  tone t;
   *at = align_as_is();
   if (!sizes_fit(a, b)) return difference;
   for (int level = 0; level < levels && level <= last; level++) {
-    view seen = sketch_view(b, level);
+    const view seen = sketch_view(b, level);
     double step = shifted && level < ALIGNED_LEVELS ? STEP_MOST : 0;
     look(seen, at, s);
     for (int k = 0; k < STEPS_MOST && step > STEP_LEAST / seen.side; k++) {
       step = align_step(a, level, s, at);
       look(seen, at, s);
     }
-    tone_fit(sketch_view(a, level), s, &t);
+    if (level < TONED_LEVEL)
+      expect_roughly(sketch_view(a, level), at, s);
+    else
+      expect_fitted(sketch_view(a, level), s);
     double limit = slack * level_limits[level];
-    difference = largest_difference(sketch_view(a, level), s, &t, limit) / limit;
+    difference = largest_difference(s, seen.side, limit) / limit;
     if (difference > 1) break;
   }
   return difference;
@@ -490,16 +513,18 @@ static inline int colour_differs(view a, view b, const alignment *at, sight *s) 
   for (int y = in.top; y < in.bottom; y++)
     for (int x = in.left; x < in.right; x++) {
       double own = a.cells[y * a.side + x] - 128.0;
-      products += own * (s->seen[y * a.side + x] - 128);
+      products += own * ((double)s->seen[y * a.side + x] - 128);
       squares += own * own;
     }
-  tone t;
-  double strength = clamp(products / squares, 0.4, 2.5);
-  for (int i = 0; i < 256; i++) t.of[i] = (float)(128 + strength * (i - 128));
+  alignment strength = *at;
+  strength.gain = clamp(products / squares, 0.4, 2.5);
+  strength.offset = 128 * (1 - strength.gain);
+  expect_roughly(a, &strength, s);
   for (int y = in.top; y < in.bottom; y++)
     for (int x = in.left; x < in.right; x++) {
-      float difference = fabsf(s->seen[y * a.side + x] - t.of[a.cells[y * a.side + x]]);
-      if (difference > COLOUR_LIMIT + COLOUR_EDGE * step_around(a, &t, &in, y, x)) return 1;
+      float difference = fabsf(s->seen[y * a.side + x] - s->expected[y * a.side + x]);
+      double allowed = COLOUR_LIMIT + COLOUR_EDGE * (double)step_around(s, a.side, &in, y, x);
+      if ((double)difference > allowed) return 1;
     }
   return 0;
 }

@@ -146,9 +146,10 @@ static void take_traits(const picture *from, int levels, traits *to) {
 
 #define KEPT_MOST 1073741824.0 /* bytes of all sketches */
 
-/* As many views of each picture as fit: 256 x 256 cells up to 12,000 pictures, 128 x 128 up to 48,000. */
+/* As many views of each picture as fit: 512 x 512 cells up to 3,000 pictures, 256 x 256 up to 12,000,
+   128 x 128 up to 49,000. */
 static int levels_for(int count) {
-  int levels = VIEW_LEVELS - 1;
+  int levels = VIEW_LEVELS;
   while (levels > 2 && (double)sketch_size(levels) * count > KEPT_MOST) levels--;
   return levels;
 }
