@@ -24,7 +24,7 @@ static const double level_limits[VIEW_LEVELS] = {1.7, 1.9, 2.0, 2.3, 2.5};
 
 #define TONED_LEVEL 2         /* from this view on the tone is fitted with its bend */
 #define SHOWN_FROM 16         /* pixels of the shorter side: what is smaller shows too little */
-#define SHIFTED_FROM 128      /* pixels of the shorter side: smaller pictures lie where they are */
+#define SHIFTED_FROM 64       /* pixels of the shorter side: smaller pictures lie where they are */
 #define SMALLEST_SHARE 0.45   /* of the one's height and width, that the other has at least */
 #define ASPECT_TOLERANCE 0.08 /* what cutting can change */
 

@@ -15,7 +15,7 @@
 #include "../work.h"
 #include "crops.h"
 #include "findings.h"
-#include "hash.h"
+#include "glance.h"
 #include "likeness.h"
 #include "traits.h"
 
@@ -100,24 +100,23 @@ static inline int is_compared(const search *s, int index) {
 
 /* ---- near duplicates ------------------------------------------------------------------------- */
 
-#define HASH_BITS                                                                                  \
-  16 /* that hashes of copies may differ in: with 3 % cut off they reach 12, and those of
-                        other photographs differ in about 32 */
+#define CORRELATION_LEAST                                                                          \
+  0.5f /* of glances at copies: with 3 % cut off each side it is mostly above 0.7 */
 
 /* A picture that others are compared with, as it is or mirrored; and its pixels, once they were asked
    for. */
 typedef struct question {
   int index, mirrored;
   sketch drawn;
-  uint64_t hash;
+  glance seen;
   picture pixels;
 } question;
 
 static inline question ask(const search *s, int index, int mirrored) {
-  question q = {index, mirrored, s->all[index].drawn, s->all[index].hash, {0}};
+  question q = {index, mirrored, s->all[index].drawn, s->all[index].seen, {0}};
   if (!mirrored) return q;
   sketch_mirror(&s->all[index].drawn, &q.drawn);
-  q.hash = sketch_hash(&q.drawn);
+  q.seen = glance_at(&q.drawn);
   return q;
 }
 
@@ -129,7 +128,7 @@ static inline void free_question(question *q) {
 /* How far the picture asked about differs from another: up to 1 if they are copies. */
 static inline double compare(const search *s, question *q, int other, overlay *o) {
   const traits *candidate = &s->all[other];
-  if (hash_distance(q->hash, candidate->hash) > HASH_BITS) return 2;
+  if (glance_correlation(&q->seen, &candidate->seen) < CORRELATION_LEAST) return 2;
   s->spent[q->index].sketches++;
   if (!sketches_agree(&candidate->drawn, &q->drawn, o)) return 2;
   s->spent[q->index].files++;

@@ -13,7 +13,7 @@
 #include "../picture.h"
 #include "../progress.h"
 #include "../work.h"
-#include "hash.h"
+#include "glance.h"
 #include "points.h"
 #include "sketch.h"
 
@@ -21,18 +21,11 @@ typedef struct traits {
   char *reason;    /* why it cannot be read; NULL */
   long long bytes; /* of the file */
   fingerprint content;
-  uint64_t hash;
+  glance seen;
   int plain; /* of a single shade: there is nothing to compare */
   sketch drawn;
   points marks; /* where crops are looked for */
 } traits;
-
-static inline uint64_t sketch_hash(const sketch *of) {
-  uint8_t cells[HASH_HEIGHT * HASH_WIDTH];
-  view coarsest = sketch_view(of, 0);
-  resize_squash(coarsest.cells, coarsest.side, coarsest.side, cells, HASH_HEIGHT, HASH_WIDTH, 1);
-  return difference_hash(cells);
-}
 
 #define PLAIN_DEVIATION 2.0 /* levels; below it the coarsest view shows noise only */
 
@@ -69,7 +62,7 @@ static inline void take_traits(const reading *r, const picture *from, traits *to
   picture grey = picture_grey(from);
   to->content = fingerprint_picture(from);
   sketch_make(&grey, r->levels, &to->drawn);
-  to->hash = sketch_hash(&to->drawn);
+  to->seen = glance_at(&to->drawn);
   to->plain = sketch_is_plain(&to->drawn);
   if (r->with_points && !to->plain) points_find(&grey, &to->marks);
   free(grey.pixels);
