@@ -7,26 +7,30 @@
    How it compares:
    - Exact: the decoded pixels are the same (128-bit fingerprint of size and pixels), whatever the
      bytes of the file.
-   - Near: a perceptual hash finds candidates, a difference hash of 64 bits (is a cell of a 9 x 8
-     thumbnail darker than its right neighbour?) that may differ in 16. Then one is laid over the other
-     and looked at ever more closely, until a difference shows that copying does not explain
-     (likeness.h), at last once more from the files.
+   - Near: pictures that correlate at a glance, in 8 x 8 cells, are laid over one another and looked at
+     ever more closely, until a difference shows that copying does not explain (dedup/likeness.h); at
+     last once more from the files.
+   - Mirrored: the same with one picture's left and right exchanged.
+   - Crops: points by which parts are recognised say which pictures may show a part of which, and where
+     it lies (dedup/crops.h); those are then compared from their files.
    - Each duplicate is linked to the first picture it resembles that is no duplicate itself, so chains
-     of resemblance do not grow into one group.
-   Every picture is compared with all before it, most of them by their hash alone, which takes little
-   beside decoding. Pages of one form have one hash: there each pair is looked at, for some ten to
-   hundred microseconds, until their writing differs.
-   Found are copies in other formats, qualities and tones, of half to twice the size, and with up to 3 % cut
-   off each side. Not found are copies that were turned, however little, cut by more, or made smaller
-   than half: what is written no longer shows there. Of pictures below 128 pixels a side, such as cells,
-   none that were cut either. Pictures of a single shade have nothing to compare and are only found if
-   exact. */
+     of resemblance do not grow into one group; a part to the first that shows more.
+   What it costs: each picture is read once, and glanced at beside all before it. Most pairs of photographs
+   end there. Pages of one form are alike at a glance: of them each pair is laid over one another, for some
+   ten to hundred microseconds, until their writing differs. Only copies are read once more. Memory is
+   1 GB for sketches at most, whatever the number of pictures, with --crops 30 kB for each beside it, and
+   what decoding takes in each thread. The result depends on neither threads nor time.
+   Not found are copies that were turned, however little, made smaller than 0.45 of a side, or cut by
+   more than 3 % without --crops: what is written no longer shows in them. Of pictures below 64 pixels a
+   side, such as cells, none that were cut either. Pictures of a single shade, such as bare paper, have
+   nothing to compare and are only found if exact. */
 #define _POSIX_C_SOURCE 200809L
 #define TOOL_NAME "tally-dedup"
 #define TOOL_USAGE "--out F.csv [options] PICTURE|FOLDER|LIST.csv..."
 #include "tool.h"
 
 #include <limits.h>
+#include <math.h>
 
 #include "dedup/findings.h"
 #include "dedup/search.h"
@@ -48,25 +52,28 @@ static const char help[] =
     "                       distance, details. Kinds: exact (same pixels); near (the same picture\n"
     "                       in another file format, quality or tone, of half to twice the size, with\n"
     "                       up to 3 % cut off each side; pages that differ in a digit are not near);\n"
-    "                       mirrored (near, left and right exchanged; with --mirrored); small\n"
-    "                       (a small file); unreadable; link (another name of the very same file:\n"
-    "                       details say whether a symbolic or a hard link, or named twice).\n"
-    "                       The distance is 0 for the same pixels and 1 for the largest difference\n"
-    "                       that a copy may have\n"
-    "  --mirrored           finds copies with left and right exchanged too\n"
+    "                       mirrored and crop, with the options below; small (a small file);\n"
+    "                       unreadable; link (another name of the very same file: details say\n"
+    "                       whether a symbolic or a hard link, or named twice). The distance is 0\n"
+    "                       for the same pixels and 1 for the largest difference a copy may have\n"
+    "  --mirrored           copies with left and right exchanged are found too\n"
+    "  --crops              copies that show only a part are found too, from a third of the area on;\n"
+    "                       first is then what shows more, wherever it is listed\n"
     "  --flat               leaves out what lies in folders of the folders named\n"
     "  --small BYTES        files below this are small (default 5000; 0: none)\n"
     "  --threads N          default: all cores; does not change the result\n"
     "  --quiet              nothing on stderr but errors\n"
     "  --help\n"
     "\n"
-    "The last line on stdout is JSON: pictures, exact, near, mirrored, small, unreadable, links, left_out\n"
-    "(files not compared, by ending or reason), seconds. Exit code: 0, 1 (failed, or no picture could be read),\n"
-    "2 (usage).\n"
+    "The last line on stdout is JSON: pictures, exact, near, mirrored and crops (null where they were\n"
+    "not asked for), small, unreadable, links, left_out (files not compared, by ending or reason),\n"
+    "compared (pairs laid over one another), compared_closely (pairs read once more), seconds. Exit\n"
+    "code: 0, 1 (failed, out of memory, or no picture could be read), 2 (usage).\n"
     "\n"
     "examples:\n"
     "  " TOOL_NAME " --out duplicates.csv photos/\n"
-    "  " TOOL_NAME " --out duplicates.csv --small 0 2019.csv 2020.csv\n";
+    "  " TOOL_NAME " --out duplicates.csv --small 0 2019.csv 2020.csv\n"
+    "  " TOOL_NAME " --out duplicates.csv --mirrored --crops protest/\n";
 
 typedef struct settings {
   const char *out;
@@ -108,8 +115,8 @@ int main(int argc, char **argv) {
   json_integer(&json, "pictures", list.count);
   json_integer(&json, "exact", sum.kinds[EXACT]);
   json_integer(&json, "near", sum.kinds[NEAR]);
-  if (set.mirrored) json_integer(&json, "mirrored", sum.kinds[MIRRORED]);
-  if (set.crops) json_integer(&json, "crops", sum.kinds[CROP]);
+  json_real(&json, "mirrored", set.mirrored ? (double)sum.kinds[MIRRORED] : (double)NAN);
+  json_real(&json, "crops", set.crops ? (double)sum.kinds[CROP] : (double)NAN);
   json_integer(&json, "small", sum.small);
   json_integer(&json, "unreadable", sum.unreadable);
   json_integer(&json, "links", list.link_count);

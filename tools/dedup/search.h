@@ -55,6 +55,7 @@ typedef struct search {
   const listing *list;
   const traits *all;
   finding *found;
+  const char *compared;      /* of each picture, whether there is something to compare */
   int mirrored;              /* whether mirror images are copies */
   const point_index *points; /* of a search for crops */
   overlay **overlays;        /* of each thread */
@@ -94,8 +95,12 @@ static inline picture read_again(const search *s, int index) {
   return out;
 }
 
-static inline int is_compared(const search *s, int index) {
-  return !s->all[index].reason && !s->all[index].plain && s->found[index].kind != EXACT;
+/* Which pictures are compared: those that can be read, show something, and are not exact copies. */
+static inline char *choose_compared(const traits *all, const finding *found, int count) {
+  char *out = allocate((size_t)count, 1);
+  for (int i = 0; i < count; i++)
+    out[i] = !all[i].reason && !all[i].plain && found[i].kind != EXACT;
+  return out;
 }
 
 /* ---- near duplicates ------------------------------------------------------------------------- */
@@ -150,7 +155,7 @@ static inline finding find_first(const search *s, int index, int from, int first
   question asked[2];
   for (int m = 0; m <= s->mirrored; m++) asked[m] = ask(s, index, m);
   for (int i = from; i < index && out.kind == UNIQUE; i++) {
-    if (!is_compared(s, i) || (firsts_only && s->found[i].kind != UNIQUE)) continue;
+    if (!s->compared[i] || (firsts_only && s->found[i].kind != UNIQUE)) continue;
     for (int m = 0; m <= s->mirrored && out.kind == UNIQUE; m++) {
       double distance = compare(s, &asked[m], i, o);
       if (distance <= 1) out = (finding){m ? MIRRORED : NEAR, i, distance};
@@ -161,7 +166,7 @@ static inline finding find_first(const search *s, int index, int from, int first
 }
 
 static inline void find_near_of(search *s, int index, overlay *o) {
-  if (is_compared(s, index)) s->found[index] = find_first(s, index, 0, 0, o);
+  if (s->compared[index]) s->found[index] = find_first(s, index, 0, 0, o);
 }
 
 /* All at once at first; where what a picture is linked to turns out to be a duplicate itself, the search
@@ -170,7 +175,7 @@ static inline void find_near(search *s) {
   search_all(s, find_near_of, "comparing pictures");
   for (int i = 0; i < s->list->count; i++) {
     finding *f = &s->found[i];
-    if (is_compared(s, i) && f->kind != UNIQUE && s->found[f->first].kind != UNIQUE)
+    if (s->compared[i] && f->kind != UNIQUE && s->found[f->first].kind != UNIQUE)
       *f = find_first(s, i, f->first + 1, 1, s->overlays[0]);
   }
 }
@@ -218,7 +223,7 @@ static inline void find_crop_of(search *s, int index, overlay *o) {
   matches all = {0};
   picture pixels = {0};
   finding out = {UNIQUE, 0, 0};
-  if (!is_compared(s, index) || s->found[index].kind != UNIQUE) return;
+  if (!s->compared[index] || s->found[index].kind != UNIQUE) return;
   find_matches(s->points, index, &s->all[index].marks, &all);
   for (int i = 0, next; i < all.count && out.kind == UNIQUE; i = next) {
     for (next = i; next < all.count && all.at[next].picture == all.at[i].picture;) next++;
@@ -238,7 +243,7 @@ static inline point_index index_points(const search *s) {
   x.points = allocate(count, sizeof *x.points);
   x.pictures = allocate(count, sizeof *x.pictures);
   for (int i = 0; i < s->list->count; i++)
-    for (int k = 0; is_compared(s, i) && s->found[i].kind == UNIQUE && k < s->all[i].marks.count;
+    for (int k = 0; s->compared[i] && s->found[i].kind == UNIQUE && k < s->all[i].marks.count;
          k++) {
       x.pictures[x.count] = i;
       x.points[x.count++] = &s->all[i].marks.at[k];
@@ -283,6 +288,8 @@ static inline finding *find_duplicates(const listing *list, const traits *all, i
   s.overlays[0] = allocate(1, sizeof(overlay));
   s.spent = allocate(count, sizeof *s.spent);
   find_exact(all, list->count, s.found);
+  char *compared = choose_compared(all, s.found, list->count);
+  s.compared = compared;
   find_near(&s);
   if (crops) find_crops(&s);
   settle(s.found, list->count);
@@ -293,6 +300,7 @@ static inline finding *find_duplicates(const listing *list, const traits *all, i
   for (size_t t = 0; t < threads; t++) free(s.overlays[t]);
   free(s.overlays);
   free(s.spent);
+  free(compared);
   return s.found;
 }
 
