@@ -240,21 +240,35 @@ static void test_dedup_written(void **state) {
 
 /* ---- what is written ------------------------------------------------------------------------- */
 
+#define SHEET_W (2 * FORM_W)
+#define SHEET_H (2 * FORM_H)
+
+/* A sheet with four forms, all filled in alike, but for one cell of the first. */
+static void draw_sheet(int rewritten, uint8_t *rgb) {
+  static uint8_t form[FORM_H * FORM_W * 3];
+  for (int quarter = 3; quarter >= 0; quarter--) {
+    draw_form(77 + (uint64_t)quarter, 190, quarter ? -1 : rewritten, form);
+    for (int y = 0; y < FORM_H; y++)
+      memcpy(rgb + 3 * ((quarter / 2 * FORM_H + y) * SHEET_W + quarter % 2 * FORM_W),
+             form + 3 * y * FORM_W, 3 * FORM_W);
+  }
+}
+
 /* One digit that is written anew in grey pencil makes another page, also among pages of other size and
    quality. */
 static void test_rewritten_digit(void **state) {
   (void)state;
-  static uint8_t rgb[FORM_H * FORM_W * 3], half[FORM_H / 2 * (FORM_W / 2) * 3];
+  static uint8_t rgb[SHEET_H * SHEET_W * 3], half[FORM_H * FORM_W * 3];
   char name[64];
   assert_ran(shell("mkdir -p rewritten"));
   for (int i = 0; i < 24; i++) {
-    draw_form(77, 190, i, rgb);
-    resize_squash(rgb, FORM_H, FORM_W, half, FORM_H / 2, FORM_W / 2, 3);
+    draw_sheet(i, rgb);
+    resize_squash(rgb, SHEET_H, SHEET_W, half, FORM_H, FORM_W, 3);
     snprintf(name, sizeof name, "rewritten/%02d.%s", i, i % 3 ? "jpg" : "png");
     if (i % 4 == 3)
-      write_picture(name, half, FORM_H / 2, FORM_W / 2, i % 3 ? 85 : 0);
+      write_picture(name, half, FORM_H, FORM_W, i % 3 ? 85 : 0);
     else
-      write_picture(name, rgb, FORM_H, FORM_W, i % 3 ? 70 : 0);
+      write_picture(name, rgb, SHEET_H, SHEET_W, i % 3 ? 70 : 0);
   }
   assert_ran(shell("$dedup --out dedup.csv --small 0 rewritten"));
   assert_int_equal((int)result("near"), 0);
