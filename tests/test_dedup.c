@@ -518,7 +518,7 @@ static void test_bare_paper(void **state) {
         middle_x = (int)cn_random_below(&random, FORM_W);
     for (int p = 0; p < FORM_H * FORM_W; p++) {
       int y = p / FORM_W - middle_y, x = p % FORM_W - middle_x;
-      int level = 246 - (y * y + x * x) / 40000 + (int)cn_random_below(&random, 7);
+      int level = 246 - (y * y + x * x) / 12000 + (int)cn_random_below(&random, 7);
       memset(rgb + 3 * p, level, 3);
     }
     snprintf(name, sizeof name, "bare/%02d.%s", i, i % 2 ? "jpg" : "png");

@@ -1,8 +1,9 @@
 /* difference.h - the largest difference at one place, beside what copying explains there.
 
-   Recompressing and resizing leave differences all over the picture, so their mean tells how large they
-   may be at one place, and larger ones along edges, in proportion to the step there. Something written
-   on the one page only is a large difference at one place while the mean stays small. */
+   Recompressing and resizing leave small differences all over the picture, so that their mean, where
+   nothing is printed or written, tells how large they may be at one place; and larger ones along edges,
+   in proportion to the step there. Something written on the one page only is a large difference at one
+   place while the mean stays small. */
 #ifndef TALLY_DEDUP_DIFFERENCE_H
 #define TALLY_DEDUP_DIFFERENCE_H
 
@@ -12,43 +13,72 @@
 #include "overlay.h"
 #include "tone.h"
 
-#define LEAST_DIFFERENCE 4.0 /* levels that always may differ */
-#define NOISE_SHARE 6.0 /* and times the mean difference, which is noise up to NOISE_MOST levels */
-#define NOISE_MOST 4.0
-#define EDGE_SHARE 0.3 /* and of the step to the next cells */
-#define CONTRAST_SHARE                                                                             \
-  0.4 /* noise that is more of the contrast is no copy's: bare paper, clear sky */
+#define LEAST_DIFFERENCE 4.0f /* levels that always may differ */
+#define NOISE_SHARE 6.0f      /* and times the noise, the mean difference in flat cells, */
+#define NOISE_MOST 4.0        /* of which no more is noise */
+#define EDGE_SHARE 0.3f       /* and of the step to the next cells */
+#define FLAT_STEP 5.0f        /* levels: cells with no larger step are flat */
+#define FLAT_LEAST 0.1        /* of all cells: where fewer are flat, all tell the noise */
+#define CONTRAST_SHARE 0.4 /* differences that are more of the contrast are no copy's: clear sky */
 
-/* The largest step, in what is expected, within the 3 x 3 cells round one. */
-static inline float step_around(const overlay *o, int side, const region *in, int y, int x) {
-  float most = 0;
-  for (int r = y - 1; r <= y + 1; r++)
-    for (int c = x - 1; c <= x + 1; c++) {
-      if (r < in->top || r >= in->bottom || c < in->left || c >= in->right) continue;
-      const float *cell = o->expected + r * side + c;
-      float across = (cell[1] - cell[-1]) / 2, down = (cell[side] - cell[-side]) / 2;
-      float step = across * across + down * down;
-      if (step > most) most = step;
-    }
-  return sqrtf(most);
+static inline float larger(float a, float b) {
+  return a > b ? a : b;
 }
 
-/* Means over the region of what is seen, and of how far that is from what is expected. */
-static inline void take_means(overlay *o, int side, const region *in, double *seen, double *apart) {
-  float *sum = o->columns[0], *difference = o->columns[1];
-  memset(o->columns, 0, 2 * sizeof o->columns[0]);
+/* Sets `step`: the largest within the 3 x 3 cells round each. */
+static inline void take_steps(overlay *o, int side, const region *in) {
+  float *above = o->columns[0], *row = o->columns[1], *wide = o->columns[2];
+  memset(o->columns, 0, 3 * sizeof o->columns[0]);
   for (int y = in->top; y < in->bottom; y++) {
-    const float *row = o->seen + y * side, *other = o->expected + y * side;
+    const float *cell = o->expected + y * side;
     for (int x = in->left; x < in->right; x++) {
-      sum[x] += row[x];
-      difference[x] += fabsf(row[x] - other[x]);
+      float across = (cell[x + 1] - cell[x - 1]) / 2, down = (cell[x + side] - cell[x - side]) / 2;
+      row[x] = across * across + down * down;
+    }
+    row[in->left - 1] = row[in->right] = 0;
+    for (int x = in->left; x < in->right; x++)
+      wide[x] = larger(row[x], larger(row[x - 1], row[x + 1]));
+    float *step = o->step + y * side;
+    for (int x = in->left; x < in->right; x++) {
+      step[x] = larger(wide[x], above[x]);
+      if (y > in->top) step[x - side] = larger(step[x - side], wide[x]);
+      above[x] = wide[x];
     }
   }
-  *seen = *apart = 0;
-  for (int x = in->left; x < in->right; x++) {
-    *seen += (double)sum[x] / region_cells(in);
-    *apart += (double)difference[x] / region_cells(in);
+  for (int y = in->top; y < in->bottom; y++)
+    for (int x = in->left; x < in->right; x++) o->step[y * side + x] = sqrtf(o->step[y * side + x]);
+}
+
+/* Means over the region: of what is seen, of how far that is from what is expected, and of that where it
+   is flat. */
+typedef struct means {
+  double seen, apart, noise;
+} means;
+
+static inline means take_means(overlay *o, int side, const region *in) {
+  float *sum = o->columns[0], *apart = o->columns[1], *noise = o->columns[2], *flat = o->columns[3];
+  means out = {0, 0, 0};
+  double cells = 0;
+  memset(o->columns, 0, sizeof o->columns);
+  for (int y = in->top; y < in->bottom; y++) {
+    const float *row = o->seen + y * side, *other = o->expected + y * side;
+    const float *step = o->step + y * side;
+    for (int x = in->left; x < in->right; x++) {
+      float difference = fabsf(row[x] - other[x]), is_flat = step[x] < FLAT_STEP ? 1 : 0;
+      sum[x] += row[x];
+      apart[x] += difference;
+      noise[x] += is_flat * difference;
+      flat[x] += is_flat;
+    }
   }
+  for (int x = in->left; x < in->right; x++) {
+    out.seen += (double)sum[x] / region_cells(in);
+    out.apart += (double)apart[x] / region_cells(in);
+    out.noise += (double)noise[x];
+    cells += (double)flat[x];
+  }
+  out.noise = cells < FLAT_LEAST * region_cells(in) ? out.apart : out.noise / cells;
+  return out;
 }
 
 /* Mean difference of what is seen from its mean: how much there is to see. */
@@ -63,19 +93,19 @@ static inline double mean_contrast(const overlay *o, int side, const region *in,
    explains there; ends with one above `limit` where that is known. */
 static inline double largest_difference(overlay *o, int side, double limit) {
   region in = region_of(o);
-  double mean, noise, most = 0;
+  float most = 0;
   if (in.left >= in.right || in.top >= in.bottom) return limit + 1;
-  take_means(o, side, &in, &mean, &noise);
-  float base = (float)(LEAST_DIFFERENCE + NOISE_SHARE * fmin(noise, NOISE_MOST));
-  for (int y = in.top; y < in.bottom && most <= limit; y++)
+  take_steps(o, side, &in);
+  means m = take_means(o, side, &in);
+  if (m.apart > CONTRAST_SHARE * mean_contrast(o, side, &in, m.seen)) return limit + 1;
+  const float base = LEAST_DIFFERENCE + NOISE_SHARE * (float)fmin(m.noise, NOISE_MOST);
+  for (int y = in.top; y < in.bottom && (double)most <= limit; y++)
     for (int x = in.left; x < in.right; x++) {
-      float difference = fabsf(o->seen[y * side + x] - o->expected[y * side + x]);
-      if (difference <= (float)most * base) continue;
-      float explained = base + (float)EDGE_SHARE * step_around(o, side, &in, y, x);
-      most = fmax(most, (double)(difference / explained));
+      const int i = y * side + x;
+      float difference = fabsf(o->seen[i] - o->expected[i]);
+      most = larger(most, difference / (base + EDGE_SHARE * o->step[i]));
     }
-  if (noise > CONTRAST_SHARE * mean_contrast(o, side, &in, mean)) most = limit + 1;
-  return most;
+  return (double)most;
 }
 
 #endif

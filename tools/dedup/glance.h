@@ -13,7 +13,6 @@
 /* Cells less their mean, scaled so that their squares sum to 1: brightness and contrast are no part of it. */
 typedef struct glance {
   float cells[GLANCE_CELLS];
-  double deviation; /* of the cells before, in levels */
 } glance;
 
 static inline glance glance_at(const sketch *s) {
@@ -26,7 +25,6 @@ static inline glance glance_at(const sketch *s) {
   for (int i = 0; i < GLANCE_CELLS; i++) squares += (cells[i] - mean) * (cells[i] - mean);
   for (int i = 0; i < GLANCE_CELLS; i++)
     out.cells[i] = squares > 0 ? (float)((cells[i] - mean) / sqrt(squares)) : 0;
-  out.deviation = sqrt(squares / GLANCE_CELLS);
   return out;
 }
 

@@ -2,7 +2,6 @@
 #ifndef TALLY_DEDUP_OVERLAY_H
 #define TALLY_DEDUP_OVERLAY_H
 
-#include <math.h>
 #include <stdlib.h>
 
 #include "../memory.h"
@@ -37,6 +36,7 @@ typedef struct overlay {
   float columns[5][VIEW_FINEST]; /* sums down the columns, side by side for vector instructions */
   float seen[VIEW_FINEST * VIEW_FINEST];     /* of b at the cells of a */
   float expected[VIEW_FINEST * VIEW_FINEST]; /* there, if b is a copy: a in b's tone */
+  float step[VIEW_FINEST * VIEW_FINEST];     /* of what is expected, to the cells around */
 } overlay;
 
 /* The cells of a that are compared. */

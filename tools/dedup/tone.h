@@ -58,10 +58,4 @@ static inline void expect_fitted(view a, overlay *o) {
   for (int i = 0; i < a.side * a.side; i++) o->expected[i] = t.of[a.cells[i]];
 }
 
-/* The same by a gain and an offset. */
-static inline void expect_roughly(view a, double gain, double offset, overlay *o) {
-  for (int i = 0; i < a.side * a.side; i++)
-    o->expected[i] = (float)gain * (float)a.cells[i] + (float)offset;
-}
-
 #endif

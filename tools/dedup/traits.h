@@ -14,6 +14,7 @@
 #include "../progress.h"
 #include "../work.h"
 #include "glance.h"
+#include "plain.h"
 #include "points.h"
 #include "sketch.h"
 
@@ -26,19 +27,6 @@ typedef struct traits {
   sketch drawn;
   points marks; /* where crops are looked for */
 } traits;
-
-#define PLAIN_DEVIATION 2.0 /* levels; below it the coarsest view shows noise only */
-
-static inline int sketch_is_plain(const sketch *of) {
-  view coarsest = sketch_view(of, 0);
-  int count = coarsest.side * coarsest.side;
-  double sum = 0, squares = 0;
-  for (int i = 0; i < count; i++) {
-    sum += coarsest.cells[i];
-    squares += (double)coarsest.cells[i] * coarsest.cells[i];
-  }
-  return squares / count - sum / count * (sum / count) < PLAIN_DEVIATION * PLAIN_DEVIATION;
-}
 
 #define KEPT_MOST 1073741824.0 /* bytes of all sketches */
 
