@@ -165,10 +165,13 @@ int stb_picture(file_kind kind, file_bytes file, int64_t most_pixels, decoded_pi
   if (!check_size(out->height, out->width, most_pixels, reason)) return 0;
   const int64_t pixels = (int64_t)out->width * out->height;
   /* twice 16-bit RGBA covers what every kind needs */
+  decoder_exceeded = 0;
   decoder_limit = (size_t)pixels * 16 + ((size_t)1 << 20) + file.size;
   out->pixels =
       stbi_load_from_memory(file.bytes, size, &out->width, &out->height, &out->channels, 0);
   decoder_limit = 0;
+  if (!out->pixels && decoder_exceeded)
+    return refuse(reason, "damaged: decoding it takes more memory than its size explains");
   if (!out->pixels) return refuse_stb(reason);
   if (turn_upright(out, orientation_of(kind, file))) return 1;
   free(out->pixels);

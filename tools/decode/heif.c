@@ -8,6 +8,9 @@
 #include <string.h>
 
 static int refuse_heif(char reason[DECODE_REASON], struct heif_error error) {
+  if (error.code == heif_error_Memory_allocation_error &&
+      error.subcode != heif_suberror_Security_limit_exceeded)
+    return refuse(reason, "out of memory");
   return refuse(reason, "%.200s", error.message ? error.message : "it cannot be decoded");
 }
 

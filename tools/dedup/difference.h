@@ -1,9 +1,8 @@
 /* difference.h - the largest difference at one place, beside what copying explains there.
 
-   Recompressing and resizing leave small differences all over the picture, so that their mean, where
-   nothing is printed or written, tells how large they may be at one place; and larger ones along edges,
-   in proportion to the step there. Something written on the one page only is a large difference at one
-   place while the mean stays small. */
+   Recompressing and resizing leave differences all over the picture, so that their mean tells how large
+   they may be at one place, and larger ones along edges, in proportion to the step there. Something
+   written on the one page only is a large difference at one place while the mean stays small. */
 #ifndef TALLY_DEDUP_DIFFERENCE_H
 #define TALLY_DEDUP_DIFFERENCE_H
 
@@ -14,11 +13,9 @@
 #include "tone.h"
 
 #define LEAST_DIFFERENCE 4.0f /* levels that always may differ */
-#define NOISE_SHARE 6.0f      /* and times the noise, the mean difference in flat cells, */
-#define NOISE_MOST 4.0        /* of which no more is noise */
-#define EDGE_SHARE 0.3f       /* and of the step to the next cells */
-#define FLAT_STEP 5.0f        /* levels: cells with no larger step are flat */
-#define FLAT_LEAST 0.1        /* of all cells: where fewer are flat, all tell the noise */
+#define NOISE_SHARE 6.0f      /* and times the mean difference, which is noise up to NOISE_MOST */
+#define NOISE_MOST 4.0
+#define EDGE_SHARE 0.3f    /* and of the step to the next cells */
 #define CONTRAST_SHARE 0.4 /* differences that are more of the contrast are no copy's: clear sky */
 
 static inline float larger(float a, float b) {
@@ -49,35 +46,26 @@ static inline void take_steps(overlay *o, int side, const region *in) {
     for (int x = in->left; x < in->right; x++) o->step[y * side + x] = sqrtf(o->step[y * side + x]);
 }
 
-/* Means over the region: of what is seen, of how far that is from what is expected, and of that where it
-   is flat. */
+/* Means over the region: of what is seen, and of how far that is from what is expected. */
 typedef struct means {
-  double seen, apart, noise;
+  double seen, apart;
 } means;
 
 static inline means take_means(overlay *o, int side, const region *in) {
-  float *sum = o->columns[0], *apart = o->columns[1], *noise = o->columns[2], *flat = o->columns[3];
-  means out = {0, 0, 0};
-  double cells = 0;
-  memset(o->columns, 0, sizeof o->columns);
+  float *sum = o->columns[0], *apart = o->columns[1];
+  means out = {0, 0};
+  memset(o->columns, 0, 2 * sizeof o->columns[0]);
   for (int y = in->top; y < in->bottom; y++) {
     const float *row = o->seen + y * side, *other = o->expected + y * side;
-    const float *step = o->step + y * side;
     for (int x = in->left; x < in->right; x++) {
-      float difference = fabsf(row[x] - other[x]), is_flat = step[x] < FLAT_STEP ? 1 : 0;
       sum[x] += row[x];
-      apart[x] += difference;
-      noise[x] += is_flat * difference;
-      flat[x] += is_flat;
+      apart[x] += fabsf(row[x] - other[x]);
     }
   }
   for (int x = in->left; x < in->right; x++) {
     out.seen += (double)sum[x] / region_cells(in);
     out.apart += (double)apart[x] / region_cells(in);
-    out.noise += (double)noise[x];
-    cells += (double)flat[x];
   }
-  out.noise = cells < FLAT_LEAST * region_cells(in) ? out.apart : out.noise / cells;
   return out;
 }
 
@@ -95,10 +83,10 @@ static inline double largest_difference(overlay *o, int side, double limit) {
   region in = region_of(o);
   float most = 0;
   if (in.left >= in.right || in.top >= in.bottom) return limit + 1;
-  take_steps(o, side, &in);
   means m = take_means(o, side, &in);
   if (m.apart > CONTRAST_SHARE * mean_contrast(o, side, &in, m.seen)) return limit + 1;
-  const float base = LEAST_DIFFERENCE + NOISE_SHARE * (float)fmin(m.noise, NOISE_MOST);
+  take_steps(o, side, &in);
+  const float base = LEAST_DIFFERENCE + NOISE_SHARE * (float)fmin(m.apart, NOISE_MOST);
   for (int y = in.top; y < in.bottom && (double)most <= limit; y++)
     for (int x = in.left; x < in.right; x++) {
       const int i = y * side + x;

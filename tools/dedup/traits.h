@@ -58,7 +58,7 @@ static inline void take_traits(const reading *r, const picture *from, traits *to
 
 /* A picture for which there is no memory is not unreadable: what it duplicates would go unsaid. */
 static inline void refuse_for_memory(const char *path, const char *reason) {
-  if (strstr(reason, "emory"))
+  if (strstr(reason, "ut of memory")) /* stb_image writes it with a capital */
     fail("%s: %s; nothing was compared: run it with fewer --threads, or where there is more memory",
          path, reason);
 }
