@@ -22,7 +22,7 @@
 /* The largest multiple of what copying explains that copies reach in each view, once they lie as they
    should, measured on copies of forms, letters and photographs. More in the finest, where cells may be
    smaller than pixels. */
-static const double level_limits[VIEW_LEVELS] = {1.0, 1.3, 1.4, 1.6, 2.5};
+static const double level_limits[VIEW_LEVELS] = {1.0, 1.3, 1.2, 1.4, 2.5};
 
 /* How many times more they may have while they do not, or while only sketches are compared: a copy of
    another size has lost fine lines or shows them soft. */
