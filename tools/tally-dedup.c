@@ -20,6 +20,8 @@
    ten to hundred microseconds, until their writing differs. Only copies are read once more. Memory is
    1 GB for sketches at most, whatever the number of pictures, with --crops 30 kB for each beside it, and
    what decoding takes in each thread. The result depends on neither threads nor time.
+   A digit in faint pencil on a page of half the size and of poor quality can be less than what copying
+   leaves: such a page may pass for a copy of one that differs in that digit alone.
    Not found are copies that were turned, however little, made smaller than 0.45 of a side, or cut by
    more than 3 % without --crops: what is written no longer shows in them. Of pictures below 64 pixels a
    side, such as cells, none that were cut either. Pictures of a single shade, such as bare paper, have
