@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # tests/memory.sh runs each tool with less and less memory (ulimit -v): it ends with what it always
 # writes or with an error that says why, never by a signal, and never with half of its output; a picture
-# that could not be decoded for want of memory is named.
+# that could not be decoded for want of memory is named, and to tally-dedup an error.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 bin=${BIN:-bin} failed=0
@@ -45,7 +45,9 @@ limited() { # TOOL KILOBYTES
   local code=$?
   case $code in
     0) # the journal has the order in which threads ended
-      diff -r -x .work at whole || grep -rqi 'out of memory' at || return 2
+      diff -r -x .work at whole && return 0
+      # what was not looked at may be a copy: tally-dedup has no findings then
+      [ "$1" != dedup ] && grep -rqi 'out of memory' at || return 2
       ;;
     1)
       grep -qiE "^tally-$1: .*(memory|thread)" err || { echo "no word of memory: $(cat err)"; return 2; }

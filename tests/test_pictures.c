@@ -1,5 +1,5 @@
 /* test_pictures.c - pictures on their way to a network and back: resizing, random changes, the loader
-   that makes batches ahead, fine-tuning on folders, tally-predict and tally-dedup.
+   that makes batches ahead, fine-tuning on folders, and tally-predict.
 
    Build:  make all build/tests/test_pictures
    Run:    build/tests/test_pictures     in the repository's root; BIN=folder of programs
@@ -396,12 +396,12 @@ static const char network[] =
 static int setup(void **state) {
   (void)state;
   const char *base = getenv("TMPDIR"), *bin = getenv("BIN");
-  const char *const programs[] = {"train", "evaluate", "predict", "dedup"};
+  const char *const programs[] = {"train", "evaluate", "predict"};
   char here[PATH_MAX], program[2 * PATH_MAX];
   if (!getcwd(here, sizeof here)) return -1;
   snprintf(home, sizeof home, "%s/tally-pictures-XXXXXX", base ? base : "/tmp");
   if (!mkdtemp(home)) return -1;
-  for (int i = 0; i < 4; i++) {
+  for (int i = 0; i < 3; i++) {
     snprintf(program, sizeof program, "%s/%s/tally-%s", here, bin ? bin : "bin", programs[i]);
     setenv(programs[i], bin && *bin == '/' ? program + strlen(here) + 1 : program, 1);
   }
@@ -835,261 +835,6 @@ static void test_predict_usage(void **state) {
   assert_ran(shell("test ! -e l.csv && test ! -e l.csv.part"));
 }
 
-/* ---- tally-dedup ----------------------------------------------------------------------------- */
-
-enum { PAGE_H = 320, PAGE_W = 240 };
-
-/* A page with a printed table, the same on all, and writing of its own in one of its cells. */
-static void draw_page(int number, uint8_t *rgb) {
-  cn_random random = {42, 0};
-  for (int i = 0; i < PAGE_H * PAGE_W; i++) {
-    int y = i / PAGE_W, x = i % PAGE_W, printed = y % 32 < 2 || x % 60 < 2 || y < 40;
-    int cell_y = 64 + 32 * (number % 7), cell_x = 60 * (number / 7 % 4);
-    int written = y > cell_y + 8 && y < cell_y + 24 && x > cell_x + 20 && x < cell_x + 34 &&
-                  (x + y * (number % 3 - 1)) % 9 < 4;
-    int paper = 236 + (int)cn_random_below(&random, 8);
-    for (int c = 0; c < 3; c++)
-      rgb[3 * i + c] = (uint8_t)(written ? 40 : printed ? 70 + 30 * c : paper);
-  }
-}
-
-static void draw_scene(uint64_t seed, uint8_t *rgb) {
-  cn_random random = {seed, 0};
-  float grid[6][5][3];
-  for (int i = 0; i < 90; i++)
-    grid[i / 15][i / 3 % 5][i % 3] = 30 + 190 * cn_random_uniform(&random);
-  for (int i = 0; i < PAGE_H * PAGE_W; i++) {
-    float y = (float)(i / PAGE_W) / PAGE_H * 5, x = (float)(i % PAGE_W) / PAGE_W * 4;
-    int r = (int)y, q = (int)x;
-    for (int c = 0; c < 3; c++) {
-      float top = grid[r][q][c] + (x - (float)q) * (grid[r][q + 1][c] - grid[r][q][c]);
-      float low = grid[r + 1][q][c] + (x - (float)q) * (grid[r + 1][q + 1][c] - grid[r + 1][q][c]);
-      rgb[3 * i + c] = (uint8_t)(top + (y - (float)r) * (low - top));
-    }
-  }
-}
-
-static void write_picture(const char *name, const uint8_t *rgb, int height, int width,
-                          int quality) {
-  char *path = join_path(home, name);
-  if (quality)
-    assert_true(stbi_write_jpg(path, width, height, 3, rgb, quality));
-  else
-    assert_true(stbi_write_png(path, width, height, 3, rgb, 0));
-  free(path);
-}
-
-/* What dedup.csv says of a picture: its kind, and what it duplicates. */
-static void assert_found(const char *name, const char *kind, const char *first) {
-  char *path = join_path(home, "dedup.csv");
-  csv table = csv_open(path);
-  int rows = 0;
-  while (csv_row(&table)) {
-    if (strcmp(table.fields[0], name)) continue;
-    rows++;
-    if (strcmp(table.fields[2], kind) || strcmp(table.fields[1], first))
-      fail_msg("%s is %s of \"%s\"", name, table.fields[2], table.fields[1]);
-  }
-  if (rows != (*kind ? 1 : 0)) fail_msg("%s: %d rows", name, rows);
-  csv_close(&table);
-  free(path);
-}
-
-static void test_dedup(void **state) {
-  (void)state;
-  static uint8_t rgb[PAGE_H * PAGE_W * 3], changed[PAGE_H * PAGE_W * 3];
-  char name[64], first[64];
-  assert_ran(shell("mkdir -p d/copies"));
-  for (int i = 0; i < 20; i++) {
-    draw_scene(100 + (uint64_t)i, rgb);
-    snprintf(first, sizeof first, "d/a%02d.png", i);
-    write_picture(first, rgb, PAGE_H, PAGE_W, 0);
-    snprintf(name, sizeof name, "d/copies/%02d.jpg", i);
-    if (i % 5 == 0) write_picture(name, rgb, PAGE_H, PAGE_W, 70); /* another format and quality */
-    if (i % 5 == 1) {                                             /* half the size */
-      resize_squash(rgb, PAGE_H, PAGE_W, changed, PAGE_H / 2, PAGE_W / 2, 3);
-      write_picture(name, changed, PAGE_H / 2, PAGE_W / 2, 90);
-    }
-    if (i % 5 == 2) { /* darker, flatter */
-      for (size_t b = 0; b < sizeof rgb; b++) changed[b] = (uint8_t)(0.8 * rgb[b] + 8);
-      write_picture(name, changed, PAGE_H, PAGE_W, 85);
-    }
-    if (i % 5 == 3) { /* larger, of poor quality */
-      static uint8_t large[PAGE_H * 3 / 2 * PAGE_W * 3 / 2 * 3];
-      resize_squash(rgb, PAGE_H, PAGE_W, large, PAGE_H * 3 / 2, PAGE_W * 3 / 2, 3);
-      write_picture(name, large, PAGE_H * 3 / 2, PAGE_W * 3 / 2, 40);
-    }
-    if (i % 5 == 4) { /* the same pixels, compressed otherwise */
-      snprintf(name, sizeof name, "d/copies/%02d.png", i);
-      stbi_write_png_compression_level = 1;
-      write_picture(name, rgb, PAGE_H, PAGE_W, 0);
-      stbi_write_png_compression_level = 8;
-    }
-  }
-  assert_ran(shell("cp d/copies/00.jpg d/copies/again.jpg"));
-  assert_ran(shell("$dedup --out dedup.csv --small 0 d"));
-  assert_int_equal((int)result("pictures"), 41);
-  assert_int_equal((int)result("exact"), 4);
-  assert_int_equal((int)result("near"), 17);
-  for (int i = 0; i < 20; i++) {
-    snprintf(first, sizeof first, "d/a%02d.png", i);
-    snprintf(name, sizeof name, "d/copies/%02d.%s", i, i % 5 == 4 ? "png" : "jpg");
-    assert_found(name, i % 5 == 4 ? "exact" : "near", first);
-    assert_found(first, "", "");
-  }
-  assert_found("d/copies/again.jpg", "near", "d/a00.png");
-  assert_ran(
-      shell("cp dedup.csv before.csv; $dedup --out dedup.csv --small 0 --threads 1 --quiet d"));
-  assert_string_equal(err_text, "");
-  assert_same_files("dedup.csv", "before.csv");
-}
-
-#define FORM_W 400
-#define FORM_H 600
-
-/* Pixels of a line of a pen, which is lighter ink on a form that stays the same. */
-static void draw_stroke(uint8_t *rgb, int y, int x, int down, int across, int level) {
-  for (int i = 0; i < 16; i++)
-    for (int wide = 0; wide < 6; wide++) {
-      int at = (y + i * down / 16 + wide / 2) * FORM_W + x + i * across / 16 + wide % 2;
-      memset(rgb + 3 * at, level, 3);
-    }
-}
-
-/* A form of ten rows with three cells, filled in with digits of straight strokes in grey pen; `seed`
-   decides about the digits alone. */
-static void draw_filled_form(uint64_t seed, uint8_t *rgb) {
-  /* strokes of a digit: lines between the corners of a box of two squares */
-  static const uint8_t segments[10] = {0x77, 0x24, 0x5D, 0x6D, 0x2E, 0x6B, 0x7B, 0x25, 0x7F, 0x6F};
-  cn_random random = {seed, 0};
-  memset(rgb, 243, FORM_H * FORM_W * 3);
-  for (int i = 0; i < FORM_H * FORM_W; i++) {
-    int y = i / FORM_W, x = i % FORM_W;
-    if (y > 90 && y < 560 && x > 200 && x < 360 && ((y - 100) % 45 < 2 || (x - 210) % 48 < 2))
-      memset(rgb + 3 * i, 60, 3);
-    if (y < 70 && (y / 9 % 2) && (x * 7 + y / 9 * 31) % 23 < 12) memset(rgb + 3 * i, 40, 3);
-  }
-  for (int cell = 0; cell < 30; cell++) {
-    int y = 106 + 45 * (cell / 3), x = 222 + 48 * (cell % 3);
-    int lit = segments[cn_random_below(&random, 10)];
-    for (int k = 0; k < 7; k++) {
-      static const int at[7][4] = {{0, 0, 0, 16},  {0, 0, 16, 0},  {0, 16, 16, 0}, {16, 0, 0, 16},
-                                   {16, 0, 16, 0}, {16, 16, 16, 0}, {32, 0, 0, 16}};
-      if (lit >> k & 1) draw_stroke(rgb, y + at[k][0], x + at[k][1], at[k][2], at[k][3], 150);
-    }
-  }
-}
-
-/* The same form with other digits in grey pen is another page; a page that was compressed, resized or
-   cut a little is the same one. */
-static void test_dedup_written(void **state) {
-  (void)state;
-  static uint8_t rgb[FORM_H * FORM_W * 3], half[FORM_H / 2 * (FORM_W / 2) * 3],
-      cut[FORM_H * FORM_W * 3];
-  char name[64], first[64];
-  const int top = 6, left = 3, height = FORM_H - 9, width = FORM_W - 7;
-  assert_ran(shell("mkdir -p forms copies"));
-  for (int i = 0; i < 30; i++) {
-    draw_filled_form(50 + (uint64_t)i, rgb);
-    snprintf(name, sizeof name, "forms/%02d.%s", i, i % 2 ? "jpg" : "png");
-    write_picture(name, rgb, FORM_H, FORM_W, i % 2 ? 80 : 0);
-  }
-  assert_ran(shell("$dedup --out dedup.csv --small 0 forms"));
-  assert_int_equal((int)result("near"), 0);
-  for (int i = 0; i < 6; i++) {
-    draw_filled_form(50 + (uint64_t)i, rgb);
-    resize_squash(rgb, FORM_H, FORM_W, half, FORM_H / 2, FORM_W / 2, 3);
-    for (int y = 0; y < height; y++)
-      memcpy(cut + y * width * 3, rgb + ((y + top) * FORM_W + left) * 3, (size_t)width * 3);
-    snprintf(name, sizeof name, "copies/%02d-poor.jpg", i);
-    write_picture(name, rgb, FORM_H, FORM_W, 30);
-    snprintf(name, sizeof name, "copies/%02d-half.png", i);
-    write_picture(name, half, FORM_H / 2, FORM_W / 2, 0);
-    snprintf(name, sizeof name, "copies/%02d-cut.jpg", i);
-    write_picture(name, cut, height, width, 90);
-  }
-  assert_ran(shell("$dedup --out dedup.csv --small 0 forms copies"));
-  for (int i = 0; i < 6; i++) {
-    static const char *const kinds[] = {"poor.jpg", "half.png", "cut.jpg"};
-    snprintf(first, sizeof first, "forms/%02d.%s", i, i % 2 ? "jpg" : "png");
-    for (int k = 0; k < 3; k++) {
-      snprintf(name, sizeof name, "copies/%02d-%s", i, kinds[k]);
-      assert_found(name, "near", first);
-    }
-  }
-}
-
-/* Pages of one form look alike and have one hash; blank paper has no features at all. Neither makes
-   a group, only true copies are found among them. */
-static void test_dedup_lookalikes(void **state) {
-  (void)state;
-  static uint8_t rgb[PAGE_H * PAGE_W * 3];
-  char name[64];
-  cn_random random = {8, 0};
-  assert_ran(shell("mkdir -p pages"));
-  for (int i = 0; i < 28; i++) {
-    draw_page(i, rgb);
-    snprintf(name, sizeof name, "pages/p%02d.png", i);
-    write_picture(name, rgb, PAGE_H, PAGE_W, 0);
-    if (i == 5) write_picture("pages/z5.jpg", rgb, PAGE_H, PAGE_W, 60);
-  }
-  for (int i = 0; i < 10; i++) { /* blank sheets of slightly different noise */
-    for (size_t b = 0; b < sizeof rgb; b++) rgb[b] = (uint8_t)(245 + cn_random_below(&random, 8));
-    snprintf(name, sizeof name, "pages/blank%d.png", i);
-    write_picture(name, rgb, PAGE_H, PAGE_W, 0);
-  }
-  write_picture("pages/blank9copy.png", rgb, PAGE_H, PAGE_W, 0);
-  /* the same shapes in other colours are other pictures */
-  for (int i = 0; i < 2; i++) {
-    for (size_t b = 0; b < sizeof rgb; b++) {
-      size_t y = b / 3 / PAGE_W, x = b / 3 % PAGE_W;
-      int inside = (y - 160) * (y - 160) + (x - 120) * (x - 120) < 8000;
-      rgb[b] = (uint8_t)(!inside ? 250
-                         : i     ? (b % 3 == 2   ? 200
-                                    : b % 3 == 1 ? 122
-                                                 : 0)
-                                 : (b % 3 ? 47 : 222));
-    }
-    snprintf(name, sizeof name, "pages/disc%d.png", i);
-    write_picture(name, rgb, PAGE_H, PAGE_W, 0);
-  }
-  assert_ran(shell("$dedup --out dedup.csv --small 0 pages"));
-  assert_int_equal((int)result("exact"), 1);
-  assert_int_equal((int)result("near"), 1);
-  assert_found("pages/z5.jpg", "near", "pages/p05.png");
-  assert_found("pages/blank9copy.png", "exact", "pages/blank9.png");
-}
-
-static void test_dedup_small_and_broken(void **state) {
-  (void)state;
-  size_t size;
-  assert_ran(
-      shell("rm -rf odd; mkdir odd && cp test/down/001.png odd/small.png && "
-            "head -c 200 odd/small.png >odd/cut.png && : >odd/empty.jpg && mkdir odd/folder.png && "
-            "cp d/a01.png odd/big.png && echo x >odd/notes.txt"));
-  write_words("odd/list.csv", "path,label\nbig.png,a\nsmall.png,b\nmissing.png,c\n");
-  assert_ran(shell("$dedup --out dedup.csv odd"));
-  assert_int_equal((int)result("pictures"), 4);
-  assert_int_equal((int)result("small"), 1);
-  assert_int_equal((int)result("unreadable"), 2);
-  assert_found("odd/small.png", "small", "");
-  assert_found("odd/big.png", "", "");
-  assert_found("odd/cut.png", "unreadable", "");
-  assert_ran(shell("$dedup --out dedup.csv odd/list.csv"));
-  assert_int_equal((int)result("unreadable"), 1);
-  char *table = contents("dedup.csv", &size);
-  assert_contains(table, "path,first,kind,distance,details\n");
-  assert_contains(table, "odd/missing.png,,unreadable,,No such file or directory\n");
-  free(table);
-  assert_ran(shell("$dedup --help"));
-  assert_contains(out_text, "examples:");
-  assert_refused(shell("$dedup --out d.csv"), 2, "no pictures", "usage:");
-  assert_refused(shell("$dedup odd"), 2, "--out", "usage:");
-  assert_refused(shell("$dedup --out odd odd"), 1, "odd", "folder");
-  assert_refused(shell("(ulimit -f 1; $dedup --small 100000 --out dd.csv test)"), 1, "dd.csv", "");
-  assert_ran(shell("test ! -e dd.csv && test ! -e dd.csv.part"));
-}
-
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_resize_golden),
@@ -1116,9 +861,6 @@ int main(void) {
       cmocka_unit_test(test_predict),
       cmocka_unit_test(test_predict_as_evaluated),
       cmocka_unit_test(test_predict_usage),
-      cmocka_unit_test(test_dedup),
-      cmocka_unit_test(test_dedup_written), cmocka_unit_test(test_dedup_lookalikes),
-      cmocka_unit_test(test_dedup_small_and_broken),
   };
   return cmocka_run_group_tests(tests, setup, remove_home);
 }

@@ -43,6 +43,27 @@ static inline void convert_channels(const uint8_t *from, int from_channels, uint
   }
 }
 
+/* A picture's grey values, as a picture of its own. */
+static inline picture picture_grey(const picture *rgb) {
+  size_t count = (size_t)rgb->height * (size_t)rgb->width;
+  picture out = {allocate(count, 1), rgb->height, rgb->width, 1};
+  convert_channels(rgb->pixels, rgb->channels, out.pixels, 1, count);
+  return out;
+}
+
+/* Exchanges left and right. */
+static inline void picture_mirror(picture *p) {
+  size_t channels = (size_t)p->channels, width = (size_t)p->width;
+  for (size_t y = 0; y < (size_t)p->height; y++)
+    for (size_t x = 0; x < width / 2; x++)
+      for (size_t c = 0; c < channels; c++) {
+        uint8_t *left = p->pixels + (y * width + x) * channels + c;
+        uint8_t *right = p->pixels + (y * width + width - 1 - x) * channels + c, kept = *left;
+        *left = *right;
+        *right = kept;
+      }
+}
+
 /* Splits the name of a page, scan.pdf#3, into its file and number. A file of that very name is no page;
    neither is a name without a number: 0. */
 static inline int picture_page(const char *name, char path[PATH_MAX]) {

@@ -58,6 +58,13 @@ static int copy_pixels(const struct heif_image *image, int has_alpha, decoded_pi
   return 0;
 }
 
+static int refuse_heif(struct heif_error error, char reason[DECODE_REASON]) {
+  if (error.code == heif_error_Memory_allocation_error &&
+      error.subcode != heif_suberror_Security_limit_exceeded)
+    return refuse(reason, "out of memory");
+  return refuse(reason, "it cannot be decoded: %s", error.message);
+}
+
 static int decode_primary(const struct heif_image_handle *handle, int64_t most_pixels,
                           decoded_picture *out, char reason[DECODE_REASON]) {
   if (refuse_size(heif_image_handle_get_width(handle), heif_image_handle_get_height(handle),
@@ -69,8 +76,8 @@ static int decode_primary(const struct heif_image_handle *handle, int64_t most_p
   const struct heif_error error = heif_decode_image(
       handle, &image, heif_colorspace_RGB,
       has_alpha ? heif_chroma_interleaved_RGBA : heif_chroma_interleaved_RGB, options);
-  const int failed = error.code ? refuse(reason, "it cannot be decoded: %s", error.message)
-                                : copy_pixels(image, has_alpha, out, reason);
+  const int failed =
+      error.code ? refuse_heif(error, reason) : copy_pixels(image, has_alpha, out, reason);
   if (image) heif_image_release(image);
   heif_decoding_options_free(options);
   return failed;
@@ -84,8 +91,8 @@ int decode_heif(const file_view *file, int64_t most_pixels, decoded_picture *out
   struct heif_error error =
       heif_context_read_from_memory_without_copy(context, file->bytes, file->size, NULL);
   if (!error.code) error = heif_context_get_primary_image_handle(context, &handle);
-  const int failed = error.code ? refuse(reason, "it cannot be decoded: %s", error.message)
-                                : decode_primary(handle, most_pixels, out, reason);
+  const int failed =
+      error.code ? refuse_heif(error, reason) : decode_primary(handle, most_pixels, out, reason);
   if (handle) heif_image_handle_release(handle);
   heif_context_free(context);
   return failed;

@@ -4,13 +4,21 @@
 #include <stdlib.h>
 
 __thread size_t decoder_limit;
+__thread int decoder_exceeded;
+
+/* Whether so much may be asked for. */
+static int within_limit(size_t size) {
+  if (!decoder_limit || size <= decoder_limit) return 1;
+  decoder_exceeded = 1;
+  return 0;
+}
 
 /* All zeros: what a damaged file leaves undefined is always the same. */
 static void *decoder_allocate(size_t size) {
-  return decoder_limit && size > decoder_limit ? NULL : calloc(size ? size : 1, 1);
+  return within_limit(size) ? calloc(size ? size : 1, 1) : NULL;
 }
 static void *decoder_reallocate(void *memory, size_t size) {
-  return decoder_limit && size > decoder_limit ? NULL : realloc(memory, size ? size : 1);
+  return within_limit(size) ? realloc(memory, size ? size : 1) : NULL;
 }
 
 #define STBI_MALLOC(size) decoder_allocate(size)

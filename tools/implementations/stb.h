@@ -9,5 +9,7 @@
 /* The largest block of memory, in bytes, that decoders may have in this thread; 0: no limit. Without
    one a small file can unpack to gigabytes. */
 extern __thread size_t decoder_limit;
+/* Set where more was asked for; whoever reads it clears it first. */
+extern __thread int decoder_exceeded;
 
 #endif
