@@ -406,7 +406,7 @@ typedef struct {
                          habits say, or 0.04 */
   double risk;        /* a count that a sum confirms is accepted when it is wrong with this
                          probability at most; default 0.005 */
-  double alone;       /* the same for a count that nothing confirms; default 0.001 */
+  double alone;       /* the same for a count that nothing confirms; default 0.003 */
   const int *known; /* form->fields values known beforehand - corrections, printed or official ones
                          - TALLY_NO_VALUE for nothing written, TALLY_NOT_KNOWN for the others; NULL
                          if there are none. They are certain */
@@ -5037,7 +5037,7 @@ static tally_result tally_fill_options_(const tally_decode_options *given,
   if (out->temperature == 0) out->temperature = 1;
   if (out->slip == 0) out->slip = tally_habits_slip(out->habits);
   if (out->risk == 0) out->risk = 0.005;
-  if (out->alone == 0) out->alone = 0.001;
+  if (out->alone == 0) out->alone = 0.003;
   if (out->samples == 0) out->samples = 1;
   return out->temperature > 0.01 && out->temperature < 100 && out->slip >= 1e-6 &&
                  out->slip <= 0.4 && out->risk > 0 && out->risk < 1 && out->alone > 0 &&

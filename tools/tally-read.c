@@ -70,7 +70,7 @@ static const char *const help[] = {
     "                      exceeds the registered voters, two tallies of one station need a look\n"
     "  --risk R            a count that a sum confirms is accepted if it is wrong with probability\n"
     "                      R at most (default 0.005)\n"
-    "  --alone R           the same for a count that no sum confirms (default 0.001)\n"
+    "  --alone R           the same for a count that no sum confirms (default 0.003)\n"
     "  --slips R           how often sums do not add up as they are written (default: learnt from the\n"
     "                      tallies of the run, beginning at 0.04)\n"
     "  --temperature T     probabilities are raised to 1/T (default: the model's notes, or 1)\n"
@@ -110,7 +110,7 @@ static void print_help(void) {
 }
 
 static settings read_options(int argc, char **argv) {
-  settings set = {.seed = 1, .risk = 0.005, .alone = 0.001, .pictures = 200};
+  settings set = {.seed = 1, .risk = 0.005, .alone = 0.003, .pictures = 200};
   const tool_option options[] = {
       text_option("template", &set.template),
       file_option("model", &set.model),
