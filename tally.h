@@ -1565,15 +1565,18 @@ typedef struct {
   double score; /* how many anchors lie well: 1 for each that is where, as large and as
                                    shaped as it should be, down to 0 */
   double h[9];
+  double coverage; /* share of the printed rules found there; 0 where they were not looked for */
 } tally_hypothesis_;
 
 /* A short stretch of a printed rule, the unit of observation. */
 typedef struct {
   double x0, y0, x1, y1; /* template pixels, ends */
   int down, field;       /* field: index, or -1 for a rule of the table */
+  int inside;            /* whether its place lies in the picture */
   int found;
   double offset; /* of the rule from its place, template pixels, along y or (down) x */
   double weight;
+  double contrast; /* of the rule with what lies beside it, 0..1 */
 } tally_piece_;
 
 /* ---- linear algebra */
@@ -2005,6 +2008,7 @@ static void tally_try_pair_(const tally_scene_ *scene, const tally_template *for
         continue;
       reach = 0.16 * sqrt(ex * ex + ey * ey);
       fresh.matched = 0;
+      fresh.coverage = 0;
       fresh.score = 0;
       for (k = 0; k < form->anchors; k++) {
         tally_point c = tally_centre_(&form->anchor[k].box), at;
@@ -2192,6 +2196,8 @@ static double tally_anchor_error_(const tally_scene_ *scene, const tally_templat
 typedef struct {
   tally_piece_ *list;
   int count, capacity;
+  tally_piece_ *sorted; /* [count]: across, then down, by their places; to find what lies where */
+  double contrast;      /* mean contrast of those seen */
 } tally_pieces_;
 
 /* Cuts a rule into pieces of at most 110 template pixels, a little short of its ends. */
@@ -2225,6 +2231,16 @@ static int tally_add_pieces_(tally_pieces_ *pieces, int down, double at, double 
   return 1;
 }
 
+static double tally_piece_at_(const tally_piece_ *piece) {
+  return piece->down ? piece->x0 : piece->y0;
+}
+
+static int tally_compare_pieces_(const void *a, const void *b) {
+  const tally_piece_ *p = (const tally_piece_ *)a, *q = (const tally_piece_ *)b;
+  double x = tally_piece_at_(p), y = tally_piece_at_(q);
+  return p->down != q->down ? p->down - q->down : (x > y) - (x < y);
+}
+
 /* All printed rules of a template: its rule statements and the boxes round the cells. */
 static int tally_list_pieces_(const tally_template *form, tally_pieces_ *pieces) {
   int i, k, ok = 1;
@@ -2242,7 +2258,12 @@ static int tally_list_pieces_(const tally_template *form, tally_pieces_ *pieces)
            tally_add_pieces_(pieces, 1, c->x + c->width, c->y, c->y + c->height, i);
     }
   }
-  return ok;
+  if (!ok || pieces->count == 0) return ok;
+  pieces->sorted = (tally_piece_ *)tally_alloc_((size_t)pieces->count, sizeof *pieces->sorted);
+  if (!pieces->sorted) return 0;
+  memcpy(pieces->sorted, pieces->list, (size_t)pieces->count * sizeof *pieces->sorted);
+  qsort(pieces->sorted, (size_t)pieces->count, sizeof *pieces->sorted, tally_compare_pieces_);
+  return 1;
 }
 
 #define TALLY_REACH_ 24 /* widest search, template pixels */
@@ -2325,31 +2346,34 @@ static double tally_line_centre_(const double *profile, int i, double step) {
 
 #define TALLY_CONTRAST_ 0.05 /* the least ridge that counts as a printed rule */
 
-/* Looks for each piece within reach of its predicted place; nearer is preferred. */
+/* Looks for a piece within reach of its predicted place; nearer is preferred. */
+static void tally_observe_piece_(const tally_image *picture, const double h[9], tally_piece_ *piece,
+                                 double reach) {
+  double profile[TALLY_PROFILE_], step = 0.5, best = 0;
+  int middle = (int)((reach + 6) / step), n = (int)(reach / step), at = 0, i;
+  tally_profile_(picture, h, piece, middle, step, profile);
+  piece->inside = profile[0] >= 0;
+  piece->found = 0;
+  if (!piece->inside) return;
+  for (i = -n; i <= n; i++) {
+    double ridge = tally_ridge_(profile, middle + i, step);
+    double preference = 1 - 0.5 * i * i / ((double)n * n);
+    if (ridge > TALLY_CONTRAST_ && ridge * preference > best) {
+      best = ridge * preference;
+      at = i;
+    }
+  }
+  if (best <= 0) return;
+  piece->found = 1;
+  piece->offset = (tally_line_centre_(profile, middle + at, step) - middle) * step;
+  piece->contrast = best;
+  piece->weight = best < 0.2 ? best / 0.2 : 1;
+}
+
 static void tally_observe_(const tally_image *picture, const double h[9], tally_pieces_ *pieces,
                            double reach) {
-  double profile[TALLY_PROFILE_], step = 0.5;
-  int middle = (int)((reach + 6) / step), n = (int)(reach / step), i, k;
-  for (k = 0; k < pieces->count; k++) {
-    tally_piece_ *piece = &pieces->list[k];
-    double best = 0;
-    int at = 0;
-    tally_profile_(picture, h, piece, middle, step, profile);
-    piece->found = 0;
-    if (profile[0] < 0) continue;
-    for (i = -n; i <= n; i++) {
-      double ridge = tally_ridge_(profile, middle + i, step);
-      double preference = 1 - 0.5 * i * i / ((double)n * n);
-      if (ridge > TALLY_CONTRAST_ && ridge * preference > best) {
-        best = ridge * preference;
-        at = i;
-      }
-    }
-    if (best <= 0) continue;
-    piece->found = 1;
-    piece->offset = (tally_line_centre_(profile, middle + at, step) - middle) * step;
-    piece->weight = best < 0.2 ? best / 0.2 : 1;
-  }
+  int k;
+  for (k = 0; k < pieces->count; k++) tally_observe_piece_(picture, h, &pieces->list[k], reach);
 }
 
 /* The common shift of all across (or all down) pieces: the offset where their ridges add up
@@ -2435,38 +2459,213 @@ static int tally_fit_pieces_(const tally_template *form, const tally_pieces_ *pi
 
 #define TALLY_CLOSE_ 2.5 /* a piece counts as found where predicted within this, template pixels */
 
+static int tally_seen_(const tally_piece_ *piece) {
+  return piece->found && fabs(piece->offset) <= TALLY_CLOSE_;
+}
+
 /* Share of pieces found where predicted, and the root mean square of their offsets. */
-static double tally_coverage_(const tally_pieces_ *pieces, int *found, double *rms) {
-  double sum = 0;
+static double tally_coverage_(tally_pieces_ *pieces, int *found, double *rms) {
+  double sum = 0, contrast = 0;
   int k, n = 0;
   for (k = 0; k < pieces->count; k++) {
     const tally_piece_ *piece = &pieces->list[k];
-    if (!piece->found || fabs(piece->offset) > TALLY_CLOSE_) continue;
+    if (!tally_seen_(piece)) continue;
     n++;
     sum += piece->offset * piece->offset;
+    contrast += piece->contrast;
   }
+  pieces->contrast = n ? contrast / n : 0;
   *found = n;
   *rms = n ? sqrt(sum / n) : -1;
   return pieces->count ? (double)n / pieces->count : 0;
 }
 
-/* Moves h onto the printed rules, in ever narrower searches. Returns the coverage reached. */
-static double tally_refine_(const tally_image *picture, const tally_template *form,
-                            tally_pieces_ *pieces, double h[9], int *found, double *rms) {
+/* Moves h onto the printed rules near it, in ever narrower searches. Returns the coverage reached.
+   */
+static double tally_tighten_(const tally_image *picture, const tally_template *form,
+                             tally_pieces_ *pieces, double h[9]) {
   static const double reach[3] = {10, 5, 4};
-  double shift[2], strength[2], correction[9] = {1, 0, 0, 0, 1, 0, 0, 0, 1};
-  int i;
-  tally_common_shift_(picture, h, pieces, shift, strength);
-  correction[2] = shift[1];
-  correction[5] = shift[0];
-  tally_homography_multiply(h, correction, h);
+  double correction[9], rms;
+  int i, found;
   for (i = 0; i < 3; i++) {
     tally_observe_(picture, h, pieces, reach[i]);
     if (i == 2) break;
     if (tally_fit_pieces_(form, pieces, reach[i] * 0.7, correction))
       tally_homography_multiply(h, correction, h);
   }
-  return tally_coverage_(pieces, found, rms);
+  return tally_coverage_(pieces, &found, &rms);
+}
+
+/* The map that puts the page where h puts it when it is shifted first. */
+static void tally_shifted_(const double h[9], double x, double y, double out[9]) {
+  double shift[9] = {1, 0, 0, 0, 1, 0, 0, 0, 1};
+  shift[2] = x;
+  shift[5] = y;
+  tally_homography_multiply(h, shift, out);
+}
+
+/* The same after a search for the shift of all rules. */
+static double tally_refine_(const tally_image *picture, const tally_template *form,
+                            tally_pieces_ *pieces, double h[9]) {
+  double shift[2], strength[2];
+  tally_common_shift_(picture, h, pieces, shift, strength);
+  tally_shifted_(h, shift[1], shift[0], h);
+  return tally_tighten_(picture, form, pieces, h);
+}
+
+/* ---- positions told apart
+
+   A table of equal rows fits nearly everywhere when it is moved by a row, and some tables fit upside
+   down. What tells two positions apart are the rules that only one of them has: in the right position
+   they are seen, and those that only the other has are not. */
+
+#define TALLY_APART_ 5 /* nearer than that, one line on paper is taken for two rules' */
+#define TALLY_ALIKE_                                                                               \
+  0.7 /* positions that share less of their rules cannot be taken for each other */
+#define TALLY_SHIFTS_ 64 /* shifts of the table onto itself that are tried */
+
+/* Whether the template has a rule at a point, given along the rule and across it. */
+static int tally_rule_near_(const tally_pieces_ *pieces, int down, double at, double along) {
+  int low = 0, high = pieces->count;
+  while (low < high) {
+    int middle = (low + high) / 2;
+    const tally_piece_ *piece = &pieces->sorted[middle];
+    if (piece->down < down || (piece->down == down && tally_piece_at_(piece) < at - TALLY_APART_))
+      low = middle + 1;
+    else
+      high = middle;
+  }
+  for (; low < pieces->count; low++) {
+    const tally_piece_ *piece = &pieces->sorted[low];
+    if (piece->down != down || tally_piece_at_(piece) > at + TALLY_APART_) return 0;
+    if (along > (down ? piece->y0 : piece->x0) - TALLY_APART_ &&
+        along < (down ? piece->y1 : piece->x1) + TALLY_APART_)
+      return 1;
+  }
+  return 0;
+}
+
+/* Whether most of a piece lies on rules of the template once it is mapped. */
+static int tally_falls_on_rules_(const tally_pieces_ *pieces, const tally_piece_ *piece,
+                                 const double map[9]) {
+  tally_point from = tally_homography_map(map, piece->x0, piece->y0),
+              to = tally_homography_map(map, piece->x1, piece->y1);
+  int down = fabs(to.y - from.y) > fabs(to.x - from.x), covered = 0, i;
+  for (i = 1; i <= 5; i += 2) {
+    double x = from.x + i * (to.x - from.x) / 6, y = from.y + i * (to.y - from.y) / 6;
+    covered += tally_rule_near_(pieces, down, down ? x : y, down ? y : x);
+  }
+  return covered >= 2;
+}
+
+/* The share that is seen of the rules that position a has and b has not; *only is how many these
+   are. What lies outside the picture says nothing, and what is much fainter than the form's rules is
+   none of them. */
+static double tally_only_seen_(const tally_image *picture, const tally_pieces_ *pieces,
+                               const double a[9], const double b[9], int *only) {
+  double map[9];
+  int k, seen = 0;
+  *only = 0;
+  if (tally_homography_invert(b, map) != TALLY_OK) return 0;
+  tally_homography_multiply(map, a, map);
+  for (k = 0; k < pieces->count; k++) {
+    tally_piece_ piece = pieces->list[k];
+    if (tally_falls_on_rules_(pieces, &piece, map)) continue;
+    tally_observe_piece_(picture, a, &piece, 4);
+    if (!piece.inside) continue;
+    ++*only;
+    seen += tally_seen_(&piece) && piece.contrast > pieces->contrast / 4;
+  }
+  return *only ? (double)seen / *only : 0;
+}
+
+/* What speaks for position a against b, -1..1: the share seen of the rules that only a has, less
+   that of those that only b has. *doubt is the standard error of that, were half of them seen. */
+static double tally_advantage_(const tally_image *picture, const tally_pieces_ *pieces,
+                               const double a[9], const double b[9], double *doubt) {
+  int only_a, only_b;
+  double seen_a = tally_only_seen_(picture, pieces, a, b, &only_a);
+  double seen_b = tally_only_seen_(picture, pieces, b, a, &only_b);
+  *doubt = 1 / sqrt(fmax(only_a + only_b, 1));
+  return only_a + only_b == 0 ? 0 : (only_a ? seen_a : 1) - seen_b;
+}
+
+/* Mean distance between where two maps put the rules, template pixels. */
+static double tally_distance_(const tally_pieces_ *pieces, const double a[9], const double b[9]) {
+  double map[9], sum = 0;
+  int k;
+  if (tally_homography_invert(b, map) != TALLY_OK) return DBL_MAX;
+  tally_homography_multiply(map, a, map);
+  for (k = 0; k < pieces->count; k++) {
+    double x = (pieces->list[k].x0 + pieces->list[k].x1) / 2,
+           y = (pieces->list[k].y0 + pieces->list[k].y1) / 2;
+    tally_point p = tally_homography_map(map, x, y);
+    sum += fmin(fabs(p.x - x) + fabs(p.y - y), 1e6);
+  }
+  return sum / pieces->count;
+}
+
+static int tally_is_alike_(const tally_pieces_ *pieces, double x, double y) {
+  static const double still[9] = {1, 0, 0, 0, 1, 0, 0, 0, 1};
+  double map[9];
+  int k, common = 0;
+  tally_shifted_(still, x, y, map);
+  for (k = 0; k < pieces->count; k++)
+    common += tally_falls_on_rules_(pieces, &pieces->list[k], map);
+  return common >= TALLY_ALIKE_ * pieces->count;
+}
+
+/* The shifts that bring most rules onto rules: rows or columns of one size. A row has up to four
+   rules, so one of them goes to one of the next four. */
+static int tally_list_shifts_(const tally_pieces_ *pieces, tally_point shift[TALLY_SHIFTS_]) {
+  int n = 0, i, k, j;
+  for (i = 0; i < pieces->count; i++) {
+    const tally_piece_ *piece = &pieces->sorted[i];
+    double at = tally_piece_at_(piece), last = at;
+    if (i > 0 && piece[-1].down == piece->down && tally_piece_at_(&piece[-1]) > at - 1) continue;
+    for (k = i + 1, j = 0; k < pieces->count && j < 4; k++) {
+      double next = tally_piece_at_(&pieces->sorted[k]), size = next - at;
+      tally_point s = {piece->down ? size : 0, piece->down ? 0 : size};
+      int known = 0, m;
+      if (pieces->sorted[k].down != piece->down) break;
+      if (next < last + 1) continue;
+      last = next;
+      j++;
+      for (m = 0; m < n; m++) known |= fabs(shift[m].x - s.x) < 1 && fabs(shift[m].y - s.y) < 1;
+      if (known || size <= TALLY_APART_ || n == TALLY_SHIFTS_) continue;
+      if (tally_is_alike_(pieces, s.x, s.y)) shift[n++] = s;
+    }
+  }
+  return n;
+}
+
+/* Moves h by rows and columns for as long as another position is better told by the rules that it
+   alone has. Returns the certain advantage over the position that comes next: 1 where there is
+   none. */
+static double tally_settle_(const tally_image *picture, const tally_template *form,
+                            tally_pieces_ *pieces, double h[9]) {
+  tally_point shift[TALLY_SHIFTS_];
+  int n = tally_list_shifts_(pieces, shift), moves = 0, better = 1, i;
+  double certain = 1;
+  while (better && moves++ < 8) {
+    double there[9], next[9], least = 0;
+    better = 0;
+    certain = 1;
+    for (i = 0; i < 2 * n; i++) {
+      double sign = i & 1 ? -1 : 1, advantage, doubt;
+      tally_shifted_(h, sign * shift[i / 2].x, sign * shift[i / 2].y, there);
+      advantage = tally_advantage_(picture, pieces, h, there, &doubt);
+      certain = fmin(certain, advantage - doubt);
+      if (advantage >= least) continue;
+      least = advantage;
+      better = 1;
+      memcpy(next, there, sizeof next);
+    }
+    if (!better) break;
+    memcpy(h, next, sizeof next);
+    tally_tighten_(picture, form, pieces, h);
+  }
+  return certain;
 }
 
 /* Shift and stretch of one field from its own boxes, shrunk towards none: print wanders by a pixel
@@ -2598,12 +2797,6 @@ static void tally_refuse_(tally_registration *out, tally_form_status status, con
   tally_print_(out->reason, sizeof out->reason, "%s", reason);
 }
 
-/* The best position so far, and how well any other one does. */
-typedef struct {
-  int best;                /* index of the hypothesis, -1 for none */
-  double coverage, second; /* share of the rules found */
-} tally_choice_;
-
 /* Whether two maps put the page in about the same place. */
 static int tally_same_place_(const tally_template *form, const double a[9], const double b[9]) {
   tally_point p = tally_homography_map(a, form->width / 2, 0),
@@ -2613,10 +2806,11 @@ static int tally_same_place_(const tally_template *form, const double a[9], cons
   return fabs(p.x - q.x) + fabs(p.y - q.y) < 0.02 * size;
 }
 
-/* Tries some hypotheses on the rules: a rough look at all, then a fit of those that look best. */
-static void tally_try_batch_(const tally_image *picture, const tally_template *form,
-                             const tally_scene_ *scene, tally_pieces_ *pieces, double full_scale,
-                             tally_hypothesis_ *list, int from, int to, tally_choice_ *choice) {
+/* Tries some hypotheses on the rules: a rough look at all, then a fit of those that look best.
+   Returns the best of all so far, -1 for none. */
+static int tally_try_batch_(const tally_image *picture, const tally_template *form,
+                            const tally_scene_ *scene, tally_pieces_ *pieces, double full_scale,
+                            tally_hypothesis_ *list, int from, int to, int best) {
   double strength[TALLY_BATCH_], strongest = 0;
   int i;
   for (i = from; i < to; i++) {
@@ -2628,22 +2822,11 @@ static void tally_try_batch_(const tally_image *picture, const tally_template *f
     if (strength[i - from] > strongest) strongest = strength[i - from];
   }
   for (i = from; i < to; i++) {
-    double share, rms;
-    int found;
     if (strength[i - from] < 0 || strength[i - from] < 0.6 * strongest) continue;
-    share = tally_refine_(picture, form, pieces, list[i].h, &found, &rms);
-    if (choice->best < 0) {
-      choice->best = i;
-      choice->coverage = share;
-    } else {
-      double better = share > choice->coverage ? share : choice->coverage;
-      double worse = share > choice->coverage ? choice->coverage : share;
-      if (!tally_same_place_(form, list[i].h, list[choice->best].h) && worse > choice->second)
-        choice->second = worse;
-      if (share > choice->coverage) choice->best = i;
-      choice->coverage = better;
-    }
+    list[i].coverage = tally_refine_(picture, form, pieces, list[i].h);
+    if (best < 0 || list[i].coverage > list[best].coverage) best = i;
   }
+  return best;
 }
 
 /* Of a form without rules the first hypothesis that fits is the best, as they stand in the order of
@@ -2662,35 +2845,54 @@ static double tally_second_by_anchors_(const tally_template *form, const tally_s
 
 #define TALLY_ENOUGH_ 0.95 /* the share of the rules that a registered form shows at least */
 
-/* The hypothesis that fits the rules best, its map fitted to them. */
-static tally_choice_ tally_choose_(const tally_image *picture, const tally_template *form,
-                                   const tally_scene_ *scene, tally_pieces_ *pieces,
-                                   double full_scale, tally_hypothesis_ *list, int n) {
-  tally_choice_ choice = {-1, 0, 0};
-  int from;
-  for (from = 0; from < n && choice.coverage < TALLY_ENOUGH_; from += TALLY_BATCH_)
-    tally_try_batch_(picture, form, scene, pieces, full_scale, list, from,
-                     tally_min_(from + TALLY_BATCH_, n), &choice);
-  return choice;
+/* The hypothesis that fits the rules best, its map fitted to them; -1 for none. */
+static int tally_choose_(const tally_image *picture, const tally_template *form,
+                         const tally_scene_ *scene, tally_pieces_ *pieces, double full_scale,
+                         tally_hypothesis_ *list, int n) {
+  int best = -1, from;
+  for (from = 0; from < n && (best < 0 || list[best].coverage < TALLY_ENOUGH_);
+       from += TALLY_BATCH_)
+    best = tally_try_batch_(picture, form, scene, pieces, full_scale, list, from,
+                            tally_min_(from + TALLY_BATCH_, n), best);
+  return best;
 }
 
-/* A second position that fits as well as that, as a share of the first, makes both doubtful. */
-#define TALLY_NEARLY_ 0.85
+/* The least certain advantage of the best hypothesis over any other that shows as much of the rules
+   elsewhere; the best is brought to the rows and columns that it belongs to first. */
+static double tally_stand_out_(const tally_image *picture, const tally_template *form,
+                               tally_pieces_ *pieces, tally_hypothesis_ *list, int n, int best) {
+  double least = tally_settle_(picture, form, pieces, list[best].h);
+  int i;
+  for (i = 0; i < n; i++) {
+    double advantage, doubt;
+    if (i == best || list[i].coverage < TALLY_ALIKE_ * list[best].coverage ||
+        tally_distance_(pieces, list[best].h, list[i].h) < TALLY_APART_)
+      continue;
+    advantage = tally_advantage_(picture, pieces, list[best].h, list[i].h, &doubt);
+    least = fmin(least, advantage - doubt);
+  }
+  return least;
+}
+
+#define TALLY_LEAD_ 0.15   /* share of the anchors' score by which the best position has to lead */
+#define TALLY_CLEARLY_ 0.3 /* the certain advantage over any other position that is enough */
 
 /* Judges a fit by the anchors, of a form that has no printed rules. */
-static void tally_judge_anchors_(double error, double second, tally_registration *out) {
+static void tally_judge_anchors_(double error, double lead, tally_registration *out) {
   out->residual = error;
   if (out->anchors_found < 4)
     tally_refuse_(out, TALLY_FORM_POOR, "three anchors and no printed rules to check them by");
   else if (error > 4)
     tally_refuse_(out, TALLY_FORM_WRONG, "the anchors do not lie as on this form");
-  else if (second > TALLY_NEARLY_)
-    tally_refuse_(out, TALLY_FORM_AMBIGUOUS, "two different positions fit the anchors");
+  else if (lead < TALLY_LEAD_)
+    tally_refuse_(out, TALLY_FORM_AMBIGUOUS,
+                  "the anchors look the same from another side; the template should name printed "
+                  "rules or an anchor off their symmetry");
 }
 
 /* Judges it by the printed rules, after a correction for each field. */
 static void tally_judge_rules_(const tally_image *picture, const tally_template *form,
-                               tally_pieces_ *pieces, double anchor_error, double second,
+                               tally_pieces_ *pieces, double anchor_error, double advantage,
                                tally_registration *out) {
   double coverage;
   int f;
@@ -2704,8 +2906,11 @@ static void tally_judge_rules_(const tally_image *picture, const tally_template 
                                   : "too few of the printed rules can be seen");
   else if (out->residual > 1.25)
     tally_refuse_(out, TALLY_FORM_POOR, "the printed rules do not lie straight enough");
-  else if (second > TALLY_NEARLY_ * coverage)
-    tally_refuse_(out, TALLY_FORM_AMBIGUOUS, "two different positions fit the printed rules");
+  else if (advantage < TALLY_CLEARLY_)
+    tally_refuse_(
+        out, TALLY_FORM_AMBIGUOUS,
+        "two different positions fit the printed rules; the template should name all rules, "
+        "the table's outermost ones above all");
   else if (anchor_error > 15)
     tally_refuse_(out, TALLY_FORM_WRONG,
                   "the anchors and the printed rules do not belong together");
@@ -2714,7 +2919,7 @@ static void tally_judge_rules_(const tally_image *picture, const tally_template 
 /* Judges the fit in out->page, and adds what only an accepted form has. */
 static void tally_judge_(const tally_image *picture, const tally_template *form,
                          const tally_scene_ *scene, const tally_hypothesis_ *hypothesis,
-                         tally_pieces_ *pieces, double full_scale, double second,
+                         tally_pieces_ *pieces, double full_scale, double lead,
                          tally_registration *out) {
   double error = tally_anchor_error_(scene, form, hypothesis, out->page), large, small;
   tally_point top = tally_homography_map(out->page, form->width / 2, form->height / 2), right;
@@ -2726,9 +2931,9 @@ static void tally_judge_(const tally_image *picture, const tally_template *form,
   out->anchors_found = hypothesis->matched;
   out->rules_expected = pieces->count;
   if (pieces->count == 0)
-    tally_judge_anchors_(error, second, out);
+    tally_judge_anchors_(error, lead, out);
   else
-    tally_judge_rules_(picture, form, pieces, error, second, out);
+    tally_judge_rules_(picture, form, pieces, error, lead, out);
   if (out->status != TALLY_FORM_OK) return;
   outside = tally_field_outside_(picture, form, out);
   if (!tally_plausible_(form, out->page, full_scale)) {
@@ -2745,8 +2950,8 @@ static tally_result tally_register_in_(const tally_image *picture, const tally_t
                                        tally_registration *out) {
   double full_scale = tally_full_scale_(picture, form);
   tally_hypothesis_ list[TALLY_HYPOTHESES_];
-  tally_choice_ choice;
-  int n, longest = tally_max_(picture->width, picture->height);
+  double lead; /* of the best position over the next */
+  int n, best, longest = tally_max_(picture->width, picture->height);
   scene->factor = (longest + TALLY_WORK_SIDE_ - 1) / TALLY_WORK_SIDE_;
   if (tally_min_(picture->width, picture->height) / scene->factor < 32) {
     tally_refuse_(out, TALLY_FORM_POOR, "the picture is too small");
@@ -2762,15 +2967,15 @@ static tally_result tally_register_in_(const tally_image *picture, const tally_t
     return TALLY_OK;
   }
   if (!tally_list_pieces_(form, pieces)) return TALLY_ERROR_MEMORY;
-  choice = tally_choose_(picture, form, scene, pieces, full_scale, list, n);
-  if (choice.best < 0) {
+  best = tally_choose_(picture, form, scene, pieces, full_scale, list, n);
+  if (best < 0) {
     tally_refuse_(out, TALLY_FORM_POOR, "the anchors lie in a way no flat page can");
     return TALLY_OK;
   }
-  if (pieces->count == 0)
-    choice.second = tally_second_by_anchors_(form, scene, full_scale, list, n, choice.best);
-  memcpy(out->page, list[choice.best].h, sizeof out->page);
-  tally_judge_(picture, form, scene, &list[choice.best], pieces, full_scale, choice.second, out);
+  lead = pieces->count ? tally_stand_out_(picture, form, pieces, list, n, best)
+                       : 1 - tally_second_by_anchors_(form, scene, full_scale, list, n, best);
+  memcpy(out->page, list[best].h, sizeof out->page);
+  tally_judge_(picture, form, scene, &list[best], pieces, full_scale, lead, out);
   return TALLY_OK;
 }
 
@@ -2795,6 +3000,7 @@ TALLY_API tally_result tally_register(const tally_image *picture, const tally_te
   tally_image_free(&scene->small);
   TALLY_FREE(scene);
   TALLY_FREE(pieces.list);
+  TALLY_FREE(pieces.sorted);
   return result;
 }
 
