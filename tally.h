@@ -109,6 +109,14 @@
    The defaults are empty = leading-zero, cross = illegible, dash = illegible. A count whose cells
    are all empty is missing, never 0. A mark to the right of a digit is never a number.
    There must be at least three anchors and one field.
+
+   A reference print is a grey picture and a text in the same manner:
+
+     form NAME                                     the form's name (once)
+     print X,Y WxH                                 the part of the page that the picture shows, one
+                                                   pixel per template pixel (once)
+     label FIELD X,Y WxH beside CX,CY              the label of the field, whose first cell has its
+                                                   top left corner at CX,CY on that page
 */
 
 #ifndef TALLY_H
@@ -318,6 +326,7 @@ typedef struct {
   double rotation;  /* degrees clockwise, -180..180: 0 when the page stands upright */
   int anchors_found;
   int rules_found, rules_expected;   /* pieces of printed rules, cell boxes included */
+  int labels_compared;               /* fields whose printed label is that of the reference print */
   double page[9];                    /* homography from template to picture, by rows */
   double local[TALLY_MAX_FIELDS][6]; /* per field, template to template before `page`: what its own
                               boxes say about print that is shifted or stretched there;
@@ -330,6 +339,51 @@ typedef struct {
    Errors: TALLY_ERROR_ARGUMENT, TALLY_ERROR_MEMORY. */
 TALLY_API tally_result tally_register(const tally_image *picture, const tally_template *form,
                                       tally_registration *out);
+
+typedef struct {
+  int16_t x, y; /* from the field's first cell, template pixels */
+  uint8_t light;
+} tally_dot;
+
+/* The printed label of a field: its name or number, what is printed in its row beside the cells. */
+typedef struct {
+  char field[TALLY_MAX_NAME];
+  tally_box box; /* on the page */
+  int x, y;      /* top left corner of the field's first cell on that page */
+  int dots;      /* pixels of ink, and of the paper close to it */
+  tally_dot *dot;
+} tally_label;
+
+/* A reference print: what is printed on every copy of a form, by which a template is checked that
+   names the fields: not the template's word, so that one with two fields exchanged, or a row off, is
+   found out. */
+typedef struct {
+  char name[TALLY_MAX_NAME]; /* the form's */
+  tally_box place;           /* the picture's, on the page */
+  int labels;
+  tally_label label[TALLY_MAX_FIELDS];
+  tally_image picture; /* one pixel per template pixel: light as tally_print_view sees it */
+} tally_print;
+
+/* Reads a reference print's text (grammar above) and copies its picture, which must be grey and of
+   the size that the text says. On TALLY_ERROR_TEMPLATE, error (may be NULL) says where and why.
+   tally_print_free releases it. */
+TALLY_API tally_result tally_print_make(const char *text, size_t length, const tally_image *picture,
+                                        tally_print *out, tally_error *error);
+TALLY_API void tally_print_free(tally_print *print);
+
+/* Part of a registered page as reference prints keep it: one grey pixel per template pixel, white
+   but for what is narrow and darker than its surroundings. */
+TALLY_API tally_result tally_print_view(const tally_image *picture,
+                                        const tally_registration *registration,
+                                        const tally_box *box, tally_image *out);
+
+/* Finds the form as tally_register does, with a reference print (NULL: without). The labels settle
+   where the page lies if the rules and anchors leave that open, and a template is refused
+   (TALLY_FORM_WRONG) if the row of one of its fields bears the label of another. Where the print is
+   another than the reference's nothing is compared, and out->labels_compared is 0. */
+TALLY_API tally_result tally_register_print(const tally_image *picture, const tally_template *form,
+                                            const tally_print *print, tally_registration *out);
 
 /* The picture point of a template point: by the whole page, or (field >= 0) as that field's own
    boxes put it. */
@@ -1529,6 +1583,142 @@ TALLY_API tally_result tally_template_parse(const char *text, size_t length, tal
   return TALLY_OK;
 }
 
+/* ---- reference prints */
+
+static tally_result tally_parse_label_(tally_parser_ *p, tally_print *print) {
+  tally_label *label = &print->label[print->labels];
+  double x, y;
+  int i, line = p->word_line, column = p->word_column;
+  if (print->labels == TALLY_MAX_FIELDS)
+    return tally_fault_at_(p, line, column, "more than %d labels", TALLY_MAX_FIELDS);
+  TALLY_TRY_(tally_read_name_(p, "a field's name", label->field));
+  for (i = 0; i < print->labels; i++)
+    if (strcmp(label->field, print->label[i].field) == 0)
+      return tally_fault_at_(p, line, column, "a second label of '%s'", label->field);
+  (void)tally_more_(p);
+  line = p->word_line;
+  column = p->word_column;
+  TALLY_TRY_(tally_read_point_(p, &label->box.x, &label->box.y));
+  TALLY_TRY_(tally_read_size_(p, &label->box.width, &label->box.height));
+  TALLY_TRY_(tally_read_text_(p, "beside"));
+  TALLY_TRY_(tally_read_point_(p, &x, &y));
+  if (!(x >= 0 && y >= 0 && x <= 10000 && y <= 10000))
+    return tally_fault_at_(p, p->word_line, p->word_column, "the cell lies off the page");
+  label->x = (int)x;
+  label->y = (int)y;
+  if (label->box.x < print->place.x || label->box.y < print->place.y ||
+      label->box.x + label->box.width > print->place.x + print->place.width ||
+      label->box.y + label->box.height > print->place.y + print->place.height)
+    return tally_fault_at_(p, line, column, "the label lies outside the picture");
+  print->labels++;
+  return TALLY_OK;
+}
+
+static tally_result tally_parse_print_(tally_parser_ *p, tally_print *print) {
+  char word[TALLY_MAX_NAME];
+  int line, column;
+  TALLY_TRY_(tally_read_name_(p, "a statement", word));
+  line = p->word_line;
+  column = p->word_column;
+  if (strcmp(word, "form") == 0) {
+    TALLY_TRY_(tally_read_name_(p, "the form's name", print->name));
+  } else if (strcmp(word, "print") == 0) {
+    TALLY_TRY_(tally_read_point_(p, &print->place.x, &print->place.y));
+    TALLY_TRY_(tally_read_size_(p, &print->place.width, &print->place.height));
+    if (p->paged) return tally_fault_at_(p, line, column, "a second print statement");
+    if (!(print->place.x >= 0 && print->place.y >= 0 && print->place.x <= 10000 &&
+          print->place.y <= 10000))
+      return tally_fault_at_(p, line, column, "the picture lies off the page");
+    p->paged = 1;
+  } else if (strcmp(word, "label") == 0) {
+    if (!p->paged) return tally_fault_at_(p, line, column, "the print statement must come first");
+    TALLY_TRY_(tally_parse_label_(p, print));
+  } else {
+    return tally_fault_at_(p, line, column, "unknown statement '%s'", word);
+  }
+  if (tally_more_(p))
+    return tally_fault_at_(p, p->word_line, p->word_column, "unexpected text after the statement");
+  return TALLY_OK;
+}
+
+/* Light of a label's print at a place counted from the field's first cell; -1 outside the label. */
+static int tally_label_light_(const tally_print *print, const tally_label *label, int x, int y) {
+  x += label->x;
+  y += label->y;
+  if (!(x >= label->box.x && y >= label->box.y && x < label->box.x + label->box.width &&
+        y < label->box.y + label->box.height))
+    return -1;
+  return tally_row_(&print->picture, y - (int)print->place.y)[x - (int)print->place.x];
+}
+
+#define TALLY_INK_LIGHT_ 180 /* print is darker in a reference print, of 255 */
+
+static int tally_ink_near_(const tally_print *print, const tally_label *label, int x, int y) {
+  int i, k;
+  for (i = -2; i <= 2; i++)
+    for (k = -2; k <= 2; k++) {
+      int light = tally_label_light_(print, label, x + k, y + i);
+      if (light >= 0 && light < TALLY_INK_LIGHT_) return 1;
+    }
+  return 0;
+}
+
+/* Fills in the dots of a label; 0 without memory. */
+static int tally_list_dots_(const tally_print *print, tally_label *label) {
+  int left = (int)label->box.x - label->x, top = (int)label->box.y - label->y, x, y;
+  label->dot = (tally_dot *)tally_alloc_((size_t)label->box.width * (size_t)label->box.height,
+                                         sizeof *label->dot);
+  if (!label->dot) return 0;
+  for (y = top; y < top + (int)label->box.height; y++)
+    for (x = left; x < left + (int)label->box.width; x++) {
+      tally_dot *dot = &label->dot[label->dots];
+      if (!tally_ink_near_(print, label, x, y)) continue;
+      dot->x = (int16_t)x;
+      dot->y = (int16_t)y;
+      dot->light = (uint8_t)tally_label_light_(print, label, x, y);
+      label->dots++;
+    }
+  return 1;
+}
+
+TALLY_API tally_result tally_print_make(const char *text, size_t length, const tally_image *picture,
+                                        tally_print *out, tally_error *error) {
+  tally_parser_ p;
+  int i;
+  if (error) memset(error, 0, sizeof *error);
+  if (!text || !out || !tally_grey_ok_(picture)) return TALLY_ERROR_ARGUMENT;
+  memset(out, 0, sizeof *out);
+  memset(&p, 0, sizeof p);
+  p.text = text;
+  p.length = length;
+  p.line = p.column = 1;
+  p.error = error;
+  while (p.at < length) {
+    if (tally_more_(&p)) TALLY_TRY_(tally_parse_print_(&p, out));
+    if (tally_peek_(&p) == '\n') tally_next_(&p);
+  }
+  if (!p.paged) return tally_fault_at_(&p, 0, 0, "there is no print statement");
+  if (picture->width != out->place.width || picture->height != out->place.height)
+    return tally_fault_at_(&p, 0, 0, "the picture measures %d x %d, the text says %.0f x %.0f",
+                           picture->width, picture->height, out->place.width, out->place.height);
+  TALLY_TRY_(tally_image_make(picture->width, picture->height, 1, &out->picture));
+  memcpy(out->picture.pixels, picture->pixels, tally_count_(picture));
+  for (i = 0; i < out->labels; i++)
+    if (!tally_list_dots_(out, &out->label[i])) {
+      tally_print_free(out);
+      return TALLY_ERROR_MEMORY;
+    }
+  return TALLY_OK;
+}
+
+TALLY_API void tally_print_free(tally_print *print) {
+  int i;
+  if (!print) return;
+  for (i = 0; i < print->labels; i++) TALLY_FREE(print->label[i].dot);
+  tally_image_free(&print->picture);
+  memset(print, 0, sizeof *print);
+}
+
 /* ---- 3. registration ----------------------------------------------------------------------------
 
    anchors -> candidate blobs -> hypotheses (similarities that bring at least three anchors onto
@@ -2605,6 +2795,13 @@ static double tally_distance_(const tally_pieces_ *pieces, const double a[9], co
   return sum / pieces->count;
 }
 
+/* Whether there are rules across and down, so that they say where the page lies. */
+static int tally_has_both_(const tally_pieces_ *pieces) {
+  int count[2] = {0, 0}, k;
+  for (k = 0; k < pieces->count; k++) count[pieces->list[k].down]++;
+  return count[0] > 2 && count[1] > 2;
+}
+
 static int tally_is_alike_(const tally_pieces_ *pieces, double x, double y) {
   static const double still[9] = {1, 0, 0, 0, 1, 0, 0, 0, 1};
   double map[9];
@@ -2722,6 +2919,320 @@ static void tally_apply_local_(const double local[TALLY_MAX_FIELDS][6], tally_pi
     const double *l = piece->field < 0 ? NULL : local[piece->field] + (piece->down ? 0 : 3);
     if (l) piece->offset -= l[0] + l[1] * x + l[2] * y - (piece->down ? x : y);
   }
+}
+
+/* ---- printed labels */
+
+#define TALLY_BROAD_PRINT_ 6  /* what is wider than twice this is a bar or a shade, no letter */
+#define TALLY_LABEL_STRAY_ 6  /* a label lies at most this far from its place, template pixels */
+#define TALLY_LABEL_FITS_ 0.5 /* correlation of print that is the same */
+#define TALLY_LABEL_LEAD_ 0.4 /* by which another label fits better than the field's own */
+#define TALLY_LABEL_LEAST_ 40 /* pixels in which two labels that can be told apart differ */
+
+static void tally_dilate_square_(uint8_t *values, int width, int height, int reach, uint8_t *line);
+
+/* The level of the paper round each pixel: the light with all that is narrow closed up. */
+static tally_result tally_close_print_(const tally_image *light, tally_image *paper) {
+  int longer = tally_max_(light->width, light->height), shorter, reach = TALLY_BROAD_PRINT_, k;
+  size_t count = tally_count_(light), i;
+  uint8_t *line;
+  shorter = tally_min_(light->width, light->height);
+  TALLY_TRY_(tally_image_make(light->width, light->height, 1, paper));
+  line = (uint8_t *)tally_alloc_((size_t)longer + 2 * (size_t)reach,
+                                 (size_t)shorter + 2 * (size_t)reach);
+  if (!line) {
+    tally_image_free(paper);
+    return TALLY_ERROR_MEMORY;
+  }
+  memcpy(paper->pixels, light->pixels, count);
+  for (k = 0; k < 2; k++) {
+    tally_dilate_square_(paper->pixels, light->width, light->height, reach, line);
+    for (i = 0; i < count; i++) paper->pixels[i] = (uint8_t)(255 - paper->pixels[i]);
+  }
+  TALLY_FREE(line);
+  return TALLY_OK;
+}
+
+/* Light of a part of the page, read in the green channel as rules are. */
+static tally_result tally_sample_print_(const tally_image *picture, const double h[9],
+                                        const tally_box *box, tally_image *out) {
+  int channel = picture->channels == 3, x, y;
+  TALLY_TRY_(tally_image_make((int)box->width, (int)box->height, 1, out));
+  for (y = 0; y < out->height; y++)
+    for (x = 0; x < out->width; x++) {
+      tally_point p = tally_homography_map(h, box->x + x + 0.5, box->y + y + 0.5);
+      int inside = p.x >= 0 && p.y >= 0 && p.x < picture->width && p.y < picture->height;
+      tally_row_(out, y)[x] =
+          inside
+              ? (uint8_t)(tally_sample_(picture, channel, (int)(p.x * 256), (int)(p.y * 256)) >> 16)
+              : 255;
+    }
+  return TALLY_OK;
+}
+
+/* Means of 3 x 3 pixels, so that pictures of any resolution come out about as sharp; the edge keeps
+   what it has. */
+static tally_result tally_soften_(tally_image *image) {
+  tally_image from;
+  int x, y, k;
+  TALLY_TRY_(tally_image_make(image->width, image->height, 1, &from));
+  memcpy(from.pixels, image->pixels, tally_count_(image));
+  for (y = 1; y + 1 < image->height; y++)
+    for (x = 1; x + 1 < image->width; x++) {
+      int sum = 0;
+      for (k = -1; k <= 1; k++) {
+        const uint8_t *p = tally_row_(&from, y + k) + x;
+        sum += p[-1] + p[0] + p[1];
+      }
+      tally_row_(image, y)[x] = (uint8_t)(sum / 9);
+    }
+  tally_image_free(&from);
+  return TALLY_OK;
+}
+
+static tally_result tally_print_of_(const tally_image *picture, const double h[9],
+                                    const tally_box *box, tally_image *out) {
+  tally_image paper;
+  tally_result result;
+  size_t i;
+  TALLY_TRY_(tally_sample_print_(picture, h, box, out));
+  result = tally_soften_(out);
+  if (result == TALLY_OK) result = tally_close_print_(out, &paper);
+  if (result != TALLY_OK) {
+    tally_image_free(out);
+    return result;
+  }
+  for (i = 0; i < tally_count_(out); i++)
+    out->pixels[i] =
+        (uint8_t)tally_min_(255, 255 * out->pixels[i] / tally_max_(paper.pixels[i], 24));
+  tally_image_free(&paper);
+  return TALLY_OK;
+}
+
+TALLY_API tally_result tally_print_view(const tally_image *picture,
+                                        const tally_registration *registration,
+                                        const tally_box *box, tally_image *out) {
+  if (!tally_image_ok_(picture) || !registration || !box || !out || !(box->width >= 1) ||
+      !(box->height >= 1) || !(box->width <= 10000) || !(box->height <= 10000))
+    return TALLY_ERROR_ARGUMENT;
+  return tally_print_of_(picture, registration->page, box, out);
+}
+
+/* What a field's row shows: a view whose first pixel lies (left, top) from the field's first cell. */
+typedef struct {
+  tally_image view;
+  int left, top;
+} tally_row_view_;
+
+/* Sums for the correlation of two pictures. */
+typedef struct {
+  int64_t n, a, b, aa, bb, ab;
+} tally_sums_;
+
+static void tally_add_pair_(tally_sums_ *sums, int a, int b) {
+  sums->n++;
+  sums->a += a;
+  sums->b += b;
+  sums->aa += a * a;
+  sums->bb += b * b;
+  sums->ab += a * b;
+}
+
+static double tally_correlation_(const tally_sums_ *sums) {
+  double n = (double)sums->n, a = (double)sums->a, b = (double)sums->b;
+  double aa = n * (double)sums->aa - a * a, bb = n * (double)sums->bb - b * b;
+  return aa > 0 && bb > 0 ? (n * (double)sums->ab - a * b) / sqrt(aa * bb) : 0;
+}
+
+static int tally_row_light_(const tally_row_view_ *row, int x, int y) {
+  return tally_row_(&row->view, y - row->top)[x - row->left];
+}
+
+/* Correlation of every `step`th dot of a label with the row, shifted by (x, y). */
+static double tally_label_fit_(const tally_row_view_ *row, const tally_label *label, int x, int y,
+                               int step) {
+  tally_sums_ sums = {0, 0, 0, 0, 0, 0};
+  int i;
+  for (i = 0; i < label->dots; i += step) {
+    const tally_dot *dot = &label->dot[i];
+    tally_add_pair_(&sums, tally_row_light_(row, dot->x + x, dot->y + y), dot->light);
+  }
+  return tally_correlation_(&sums);
+}
+
+/* Where a label fits a row best, and how well. */
+typedef struct {
+  double fit;
+  int x, y;
+} tally_match_;
+
+static tally_match_ tally_match_label_(const tally_row_view_ *row, const tally_label *label) {
+  tally_match_ best = {0, 0, 0}, coarse;
+  int x, y;
+  if (label->dots < TALLY_LABEL_LEAST_) return best;
+  for (y = -TALLY_LABEL_STRAY_; y <= TALLY_LABEL_STRAY_; y += 2)
+    for (x = -TALLY_LABEL_STRAY_; x <= TALLY_LABEL_STRAY_; x += 2) {
+      double fit = tally_label_fit_(row, label, x, y, 3);
+      if (fit > best.fit) {
+        best.fit = fit;
+        best.x = x;
+        best.y = y;
+      }
+    }
+  coarse = best;
+  best.fit = 0;
+  for (y = coarse.y - 1; y <= coarse.y + 1; y++)
+    for (x = coarse.x - 1; x <= coarse.x + 1; x++) {
+      double fit = tally_label_fit_(row, label, x, y, 1);
+      if (fit > best.fit) {
+        best.fit = fit;
+        best.x = x;
+        best.y = y;
+      }
+    }
+  return best;
+}
+
+/* How well a label fits the row where it differs from another: -1..1. *different is in how many of
+   its pixels it does. */
+static double tally_label_fit_against_(const tally_print *print, const tally_row_view_ *row,
+                                       const tally_label *label, const tally_match_ *match,
+                                       const tally_label *other, int *different) {
+  const tally_label *from[2];
+  tally_sums_ sums = {0, 0, 0, 0, 0, 0};
+  int k, i;
+  from[0] = label;
+  from[1] = other;
+  for (k = 0; k < 2; k++)
+    for (i = 0; i < from[k]->dots; i++) {
+      const tally_dot *dot = &from[k]->dot[i];
+      int mine = tally_label_light_(print, label, dot->x, dot->y);
+      int its = tally_label_light_(print, other, dot->x, dot->y);
+      if (mine < 0 || its < 0 || abs(mine - its) < 60) continue;
+      tally_add_pair_(&sums, tally_row_light_(row, dot->x + match->x, dot->y + match->y), mine);
+    }
+  *different = (int)sums.n;
+  return tally_correlation_(&sums);
+}
+
+/* The view of a field's row that all labels fit into, wherever they are tried. */
+static tally_result tally_row_view_of_(const tally_image *picture, const double h[9],
+                                       const tally_print *print, const tally_box *cell,
+                                       tally_row_view_ *out) {
+  int right = 0, bottom = 0, room = TALLY_LABEL_STRAY_ + 1, i;
+  tally_box box;
+  out->left = out->top = 0;
+  for (i = 0; i < print->labels; i++) {
+    const tally_label *label = &print->label[i];
+    int left = (int)label->box.x - label->x, top = (int)label->box.y - label->y;
+    out->left = tally_min_(out->left, left);
+    out->top = tally_min_(out->top, top);
+    right = tally_max_(right, left + (int)label->box.width);
+    bottom = tally_max_(bottom, top + (int)label->box.height);
+  }
+  out->left -= room;
+  out->top -= room;
+  box.x = cell->x + out->left;
+  box.y = cell->y + out->top;
+  box.width = right + room - out->left;
+  box.height = bottom + room - out->top;
+  return tally_print_of_(picture, h, &box, &out->view);
+}
+
+/* Index of the label that a row bears instead of its own, -1 if none does clearly better. */
+static int tally_other_label_(const tally_print *print, const tally_row_view_ *row, int own,
+                              const tally_match_ *match) {
+  int j, different;
+  for (j = 0; j < print->labels; j++) {
+    const tally_label *label = &print->label[own], *other = &print->label[j];
+    tally_match_ its;
+    double fit;
+    if (j == own) continue;
+    fit = tally_label_fit_against_(print, row, label, match, other, &different);
+    if (different < TALLY_LABEL_LEAST_ || fit >= TALLY_LABEL_FITS_) continue;
+    its = tally_match_label_(row, other);
+    if (its.fit < TALLY_LABEL_FITS_) continue;
+    if (tally_label_fit_against_(print, row, other, &its, label, &different) >
+        fit + TALLY_LABEL_LEAD_)
+      return j;
+  }
+  return -1;
+}
+
+/* How well the labels of a template's fields fit at a position: the mean, 0 without any. match
+   receives where each fits best; those of other forms' fields are left alone. */
+static tally_result tally_print_fit_(const tally_image *picture, const tally_template *form,
+                                     const tally_print *print, const double h[9],
+                                     tally_match_ match[TALLY_MAX_FIELDS], double *fit) {
+  double sum = 0;
+  int i, n = 0;
+  for (i = 0; i < print->labels; i++) {
+    int f = tally_template_field(form, print->label[i].field);
+    tally_row_view_ row;
+    if (f < 0) continue;
+    TALLY_TRY_(tally_row_view_of_(picture, h, print, &form->field[f].cell[0], &row));
+    match[i] = tally_match_label_(&row, &print->label[i]);
+    tally_image_free(&row.view);
+    sum += match[i].fit;
+    n++;
+  }
+  *fit = n ? sum / n : 0;
+  return TALLY_OK;
+}
+
+/* Moves h to where the labels lie, for a form whose rules do not say. */
+static tally_result tally_fit_by_labels_(const tally_image *picture, const tally_template *form,
+                                         const tally_print *print, double h[9]) {
+  tally_piece_ list[2 * TALLY_MAX_FIELDS];
+  tally_match_ match[TALLY_MAX_FIELDS];
+  tally_pieces_ pieces = {NULL, 0, 0, NULL, 0};
+  double fit, correction[9];
+  int i, k;
+  memset(match, 0, sizeof match);
+  memset(list, 0, sizeof list);
+  pieces.list = list;
+  TALLY_TRY_(tally_print_fit_(picture, form, print, h, match, &fit));
+  for (i = 0; i < print->labels; i++)
+    for (k = 0; k < 2 && match[i].fit >= TALLY_LABEL_FITS_; k++) {
+      const tally_label *label = &print->label[i];
+      const tally_box *cell = &form->field[tally_template_field(form, label->field)].cell[0];
+      tally_piece_ *piece = &list[pieces.count++];
+      piece->down = k;
+      piece->found = 1;
+      piece->weight = 1;
+      piece->offset = k ? match[i].x : match[i].y;
+      piece->x0 = piece->x1 = cell->x + label->box.x + label->box.width / 2 - label->x;
+      piece->y0 = piece->y1 = cell->y + label->box.y + label->box.height / 2 - label->y;
+    }
+  if (pieces.count && tally_fit_pieces_(form, &pieces, TALLY_LABEL_STRAY_, correction))
+    tally_homography_multiply(h, correction, h);
+  return TALLY_OK;
+}
+
+/* Compares the labels of a registered form with the reference print's. */
+static tally_result tally_check_labels_(const tally_image *picture, const tally_template *form,
+                                        const tally_print *print, tally_registration *out) {
+  int i;
+  for (i = 0; i < print->labels; i++) {
+    int f = tally_template_field(form, print->label[i].field), other;
+    tally_row_view_ row;
+    tally_match_ match;
+    if (f < 0) continue;
+    TALLY_TRY_(tally_row_view_of_(picture, out->page, print, &form->field[f].cell[0], &row));
+    match = tally_match_label_(&row, &print->label[i]);
+    other = tally_other_label_(print, &row, i, &match);
+    tally_image_free(&row.view);
+    if (other >= 0) {
+      out->status = TALLY_FORM_WRONG;
+      tally_print_(out->reason, sizeof out->reason,
+                   "the row of %s bears the label of %s: the template's fields are in another "
+                   "order, or a row off",
+                   print->label[i].field, print->label[other].field);
+      return TALLY_OK;
+    }
+    out->labels_compared += match.fit >= TALLY_LABEL_FITS_;
+  }
+  return TALLY_OK;
 }
 
 /* ---- the whole */
@@ -2874,6 +3385,33 @@ static double tally_stand_out_(const tally_image *picture, const tally_template 
   return least;
 }
 
+/* Where neither rules nor anchors tell several positions apart, the labels may: *best becomes the one
+   where they fit best, and *lead by how much. */
+static tally_result tally_choose_by_print_(const tally_image *picture, const tally_template *form,
+                                           const tally_print *print, const tally_scene_ *scene,
+                                           const tally_pieces_ *pieces, double full_scale,
+                                           tally_hypothesis_ *list, int n, int *best,
+                                           double *lead) {
+  double enough = pieces->count ? TALLY_ALIKE_ * list[*best].coverage : 0, most = 0, next = 0, fit;
+  tally_match_ match[TALLY_MAX_FIELDS];
+  int tried[TALLY_HYPOTHESES_], tries = 0, i, k;
+  for (i = 0; i < n; i++) {
+    if (list[i].coverage < enough) continue;
+    if (!pieces->count && !tally_fit_hypothesis_(scene, form, &list[i], full_scale)) continue;
+    for (k = 0; k < tries; k++)
+      if (tally_same_place_(form, list[i].h, list[tried[k]].h)) break;
+    if (k < tries) continue;
+    tried[tries++] = i;
+    TALLY_TRY_(tally_print_fit_(picture, form, print, list[i].h, match, &fit));
+    next = fmax(next, fmin(fit, most));
+    if (fit <= most) continue;
+    most = fit;
+    *best = i;
+  }
+  *lead = most < TALLY_LABEL_FITS_ ? 0 : most - next;
+  return TALLY_OK;
+}
+
 #define TALLY_LEAD_ 0.15   /* share of the anchors' score by which the best position has to lead */
 #define TALLY_CLEARLY_ 0.3 /* the certain advantage over any other position that is enough */
 
@@ -2946,8 +3484,8 @@ static void tally_judge_(const tally_image *picture, const tally_template *form,
 }
 
 static tally_result tally_register_in_(const tally_image *picture, const tally_template *form,
-                                       tally_scene_ *scene, tally_pieces_ *pieces,
-                                       tally_registration *out) {
+                                       const tally_print *print, tally_scene_ *scene,
+                                       tally_pieces_ *pieces, tally_registration *out) {
   double full_scale = tally_full_scale_(picture, form);
   tally_hypothesis_ list[TALLY_HYPOTHESES_];
   double lead; /* of the best position over the next */
@@ -2974,13 +3512,23 @@ static tally_result tally_register_in_(const tally_image *picture, const tally_t
   }
   lead = pieces->count ? tally_stand_out_(picture, form, pieces, list, n, best)
                        : 1 - tally_second_by_anchors_(form, scene, full_scale, list, n, best);
+  if (print && lead < (pieces->count ? TALLY_CLEARLY_ : TALLY_LEAD_))
+    TALLY_TRY_(tally_choose_by_print_(picture, form, print, scene, pieces, full_scale, list, n,
+                                      &best, &lead));
   memcpy(out->page, list[best].h, sizeof out->page);
+  if (print && !tally_has_both_(pieces))
+    TALLY_TRY_(tally_fit_by_labels_(picture, form, print, out->page));
   tally_judge_(picture, form, scene, &list[best], pieces, full_scale, lead, out);
   return TALLY_OK;
 }
 
 TALLY_API tally_result tally_register(const tally_image *picture, const tally_template *form,
                                       tally_registration *out) {
+  return tally_register_print(picture, form, NULL, out);
+}
+
+TALLY_API tally_result tally_register_print(const tally_image *picture, const tally_template *form,
+                                            const tally_print *print, tally_registration *out) {
   tally_scene_ *scene;
   tally_pieces_ pieces;
   tally_result result;
@@ -2995,7 +3543,9 @@ TALLY_API tally_result tally_register(const tally_image *picture, const tally_te
   memset(&pieces, 0, sizeof pieces);
   scene = (tally_scene_ *)tally_alloc_zero_(1, sizeof *scene);
   if (!scene) return TALLY_ERROR_MEMORY;
-  result = tally_register_in_(picture, form, scene, &pieces, out);
+  result = tally_register_in_(picture, form, print, scene, &pieces, out);
+  if (result == TALLY_OK && print && out->status == TALLY_FORM_OK)
+    result = tally_check_labels_(picture, form, print, out);
   for (i = 0; i < TALLY_MAX_ANCHORS; i++) TALLY_FREE(scene->labels[i]);
   tally_image_free(&scene->small);
   TALLY_FREE(scene);
