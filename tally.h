@@ -2600,20 +2600,30 @@ static void tally_common_shift_(const tally_image *picture, const double h[9],
   }
 }
 
+/* Whether there are rules across, which say where the page lies along y, and down, which say where
+   along x. */
+static void tally_find_known_(const tally_pieces_ *pieces, int known[2]) {
+  int count[2] = {0, 0}, k;
+  for (k = 0; k < pieces->count; k++) count[pieces->list[k].down]++;
+  for (k = 0; k < 2; k++) known[k] = count[k] > 2;
+}
+
 /* One step of the fit: the small homography, template to template, that takes the pieces to where
    they were observed. Tukey's weights of width `width` keep wrong lines out; a weak prior keeps
-   what the rules say nothing about where the anchors put it. */
+   what the rules say nothing about where the anchors put it. Rules of one direction say nothing of
+   perspective, which would move the other. */
 static int tally_fit_pieces_(const tally_template *form, const tally_pieces_ *pieces, double width,
                              double correction[9]) {
   double half = (form->width + form->height) / 4, solution[8] = {0};
-  int round, k, i;
+  int known[2], round, k, i;
+  tally_find_known_(pieces, known);
   for (round = 0; round < 5; round++) {
     double normal[64] = {0}, right[8] = {0};
     static const double prior[8] = {30, 15, 15, 30, 15, 15, 8, 8}; /* template pixels at the edge */
     for (i = 0; i < 8; i++) {
-      double row[8] = {0};
+      double row[8] = {0}, most = i >= 6 && known[0] + known[1] < 2 ? 0.1 : prior[i];
       row[i] = 1;
-      tally_equation_(normal, right, 8, row, 0, 1 / (prior[i] * prior[i]));
+      tally_equation_(normal, right, 8, row, 0, 1 / (most * most));
     }
     for (k = 0; k < pieces->count; k++) {
       const tally_piece_ *piece = &pieces->list[k];
@@ -2793,13 +2803,6 @@ static double tally_distance_(const tally_pieces_ *pieces, const double a[9], co
     sum += fmin(fabs(p.x - x) + fabs(p.y - y), 1e6);
   }
   return sum / pieces->count;
-}
-
-/* Whether there are rules across and down, so that they say where the page lies. */
-static int tally_has_both_(const tally_pieces_ *pieces) {
-  int count[2] = {0, 0}, k;
-  for (k = 0; k < pieces->count; k++) count[pieces->list[k].down]++;
-  return count[0] > 2 && count[1] > 2;
 }
 
 static int tally_is_alike_(const tally_pieces_ *pieces, double x, double y) {
@@ -2995,6 +2998,7 @@ static tally_result tally_print_of_(const tally_image *picture, const double h[9
   tally_image paper;
   tally_result result;
   size_t i;
+  int brightest = 0;
   TALLY_TRY_(tally_sample_print_(picture, h, box, out));
   result = tally_soften_(out);
   if (result == TALLY_OK) result = tally_close_print_(out, &paper);
@@ -3002,9 +3006,11 @@ static tally_result tally_print_of_(const tally_image *picture, const double h[9
     tally_image_free(out);
     return result;
   }
-  for (i = 0; i < tally_count_(out); i++)
-    out->pixels[i] =
-        (uint8_t)tally_min_(255, 255 * out->pixels[i] / tally_max_(paper.pixels[i], 24));
+  for (i = 0; i < tally_count_(out); i++) brightest = tally_max_(brightest, paper.pixels[i]);
+  for (i = 0; i < tally_count_(out); i++) {
+    int level = paper.pixels[i], is_bar = 3 * level < brightest || level == 0;
+    out->pixels[i] = (uint8_t)(is_bar ? 255 : tally_min_(255, 255 * out->pixels[i] / level));
+  }
   tally_image_free(&paper);
   return TALLY_OK;
 }
@@ -3180,32 +3186,35 @@ static tally_result tally_print_fit_(const tally_image *picture, const tally_tem
   return TALLY_OK;
 }
 
-/* Moves h to where the labels lie, for a form whose rules do not say. */
-static tally_result tally_fit_by_labels_(const tally_image *picture, const tally_template *form,
-                                         const tally_print *print, double h[9]) {
-  tally_piece_ list[2 * TALLY_MAX_FIELDS];
+/* Moves h by what the labels lie off, along the directions that rules say nothing about: a shift
+   that grows down the page, shrunk towards none. */
+static tally_result tally_fit_labels_(const tally_image *picture, const tally_template *form,
+                                      const tally_print *print, const int known[2], double h[9]) {
   tally_match_ match[TALLY_MAX_FIELDS];
-  tally_pieces_ pieces = {NULL, 0, 0, NULL, 0};
-  double fit, correction[9];
+  double normal[2][4], right[2][2], fit, move[9] = {1, 0, 0, 0, 1, 0, 0, 0, 1};
   int i, k;
   memset(match, 0, sizeof match);
-  memset(list, 0, sizeof list);
-  pieces.list = list;
+  memset(right, 0, sizeof right);
+  for (k = 0; k < 2; k++) {
+    normal[k][0] = normal[k][3] = 0.1;
+    normal[k][1] = normal[k][2] = 0;
+  }
   TALLY_TRY_(tally_print_fit_(picture, form, print, h, match, &fit));
-  for (i = 0; i < print->labels; i++)
-    for (k = 0; k < 2 && match[i].fit >= TALLY_LABEL_FITS_; k++) {
-      const tally_label *label = &print->label[i];
-      const tally_box *cell = &form->field[tally_template_field(form, label->field)].cell[0];
-      tally_piece_ *piece = &list[pieces.count++];
-      piece->down = k;
-      piece->found = 1;
-      piece->weight = 1;
-      piece->offset = k ? match[i].x : match[i].y;
-      piece->x0 = piece->x1 = cell->x + label->box.x + label->box.width / 2 - label->x;
-      piece->y0 = piece->y1 = cell->y + label->box.y + label->box.height / 2 - label->y;
-    }
-  if (pieces.count && tally_fit_pieces_(form, &pieces, TALLY_LABEL_STRAY_, correction))
-    tally_homography_multiply(h, correction, h);
+  for (i = 0; i < print->labels; i++) {
+    const tally_label *label = &print->label[i];
+    double row[2] = {1, 0};
+    if (match[i].fit < TALLY_LABEL_FITS_) continue;
+    row[1] = form->field[tally_template_field(form, label->field)].cell[0].y / form->height - 0.5;
+    tally_equation_(normal[0], right[0], 2, row, match[i].y, 1);
+    tally_equation_(normal[1], right[1], 2, row, match[i].x, 1);
+  }
+  for (k = 0; k < 2; k++) {
+    double *to = k ? move : move + 3;
+    if (known[k] || !tally_solve_(normal[k], right[k], 2)) continue;
+    to[1] += right[k][1] / form->height;
+    to[2] += right[k][0] - 0.5 * right[k][1];
+  }
+  tally_homography_multiply(h, move, h);
   return TALLY_OK;
 }
 
@@ -3459,7 +3468,7 @@ static void tally_judge_(const tally_image *picture, const tally_template *form,
                          const tally_scene_ *scene, const tally_hypothesis_ *hypothesis,
                          tally_pieces_ *pieces, double full_scale, double lead,
                          tally_registration *out) {
-  double error = tally_anchor_error_(scene, form, hypothesis, out->page), large, small;
+  double error = tally_anchor_error_(scene, form, hypothesis, hypothesis->h), large, small;
   tally_point top = tally_homography_map(out->page, form->width / 2, form->height / 2), right;
   int outside;
   right = tally_homography_map(out->page, form->width / 2 + 1, form->height / 2);
@@ -3489,7 +3498,7 @@ static tally_result tally_register_in_(const tally_image *picture, const tally_t
   double full_scale = tally_full_scale_(picture, form);
   tally_hypothesis_ list[TALLY_HYPOTHESES_];
   double lead; /* of the best position over the next */
-  int n, best, longest = tally_max_(picture->width, picture->height);
+  int n, best, known[2], longest = tally_max_(picture->width, picture->height);
   scene->factor = (longest + TALLY_WORK_SIDE_ - 1) / TALLY_WORK_SIDE_;
   if (tally_min_(picture->width, picture->height) / scene->factor < 32) {
     tally_refuse_(out, TALLY_FORM_POOR, "the picture is too small");
@@ -3516,8 +3525,9 @@ static tally_result tally_register_in_(const tally_image *picture, const tally_t
     TALLY_TRY_(tally_choose_by_print_(picture, form, print, scene, pieces, full_scale, list, n,
                                       &best, &lead));
   memcpy(out->page, list[best].h, sizeof out->page);
-  if (print && !tally_has_both_(pieces))
-    TALLY_TRY_(tally_fit_by_labels_(picture, form, print, out->page));
+  tally_find_known_(pieces, known);
+  if (print && known[0] + known[1] < 2)
+    TALLY_TRY_(tally_fit_labels_(picture, form, print, known, out->page));
   tally_judge_(picture, form, scene, &list[best], pieces, full_scale, lead, out);
   return TALLY_OK;
 }

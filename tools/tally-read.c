@@ -140,14 +140,15 @@ int main(int argc, char **argv) {
   char *text;
   size_t length;
   tally_template *form = template_open(argv[0], set.template, &text, &length);
+  tally_print *print = print_open(argv[0], set.template, form);
   model m = model_open(argv[0], set.model, set.temperature);
   form_list list = form_list_open(argv + optind, argc - optind, set.flat, NULL);
   run r = {.form = form, .list = &list, .model = &m, .risk = set.risk, .raw = set.raw};
   read_tables(&set, &r);
   lock_folder(set.out, outputs);
-  journal j = journal_open(set.out, &list, sight_key(text, length, &m, set.raw), set.again);
+  journal j = journal_open(set.out, &list, sight_key(text, length, print, &m, set.raw), set.again);
   r.journal = &j;
-  see_all(form, &list, &m, set.raw, &j);
+  see_all(form, print, &list, &m, set.raw, &j);
   report all = report_open(&r, set.template, set.seed);
   read_all(&r, set.out, &all);
   write_tallies(&r, set.out, &all);
@@ -163,6 +164,7 @@ int main(int argc, char **argv) {
   free(r.corrections.values);
   model_close(&m);
   form_list_free(&list);
+  if (print) print_close(print);
   free(form);
   free(text);
   return end_after_pictures(used);

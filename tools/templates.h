@@ -11,6 +11,7 @@
 #include "file.h"
 #include "input.h"
 #include "path.h"
+#include "picture.h"
 
 /* A file that comes with the programs: beside them in the checkout, or where they are installed.
    NULL if there is none. */
@@ -59,6 +60,57 @@ static inline tally_template *template_open(const char *program, const char *spe
     fail("%s: line %d, column %d: %s", path, error.line, error.column, error.message);
   free(path);
   return form;
+}
+
+/* The reference print of a form: NAME.print with its picture NAME.print.png, beside the template
+   NAME.form or, by the form's name, among those that came with the programs. NULL if there is none.
+   */
+static inline char *print_path(const char *program, const char *spec, const tally_template *form) {
+  text_buffer beside = {0}, name = {0};
+  size_t length = strlen(spec);
+  int has_ending = length > 5 && !strcmp(spec + length - 5, ".form");
+  text_add(&beside, "%.*s.print", (int)(length - (has_ending ? 5 : 0)), spec);
+  if (is_file(beside.data)) return beside.data;
+  text_add(&name, "%s.print", form->name);
+  char *path = *form->name ? shared_file(program, "templates", name.data) : NULL;
+  free(beside.data);
+  free(name.data);
+  return path;
+}
+
+static inline tally_print *print_open(const char *program, const char *spec,
+                                      const tally_template *form) {
+  char *path = print_path(program, spec, form);
+  if (!path) return NULL;
+  tally_print *print = allocate(1, sizeof *print);
+  tally_error error;
+  size_t length;
+  picture from;
+  text_buffer png = {0};
+  text_add(&png, "%s.png", path);
+  input_note(path);
+  input_note(png.data);
+  const char *reason = picture_read(png.data, 1, PICTURE_MAX_PIXELS, &from);
+  if (reason) fail("%s, the picture of the reference print %s: %s", png.data, path, reason);
+  char *text = read_file(path, &length);
+  tally_image image = {from.pixels, from.width, from.height, 1};
+  tally_result result = tally_print_make(text, length, &image, print, &error);
+  if (result == TALLY_ERROR_TEMPLATE)
+    fail("%s: line %d, column %d: %s", path, error.line, error.column, error.message);
+  if (result != TALLY_OK) fail("%s: %s", path, tally_result_text(result));
+  if (strcmp(print->name, form->name))
+    fail("%s is the reference print of another form, %s; make one with tally-extract --print", path,
+         print->name);
+  free(from.pixels);
+  free(text);
+  free(png.data);
+  free(path);
+  return print;
+}
+
+static inline void print_close(tally_print *print) {
+  tally_print_free(print);
+  free(print);
 }
 
 #endif

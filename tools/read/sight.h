@@ -31,10 +31,10 @@ static inline void sight_free(sight *s) {
   free(s->rows);
 }
 
-static inline void see(classifier *c, const char *path, const tally_template *form, int raw,
-                       sight *out) {
+static inline void see(classifier *c, const char *path, const tally_template *form,
+                       const tally_print *print, int raw, sight *out) {
   tally_image photo;
-  const char *reason = form_register(path, form, &photo, &out->where);
+  const char *reason = form_register(path, form, print, &photo, &out->where);
   out->readable = photo.pixels != NULL;
   out->registered = !reason;
   snprintf(out->reason, sizeof out->reason, "%s", reason ? reason : "");
