@@ -16,7 +16,7 @@
 #include "../views.h"
 #include "../implementations/stb.h"
 
-#define PRINT_FORMS 99 /* the median of so many is sharp enough */
+#define PRINT_FORMS 99 /* so many are enough */
 #define PRINT_LEAST 3  /* of fewer, what one person wrote would stay */
 
 /* Where the label of a field is looked for: to the left of its cells as far as the table or another
@@ -60,14 +60,14 @@ static inline int compare_bytes(const void *a, const void *b) {
   return *(const uint8_t *)a - *(const uint8_t *)b;
 }
 
-/* The median of a pixel; faint traces, of watermarks and of what most people wrote in one place, are
-   paper. */
-static inline uint8_t median_of(uint8_t *const *forms, int count, size_t pixel) {
+/* What three quarters of the forms show of a pixel: print, but not what people wrote. Faint traces
+   are paper. */
+static inline uint8_t common_light(uint8_t *const *forms, int count, size_t pixel) {
   uint8_t values[PRINT_FORMS];
   for (int i = 0; i < count; i++) values[i] = forms[i][pixel];
   qsort(values, (size_t)count, 1, compare_bytes);
-  uint8_t middle = values[count / 2];
-  return middle > 216 ? 255 : middle & 0xF0;
+  uint8_t light = values[count * 3 / 4];
+  return light > 216 ? 255 : light & 0xF0;
 }
 
 /* The least box round all labels. */
@@ -102,7 +102,8 @@ static inline void write_print(const char *path, const tally_template *form, uin
     int x0 = (int)(box.x - place.x), y0 = (int)(box.y - place.y);
     for (int y = 0; y < (int)box.height; y++)
       for (int x = 0; x < (int)box.width; x++, at++)
-        pixels[(size_t)(y0 + y) * (size_t)width + (size_t)(x0 + x)] = median_of(forms, count, at);
+        pixels[(size_t)(y0 + y) * (size_t)width + (size_t)(x0 + x)] =
+            common_light(forms, count, at);
     text_add(&text, "label  %s %.0f,%.0f %.0fx%.0f beside %.0f,%.0f\n", form->field[f].name, box.x,
              box.y, box.width, box.height, form->field[f].cell[0].x, form->field[f].cell[0].y);
   }
