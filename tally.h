@@ -3145,22 +3145,22 @@ static tally_result tally_row_view_of_(const tally_image *picture, const double 
   return tally_print_of_(picture, h, &box, &out->view);
 }
 
-/* Index of the label that a row bears instead of its own, -1 if none does clearly better. */
+/* Index of the label that a row bears instead of its own, -1 if none does clearly better. Views are
+   softened, so about nine pixels make one observation; the more of them differ, the surer. */
 static int tally_other_label_(const tally_print *print, const tally_row_view_ *row, int own,
                               const tally_match_ *match) {
   int j, different;
   for (j = 0; j < print->labels; j++) {
     const tally_label *label = &print->label[own], *other = &print->label[j];
     tally_match_ its;
-    double fit;
+    double fit, lead;
     if (j == own) continue;
     fit = tally_label_fit_against_(print, row, label, match, other, &different);
     if (different < TALLY_LABEL_LEAST_ || fit >= TALLY_LABEL_FITS_) continue;
     its = tally_match_label_(row, other);
     if (its.fit < TALLY_LABEL_FITS_) continue;
-    if (tally_label_fit_against_(print, row, other, &its, label, &different) >
-        fit + TALLY_LABEL_LEAD_)
-      return j;
+    lead = tally_label_fit_against_(print, row, other, &its, label, &different) - fit;
+    if (lead > TALLY_LABEL_LEAD_ + 4 / sqrt(different)) return j;
   }
   return -1;
 }
