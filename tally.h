@@ -3145,11 +3145,13 @@ static tally_result tally_row_view_of_(const tally_image *picture, const double 
   return tally_print_of_(picture, h, &box, &out->view);
 }
 
-/* Index of the label that a row bears instead of its own, -1 if none does clearly better. Views are
-   softened, so about nine pixels make one observation; the more of them differ, the surer. */
-static int tally_other_label_(const tally_print *print, const tally_row_view_ *row, int own,
-                              const tally_match_ *match) {
-  int j, different;
+/* Index of the label that a row bears: `own` if it is told from all others by what they differ in, the
+   other that fits clearly better, or -1 if none does. Views are softened, so about nine pixels make
+   one observation; the more of them differ, the surer. */
+static int tally_label_of_(const tally_print *print, const tally_row_view_ *row, int own,
+                           const tally_match_ *match) {
+  int bears = match->fit < TALLY_LABEL_FITS_ ? -1 : own, j, different;
+  double most = 0;
   for (j = 0; j < print->labels; j++) {
     const tally_label *label = &print->label[own], *other = &print->label[j];
     tally_match_ its;
@@ -3157,12 +3159,15 @@ static int tally_other_label_(const tally_print *print, const tally_row_view_ *r
     if (j == own) continue;
     fit = tally_label_fit_against_(print, row, label, match, other, &different);
     if (different < TALLY_LABEL_LEAST_ || fit >= TALLY_LABEL_FITS_) continue;
+    if (bears == own) bears = -1;
     its = tally_match_label_(row, other);
-    if (its.fit < TALLY_LABEL_FITS_) continue;
     lead = tally_label_fit_against_(print, row, other, &its, label, &different) - fit;
-    if (lead > TALLY_LABEL_LEAD_ + 4 / sqrt(different)) return j;
+    if (its.fit < TALLY_LABEL_FITS_ || lead + fit < TALLY_LABEL_FITS_) continue;
+    if (lead < TALLY_LABEL_LEAD_ + 4 / sqrt(different) || lead <= most) continue;
+    most = lead;
+    bears = j;
   }
-  return -1;
+  return bears;
 }
 
 /* How well the labels of a template's fields fit at a position: the mean, 0 without any. match
@@ -3223,23 +3228,22 @@ static tally_result tally_check_labels_(const tally_image *picture, const tally_
                                         const tally_print *print, tally_registration *out) {
   int i;
   for (i = 0; i < print->labels; i++) {
-    int f = tally_template_field(form, print->label[i].field), other;
+    int f = tally_template_field(form, print->label[i].field), bears;
     tally_row_view_ row;
     tally_match_ match;
     if (f < 0) continue;
     TALLY_TRY_(tally_row_view_of_(picture, out->page, print, &form->field[f].cell[0], &row));
     match = tally_match_label_(&row, &print->label[i]);
-    other = tally_other_label_(print, &row, i, &match);
+    bears = tally_label_of_(print, &row, i, &match);
     tally_image_free(&row.view);
-    if (other >= 0) {
-      out->status = TALLY_FORM_WRONG;
-      tally_print_(out->reason, sizeof out->reason,
-                   "the row of %s bears the label of %s: the template's fields are in another "
-                   "order, or a row off",
-                   print->label[i].field, print->label[other].field);
-      return TALLY_OK;
-    }
-    out->labels_compared += match.fit >= TALLY_LABEL_FITS_;
+    out->labels_compared += bears == i;
+    if (bears < 0 || bears == i) continue;
+    out->status = TALLY_FORM_WRONG;
+    tally_print_(out->reason, sizeof out->reason,
+                 "the row of %s bears the label of %s: the template's fields are in another order, "
+                 "or a row off",
+                 print->label[i].field, print->label[bears].field);
+    return TALLY_OK;
   }
   return TALLY_OK;
 }
