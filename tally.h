@@ -30,13 +30,16 @@
      blur          a 3 x 3 mean; at scale 0.7 and less, none
      light         falling off to half across the page, any channel down to 0.7 (white balance)
      page          wholly or nearly in the picture, filling at least a third of its longer side; at
-                   least three anchors visible, one of four may be hidden
+                   least three anchors visible, one of four may be hidden; or two, of a form with
+                   rules across and down whose page is seen nearly from above
    (tests/test_tally.c draws pages over this envelope.) Beyond it a form is either found as closely
-   or refused with a reason: it is accepted only if 90 % of its printed rules are seen where they
-   should be, within 2.5 template pixels, root mean square below 1.25, with no other position doing
-   nearly as well. So a template should name printed rules, or have boxed cells; one with neither is
-   accepted on four anchors that agree within 4 template pixels, if they do not look much the same
-   from another side.
+   or refused with a reason: it is accepted only if 95 % of its printed rules are seen where they
+   should be (80 % if every row bears its label, see reference prints), within 2.5 template pixels,
+   root mean square below 1.25, and if no other position can be right: rules that only this one has
+   are seen, those that only another one has are not. So a template should name printed rules, the
+   table's outermost ones above all, or have boxed cells; one with neither is accepted on four anchors
+   that agree within 4 template pixels, if they do not look much the same from another side or the
+   labels tell which side is up.
 
    EXAMPLE
      static void read_form(const tally_image *picture, const char *text, size_t length) {
@@ -1901,14 +1904,30 @@ static void tally_equation_(double *normal, double *right, int n, const double *
   }
 }
 
-/* Least-squares map from template points to picture points: affine for 3 points, a homography for 4
-   or more. Template coordinates are centred and scaled by the page first, for good condition. */
+/* The similarity that takes two points to two others. */
+static int tally_fit_two_(const tally_point from[2], const tally_point to[2], double h[9]) {
+  double dx = from[1].x - from[0].x, dy = from[1].y - from[0].y, square = dx * dx + dy * dy;
+  double ex = to[1].x - to[0].x, ey = to[1].y - to[0].y;
+  double a = (ex * dx + ey * dy) / square, b = (ey * dx - ex * dy) / square;
+  double map[9] = {0, 0, 0, 0, 0, 0, 0, 0, 1};
+  map[0] = map[4] = a;
+  map[1] = -b;
+  map[3] = b;
+  map[2] = to[0].x - a * from[0].x + b * from[0].y;
+  map[5] = to[0].y - b * from[0].x - a * from[0].y;
+  memcpy(h, map, sizeof map);
+  return square > 0;
+}
+
+/* Least-squares map from template points to picture points: a similarity for 2 points, affine for 3,
+   a homography for 4 or more. Template coordinates are centred and scaled by the page first, for good condition. */
 static int tally_fit_points_(const tally_template *form, const tally_point *from,
                              const tally_point *to, int n, double h[9]) {
   double normal[64] = {0}, right[8] = {0}, scale[9] = {0}, mean_x = 0, mean_y = 0;
   double half = (form->width + form->height) / 4;
   int unknowns = n > 3 ? 8 : 6, i;
-  if (n < 3) return 0;
+  if (n == 2) return tally_fit_two_(from, to, h);
+  if (n < 2) return 0;
   for (i = 0; i < n; i++) {
     mean_x += to[i].x / n;
     mean_y += to[i].y / n;
@@ -2177,9 +2196,9 @@ static void tally_keep_hypothesis_(tally_hypothesis_ *list, int *n, const tally_
 }
 
 /* Every way to put anchors i and j on two blobs fixes a similarity; the others must be near where
-   it puts them. */
+   it puts them. alone: they need not, and are left out. */
 static void tally_try_pair_(const tally_scene_ *scene, const tally_template *form, int i, int j,
-                            double full_scale, tally_hypothesis_ *list, int *n) {
+                            double full_scale, int alone, tally_hypothesis_ *list, int *n) {
   tally_point a = tally_centre_(&form->anchor[i].box), b = tally_centre_(&form->anchor[j].box);
   double dx = b.x - a.x, dy = b.y - a.y, square = dx * dx + dy * dy;
   int p, q, k;
@@ -2207,8 +2226,9 @@ static void tally_try_pair_(const tally_scene_ *scene, const tally_template *for
         at.y = from->y + fy * (c.x - a.x) + fx * (c.y - a.y);
         fresh.match[k] = k == i   ? p
                          : k == j ? q
-                                  : tally_nearest_blob_(scene, &form->anchor[k], k, at, reach,
-                                                        scale, turn, &distance);
+                         : alone  ? -1
+                                 : tally_nearest_blob_(scene, &form->anchor[k], k, at, reach, scale,
+                                                       turn, &distance);
         if (fresh.match[k] < 0) continue;
         fresh.matched++;
         score = tally_blob_score_(&form->anchor[k], &scene->blob[k][fresh.match[k]], scale,
@@ -2219,7 +2239,7 @@ static void tally_try_pair_(const tally_scene_ *scene, const tally_template *for
           odd = k;
         }
       }
-      if (fresh.matched >= 3) tally_keep_hypothesis_(list, n, &fresh, form->anchors);
+      if (fresh.matched >= 3 || alone) tally_keep_hypothesis_(list, n, &fresh, form->anchors);
       if (fresh.matched >= 4 && worst < 0.85) {
         fresh.match[odd] = -1;
         fresh.matched--;
@@ -2235,9 +2255,10 @@ static double tally_anchor_distance_(const tally_template *form, int i, int j) {
   return sqrt((b.x - a.x) * (b.x - a.x) + (b.y - a.y) * (b.y - a.y));
 }
 
-/* Fills list with at most TALLY_HYPOTHESES_ positions, the best score first. */
+/* Fills list with at most TALLY_HYPOTHESES_ positions, the best score first: of three anchors and more,
+   or (alone) of two each. */
 static int tally_hypothesise_(const tally_scene_ *scene, const tally_template *form,
-                              double full_scale, tally_hypothesis_ *list) {
+                              double full_scale, int alone, tally_hypothesis_ *list) {
   int i, j, n = 0;
   double longest = 0;
   for (i = 0; i < form->anchors; i++)
@@ -2247,7 +2268,7 @@ static int tally_hypothesise_(const tally_scene_ *scene, const tally_template *f
   for (i = 0; i < form->anchors; i++)
     for (j = i + 1; j < form->anchors; j++)
       if (tally_anchor_distance_(form, i, j) > 0.5 * longest)
-        tally_try_pair_(scene, form, i, j, full_scale, list, &n);
+        tally_try_pair_(scene, form, i, j, full_scale, alone, list, &n);
   return n;
 }
 
@@ -3248,6 +3269,19 @@ static tally_result tally_check_labels_(const tally_image *picture, const tally_
   return TALLY_OK;
 }
 
+/* Whether the rows of all fields, two at least, bear the labels that the reference print has for them. */
+static tally_result tally_labels_agree_(const tally_image *picture, const tally_template *form,
+                                        const tally_print *print, const double h[9], int *agree) {
+  tally_registration *trial = (tally_registration *)tally_alloc_zero_(1, sizeof *trial);
+  tally_result result;
+  if (!trial) return TALLY_ERROR_MEMORY;
+  memcpy(trial->page, h, sizeof trial->page);
+  result = tally_check_labels_(picture, form, print, trial);
+  *agree = trial->labels_compared == form->fields && form->fields > 1;
+  TALLY_FREE(trial);
+  return result;
+}
+
 /* ---- the whole */
 
 TALLY_API const char *tally_form_status_text(tally_form_status status) {
@@ -3367,7 +3401,8 @@ static double tally_second_by_anchors_(const tally_template *form, const tally_s
   return 0;
 }
 
-#define TALLY_ENOUGH_ 0.95 /* the share of the rules that a registered form shows at least */
+#define TALLY_ENOUGH_ 0.95     /* the share of the rules that a registered form shows at least */
+#define TALLY_WITH_LABELS_ 0.8 /* the same where every row bears its label */
 
 /* The hypothesis that fits the rules best, its map fitted to them; -1 for none. */
 static int tally_choose_(const tally_image *picture, const tally_template *form,
@@ -3443,15 +3478,15 @@ static void tally_judge_anchors_(double error, double lead, tally_registration *
 
 /* Judges it by the printed rules, after a correction for each field. */
 static void tally_judge_rules_(const tally_image *picture, const tally_template *form,
-                               tally_pieces_ *pieces, double anchor_error, double advantage,
-                               tally_registration *out) {
+                               tally_pieces_ *pieces, double enough, double anchor_error,
+                               double advantage, tally_registration *out) {
   double coverage;
   int f;
   tally_observe_(picture, out->page, pieces, 4);
   for (f = 0; f < form->fields; f++) tally_fit_field_(form, pieces, f, out->local[f]);
   tally_apply_local_((const double(*)[6])out->local, pieces);
   coverage = tally_coverage_(pieces, &out->rules_found, &out->residual);
-  if (coverage < TALLY_ENOUGH_)
+  if (coverage < enough)
     tally_refuse_(out, coverage < 0.45 ? TALLY_FORM_WRONG : TALLY_FORM_POOR,
                   coverage < 0.45 ? "the printed rules are not where this form has them"
                                   : "too few of the printed rules can be seen");
@@ -3470,7 +3505,7 @@ static void tally_judge_rules_(const tally_image *picture, const tally_template 
 /* Judges the fit in out->page, and adds what only an accepted form has. */
 static void tally_judge_(const tally_image *picture, const tally_template *form,
                          const tally_scene_ *scene, const tally_hypothesis_ *hypothesis,
-                         tally_pieces_ *pieces, double full_scale, double lead,
+                         tally_pieces_ *pieces, double full_scale, double enough, double lead,
                          tally_registration *out) {
   double error = tally_anchor_error_(scene, form, hypothesis, hypothesis->h), large, small;
   tally_point top = tally_homography_map(out->page, form->width / 2, form->height / 2), right;
@@ -3484,7 +3519,7 @@ static void tally_judge_(const tally_image *picture, const tally_template *form,
   if (pieces->count == 0)
     tally_judge_anchors_(error, lead, out);
   else
-    tally_judge_rules_(picture, form, pieces, error, lead, out);
+    tally_judge_rules_(picture, form, pieces, enough, error, lead, out);
   if (out->status != TALLY_FORM_OK) return;
   outside = tally_field_outside_(picture, form, out);
   if (!tally_plausible_(form, out->page, full_scale)) {
@@ -3500,9 +3535,9 @@ static tally_result tally_register_in_(const tally_image *picture, const tally_t
                                        const tally_print *print, tally_scene_ *scene,
                                        tally_pieces_ *pieces, tally_registration *out) {
   double full_scale = tally_full_scale_(picture, form);
-  tally_hypothesis_ list[TALLY_HYPOTHESES_];
+  tally_hypothesis_ list[TALLY_HYPOTHESES_], two[TALLY_HYPOTHESES_];
   double lead; /* of the best position over the next */
-  int n, best, known[2], longest = tally_max_(picture->width, picture->height);
+  int n, best, agree = 0, known[2], longest = tally_max_(picture->width, picture->height);
   scene->factor = (longest + TALLY_WORK_SIDE_ - 1) / TALLY_WORK_SIDE_;
   if (tally_min_(picture->width, picture->height) / scene->factor < 32) {
     tally_refuse_(out, TALLY_FORM_POOR, "the picture is too small");
@@ -3511,14 +3546,24 @@ static tally_result tally_register_in_(const tally_image *picture, const tally_t
   TALLY_TRY_(tally_reduce_(picture, scene->factor, &scene->small));
   tally_find_paper_(scene);
   TALLY_TRY_(tally_find_anchors_(scene, form, full_scale));
-  n = tally_hypothesise_(scene, form, full_scale, list);
+  if (!tally_list_pieces_(form, pieces)) return TALLY_ERROR_MEMORY;
+  tally_find_known_(pieces, known);
+  n = tally_hypothesise_(scene, form, full_scale, 0, list);
+  best = tally_choose_(picture, form, scene, pieces, full_scale, list, n);
+  if (known[0] && known[1] && (best < 0 || list[best].coverage < TALLY_ALIKE_)) {
+    int many = tally_hypothesise_(scene, form, full_scale, 1, two);
+    int other = tally_choose_(picture, form, scene, pieces, full_scale, two, many);
+    if (other >= 0 && two[other].coverage >= TALLY_ALIKE_) {
+      memcpy(list, two, sizeof list);
+      n = many;
+      best = other;
+    }
+  }
   if (n == 0) {
     out->status = TALLY_FORM_NO_ANCHORS;
     tally_name_missing_(scene, form, out);
     return TALLY_OK;
   }
-  if (!tally_list_pieces_(form, pieces)) return TALLY_ERROR_MEMORY;
-  best = tally_choose_(picture, form, scene, pieces, full_scale, list, n);
   if (best < 0) {
     tally_refuse_(out, TALLY_FORM_POOR, "the anchors lie in a way no flat page can");
     return TALLY_OK;
@@ -3529,10 +3574,12 @@ static tally_result tally_register_in_(const tally_image *picture, const tally_t
     TALLY_TRY_(tally_choose_by_print_(picture, form, print, scene, pieces, full_scale, list, n,
                                       &best, &lead));
   memcpy(out->page, list[best].h, sizeof out->page);
-  tally_find_known_(pieces, known);
   if (print && known[0] + known[1] < 2)
     TALLY_TRY_(tally_fit_labels_(picture, form, print, known, out->page));
-  tally_judge_(picture, form, scene, &list[best], pieces, full_scale, lead, out);
+  if (print && list[best].coverage < TALLY_ENOUGH_ + 0.02 && list[best].coverage > TALLY_ALIKE_)
+    TALLY_TRY_(tally_labels_agree_(picture, form, print, out->page, &agree));
+  tally_judge_(picture, form, scene, &list[best], pieces, full_scale,
+               agree ? TALLY_WITH_LABELS_ : TALLY_ENOUGH_, lead, out);
   return TALLY_OK;
 }
 

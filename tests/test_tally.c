@@ -848,8 +848,9 @@ static void test_refusals(void **state) {
   (void)state;
   draw_form(&c1, 2, &page);
   expect_refused(&page, &mexico, "another form");
-  draw_box(&page, 0, 1300, 1000, 114, paper_white); /* two squares gone */
-  expect_refused(&page, &c1, "a form without its lower squares");
+  draw_box(&page, 0, 10, 500, 40, paper_white); /* one square left */
+  draw_box(&page, 0, 1300, 1000, 114, paper_white);
+  expect_refused(&page, &c1, "a form with a single square");
   tally_image_free(&page);
 
   /* The same four squares round another table: 20 rows moved, as a page 1 would have it. */
@@ -885,8 +886,8 @@ static void test_refusals(void **state) {
   look(&page, &v, &picture, truth);
   expect_refused(&picture, &mexico, "a blurred page");
   tally_image_free(&picture);
-  draw_box(&page, 440, 1440, 120, 110, paper_white);
-  expect_refused(&page, &mexico, "a page with a hidden disc");
+  draw_box(&page, 40, 1420, 600, 150, paper_white);
+  expect_refused(&page, &mexico, "a page with nothing but its banner");
   tally_image_free(&page);
   tally_image_free(&grey);
 
@@ -905,6 +906,42 @@ static void test_refusals(void **state) {
   }
   page = noise_image(3000, 20, 1);
   expect_refused(&page, &c1, "a strip");
+  tally_image_free(&page);
+}
+
+/* Two anchors and the rules are enough, as of a page that the picture's edge cuts. */
+static void test_two_anchors(void **state) {
+  static tally_registration r;
+  tally_image page, picture, part;
+  double truth[9];
+  int i;
+  (void)state;
+  draw_form(&c1, 2, &page);
+  for (i = 0; i < 4; i++) {
+    view v = plain_view;
+    v.rotation = 90 * i + (i & 1 ? 2 : -2);
+    v.noise = 4;
+    look(&page, &v, &picture, truth);
+    if (i == 0) {
+      part = crop(&picture, 0, 0, picture.width, picture.height - 130);
+    } else {
+      double x, y;
+      int k;
+      assert_int_equal(tally_register(&picture, &c1, &r), TALLY_OK);
+      for (k = 0; k < 2; k++) {
+        const tally_box *b = &c1.anchor[(i + k) % 4].box;
+        tally_registration_map(&r, -1, b->x + 10, b->y + 10, &x, &y);
+        draw_box(&picture, x - 18, y - 18, 36, 36, paper_white);
+      }
+      part = crop(&picture, 0, 0, picture.width, picture.height);
+    }
+    assert_int_equal(tally_register(&part, &c1, &r), TALLY_OK);
+    if (r.status != TALLY_FORM_OK) fail_msg("turned by %.0f: %s", v.rotation, r.reason);
+    assert_int_equal(r.anchors_found, 2);
+    assert_true(corner_error(&c1, &r, truth) < 2);
+    tally_image_free(&part);
+    tally_image_free(&picture);
+  }
   tally_image_free(&page);
 }
 
@@ -2124,6 +2161,7 @@ int main(void) {
       cmocka_unit_test(test_totals_cover),
       cmocka_unit_test(test_totals_in_doubt),
       cmocka_unit_test(test_anchors_alone),
+      cmocka_unit_test(test_two_anchors),
       cmocka_unit_test(test_equal_rows),
       cmocka_unit_test(test_labels),
       cmocka_unit_test(test_print_errors),

@@ -34,14 +34,18 @@ static inline char *shared_file(const char *program, const char *folder, const c
   return NULL;
 }
 
+/* Whether a template is named by its path, not as one that came with the programs. */
+static inline int is_template_path(const char *spec) {
+  return is_file(spec) || strchr(spec, '/');
+}
+
 /* The text of a template, by its path or by its name if it came with the programs; *path is where it
    was. Both are the caller's. */
 static inline char *template_text(const char *program, const char *spec, char **path,
                                   size_t *length) {
   text_buffer name = {0};
   text_add(&name, "%s.form", spec);
-  int is_path = is_file(spec) || strchr(spec, '/');
-  *path = is_path ? copy_text(spec) : shared_file(program, "templates", name.data);
+  *path = is_template_path(spec) ? copy_text(spec) : shared_file(program, "templates", name.data);
   free(name.data);
   if (!*path || !is_file(*path))
     fail("%s: there is no such file, and no template of that name came along", spec);
@@ -62,15 +66,14 @@ static inline tally_template *template_open(const char *program, const char *spe
   return form;
 }
 
-/* The reference print of a form: NAME.print with its picture NAME.print.png, beside the template
-   NAME.form or, by the form's name, among those that came with the programs. NULL if there is none.
-   */
+/* The reference print of a form, with its picture in PATH.png: NAME.print beside the template
+   NAME.form, or, by the form's name, one that came with the programs. NULL if there is none. */
 static inline char *print_path(const char *program, const char *spec, const tally_template *form) {
   text_buffer beside = {0}, name = {0};
   size_t length = strlen(spec);
   int has_ending = length > 5 && !strcmp(spec + length - 5, ".form");
   text_add(&beside, "%.*s.print", (int)(length - (has_ending ? 5 : 0)), spec);
-  if (is_file(beside.data)) return beside.data;
+  if (is_template_path(spec) && is_file(beside.data)) return beside.data;
   text_add(&name, "%s.print", form->name);
   char *path = *form->name ? shared_file(program, "templates", name.data) : NULL;
   free(beside.data);
@@ -78,6 +81,7 @@ static inline char *print_path(const char *program, const char *spec, const tall
   return path;
 }
 
+/* The same, read. It has to be of the template's form, by name. */
 static inline tally_print *print_open(const char *program, const char *spec,
                                       const tally_template *form) {
   char *path = print_path(program, spec, form);
