@@ -355,6 +355,7 @@ typedef struct {
   int x, y;      /* top left corner of the field's first cell on that page */
   int dots;      /* pixels of ink, and of the paper close to it */
   tally_dot *dot;
+  int left, top, right, bottom; /* where these lie from the field's first cell; inclusive */
 } tally_label;
 
 /* A reference print: what is printed on every copy of a form, by which a template is checked that
@@ -1679,7 +1680,13 @@ static int tally_list_dots_(const tally_print *print, tally_label *label) {
       dot->x = (int16_t)x;
       dot->y = (int16_t)y;
       dot->light = (uint8_t)tally_label_light_(print, label, x, y);
-      label->dots++;
+      if (label->dots++ == 0) {
+        label->left = label->right = x;
+        label->top = y;
+      }
+      label->left = tally_min_(label->left, x);
+      label->right = tally_max_(label->right, x);
+      label->bottom = y;
     }
   return 1;
 }
@@ -2829,11 +2836,12 @@ static double tally_distance_(const tally_pieces_ *pieces, const double a[9], co
 static int tally_is_alike_(const tally_pieces_ *pieces, double x, double y) {
   static const double still[9] = {1, 0, 0, 0, 1, 0, 0, 0, 1};
   double map[9];
-  int k, common = 0;
+  double misses = (1 - TALLY_ALIKE_) * pieces->count;
+  int k;
   tally_shifted_(still, x, y, map);
-  for (k = 0; k < pieces->count; k++)
-    common += tally_falls_on_rules_(pieces, &pieces->list[k], map);
-  return common >= TALLY_ALIKE_ * pieces->count;
+  for (k = 0; k < pieces->count && misses >= 0; k++)
+    misses -= !tally_falls_on_rules_(pieces, &pieces->list[k], map);
+  return misses >= 0;
 }
 
 /* The shifts that bring most rules onto rules: rows or columns of one size. A row has up to four
@@ -2950,8 +2958,10 @@ static void tally_apply_local_(const double local[TALLY_MAX_FIELDS][6], tally_pi
 #define TALLY_BROAD_PRINT_ 6  /* what is wider than twice this is a bar or a shade, no letter */
 #define TALLY_LABEL_STRAY_ 6  /* a label lies at most this far from its place, template pixels */
 #define TALLY_LABEL_FITS_ 0.5 /* correlation of print that is the same */
-#define TALLY_LABEL_LEAD_ 0.4 /* by which another label fits better than the field's own */
 #define TALLY_LABEL_LEAST_ 40 /* pixels in which two labels that can be told apart differ */
+/* Where two labels differ, the row shows one (1), the other (-1), or something between: */
+#define TALLY_LABEL_SURE_ 0.4 /* at least so much of a field's own */
+#define TALLY_LABEL_LEAD_ 1.2 /* by so much less its own than the other, to be that */
 
 static void tally_dilate_square_(uint8_t *values, int width, int height, int reach, uint8_t *line);
 
@@ -3075,71 +3085,74 @@ static int tally_row_light_(const tally_row_view_ *row, int x, int y) {
   return tally_row_(&row->view, y - row->top)[x - row->left];
 }
 
-/* Correlation of every `step`th dot of a label with the row, shifted by (x, y). */
-static double tally_label_fit_(const tally_row_view_ *row, const tally_label *label, int x, int y,
-                               int step) {
+/* Sums over every `step`th dot of a label, shifted by (x, y), and the row. */
+static tally_sums_ tally_label_sums_(const tally_row_view_ *row, const tally_label *label, int x,
+                                     int y, int step) {
   tally_sums_ sums = {0, 0, 0, 0, 0, 0};
   int i;
   for (i = 0; i < label->dots; i += step) {
     const tally_dot *dot = &label->dot[i];
     tally_add_pair_(&sums, tally_row_light_(row, dot->x + x, dot->y + y), dot->light);
   }
-  return tally_correlation_(&sums);
+  return sums;
 }
 
-/* Where a label fits a row best, and how well. */
+/* Where a label fits a row best, how well, and what its light is in the row: level + gain light. */
 typedef struct {
-  double fit;
+  double fit, level, gain;
   int x, y;
 } tally_match_;
 
+static void tally_try_shift_(const tally_row_view_ *row, const tally_label *label, int x, int y,
+                             int step, tally_match_ *best) {
+  tally_sums_ sums = tally_label_sums_(row, label, x, y, step);
+  double fit = tally_correlation_(&sums), n = (double)sums.n, a = (double)sums.a,
+         b = (double)sums.b;
+  if (fit <= best->fit) return;
+  best->fit = fit;
+  best->gain = (n * (double)sums.ab - a * b) / (n * (double)sums.bb - b * b);
+  best->level = (a - best->gain * b) / n;
+  best->x = x;
+  best->y = y;
+}
+
 static tally_match_ tally_match_label_(const tally_row_view_ *row, const tally_label *label) {
-  tally_match_ best = {0, 0, 0}, coarse;
+  tally_match_ coarse = {0, 0, 1, 0, 0}, best = coarse;
   int x, y;
   if (label->dots < TALLY_LABEL_LEAST_) return best;
   for (y = -TALLY_LABEL_STRAY_; y <= TALLY_LABEL_STRAY_; y += 2)
-    for (x = -TALLY_LABEL_STRAY_; x <= TALLY_LABEL_STRAY_; x += 2) {
-      double fit = tally_label_fit_(row, label, x, y, 3);
-      if (fit > best.fit) {
-        best.fit = fit;
-        best.x = x;
-        best.y = y;
-      }
-    }
-  coarse = best;
-  best.fit = 0;
+    for (x = -TALLY_LABEL_STRAY_; x <= TALLY_LABEL_STRAY_; x += 2)
+      tally_try_shift_(row, label, x, y, 3, &coarse);
   for (y = coarse.y - 1; y <= coarse.y + 1; y++)
-    for (x = coarse.x - 1; x <= coarse.x + 1; x++) {
-      double fit = tally_label_fit_(row, label, x, y, 1);
-      if (fit > best.fit) {
-        best.fit = fit;
-        best.x = x;
-        best.y = y;
-      }
-    }
+    for (x = coarse.x - 1; x <= coarse.x + 1; x++) tally_try_shift_(row, label, x, y, 1, &best);
   return best;
 }
 
-/* How well a label fits the row where it differs from another: -1..1. *different is in how many of
-   its pixels it does. */
-static double tally_label_fit_against_(const tally_print *print, const tally_row_view_ *row,
-                                       const tally_label *label, const tally_match_ *match,
-                                       const tally_label *other, int *different) {
+/* What the row shows where two labels differ, its contrast made that of the reference print: 1 if
+   just the label, -1 if just the other, 0 in the middle. *different is in how many pixels they do. */
+static double tally_label_against_(const tally_print *print, const tally_row_view_ *row,
+                                   const tally_label *label, const tally_match_ *match,
+                                   const tally_label *other, int *different) {
+  double sum = 0, most = 0;
   const tally_label *from[2];
-  tally_sums_ sums = {0, 0, 0, 0, 0, 0};
   int k, i;
   from[0] = label;
   from[1] = other;
+  *different = 0;
   for (k = 0; k < 2; k++)
     for (i = 0; i < from[k]->dots; i++) {
       const tally_dot *dot = &from[k]->dot[i];
-      int mine = tally_label_light_(print, label, dot->x, dot->y);
-      int its = tally_label_light_(print, other, dot->x, dot->y);
-      if (mine < 0 || its < 0 || abs(mine - its) < 60) continue;
-      tally_add_pair_(&sums, tally_row_light_(row, dot->x + match->x, dot->y + match->y), mine);
+      int there = tally_label_light_(print, from[1 - k], dot->x, dot->y);
+      int gap = (k ? -1 : 1) * (dot->light - there);
+      double shown;
+      if (there < 0 || abs(gap) < 60) continue;
+      shown = tally_row_light_(row, dot->x + match->x, dot->y + match->y);
+      shown = (shown - match->level) / match->gain;
+      sum += (shown - (dot->light + there) / 2.0) * gap;
+      most += gap * gap / 2.0;
+      ++*different;
     }
-  *different = (int)sums.n;
-  return tally_correlation_(&sums);
+  return most > 0 ? fmax(-1, fmin(1, sum / most)) : 0;
 }
 
 /* The view of a field's row that all labels fit into, wherever they are tried. */
@@ -3151,40 +3164,38 @@ static tally_result tally_row_view_of_(const tally_image *picture, const double 
   out->left = out->top = 0;
   for (i = 0; i < print->labels; i++) {
     const tally_label *label = &print->label[i];
-    int left = (int)label->box.x - label->x, top = (int)label->box.y - label->y;
-    out->left = tally_min_(out->left, left);
-    out->top = tally_min_(out->top, top);
-    right = tally_max_(right, left + (int)label->box.width);
-    bottom = tally_max_(bottom, top + (int)label->box.height);
+    out->left = tally_min_(out->left, label->left);
+    out->top = tally_min_(out->top, label->top);
+    right = tally_max_(right, label->right);
+    bottom = tally_max_(bottom, label->bottom);
   }
   out->left -= room;
   out->top -= room;
   box.x = cell->x + out->left;
   box.y = cell->y + out->top;
-  box.width = right + room - out->left;
-  box.height = bottom + room - out->top;
+  box.width = right + room - out->left + 1;
+  box.height = bottom + room - out->top + 1;
   return tally_print_of_(picture, h, &box, &out->view);
 }
 
-/* Index of the label that a row bears: `own` if it is told from all others by what they differ in, the
-   other that fits clearly better, or -1 if none does. Views are softened, so about nine pixels make
-   one observation; the more of them differ, the surer. */
+/* Index of the label that a row bears: `own` if it fits and is told from all others by what they
+   differ in, the other that is clearly shown instead, or -1 if none is. */
 static int tally_label_of_(const tally_print *print, const tally_row_view_ *row, int own,
                            const tally_match_ *match) {
-  int bears = match->fit < TALLY_LABEL_FITS_ ? -1 : own, j, different;
-  double most = 0;
+  int fits = match->fit >= TALLY_LABEL_FITS_, bears = fits ? own : -1, j, different;
+  double most = fits ? TALLY_LABEL_LEAD_ : TALLY_LABEL_LEAD_ / 2;
   for (j = 0; j < print->labels; j++) {
     const tally_label *label = &print->label[own], *other = &print->label[j];
     tally_match_ its;
-    double fit, lead;
-    if (j == own) continue;
-    fit = tally_label_fit_against_(print, row, label, match, other, &different);
-    if (different < TALLY_LABEL_LEAST_ || fit >= TALLY_LABEL_FITS_) continue;
-    if (bears == own) bears = -1;
+    double shown = 0, lead;
+    if (j == own || other->dots == 0) continue;
+    if (fits) shown = tally_label_against_(print, row, label, match, other, &different);
+    if (fits && shown >= TALLY_LABEL_SURE_ && different >= TALLY_LABEL_LEAST_) continue;
     its = tally_match_label_(row, other);
-    lead = tally_label_fit_against_(print, row, other, &its, label, &different) - fit;
-    if (its.fit < TALLY_LABEL_FITS_ || lead + fit < TALLY_LABEL_FITS_) continue;
-    if (lead < TALLY_LABEL_LEAD_ + 4 / sqrt(different) || lead <= most) continue;
+    if (bears == own && its.fit > match->fit - 0.3) bears = -1; /* else it is handwriting */
+    if (its.fit < TALLY_LABEL_FITS_) continue;
+    lead = tally_label_against_(print, row, other, &its, label, &different) - shown;
+    if (different < TALLY_LABEL_LEAST_ || lead <= most) continue;
     most = lead;
     bears = j;
   }

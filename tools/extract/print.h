@@ -70,6 +70,16 @@ static inline uint8_t common_light(uint8_t *const *forms, int count, size_t pixe
   return light > 216 ? 255 : light & 0xF0;
 }
 
+/* Whether the template has a rule there: all rows have such, they are no part of a label. */
+static inline int is_rule(const tally_template *form, double x, double y) {
+  for (int r = 0; r < form->rules; r++) {
+    const tally_rule *rule = &form->rule[r];
+    double beside = rule->down ? x : y, along = rule->down ? y : x;
+    if (fabs(beside - rule->at) < 5 && along > rule->from - 5 && along < rule->to + 5) return 1;
+  }
+  return 0;
+}
+
 /* The least box round all labels. */
 static inline tally_box print_place(const tally_template *form) {
   double left = form->width, top = form->height, right = 0, bottom = 0;
@@ -102,8 +112,9 @@ static inline void write_print(const char *path, const tally_template *form, uin
     int x0 = (int)(box.x - place.x), y0 = (int)(box.y - place.y);
     for (int y = 0; y < (int)box.height; y++)
       for (int x = 0; x < (int)box.width; x++, at++)
-        pixels[(size_t)(y0 + y) * (size_t)width + (size_t)(x0 + x)] =
-            common_light(forms, count, at);
+        if (!is_rule(form, box.x + x, box.y + y))
+          pixels[(size_t)(y0 + y) * (size_t)width + (size_t)(x0 + x)] =
+              common_light(forms, count, at);
     text_add(&text, "label  %s %.0f,%.0f %.0fx%.0f beside %.0f,%.0f\n", form->field[f].name, box.x,
              box.y, box.width, box.height, form->field[f].cell[0].x, form->field[f].cell[0].y);
   }
