@@ -1064,8 +1064,8 @@ static void draw_labels(const tally_template *form, uint64_t seed, tally_image *
   random_state = seed;
   for (f = 0; f < form->fields; f++)
     for (i = 0; i < 24; i++)
-      draw_box(page, 120 + 14 * i, form->field[f].cell[0].y + 10 + uniform(0, 12), uniform(3, 9),
-               uniform(3, 9), black);
+      draw_box(page, 120 + uniform(0, 330), form->field[f].cell[0].y + 10 + uniform(0, 12),
+               uniform(3, 9), uniform(3, 9), black);
 }
 
 /* A reference print of a form that is registered in a picture. */
