@@ -1589,6 +1589,13 @@ TALLY_API tally_result tally_template_parse(const char *text, size_t length, tal
 
 /* ---- reference prints */
 
+static int tally_whole_box_(const tally_box *box) {
+  double right = box->x + box->width, bottom = box->y + box->height;
+  return box->x >= 0 && box->y >= 0 && right <= 10000 && bottom <= 10000 &&
+         box->x == floor(box->x) && box->y == floor(box->y) && right == floor(right) &&
+         bottom == floor(bottom);
+}
+
 static tally_result tally_parse_label_(tally_parser_ *p, tally_print *print) {
   tally_label *label = &print->label[print->labels];
   double x, y;
@@ -1610,6 +1617,8 @@ static tally_result tally_parse_label_(tally_parser_ *p, tally_print *print) {
     return tally_fault_at_(p, p->word_line, p->word_column, "the cell lies off the page");
   label->x = (int)x;
   label->y = (int)y;
+  if (!tally_whole_box_(&label->box))
+    return tally_fault_at_(p, line, column, "a label has whole numbers, within 0..10000");
   if (label->box.x < print->place.x || label->box.y < print->place.y ||
       label->box.x + label->box.width > print->place.x + print->place.width ||
       label->box.y + label->box.height > print->place.y + print->place.height)
@@ -1630,9 +1639,8 @@ static tally_result tally_parse_print_(tally_parser_ *p, tally_print *print) {
     TALLY_TRY_(tally_read_point_(p, &print->place.x, &print->place.y));
     TALLY_TRY_(tally_read_size_(p, &print->place.width, &print->place.height));
     if (p->paged) return tally_fault_at_(p, line, column, "a second print statement");
-    if (!(print->place.x >= 0 && print->place.y >= 0 && print->place.x <= 10000 &&
-          print->place.y <= 10000))
-      return tally_fault_at_(p, line, column, "the picture lies off the page");
+    if (!tally_whole_box_(&print->place))
+      return tally_fault_at_(p, line, column, "a picture has whole numbers, within 0..10000");
     p->paged = 1;
   } else if (strcmp(word, "label") == 0) {
     if (!p->paged) return tally_fault_at_(p, line, column, "the print statement must come first");
@@ -1731,9 +1739,11 @@ TALLY_API void tally_print_free(tally_print *print) {
 
 /* ---- 3. registration ----------------------------------------------------------------------------
 
-   anchors -> candidate blobs -> hypotheses (similarities that bring at least three anchors onto
-   blobs) -> homography -> search along the printed rules -> robust refinement -> per-field
-   correction. The rules decide: a hypothesis without them is never accepted. */
+   anchors -> candidate blobs -> hypotheses (similarities that bring two anchors or more onto blobs)
+   -> homography -> search along the printed rules -> robust refinement -> comparison with every other
+   position that fits as well -> per-field correction -> comparison of the rows' labels with a
+   reference print. The rules decide: a hypothesis without them is never accepted where there are
+   any. */
 
 #define TALLY_BLOBS_ 40       /* candidates kept per anchor */
 #define TALLY_HYPOTHESES_ 48  /* positions kept */
@@ -3482,9 +3492,10 @@ static void tally_judge_anchors_(double error, double lead, tally_registration *
   else if (error > 4)
     tally_refuse_(out, TALLY_FORM_WRONG, "the anchors do not lie as on this form");
   else if (lead < TALLY_LEAD_)
-    tally_refuse_(out, TALLY_FORM_AMBIGUOUS,
-                  "the anchors look the same from another side; the template should name printed "
-                  "rules or an anchor off their symmetry");
+    tally_refuse_(
+        out, TALLY_FORM_AMBIGUOUS,
+        "the anchors look the same from another side: the template needs printed rules, an anchor "
+        "off their symmetry, or a reference print");
 }
 
 /* Judges it by the printed rules, after a correction for each field. */

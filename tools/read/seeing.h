@@ -54,8 +54,7 @@ static inline void see_one(void *context, int k, int thread) {
 static inline void see_all(const tally_template *form, const tally_print *print,
                            const form_list *list, const model *m, int raw, journal *j) {
   int threads = use_threads(0);
-  seeing all = {
-      .raw = raw, .form = form, .print = print, .list = list, .model = m, .journal = j};
+  seeing all = {.raw = raw, .form = form, .print = print, .list = list, .model = m, .journal = j};
   all.todo = allocate((size_t)form_count(list), sizeof(int));
   for (int i = 0; i < form_count(list); i++)
     if (!j->at[i]) all.todo[all.count++] = i;
