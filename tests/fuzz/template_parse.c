@@ -1,5 +1,5 @@
-/* template_parse.c - tally_template_parse and tally_print_make on any text. What parses keeps to the limits and the grammar
-   in tally.h; what does not has a place and a reason. Runs: 30000. */
+/* template_parse.c - tally_template_parse and tally_print_make on any text. What parses keeps to the
+   limits and the grammar in tally.h; what does not has a place and a reason. Runs: 30000. */
 #include <math.h>
 
 #include "tally.h"
