@@ -229,7 +229,8 @@ SHARE = $(DESTDIR)$(PREFIX)/share/tally
 install: $(TOOLS)
 	install -d $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(PREFIX)/bin $(SHARE)/models $(SHARE)/templates
 	install -m 644 examples/models/tally.safetensors $(SHARE)/models
-	install -m 644 examples/templates/*.form $(SHARE)/templates
+	install -m 644 examples/templates/*.form examples/templates/*.print examples/templates/*.print.png \
+	  $(SHARE)/templates
 	install -m 644 convnet.h tally.h $(DESTDIR)$(PREFIX)/include
 	install -m 755 $(TOOLS) $(DESTDIR)$(PREFIX)/bin
 

@@ -29,13 +29,16 @@
      blur          a 3 x 3 mean; at scale 0.7 and less, none
      light         falling off to half across the page, any channel down to 0.7 (white balance)
      page          wholly or nearly in the picture, filling at least a third of its longer side; at
-                   least three anchors visible, one of four may be hidden
+                   least three anchors visible, one of four may be hidden; or two, of a form with
+                   rules across and down whose page is seen nearly from above
    (tests/test_tally.c draws pages over this envelope.) Beyond it a form is either found as closely
-   or refused with a reason: it is accepted only if 90 % of its printed rules are seen where they
-   should be, within 2.5 template pixels, root mean square below 1.25, with no other position doing
-   nearly as well. So a template should name printed rules, or have boxed cells; one with neither is
-   accepted on four anchors that agree within 4 template pixels, if they do not look much the same
-   from another side.
+   or refused with a reason: it is accepted only if 95 % of its printed rules are seen where they
+   should be (80 % if every row bears its label, see reference prints), within 2.5 template pixels,
+   root mean square below 1.25, and if no other position can be right: rules that only this one has
+   are seen, those that only another one has are not. So a template should name printed rules, the
+   table's outermost ones above all, or have boxed cells; one with neither is accepted on four anchors
+   that agree within 4 template pixels, if they do not look much the same from another side or the
+   labels tell which side is up.
 
    EXAMPLE
      static void read_form(const tally_image *picture, const char *text, size_t length) {
@@ -109,6 +112,14 @@
    The defaults are empty = leading-zero, cross = illegible, dash = illegible. A count whose cells
    are all empty is missing, never 0. A mark to the right of a digit is never a number.
    There must be at least three anchors and one field.
+
+   A reference print is a grey picture and a text in the same manner:
+
+     form NAME                                     the form's name (once)
+     print X,Y WxH                                 the part of the page that the picture shows, one
+                                                   pixel per template pixel (once)
+     label FIELD X,Y WxH beside CX,CY              the label of the field, whose first cell has its
+                                                   top left corner at CX,CY on that page
 */
 
 #ifndef TALLY_H
@@ -320,6 +331,7 @@ typedef struct {
   double rotation;  /* degrees clockwise, -180..180: 0 when the page stands upright */
   int anchors_found;
   int rules_found, rules_expected;   /* pieces of printed rules, cell boxes included */
+  int labels_compared;               /* fields whose printed label is that of the reference print */
   double page[9];                    /* homography from template to picture, by rows */
   double local[TALLY_MAX_FIELDS][6]; /* per field, template to template before `page`: what its own
                               boxes say about print that is shifted or stretched there;
@@ -332,6 +344,52 @@ typedef struct {
    Errors: TALLY_ERROR_ARGUMENT, TALLY_ERROR_MEMORY. */
 TALLY_API tally_result tally_register(const tally_image *picture, const tally_template *form,
                                       tally_registration *out);
+
+typedef struct {
+  int16_t x, y; /* from the field's first cell, template pixels */
+  uint8_t light;
+} tally_dot;
+
+/* The printed label of a field: its name or number, what is printed in its row beside the cells. */
+typedef struct {
+  char field[TALLY_MAX_NAME];
+  tally_box box; /* on the page */
+  int x, y;      /* top left corner of the field's first cell on that page */
+  int dots;      /* pixels of ink, and of the paper close to it */
+  tally_dot *dot;
+  int left, top, right, bottom; /* where these lie from the field's first cell; inclusive */
+} tally_label;
+
+/* A reference print: what is printed on every copy of a form, by which a template is checked that
+   names the fields: not the template's word, so that one with two fields exchanged, or a row off, is
+   found out. */
+typedef struct {
+  char name[TALLY_MAX_NAME]; /* the form's */
+  tally_box place;           /* the picture's, on the page */
+  int labels;
+  tally_label label[TALLY_MAX_FIELDS];
+  tally_image picture; /* one pixel per template pixel: light as tally_print_view sees it */
+} tally_print;
+
+/* Reads a reference print's text (grammar above) and copies its picture, which must be grey and of
+   the size that the text says. On TALLY_ERROR_TEMPLATE, error (may be NULL) says where and why.
+   tally_print_free releases it. */
+TALLY_API tally_result tally_print_make(const char *text, size_t length, const tally_image *picture,
+                                        tally_print *out, tally_error *error);
+TALLY_API void tally_print_free(tally_print *print);
+
+/* Part of a registered page as reference prints keep it: one grey pixel per template pixel, white
+   but for what is narrow and darker than its surroundings. */
+TALLY_API tally_result tally_print_view(const tally_image *picture,
+                                        const tally_registration *registration,
+                                        const tally_box *box, tally_image *out);
+
+/* Finds the form as tally_register does, with a reference print (NULL: without). The labels settle
+   where the page lies if the rules and anchors leave that open, and a template is refused
+   (TALLY_FORM_WRONG) if the row of one of its fields bears the label of another. Where the print is
+   another than the reference's nothing is compared, and out->labels_compared is 0. */
+TALLY_API tally_result tally_register_print(const tally_image *picture, const tally_template *form,
+                                            const tally_print *print, tally_registration *out);
 
 /* The picture point of a template point: by the whole page, or (field >= 0) as that field's own
    boxes put it. */
@@ -1604,11 +1662,163 @@ TALLY_API tally_result tally_template_parse(const char *text, size_t length, tal
   return TALLY_OK;
 }
 
+/* ---- reference prints */
+
+static int tally_whole_box_(const tally_box *box) {
+  double right = box->x + box->width, bottom = box->y + box->height;
+  return box->x >= 0 && box->y >= 0 && right <= 10000 && bottom <= 10000 &&
+         box->x == floor(box->x) && box->y == floor(box->y) && right == floor(right) &&
+         bottom == floor(bottom);
+}
+
+static tally_result tally_parse_label_(tally_parser_ *p, tally_print *print) {
+  tally_label *label = &print->label[print->labels];
+  double x, y;
+  int i, line = p->word_line, column = p->word_column;
+  if (print->labels == TALLY_MAX_FIELDS)
+    return tally_fault_at_(p, line, column, "more than %d labels", TALLY_MAX_FIELDS);
+  TALLY_TRY_(tally_read_name_(p, "a field's name", label->field));
+  for (i = 0; i < print->labels; i++)
+    if (strcmp(label->field, print->label[i].field) == 0)
+      return tally_fault_at_(p, line, column, "a second label of '%s'", label->field);
+  (void)tally_more_(p);
+  line = p->word_line;
+  column = p->word_column;
+  TALLY_TRY_(tally_read_point_(p, &label->box.x, &label->box.y));
+  TALLY_TRY_(tally_read_size_(p, &label->box.width, &label->box.height));
+  TALLY_TRY_(tally_read_text_(p, "beside"));
+  TALLY_TRY_(tally_read_point_(p, &x, &y));
+  if (!(x >= 0 && y >= 0 && x <= 10000 && y <= 10000))
+    return tally_fault_at_(p, p->word_line, p->word_column, "the cell lies off the page");
+  label->x = (int)x;
+  label->y = (int)y;
+  if (!tally_whole_box_(&label->box))
+    return tally_fault_at_(p, line, column, "a label has whole numbers, within 0..10000");
+  if (label->box.x < print->place.x || label->box.y < print->place.y ||
+      label->box.x + label->box.width > print->place.x + print->place.width ||
+      label->box.y + label->box.height > print->place.y + print->place.height)
+    return tally_fault_at_(p, line, column, "the label lies outside the picture");
+  print->labels++;
+  return TALLY_OK;
+}
+
+static tally_result tally_parse_print_(tally_parser_ *p, tally_print *print) {
+  char word[TALLY_MAX_NAME];
+  int line, column;
+  TALLY_TRY_(tally_read_name_(p, "a statement", word));
+  line = p->word_line;
+  column = p->word_column;
+  if (strcmp(word, "form") == 0) {
+    TALLY_TRY_(tally_read_name_(p, "the form's name", print->name));
+  } else if (strcmp(word, "print") == 0) {
+    TALLY_TRY_(tally_read_point_(p, &print->place.x, &print->place.y));
+    TALLY_TRY_(tally_read_size_(p, &print->place.width, &print->place.height));
+    if (p->paged) return tally_fault_at_(p, line, column, "a second print statement");
+    if (!tally_whole_box_(&print->place))
+      return tally_fault_at_(p, line, column, "a picture has whole numbers, within 0..10000");
+    p->paged = 1;
+  } else if (strcmp(word, "label") == 0) {
+    if (!p->paged) return tally_fault_at_(p, line, column, "the print statement must come first");
+    TALLY_TRY_(tally_parse_label_(p, print));
+  } else {
+    return tally_fault_at_(p, line, column, "unknown statement '%s'", word);
+  }
+  if (tally_more_(p))
+    return tally_fault_at_(p, p->word_line, p->word_column, "unexpected text after the statement");
+  return TALLY_OK;
+}
+
+/* Light of a label's print at a place counted from the field's first cell; -1 outside the label. */
+static int tally_label_light_(const tally_print *print, const tally_label *label, int x, int y) {
+  x += label->x;
+  y += label->y;
+  if (!(x >= label->box.x && y >= label->box.y && x < label->box.x + label->box.width &&
+        y < label->box.y + label->box.height))
+    return -1;
+  return tally_row_(&print->picture, y - (int)print->place.y)[x - (int)print->place.x];
+}
+
+#define TALLY_INK_LIGHT_ 180 /* print is darker in a reference print, of 255 */
+
+static int tally_ink_near_(const tally_print *print, const tally_label *label, int x, int y) {
+  int i, k;
+  for (i = -2; i <= 2; i++)
+    for (k = -2; k <= 2; k++) {
+      int light = tally_label_light_(print, label, x + k, y + i);
+      if (light >= 0 && light < TALLY_INK_LIGHT_) return 1;
+    }
+  return 0;
+}
+
+/* Fills in the dots of a label; 0 without memory. */
+static int tally_list_dots_(const tally_print *print, tally_label *label) {
+  int left = (int)label->box.x - label->x, top = (int)label->box.y - label->y, x, y;
+  label->dot = (tally_dot *)tally_alloc_((size_t)label->box.width * (size_t)label->box.height,
+                                         sizeof *label->dot);
+  if (!label->dot) return 0;
+  for (y = top; y < top + (int)label->box.height; y++)
+    for (x = left; x < left + (int)label->box.width; x++) {
+      tally_dot *dot = &label->dot[label->dots];
+      if (!tally_ink_near_(print, label, x, y)) continue;
+      dot->x = (int16_t)x;
+      dot->y = (int16_t)y;
+      dot->light = (uint8_t)tally_label_light_(print, label, x, y);
+      if (label->dots++ == 0) {
+        label->left = label->right = x;
+        label->top = y;
+      }
+      label->left = tally_min_(label->left, x);
+      label->right = tally_max_(label->right, x);
+      label->bottom = y;
+    }
+  return 1;
+}
+
+TALLY_API tally_result tally_print_make(const char *text, size_t length, const tally_image *picture,
+                                        tally_print *out, tally_error *error) {
+  tally_parser_ p;
+  int i;
+  if (error) memset(error, 0, sizeof *error);
+  if (!text || !out || !tally_grey_ok_(picture)) return TALLY_ERROR_ARGUMENT;
+  memset(out, 0, sizeof *out);
+  memset(&p, 0, sizeof p);
+  p.text = text;
+  p.length = length;
+  p.line = p.column = 1;
+  p.error = error;
+  while (p.at < length) {
+    if (tally_more_(&p)) TALLY_TRY_(tally_parse_print_(&p, out));
+    if (tally_peek_(&p) == '\n') tally_next_(&p);
+  }
+  if (!p.paged) return tally_fault_at_(&p, 0, 0, "there is no print statement");
+  if (picture->width != out->place.width || picture->height != out->place.height)
+    return tally_fault_at_(&p, 0, 0, "the picture measures %d x %d, the text says %.0f x %.0f",
+                           picture->width, picture->height, out->place.width, out->place.height);
+  TALLY_TRY_(tally_image_make(picture->width, picture->height, 1, &out->picture));
+  memcpy(out->picture.pixels, picture->pixels, tally_count_(picture));
+  for (i = 0; i < out->labels; i++)
+    if (!tally_list_dots_(out, &out->label[i])) {
+      tally_print_free(out);
+      return TALLY_ERROR_MEMORY;
+    }
+  return TALLY_OK;
+}
+
+TALLY_API void tally_print_free(tally_print *print) {
+  int i;
+  if (!print) return;
+  for (i = 0; i < print->labels; i++) TALLY_FREE(print->label[i].dot);
+  tally_image_free(&print->picture);
+  memset(print, 0, sizeof *print);
+}
+
 /* ---- 3. registration ----------------------------------------------------------------------------
 
-   anchors -> candidate blobs -> hypotheses (similarities that bring at least three anchors onto
-   blobs) -> homography -> search along the printed rules -> robust refinement -> per-field
-   correction. The rules decide: a hypothesis without them is never accepted. */
+   anchors -> candidate blobs -> hypotheses (similarities that bring two anchors or more onto blobs)
+   -> homography -> search along the printed rules -> robust refinement -> comparison with every other
+   position that fits as well -> per-field correction -> comparison of the rows' labels with a
+   reference print. The rules decide: a hypothesis without them is never accepted where there are
+   any. */
 
 #define TALLY_BLOBS_ 40       /* candidates kept per anchor */
 #define TALLY_HYPOTHESES_ 48  /* positions kept */
@@ -1640,15 +1850,18 @@ typedef struct {
   double score; /* how many anchors lie well: 1 for each that is where, as large and as
                                    shaped as it should be, down to 0 */
   double h[9];
+  double coverage; /* share of the printed rules found there; 0 where they were not looked for */
 } tally_hypothesis_;
 
 /* A short stretch of a printed rule, the unit of observation. */
 typedef struct {
   double x0, y0, x1, y1; /* template pixels, ends */
   int down, field;       /* field: index, or -1 for a rule of the table */
+  int inside;            /* whether its place lies in the picture */
   int found;
   double offset; /* of the rule from its place, template pixels, along y or (down) x */
   double weight;
+  double contrast; /* of the rule with what lies beside it, 0..1 */
 } tally_piece_;
 
 /* ---- linear algebra */
@@ -1783,14 +1996,30 @@ static void tally_equation_(double *normal, double *right, int n, const double *
   }
 }
 
-/* Least-squares map from template points to picture points: affine for 3 points, a homography for 4
-   or more. Template coordinates are centred and scaled by the page first, for good condition. */
+/* The similarity that takes two points to two others. */
+static int tally_fit_two_(const tally_point from[2], const tally_point to[2], double h[9]) {
+  double dx = from[1].x - from[0].x, dy = from[1].y - from[0].y, square = dx * dx + dy * dy;
+  double ex = to[1].x - to[0].x, ey = to[1].y - to[0].y;
+  double a = (ex * dx + ey * dy) / square, b = (ey * dx - ex * dy) / square;
+  double map[9] = {0, 0, 0, 0, 0, 0, 0, 0, 1};
+  map[0] = map[4] = a;
+  map[1] = -b;
+  map[3] = b;
+  map[2] = to[0].x - a * from[0].x + b * from[0].y;
+  map[5] = to[0].y - b * from[0].x - a * from[0].y;
+  memcpy(h, map, sizeof map);
+  return square > 0;
+}
+
+/* Least-squares map from template points to picture points: a similarity for 2 points, affine for 3,
+   a homography for 4 or more. Template coordinates are centred and scaled by the page first, for good condition. */
 static int tally_fit_points_(const tally_template *form, const tally_point *from,
                              const tally_point *to, int n, double h[9]) {
   double normal[64] = {0}, right[8] = {0}, scale[9] = {0}, mean_x = 0, mean_y = 0;
   double half = (form->width + form->height) / 4;
   int unknowns = n > 3 ? 8 : 6, i;
-  if (n < 3) return 0;
+  if (n == 2) return tally_fit_two_(from, to, h);
+  if (n < 2) return 0;
   for (i = 0; i < n; i++) {
     mean_x += to[i].x / n;
     mean_y += to[i].y / n;
@@ -2059,9 +2288,9 @@ static void tally_keep_hypothesis_(tally_hypothesis_ *list, int *n, const tally_
 }
 
 /* Every way to put anchors i and j on two blobs fixes a similarity; the others must be near where
-   it puts them. */
+   it puts them. alone: they need not, and are left out. */
 static void tally_try_pair_(const tally_scene_ *scene, const tally_template *form, int i, int j,
-                            double full_scale, tally_hypothesis_ *list, int *n) {
+                            double full_scale, int alone, tally_hypothesis_ *list, int *n) {
   tally_point a = tally_centre_(&form->anchor[i].box), b = tally_centre_(&form->anchor[j].box);
   double dx = b.x - a.x, dy = b.y - a.y, square = dx * dx + dy * dy;
   int p, q, k;
@@ -2080,6 +2309,7 @@ static void tally_try_pair_(const tally_scene_ *scene, const tally_template *for
         continue;
       reach = 0.16 * sqrt(ex * ex + ey * ey);
       fresh.matched = 0;
+      fresh.coverage = 0;
       fresh.score = 0;
       for (k = 0; k < form->anchors; k++) {
         tally_point c = tally_centre_(&form->anchor[k].box), at;
@@ -2088,8 +2318,9 @@ static void tally_try_pair_(const tally_scene_ *scene, const tally_template *for
         at.y = from->y + fy * (c.x - a.x) + fx * (c.y - a.y);
         fresh.match[k] = k == i   ? p
                          : k == j ? q
-                                  : tally_nearest_blob_(scene, &form->anchor[k], k, at, reach,
-                                                        scale, turn, &distance);
+                         : alone  ? -1
+                                 : tally_nearest_blob_(scene, &form->anchor[k], k, at, reach, scale,
+                                                       turn, &distance);
         if (fresh.match[k] < 0) continue;
         fresh.matched++;
         score = tally_blob_score_(&form->anchor[k], &scene->blob[k][fresh.match[k]], scale,
@@ -2100,7 +2331,7 @@ static void tally_try_pair_(const tally_scene_ *scene, const tally_template *for
           odd = k;
         }
       }
-      if (fresh.matched >= 3) tally_keep_hypothesis_(list, n, &fresh, form->anchors);
+      if (fresh.matched >= 3 || alone) tally_keep_hypothesis_(list, n, &fresh, form->anchors);
       if (fresh.matched >= 4 && worst < 0.85) {
         fresh.match[odd] = -1;
         fresh.matched--;
@@ -2116,9 +2347,10 @@ static double tally_anchor_distance_(const tally_template *form, int i, int j) {
   return sqrt((b.x - a.x) * (b.x - a.x) + (b.y - a.y) * (b.y - a.y));
 }
 
-/* Fills list with at most TALLY_HYPOTHESES_ positions, the best score first. */
+/* Fills list with at most TALLY_HYPOTHESES_ positions, the best score first: of three anchors and more,
+   or (alone) of two each. */
 static int tally_hypothesise_(const tally_scene_ *scene, const tally_template *form,
-                              double full_scale, tally_hypothesis_ *list) {
+                              double full_scale, int alone, tally_hypothesis_ *list) {
   int i, j, n = 0;
   double longest = 0;
   for (i = 0; i < form->anchors; i++)
@@ -2128,7 +2360,7 @@ static int tally_hypothesise_(const tally_scene_ *scene, const tally_template *f
   for (i = 0; i < form->anchors; i++)
     for (j = i + 1; j < form->anchors; j++)
       if (tally_anchor_distance_(form, i, j) > 0.5 * longest)
-        tally_try_pair_(scene, form, i, j, full_scale, list, &n);
+        tally_try_pair_(scene, form, i, j, full_scale, alone, list, &n);
   return n;
 }
 
@@ -2267,6 +2499,8 @@ static double tally_anchor_error_(const tally_scene_ *scene, const tally_templat
 typedef struct {
   tally_piece_ *list;
   int count, capacity;
+  tally_piece_ *sorted; /* [count]: across, then down, by their places; to find what lies where */
+  double contrast;      /* mean contrast of those seen */
 } tally_pieces_;
 
 /* Cuts a rule into pieces of at most 110 template pixels, a little short of its ends. */
@@ -2300,6 +2534,16 @@ static int tally_add_pieces_(tally_pieces_ *pieces, int down, double at, double 
   return 1;
 }
 
+static double tally_piece_at_(const tally_piece_ *piece) {
+  return piece->down ? piece->x0 : piece->y0;
+}
+
+static int tally_compare_pieces_(const void *a, const void *b) {
+  const tally_piece_ *p = (const tally_piece_ *)a, *q = (const tally_piece_ *)b;
+  double x = tally_piece_at_(p), y = tally_piece_at_(q);
+  return p->down != q->down ? p->down - q->down : (x > y) - (x < y);
+}
+
 /* All printed rules of a template: its rule statements and the boxes round the cells. */
 static int tally_list_pieces_(const tally_template *form, tally_pieces_ *pieces) {
   int i, k, ok = 1;
@@ -2317,7 +2561,12 @@ static int tally_list_pieces_(const tally_template *form, tally_pieces_ *pieces)
            tally_add_pieces_(pieces, 1, c->x + c->width, c->y, c->y + c->height, i);
     }
   }
-  return ok;
+  if (!ok || pieces->count == 0) return ok;
+  pieces->sorted = (tally_piece_ *)tally_alloc_((size_t)pieces->count, sizeof *pieces->sorted);
+  if (!pieces->sorted) return 0;
+  memcpy(pieces->sorted, pieces->list, (size_t)pieces->count * sizeof *pieces->sorted);
+  qsort(pieces->sorted, (size_t)pieces->count, sizeof *pieces->sorted, tally_compare_pieces_);
+  return 1;
 }
 
 #define TALLY_REACH_ 24 /* widest search, template pixels */
@@ -2400,31 +2649,34 @@ static double tally_line_centre_(const double *profile, int i, double step) {
 
 #define TALLY_CONTRAST_ 0.05 /* the least ridge that counts as a printed rule */
 
-/* Looks for each piece within reach of its predicted place; nearer is preferred. */
+/* Looks for a piece within reach of its predicted place; nearer is preferred. */
+static void tally_observe_piece_(const tally_image *picture, const double h[9], tally_piece_ *piece,
+                                 double reach) {
+  double profile[TALLY_PROFILE_], step = 0.5, best = 0;
+  int middle = (int)((reach + 6) / step), n = (int)(reach / step), at = 0, i;
+  tally_profile_(picture, h, piece, middle, step, profile);
+  piece->inside = profile[0] >= 0;
+  piece->found = 0;
+  if (!piece->inside) return;
+  for (i = -n; i <= n; i++) {
+    double ridge = tally_ridge_(profile, middle + i, step);
+    double preference = 1 - 0.5 * i * i / ((double)n * n);
+    if (ridge > TALLY_CONTRAST_ && ridge * preference > best) {
+      best = ridge * preference;
+      at = i;
+    }
+  }
+  if (best <= 0) return;
+  piece->found = 1;
+  piece->offset = (tally_line_centre_(profile, middle + at, step) - middle) * step;
+  piece->contrast = best;
+  piece->weight = best < 0.2 ? best / 0.2 : 1;
+}
+
 static void tally_observe_(const tally_image *picture, const double h[9], tally_pieces_ *pieces,
                            double reach) {
-  double profile[TALLY_PROFILE_], step = 0.5;
-  int middle = (int)((reach + 6) / step), n = (int)(reach / step), i, k;
-  for (k = 0; k < pieces->count; k++) {
-    tally_piece_ *piece = &pieces->list[k];
-    double best = 0;
-    int at = 0;
-    tally_profile_(picture, h, piece, middle, step, profile);
-    piece->found = 0;
-    if (profile[0] < 0) continue;
-    for (i = -n; i <= n; i++) {
-      double ridge = tally_ridge_(profile, middle + i, step);
-      double preference = 1 - 0.5 * i * i / ((double)n * n);
-      if (ridge > TALLY_CONTRAST_ && ridge * preference > best) {
-        best = ridge * preference;
-        at = i;
-      }
-    }
-    if (best <= 0) continue;
-    piece->found = 1;
-    piece->offset = (tally_line_centre_(profile, middle + at, step) - middle) * step;
-    piece->weight = best < 0.2 ? best / 0.2 : 1;
-  }
+  int k;
+  for (k = 0; k < pieces->count; k++) tally_observe_piece_(picture, h, &pieces->list[k], reach);
 }
 
 /* The common shift of all across (or all down) pieces: the offset where their ridges add up
@@ -2461,20 +2713,30 @@ static void tally_common_shift_(const tally_image *picture, const double h[9],
   }
 }
 
+/* Whether there are rules across, which say where the page lies along y, and down, which say where
+   along x. */
+static void tally_find_known_(const tally_pieces_ *pieces, int known[2]) {
+  int count[2] = {0, 0}, k;
+  for (k = 0; k < pieces->count; k++) count[pieces->list[k].down]++;
+  for (k = 0; k < 2; k++) known[k] = count[k] > 2;
+}
+
 /* One step of the fit: the small homography, template to template, that takes the pieces to where
    they were observed. Tukey's weights of width `width` keep wrong lines out; a weak prior keeps
-   what the rules say nothing about where the anchors put it. */
+   what the rules say nothing about where the anchors put it. Rules of one direction say nothing of
+   perspective, which would move the other. */
 static int tally_fit_pieces_(const tally_template *form, const tally_pieces_ *pieces, double width,
                              double correction[9]) {
   double half = (form->width + form->height) / 4, solution[8] = {0};
-  int round, k, i;
+  int known[2], round, k, i;
+  tally_find_known_(pieces, known);
   for (round = 0; round < 5; round++) {
     double normal[64] = {0}, right[8] = {0};
     static const double prior[8] = {30, 15, 15, 30, 15, 15, 8, 8}; /* template pixels at the edge */
     for (i = 0; i < 8; i++) {
-      double row[8] = {0};
+      double row[8] = {0}, most = i >= 6 && known[0] + known[1] < 2 ? 0.1 : prior[i];
       row[i] = 1;
-      tally_equation_(normal, right, 8, row, 0, 1 / (prior[i] * prior[i]));
+      tally_equation_(normal, right, 8, row, 0, 1 / (most * most));
     }
     for (k = 0; k < pieces->count; k++) {
       const tally_piece_ *piece = &pieces->list[k];
@@ -2510,38 +2772,214 @@ static int tally_fit_pieces_(const tally_template *form, const tally_pieces_ *pi
 
 #define TALLY_CLOSE_ 2.5 /* a piece counts as found where predicted within this, template pixels */
 
+static int tally_seen_(const tally_piece_ *piece) {
+  return piece->found && fabs(piece->offset) <= TALLY_CLOSE_;
+}
+
 /* Share of pieces found where predicted, and the root mean square of their offsets. */
-static double tally_coverage_(const tally_pieces_ *pieces, int *found, double *rms) {
-  double sum = 0;
+static double tally_coverage_(tally_pieces_ *pieces, int *found, double *rms) {
+  double sum = 0, contrast = 0;
   int k, n = 0;
   for (k = 0; k < pieces->count; k++) {
     const tally_piece_ *piece = &pieces->list[k];
-    if (!piece->found || fabs(piece->offset) > TALLY_CLOSE_) continue;
+    if (!tally_seen_(piece)) continue;
     n++;
     sum += piece->offset * piece->offset;
+    contrast += piece->contrast;
   }
+  pieces->contrast = n ? contrast / n : 0;
   *found = n;
   *rms = n ? sqrt(sum / n) : -1;
   return pieces->count ? (double)n / pieces->count : 0;
 }
 
-/* Moves h onto the printed rules, in ever narrower searches. Returns the coverage reached. */
-static double tally_refine_(const tally_image *picture, const tally_template *form,
-                            tally_pieces_ *pieces, double h[9], int *found, double *rms) {
+/* Moves h onto the printed rules near it, in ever narrower searches. Returns the coverage reached.
+   */
+static double tally_tighten_(const tally_image *picture, const tally_template *form,
+                             tally_pieces_ *pieces, double h[9]) {
   static const double reach[3] = {10, 5, 4};
-  double shift[2], strength[2], correction[9] = {1, 0, 0, 0, 1, 0, 0, 0, 1};
-  int i;
-  tally_common_shift_(picture, h, pieces, shift, strength);
-  correction[2] = shift[1];
-  correction[5] = shift[0];
-  tally_homography_multiply(h, correction, h);
+  double correction[9], rms;
+  int i, found;
   for (i = 0; i < 3; i++) {
     tally_observe_(picture, h, pieces, reach[i]);
     if (i == 2) break;
     if (tally_fit_pieces_(form, pieces, reach[i] * 0.7, correction))
       tally_homography_multiply(h, correction, h);
   }
-  return tally_coverage_(pieces, found, rms);
+  return tally_coverage_(pieces, &found, &rms);
+}
+
+/* The map that puts the page where h puts it when it is shifted first. */
+static void tally_shifted_(const double h[9], double x, double y, double out[9]) {
+  double shift[9] = {1, 0, 0, 0, 1, 0, 0, 0, 1};
+  shift[2] = x;
+  shift[5] = y;
+  tally_homography_multiply(h, shift, out);
+}
+
+/* The same after a search for the shift of all rules. */
+static double tally_refine_(const tally_image *picture, const tally_template *form,
+                            tally_pieces_ *pieces, double h[9]) {
+  double shift[2], strength[2];
+  tally_common_shift_(picture, h, pieces, shift, strength);
+  tally_shifted_(h, shift[1], shift[0], h);
+  return tally_tighten_(picture, form, pieces, h);
+}
+
+/* ---- positions told apart
+
+   A table of equal rows fits nearly everywhere when it is moved by a row, and some tables fit upside
+   down. What tells two positions apart are the rules that only one of them has: in the right position
+   they are seen, and those that only the other has are not. */
+
+#define TALLY_APART_ 5 /* nearer than that, one line on paper is taken for two rules' */
+#define TALLY_ALIKE_                                                                               \
+  0.7 /* positions that share less of their rules cannot be taken for each other */
+#define TALLY_SHIFTS_ 64 /* shifts of the table onto itself that are tried */
+
+/* Whether the template has a rule at a point, given along the rule and across it. */
+static int tally_rule_near_(const tally_pieces_ *pieces, int down, double at, double along) {
+  int low = 0, high = pieces->count;
+  while (low < high) {
+    int middle = (low + high) / 2;
+    const tally_piece_ *piece = &pieces->sorted[middle];
+    if (piece->down < down || (piece->down == down && tally_piece_at_(piece) < at - TALLY_APART_))
+      low = middle + 1;
+    else
+      high = middle;
+  }
+  for (; low < pieces->count; low++) {
+    const tally_piece_ *piece = &pieces->sorted[low];
+    if (piece->down != down || tally_piece_at_(piece) > at + TALLY_APART_) return 0;
+    if (along > (down ? piece->y0 : piece->x0) - TALLY_APART_ &&
+        along < (down ? piece->y1 : piece->x1) + TALLY_APART_)
+      return 1;
+  }
+  return 0;
+}
+
+/* Whether most of a piece lies on rules of the template once it is mapped. */
+static int tally_falls_on_rules_(const tally_pieces_ *pieces, const tally_piece_ *piece,
+                                 const double map[9]) {
+  tally_point from = tally_homography_map(map, piece->x0, piece->y0),
+              to = tally_homography_map(map, piece->x1, piece->y1);
+  int down = fabs(to.y - from.y) > fabs(to.x - from.x), covered = 0, i;
+  for (i = 1; i <= 5; i += 2) {
+    double x = from.x + i * (to.x - from.x) / 6, y = from.y + i * (to.y - from.y) / 6;
+    covered += tally_rule_near_(pieces, down, down ? x : y, down ? y : x);
+  }
+  return covered >= 2;
+}
+
+/* The share that is seen of the rules that position a has and b has not; *only is how many these
+   are. What lies outside the picture says nothing, and what is much fainter than the form's rules is
+   none of them. */
+static double tally_only_seen_(const tally_image *picture, const tally_pieces_ *pieces,
+                               const double a[9], const double b[9], int *only) {
+  double map[9];
+  int k, seen = 0;
+  *only = 0;
+  if (tally_homography_invert(b, map) != TALLY_OK) return 0;
+  tally_homography_multiply(map, a, map);
+  for (k = 0; k < pieces->count; k++) {
+    tally_piece_ piece = pieces->list[k];
+    if (tally_falls_on_rules_(pieces, &piece, map)) continue;
+    tally_observe_piece_(picture, a, &piece, 4);
+    if (!piece.inside) continue;
+    ++*only;
+    seen += tally_seen_(&piece) && piece.contrast > pieces->contrast / 4;
+  }
+  return *only ? (double)seen / *only : 0;
+}
+
+/* What speaks for position a against b, -1..1: the share seen of the rules that only a has, less
+   that of those that only b has. *doubt is the standard error of that, were half of them seen. */
+static double tally_advantage_(const tally_image *picture, const tally_pieces_ *pieces,
+                               const double a[9], const double b[9], double *doubt) {
+  int only_a, only_b;
+  double seen_a = tally_only_seen_(picture, pieces, a, b, &only_a);
+  double seen_b = tally_only_seen_(picture, pieces, b, a, &only_b);
+  *doubt = 1 / sqrt(fmax(only_a + only_b, 1));
+  return only_a + only_b == 0 ? 0 : (only_a ? seen_a : 1) - seen_b;
+}
+
+/* Mean distance between where two maps put the rules, template pixels. */
+static double tally_distance_(const tally_pieces_ *pieces, const double a[9], const double b[9]) {
+  double map[9], sum = 0;
+  int k;
+  if (tally_homography_invert(b, map) != TALLY_OK) return DBL_MAX;
+  tally_homography_multiply(map, a, map);
+  for (k = 0; k < pieces->count; k++) {
+    double x = (pieces->list[k].x0 + pieces->list[k].x1) / 2,
+           y = (pieces->list[k].y0 + pieces->list[k].y1) / 2;
+    tally_point p = tally_homography_map(map, x, y);
+    sum += fmin(fabs(p.x - x) + fabs(p.y - y), 1e6);
+  }
+  return sum / pieces->count;
+}
+
+static int tally_is_alike_(const tally_pieces_ *pieces, double x, double y) {
+  static const double still[9] = {1, 0, 0, 0, 1, 0, 0, 0, 1};
+  double map[9];
+  double misses = (1 - TALLY_ALIKE_) * pieces->count;
+  int k;
+  tally_shifted_(still, x, y, map);
+  for (k = 0; k < pieces->count && misses >= 0; k++)
+    misses -= !tally_falls_on_rules_(pieces, &pieces->list[k], map);
+  return misses >= 0;
+}
+
+/* The shifts that bring most rules onto rules: rows or columns of one size. A row has up to four
+   rules, so one of them goes to one of the next four. */
+static int tally_list_shifts_(const tally_pieces_ *pieces, tally_point shift[TALLY_SHIFTS_]) {
+  int n = 0, i, k, j;
+  for (i = 0; i < pieces->count; i++) {
+    const tally_piece_ *piece = &pieces->sorted[i];
+    double at = tally_piece_at_(piece), last = at;
+    if (i > 0 && piece[-1].down == piece->down && tally_piece_at_(&piece[-1]) > at - 1) continue;
+    for (k = i + 1, j = 0; k < pieces->count && j < 4; k++) {
+      double next = tally_piece_at_(&pieces->sorted[k]), size = next - at;
+      tally_point s = {piece->down ? size : 0, piece->down ? 0 : size};
+      int known = 0, m;
+      if (pieces->sorted[k].down != piece->down) break;
+      if (next < last + 1) continue;
+      last = next;
+      j++;
+      for (m = 0; m < n; m++) known |= fabs(shift[m].x - s.x) < 1 && fabs(shift[m].y - s.y) < 1;
+      if (known || size <= TALLY_APART_ || n == TALLY_SHIFTS_) continue;
+      if (tally_is_alike_(pieces, s.x, s.y)) shift[n++] = s;
+    }
+  }
+  return n;
+}
+
+/* Moves h by rows and columns for as long as another position is better told by the rules that it
+   alone has. Returns the certain advantage over the position that comes next: 1 where there is
+   none. */
+static double tally_settle_(const tally_image *picture, const tally_template *form,
+                            tally_pieces_ *pieces, double h[9]) {
+  tally_point shift[TALLY_SHIFTS_];
+  int n = tally_list_shifts_(pieces, shift), moves = 0, better = 1, i;
+  double certain = 1;
+  while (better && moves++ < 8) {
+    double there[9], next[9], least = 0;
+    better = 0;
+    certain = 1;
+    for (i = 0; i < 2 * n; i++) {
+      double sign = i & 1 ? -1 : 1, advantage, doubt;
+      tally_shifted_(h, sign * shift[i / 2].x, sign * shift[i / 2].y, there);
+      advantage = tally_advantage_(picture, pieces, h, there, &doubt);
+      certain = fmin(certain, advantage - doubt);
+      if (advantage >= least) continue;
+      least = advantage;
+      better = 1;
+      memcpy(next, there, sizeof next);
+    }
+    if (!better) break;
+    memcpy(h, next, sizeof next);
+    tally_tighten_(picture, form, pieces, h);
+  }
+  return certain;
 }
 
 /* Shift and stretch of one field from its own boxes, shrunk towards none: print wanders by a pixel
@@ -2598,6 +3036,346 @@ static void tally_apply_local_(const double local[TALLY_MAX_FIELDS][6], tally_pi
     const double *l = piece->field < 0 ? NULL : local[piece->field] + (piece->down ? 0 : 3);
     if (l) piece->offset -= l[0] + l[1] * x + l[2] * y - (piece->down ? x : y);
   }
+}
+
+/* ---- printed labels */
+
+#define TALLY_BROAD_PRINT_ 6  /* what is wider than twice this is a bar or a shade, no letter */
+#define TALLY_LABEL_STRAY_ 6  /* a label lies at most this far from its place, template pixels */
+#define TALLY_LABEL_FITS_ 0.5 /* correlation of print that is the same */
+#define TALLY_LABEL_LEAST_ 40 /* pixels in which two labels that can be told apart differ */
+/* Where two labels differ, the row shows one (1), the other (-1), or something between: */
+#define TALLY_LABEL_SURE_ 0.4 /* at least so much of a field's own */
+#define TALLY_LABEL_LEAD_ 1.2 /* by so much less its own than the other, to be that */
+
+static void tally_dilate_square_(uint8_t *values, int width, int height, int reach, uint8_t *line);
+
+/* The level of the paper round each pixel: the light with all that is narrow closed up. */
+static tally_result tally_close_print_(const tally_image *light, tally_image *paper) {
+  int longer = tally_max_(light->width, light->height), shorter, reach = TALLY_BROAD_PRINT_, k;
+  size_t count = tally_count_(light), i;
+  uint8_t *line;
+  shorter = tally_min_(light->width, light->height);
+  TALLY_TRY_(tally_image_make(light->width, light->height, 1, paper));
+  line = (uint8_t *)tally_alloc_((size_t)longer + 2 * (size_t)reach,
+                                 (size_t)shorter + 2 * (size_t)reach);
+  if (!line) {
+    tally_image_free(paper);
+    return TALLY_ERROR_MEMORY;
+  }
+  memcpy(paper->pixels, light->pixels, count);
+  for (k = 0; k < 2; k++) {
+    tally_dilate_square_(paper->pixels, light->width, light->height, reach, line);
+    for (i = 0; i < count; i++) paper->pixels[i] = (uint8_t)(255 - paper->pixels[i]);
+  }
+  TALLY_FREE(line);
+  return TALLY_OK;
+}
+
+/* Light of a part of the page, read in the green channel as rules are. */
+static tally_result tally_sample_print_(const tally_image *picture, const double h[9],
+                                        const tally_box *box, tally_image *out) {
+  int channel = picture->channels == 3, x, y;
+  TALLY_TRY_(tally_image_make((int)box->width, (int)box->height, 1, out));
+  for (y = 0; y < out->height; y++)
+    for (x = 0; x < out->width; x++) {
+      tally_point p = tally_homography_map(h, box->x + x + 0.5, box->y + y + 0.5);
+      int inside = p.x >= 0 && p.y >= 0 && p.x < picture->width && p.y < picture->height;
+      tally_row_(out, y)[x] =
+          inside
+              ? (uint8_t)(tally_sample_(picture, channel, (int)(p.x * 256), (int)(p.y * 256)) >> 16)
+              : 255;
+    }
+  return TALLY_OK;
+}
+
+/* Means of 3 x 3 pixels, so that pictures of any resolution come out about as sharp; the edge keeps
+   what it has. */
+static tally_result tally_soften_(tally_image *image) {
+  tally_image from;
+  int x, y, k;
+  TALLY_TRY_(tally_image_make(image->width, image->height, 1, &from));
+  memcpy(from.pixels, image->pixels, tally_count_(image));
+  for (y = 1; y + 1 < image->height; y++)
+    for (x = 1; x + 1 < image->width; x++) {
+      int sum = 0;
+      for (k = -1; k <= 1; k++) {
+        const uint8_t *p = tally_row_(&from, y + k) + x;
+        sum += p[-1] + p[0] + p[1];
+      }
+      tally_row_(image, y)[x] = (uint8_t)(sum / 9);
+    }
+  tally_image_free(&from);
+  return TALLY_OK;
+}
+
+static tally_result tally_print_of_(const tally_image *picture, const double h[9],
+                                    const tally_box *box, tally_image *out) {
+  tally_image paper;
+  tally_result result;
+  size_t i;
+  int brightest = 0;
+  TALLY_TRY_(tally_sample_print_(picture, h, box, out));
+  result = tally_soften_(out);
+  if (result == TALLY_OK) result = tally_close_print_(out, &paper);
+  if (result != TALLY_OK) {
+    tally_image_free(out);
+    return result;
+  }
+  for (i = 0; i < tally_count_(out); i++) brightest = tally_max_(brightest, paper.pixels[i]);
+  for (i = 0; i < tally_count_(out); i++) {
+    int level = paper.pixels[i], is_bar = 3 * level < brightest || level == 0;
+    out->pixels[i] = (uint8_t)(is_bar ? 255 : tally_min_(255, 255 * out->pixels[i] / level));
+  }
+  tally_image_free(&paper);
+  return TALLY_OK;
+}
+
+TALLY_API tally_result tally_print_view(const tally_image *picture,
+                                        const tally_registration *registration,
+                                        const tally_box *box, tally_image *out) {
+  if (!tally_image_ok_(picture) || !registration || !box || !out || !(box->width >= 1) ||
+      !(box->height >= 1) || !(box->width <= 10000) || !(box->height <= 10000))
+    return TALLY_ERROR_ARGUMENT;
+  return tally_print_of_(picture, registration->page, box, out);
+}
+
+/* What a field's row shows: a view whose first pixel lies (left, top) from the field's first cell. */
+typedef struct {
+  tally_image view;
+  int left, top;
+} tally_row_view_;
+
+/* Sums for the correlation of two pictures. */
+typedef struct {
+  int64_t n, a, b, aa, bb, ab;
+} tally_sums_;
+
+static void tally_add_pair_(tally_sums_ *sums, int a, int b) {
+  sums->n++;
+  sums->a += a;
+  sums->b += b;
+  sums->aa += a * a;
+  sums->bb += b * b;
+  sums->ab += a * b;
+}
+
+static double tally_correlation_(const tally_sums_ *sums) {
+  double n = (double)sums->n, a = (double)sums->a, b = (double)sums->b;
+  double aa = n * (double)sums->aa - a * a, bb = n * (double)sums->bb - b * b;
+  return aa > 0 && bb > 0 ? (n * (double)sums->ab - a * b) / sqrt(aa * bb) : 0;
+}
+
+static int tally_row_light_(const tally_row_view_ *row, int x, int y) {
+  return tally_row_(&row->view, y - row->top)[x - row->left];
+}
+
+/* Sums over every `step`th dot of a label, shifted by (x, y), and the row. */
+static tally_sums_ tally_label_sums_(const tally_row_view_ *row, const tally_label *label, int x,
+                                     int y, int step) {
+  tally_sums_ sums = {0, 0, 0, 0, 0, 0};
+  int i;
+  for (i = 0; i < label->dots; i += step) {
+    const tally_dot *dot = &label->dot[i];
+    tally_add_pair_(&sums, tally_row_light_(row, dot->x + x, dot->y + y), dot->light);
+  }
+  return sums;
+}
+
+/* Where a label fits a row best, how well, and what its light is in the row: level + gain light. */
+typedef struct {
+  double fit, level, gain;
+  int x, y;
+} tally_match_;
+
+static void tally_try_shift_(const tally_row_view_ *row, const tally_label *label, int x, int y,
+                             int step, tally_match_ *best) {
+  tally_sums_ sums = tally_label_sums_(row, label, x, y, step);
+  double fit = tally_correlation_(&sums), n = (double)sums.n, a = (double)sums.a,
+         b = (double)sums.b;
+  if (fit <= best->fit) return;
+  best->fit = fit;
+  best->gain = (n * (double)sums.ab - a * b) / (n * (double)sums.bb - b * b);
+  best->level = (a - best->gain * b) / n;
+  best->x = x;
+  best->y = y;
+}
+
+static tally_match_ tally_match_label_(const tally_row_view_ *row, const tally_label *label) {
+  tally_match_ coarse = {0, 0, 1, 0, 0}, best = coarse;
+  int x, y;
+  if (label->dots < TALLY_LABEL_LEAST_) return best;
+  for (y = -TALLY_LABEL_STRAY_; y <= TALLY_LABEL_STRAY_; y += 2)
+    for (x = -TALLY_LABEL_STRAY_; x <= TALLY_LABEL_STRAY_; x += 2)
+      tally_try_shift_(row, label, x, y, 3, &coarse);
+  for (y = coarse.y - 1; y <= coarse.y + 1; y++)
+    for (x = coarse.x - 1; x <= coarse.x + 1; x++) tally_try_shift_(row, label, x, y, 1, &best);
+  return best;
+}
+
+/* What the row shows where two labels differ, its contrast made that of the reference print: 1 if
+   just the label, -1 if just the other, 0 in the middle. *different is in how many pixels they do. */
+static double tally_label_against_(const tally_print *print, const tally_row_view_ *row,
+                                   const tally_label *label, const tally_match_ *match,
+                                   const tally_label *other, int *different) {
+  double sum = 0, most = 0;
+  const tally_label *from[2];
+  int k, i;
+  from[0] = label;
+  from[1] = other;
+  *different = 0;
+  for (k = 0; k < 2; k++)
+    for (i = 0; i < from[k]->dots; i++) {
+      const tally_dot *dot = &from[k]->dot[i];
+      int there = tally_label_light_(print, from[1 - k], dot->x, dot->y);
+      int gap = (k ? -1 : 1) * (dot->light - there);
+      double shown;
+      if (there < 0 || abs(gap) < 60) continue;
+      shown = tally_row_light_(row, dot->x + match->x, dot->y + match->y);
+      shown = (shown - match->level) / match->gain;
+      sum += (shown - (dot->light + there) / 2.0) * gap;
+      most += gap * gap / 2.0;
+      ++*different;
+    }
+  return most > 0 ? fmax(-1, fmin(1, sum / most)) : 0;
+}
+
+/* The view of a field's row that all labels fit into, wherever they are tried. */
+static tally_result tally_row_view_of_(const tally_image *picture, const double h[9],
+                                       const tally_print *print, const tally_box *cell,
+                                       tally_row_view_ *out) {
+  int right = 0, bottom = 0, room = TALLY_LABEL_STRAY_ + 1, i;
+  tally_box box;
+  out->left = out->top = 0;
+  for (i = 0; i < print->labels; i++) {
+    const tally_label *label = &print->label[i];
+    out->left = tally_min_(out->left, label->left);
+    out->top = tally_min_(out->top, label->top);
+    right = tally_max_(right, label->right);
+    bottom = tally_max_(bottom, label->bottom);
+  }
+  out->left -= room;
+  out->top -= room;
+  box.x = cell->x + out->left;
+  box.y = cell->y + out->top;
+  box.width = right + room - out->left + 1;
+  box.height = bottom + room - out->top + 1;
+  return tally_print_of_(picture, h, &box, &out->view);
+}
+
+/* Index of the label that a row bears: `own` if it fits and is told from all others by what they
+   differ in, the other that is clearly shown instead, or -1 if none is. */
+static int tally_label_of_(const tally_print *print, const tally_row_view_ *row, int own,
+                           const tally_match_ *match) {
+  int fits = match->fit >= TALLY_LABEL_FITS_, bears = fits ? own : -1, j, different;
+  double most = fits ? TALLY_LABEL_LEAD_ : TALLY_LABEL_LEAD_ / 2;
+  for (j = 0; j < print->labels; j++) {
+    const tally_label *label = &print->label[own], *other = &print->label[j];
+    tally_match_ its;
+    double shown = 0, lead;
+    if (j == own || other->dots == 0) continue;
+    if (fits) shown = tally_label_against_(print, row, label, match, other, &different);
+    if (fits && shown >= TALLY_LABEL_SURE_ && different >= TALLY_LABEL_LEAST_) continue;
+    its = tally_match_label_(row, other);
+    if (bears == own && its.fit > match->fit - 0.3) bears = -1; /* else it is handwriting */
+    if (its.fit < TALLY_LABEL_FITS_) continue;
+    lead = tally_label_against_(print, row, other, &its, label, &different) - shown;
+    if (different < TALLY_LABEL_LEAST_ || lead <= most) continue;
+    most = lead;
+    bears = j;
+  }
+  return bears;
+}
+
+/* How well the labels of a template's fields fit at a position: the mean, 0 without any. match
+   receives where each fits best; those of other forms' fields are left alone. */
+static tally_result tally_print_fit_(const tally_image *picture, const tally_template *form,
+                                     const tally_print *print, const double h[9],
+                                     tally_match_ match[TALLY_MAX_FIELDS], double *fit) {
+  double sum = 0;
+  int i, n = 0;
+  for (i = 0; i < print->labels; i++) {
+    int f = tally_template_field(form, print->label[i].field);
+    tally_row_view_ row;
+    if (f < 0) continue;
+    TALLY_TRY_(tally_row_view_of_(picture, h, print, &form->field[f].cell[0], &row));
+    match[i] = tally_match_label_(&row, &print->label[i]);
+    tally_image_free(&row.view);
+    sum += match[i].fit;
+    n++;
+  }
+  *fit = n ? sum / n : 0;
+  return TALLY_OK;
+}
+
+/* Moves h by what the labels lie off, along the directions that rules say nothing about: a shift
+   that grows down the page, shrunk towards none. */
+static tally_result tally_fit_labels_(const tally_image *picture, const tally_template *form,
+                                      const tally_print *print, const int known[2], double h[9]) {
+  tally_match_ match[TALLY_MAX_FIELDS];
+  double normal[2][4], right[2][2], fit, move[9] = {1, 0, 0, 0, 1, 0, 0, 0, 1};
+  int i, k;
+  memset(match, 0, sizeof match);
+  memset(right, 0, sizeof right);
+  for (k = 0; k < 2; k++) {
+    normal[k][0] = normal[k][3] = 0.1;
+    normal[k][1] = normal[k][2] = 0;
+  }
+  TALLY_TRY_(tally_print_fit_(picture, form, print, h, match, &fit));
+  for (i = 0; i < print->labels; i++) {
+    const tally_label *label = &print->label[i];
+    double row[2] = {1, 0};
+    if (match[i].fit < TALLY_LABEL_FITS_) continue;
+    row[1] = form->field[tally_template_field(form, label->field)].cell[0].y / form->height - 0.5;
+    tally_equation_(normal[0], right[0], 2, row, match[i].y, 1);
+    tally_equation_(normal[1], right[1], 2, row, match[i].x, 1);
+  }
+  for (k = 0; k < 2; k++) {
+    double *to = k ? move : move + 3;
+    if (known[k] || !tally_solve_(normal[k], right[k], 2)) continue;
+    to[1] += right[k][1] / form->height;
+    to[2] += right[k][0] - 0.5 * right[k][1];
+  }
+  tally_homography_multiply(h, move, h);
+  return TALLY_OK;
+}
+
+/* Compares the labels of a registered form with the reference print's. */
+static tally_result tally_check_labels_(const tally_image *picture, const tally_template *form,
+                                        const tally_print *print, tally_registration *out) {
+  int i;
+  for (i = 0; i < print->labels; i++) {
+    int f = tally_template_field(form, print->label[i].field), bears;
+    tally_row_view_ row;
+    tally_match_ match;
+    if (f < 0) continue;
+    TALLY_TRY_(tally_row_view_of_(picture, out->page, print, &form->field[f].cell[0], &row));
+    match = tally_match_label_(&row, &print->label[i]);
+    bears = tally_label_of_(print, &row, i, &match);
+    tally_image_free(&row.view);
+    out->labels_compared += bears == i;
+    if (bears < 0 || bears == i) continue;
+    out->status = TALLY_FORM_WRONG;
+    tally_print_(out->reason, sizeof out->reason,
+                 "the row of %s bears the label of %s: the template's fields are in another order, "
+                 "or a row off",
+                 print->label[i].field, print->label[bears].field);
+    return TALLY_OK;
+  }
+  return TALLY_OK;
+}
+
+/* Whether the rows of all fields, two at least, bear the labels that the reference print has for them. */
+static tally_result tally_labels_agree_(const tally_image *picture, const tally_template *form,
+                                        const tally_print *print, const double h[9], int *agree) {
+  tally_registration *trial = (tally_registration *)tally_alloc_zero_(1, sizeof *trial);
+  tally_result result;
+  if (!trial) return TALLY_ERROR_MEMORY;
+  memcpy(trial->page, h, sizeof trial->page);
+  result = tally_check_labels_(picture, form, print, trial);
+  *agree = trial->labels_compared == form->fields && form->fields > 1;
+  TALLY_FREE(trial);
+  return result;
 }
 
 /* ---- the whole */
@@ -2673,12 +3451,6 @@ static void tally_refuse_(tally_registration *out, tally_form_status status, con
   tally_print_(out->reason, sizeof out->reason, "%s", reason);
 }
 
-/* The best position so far, and how well any other one does. */
-typedef struct {
-  int best;                /* index of the hypothesis, -1 for none */
-  double coverage, second; /* share of the rules found */
-} tally_choice_;
-
 /* Whether two maps put the page in about the same place. */
 static int tally_same_place_(const tally_template *form, const double a[9], const double b[9]) {
   tally_point p = tally_homography_map(a, form->width / 2, 0),
@@ -2688,10 +3460,11 @@ static int tally_same_place_(const tally_template *form, const double a[9], cons
   return fabs(p.x - q.x) + fabs(p.y - q.y) < 0.02 * size;
 }
 
-/* Tries some hypotheses on the rules: a rough look at all, then a fit of those that look best. */
-static void tally_try_batch_(const tally_image *picture, const tally_template *form,
-                             const tally_scene_ *scene, tally_pieces_ *pieces, double full_scale,
-                             tally_hypothesis_ *list, int from, int to, tally_choice_ *choice) {
+/* Tries some hypotheses on the rules: a rough look at all, then a fit of those that look best.
+   Returns the best of all so far, -1 for none. */
+static int tally_try_batch_(const tally_image *picture, const tally_template *form,
+                            const tally_scene_ *scene, tally_pieces_ *pieces, double full_scale,
+                            tally_hypothesis_ *list, int from, int to, int best) {
   double strength[TALLY_BATCH_], strongest = 0;
   int i;
   for (i = from; i < to; i++) {
@@ -2703,22 +3476,11 @@ static void tally_try_batch_(const tally_image *picture, const tally_template *f
     if (strength[i - from] > strongest) strongest = strength[i - from];
   }
   for (i = from; i < to; i++) {
-    double share, rms;
-    int found;
     if (strength[i - from] < 0 || strength[i - from] < 0.6 * strongest) continue;
-    share = tally_refine_(picture, form, pieces, list[i].h, &found, &rms);
-    if (choice->best < 0) {
-      choice->best = i;
-      choice->coverage = share;
-    } else {
-      double better = share > choice->coverage ? share : choice->coverage;
-      double worse = share > choice->coverage ? choice->coverage : share;
-      if (!tally_same_place_(form, list[i].h, list[choice->best].h) && worse > choice->second)
-        choice->second = worse;
-      if (share > choice->coverage) choice->best = i;
-      choice->coverage = better;
-    }
+    list[i].coverage = tally_refine_(picture, form, pieces, list[i].h);
+    if (best < 0 || list[i].coverage > list[best].coverage) best = i;
   }
+  return best;
 }
 
 /* Of a form without rules the first hypothesis that fits is the best, as they stand in the order of
@@ -2735,52 +3497,103 @@ static double tally_second_by_anchors_(const tally_template *form, const tally_s
   return 0;
 }
 
-#define TALLY_ENOUGH_ 0.95 /* the share of the rules that a registered form shows at least */
+#define TALLY_ENOUGH_ 0.95     /* the share of the rules that a registered form shows at least */
+#define TALLY_WITH_LABELS_ 0.8 /* the same where every row bears its label */
 
-/* The hypothesis that fits the rules best, its map fitted to them. */
-static tally_choice_ tally_choose_(const tally_image *picture, const tally_template *form,
-                                   const tally_scene_ *scene, tally_pieces_ *pieces,
-                                   double full_scale, tally_hypothesis_ *list, int n) {
-  tally_choice_ choice = {-1, 0, 0};
-  int from;
-  for (from = 0; from < n && choice.coverage < TALLY_ENOUGH_; from += TALLY_BATCH_)
-    tally_try_batch_(picture, form, scene, pieces, full_scale, list, from,
-                     tally_min_(from + TALLY_BATCH_, n), &choice);
-  return choice;
+/* The hypothesis that fits the rules best, its map fitted to them; -1 for none. */
+static int tally_choose_(const tally_image *picture, const tally_template *form,
+                         const tally_scene_ *scene, tally_pieces_ *pieces, double full_scale,
+                         tally_hypothesis_ *list, int n) {
+  int best = -1, from;
+  for (from = 0; from < n && (best < 0 || list[best].coverage < TALLY_ENOUGH_);
+       from += TALLY_BATCH_)
+    best = tally_try_batch_(picture, form, scene, pieces, full_scale, list, from,
+                            tally_min_(from + TALLY_BATCH_, n), best);
+  return best;
 }
 
-/* A second position that fits as well as that, as a share of the first, makes both doubtful. */
-#define TALLY_NEARLY_ 0.85
+/* The least certain advantage of the best hypothesis over any other that shows as much of the rules
+   elsewhere; the best is brought to the rows and columns that it belongs to first. */
+static double tally_stand_out_(const tally_image *picture, const tally_template *form,
+                               tally_pieces_ *pieces, tally_hypothesis_ *list, int n, int best) {
+  double least = tally_settle_(picture, form, pieces, list[best].h);
+  int i;
+  for (i = 0; i < n; i++) {
+    double advantage, doubt;
+    if (i == best || list[i].coverage < TALLY_ALIKE_ * list[best].coverage ||
+        tally_distance_(pieces, list[best].h, list[i].h) < TALLY_APART_)
+      continue;
+    advantage = tally_advantage_(picture, pieces, list[best].h, list[i].h, &doubt);
+    least = fmin(least, advantage - doubt);
+  }
+  return least;
+}
+
+/* Where neither rules nor anchors tell several positions apart, the labels may: *best becomes the one
+   where they fit best, and *lead by how much. */
+static tally_result tally_choose_by_print_(const tally_image *picture, const tally_template *form,
+                                           const tally_print *print, const tally_scene_ *scene,
+                                           const tally_pieces_ *pieces, double full_scale,
+                                           tally_hypothesis_ *list, int n, int *best,
+                                           double *lead) {
+  double enough = pieces->count ? TALLY_ALIKE_ * list[*best].coverage : 0, most = 0, next = 0, fit;
+  tally_match_ match[TALLY_MAX_FIELDS];
+  int tried[TALLY_HYPOTHESES_], tries = 0, i, k;
+  for (i = 0; i < n; i++) {
+    if (list[i].coverage < enough) continue;
+    if (!pieces->count && !tally_fit_hypothesis_(scene, form, &list[i], full_scale)) continue;
+    for (k = 0; k < tries; k++)
+      if (tally_same_place_(form, list[i].h, list[tried[k]].h)) break;
+    if (k < tries) continue;
+    tried[tries++] = i;
+    TALLY_TRY_(tally_print_fit_(picture, form, print, list[i].h, match, &fit));
+    next = fmax(next, fmin(fit, most));
+    if (fit <= most) continue;
+    most = fit;
+    *best = i;
+  }
+  *lead = most < TALLY_LABEL_FITS_ ? 0 : most - next;
+  return TALLY_OK;
+}
+
+#define TALLY_LEAD_ 0.15   /* share of the anchors' score by which the best position has to lead */
+#define TALLY_CLEARLY_ 0.3 /* the certain advantage over any other position that is enough */
 
 /* Judges a fit by the anchors, of a form that has no printed rules. */
-static void tally_judge_anchors_(double error, double second, tally_registration *out) {
+static void tally_judge_anchors_(double error, double lead, tally_registration *out) {
   out->residual = error;
   if (out->anchors_found < 4)
     tally_refuse_(out, TALLY_FORM_POOR, "three anchors and no printed rules to check them by");
   else if (error > 4)
     tally_refuse_(out, TALLY_FORM_WRONG, "the anchors do not lie as on this form");
-  else if (second > TALLY_NEARLY_)
-    tally_refuse_(out, TALLY_FORM_AMBIGUOUS, "two different positions fit the anchors");
+  else if (lead < TALLY_LEAD_)
+    tally_refuse_(
+        out, TALLY_FORM_AMBIGUOUS,
+        "the anchors look the same from another side: the template needs printed rules, an anchor "
+        "off their symmetry, or a reference print");
 }
 
 /* Judges it by the printed rules, after a correction for each field. */
 static void tally_judge_rules_(const tally_image *picture, const tally_template *form,
-                               tally_pieces_ *pieces, double anchor_error, double second,
-                               tally_registration *out) {
+                               tally_pieces_ *pieces, double enough, double anchor_error,
+                               double advantage, tally_registration *out) {
   double coverage;
   int f;
   tally_observe_(picture, out->page, pieces, 4);
   for (f = 0; f < form->fields; f++) tally_fit_field_(form, pieces, f, out->local[f]);
   tally_apply_local_((const double(*)[6])out->local, pieces);
   coverage = tally_coverage_(pieces, &out->rules_found, &out->residual);
-  if (coverage < TALLY_ENOUGH_)
+  if (coverage < enough)
     tally_refuse_(out, coverage < 0.45 ? TALLY_FORM_WRONG : TALLY_FORM_POOR,
                   coverage < 0.45 ? "the printed rules are not where this form has them"
                                   : "too few of the printed rules can be seen");
   else if (out->residual > 1.25)
     tally_refuse_(out, TALLY_FORM_POOR, "the printed rules do not lie straight enough");
-  else if (second > TALLY_NEARLY_ * coverage)
-    tally_refuse_(out, TALLY_FORM_AMBIGUOUS, "two different positions fit the printed rules");
+  else if (advantage < TALLY_CLEARLY_)
+    tally_refuse_(
+        out, TALLY_FORM_AMBIGUOUS,
+        "two different positions fit the printed rules; the template should name all rules, "
+        "the table's outermost ones above all");
   else if (anchor_error > 15)
     tally_refuse_(out, TALLY_FORM_WRONG,
                   "the anchors and the printed rules do not belong together");
@@ -2789,9 +3602,9 @@ static void tally_judge_rules_(const tally_image *picture, const tally_template 
 /* Judges the fit in out->page, and adds what only an accepted form has. */
 static void tally_judge_(const tally_image *picture, const tally_template *form,
                          const tally_scene_ *scene, const tally_hypothesis_ *hypothesis,
-                         tally_pieces_ *pieces, double full_scale, double second,
+                         tally_pieces_ *pieces, double full_scale, double enough, double lead,
                          tally_registration *out) {
-  double error = tally_anchor_error_(scene, form, hypothesis, out->page), large, small;
+  double error = tally_anchor_error_(scene, form, hypothesis, hypothesis->h), large, small;
   tally_point top = tally_homography_map(out->page, form->width / 2, form->height / 2), right;
   int outside;
   right = tally_homography_map(out->page, form->width / 2 + 1, form->height / 2);
@@ -2801,9 +3614,9 @@ static void tally_judge_(const tally_image *picture, const tally_template *form,
   out->anchors_found = hypothesis->matched;
   out->rules_expected = pieces->count;
   if (pieces->count == 0)
-    tally_judge_anchors_(error, second, out);
+    tally_judge_anchors_(error, lead, out);
   else
-    tally_judge_rules_(picture, form, pieces, error, second, out);
+    tally_judge_rules_(picture, form, pieces, enough, error, lead, out);
   if (out->status != TALLY_FORM_OK) return;
   outside = tally_field_outside_(picture, form, out);
   if (!tally_plausible_(form, out->page, full_scale)) {
@@ -2816,12 +3629,12 @@ static void tally_judge_(const tally_image *picture, const tally_template *form,
 }
 
 static tally_result tally_register_in_(const tally_image *picture, const tally_template *form,
-                                       tally_scene_ *scene, tally_pieces_ *pieces,
-                                       tally_registration *out) {
+                                       const tally_print *print, tally_scene_ *scene,
+                                       tally_pieces_ *pieces, tally_registration *out) {
   double full_scale = tally_full_scale_(picture, form);
-  tally_hypothesis_ list[TALLY_HYPOTHESES_];
-  tally_choice_ choice;
-  int n, longest = tally_max_(picture->width, picture->height);
+  tally_hypothesis_ list[TALLY_HYPOTHESES_], two[TALLY_HYPOTHESES_];
+  double lead; /* of the best position over the next */
+  int n, best, agree = 0, known[2], longest = tally_max_(picture->width, picture->height);
   scene->factor = (longest + TALLY_WORK_SIDE_ - 1) / TALLY_WORK_SIDE_;
   if (tally_min_(picture->width, picture->height) / scene->factor < 32) {
     tally_refuse_(out, TALLY_FORM_POOR, "the picture is too small");
@@ -2830,27 +3643,50 @@ static tally_result tally_register_in_(const tally_image *picture, const tally_t
   TALLY_TRY_(tally_reduce_(picture, scene->factor, &scene->small));
   tally_find_paper_(scene);
   TALLY_TRY_(tally_find_anchors_(scene, form, full_scale));
-  n = tally_hypothesise_(scene, form, full_scale, list);
+  if (!tally_list_pieces_(form, pieces)) return TALLY_ERROR_MEMORY;
+  tally_find_known_(pieces, known);
+  n = tally_hypothesise_(scene, form, full_scale, 0, list);
+  best = tally_choose_(picture, form, scene, pieces, full_scale, list, n);
+  if (known[0] && known[1] && (best < 0 || list[best].coverage < TALLY_ALIKE_)) {
+    int many = tally_hypothesise_(scene, form, full_scale, 1, two);
+    int other = tally_choose_(picture, form, scene, pieces, full_scale, two, many);
+    if (other >= 0 && two[other].coverage >= TALLY_ALIKE_) {
+      memcpy(list, two, sizeof list);
+      n = many;
+      best = other;
+    }
+  }
   if (n == 0) {
     out->status = TALLY_FORM_NO_ANCHORS;
     tally_name_missing_(scene, form, out);
     return TALLY_OK;
   }
-  if (!tally_list_pieces_(form, pieces)) return TALLY_ERROR_MEMORY;
-  choice = tally_choose_(picture, form, scene, pieces, full_scale, list, n);
-  if (choice.best < 0) {
+  if (best < 0) {
     tally_refuse_(out, TALLY_FORM_POOR, "the anchors lie in a way no flat page can");
     return TALLY_OK;
   }
-  if (pieces->count == 0)
-    choice.second = tally_second_by_anchors_(form, scene, full_scale, list, n, choice.best);
-  memcpy(out->page, list[choice.best].h, sizeof out->page);
-  tally_judge_(picture, form, scene, &list[choice.best], pieces, full_scale, choice.second, out);
+  lead = pieces->count ? tally_stand_out_(picture, form, pieces, list, n, best)
+                       : 1 - tally_second_by_anchors_(form, scene, full_scale, list, n, best);
+  if (print && lead < (pieces->count ? TALLY_CLEARLY_ : TALLY_LEAD_))
+    TALLY_TRY_(tally_choose_by_print_(picture, form, print, scene, pieces, full_scale, list, n,
+                                      &best, &lead));
+  memcpy(out->page, list[best].h, sizeof out->page);
+  if (print && known[0] + known[1] < 2)
+    TALLY_TRY_(tally_fit_labels_(picture, form, print, known, out->page));
+  if (print && list[best].coverage < TALLY_ENOUGH_ + 0.02 && list[best].coverage > TALLY_ALIKE_)
+    TALLY_TRY_(tally_labels_agree_(picture, form, print, out->page, &agree));
+  tally_judge_(picture, form, scene, &list[best], pieces, full_scale,
+               agree ? TALLY_WITH_LABELS_ : TALLY_ENOUGH_, lead, out);
   return TALLY_OK;
 }
 
 TALLY_API tally_result tally_register(const tally_image *picture, const tally_template *form,
                                       tally_registration *out) {
+  return tally_register_print(picture, form, NULL, out);
+}
+
+TALLY_API tally_result tally_register_print(const tally_image *picture, const tally_template *form,
+                                            const tally_print *print, tally_registration *out) {
   tally_scene_ *scene;
   tally_pieces_ pieces;
   tally_result result;
@@ -2865,11 +3701,14 @@ TALLY_API tally_result tally_register(const tally_image *picture, const tally_te
   memset(&pieces, 0, sizeof pieces);
   scene = (tally_scene_ *)tally_alloc_zero_(1, sizeof *scene);
   if (!scene) return TALLY_ERROR_MEMORY;
-  result = tally_register_in_(picture, form, scene, &pieces, out);
+  result = tally_register_in_(picture, form, print, scene, &pieces, out);
+  if (result == TALLY_OK && print && out->status == TALLY_FORM_OK)
+    result = tally_check_labels_(picture, form, print, out);
   for (i = 0; i < TALLY_MAX_ANCHORS; i++) TALLY_FREE(scene->labels[i]);
   tally_image_free(&scene->small);
   TALLY_FREE(scene);
   TALLY_FREE(pieces.list);
+  TALLY_FREE(pieces.sorted);
   return result;
 }
 
@@ -4853,8 +5692,8 @@ static int tally_is_corroborated_(const tally_template *form, const tally_counts
 }
 
 /* What an accepted count rests on; one that nothing corroborates must be surer. */
-static void tally_settle_(const tally_template *form, const tally_decode_options *options,
-                          tally_counts *out) {
+static void tally_settle_counts_(const tally_template *form, const tally_decode_options *options,
+                                 tally_counts *out) {
   int f;
   for (f = 0; f < form->fields; f++) {
     tally_count *count = &out->count[f];
@@ -4904,7 +5743,7 @@ static void tally_report_(const tally_decoder_ *d, const double *probabilities,
     fails += out->sum[s].state == TALLY_SUM_FAILS;
   }
   out->high_quality = out->quality > 0.9 && !fails;
-  tally_settle_(form, options, out);
+  tally_settle_counts_(form, options, out);
 }
 
 TALLY_API const char *tally_count_status_text(tally_count_status status) {

@@ -287,6 +287,29 @@ static int result_in_tally(tally_result result) {
   return result == TALLY_OK ? FINE : result == TALLY_ERROR_MEMORY ? NO_MEMORY : OTHER_ERROR;
 }
 
+/* A reference print with a bar beside each row, each at a height of its own. */
+static tally_result make_print(tally_print *out) {
+  static const char text[] = "form x\nprint 20,100 80x180\n"
+                             "label A 24,102 70x44 beside 100,100\n"
+                             "label B 24,162 70x44 beside 100,160\n"
+                             "label ALL 24,222 70x44 beside 100,220\n";
+  static uint8_t pixels[80 * 180];
+  const tally_image picture = {pixels, 80, 180, 1};
+  memset(pixels, 255, sizeof pixels);
+  for (int row = 0; row < 3; row++)
+    for (int y = 0; y < 8; y++) memset(pixels + (60 * row + 10 + 9 * row + y) * 80 + 15, 0, 12);
+  return tally_print_make(text, sizeof text - 1, &picture, out, NULL);
+}
+
+static int register_with_print(void) {
+  tally_print print;
+  tally_result result = make_print(&print);
+  if (result != TALLY_OK) return result_in_tally(result);
+  result = tally_register_print(&page, &form, &print, &place);
+  tally_print_free(&print);
+  return result_in_tally(result);
+}
+
 static int register_page(void) {
   return result_in_tally(tally_register(&page, &form, &place));
 }
@@ -401,6 +424,7 @@ static void forms_do_without(void **state) {
   (void)state;
   refuse_each("pictures", images_work);
   refuse_each("tally_register", register_page);
+  refuse_each("tally_register_print", register_with_print);
   assert_int_equal(place.status, TALLY_FORM_OK);
   refuse_each("tally_cut", cut);
   assert_int_equal(cells[5].state, TALLY_CELL_INK);

@@ -845,8 +845,9 @@ static void test_refusals(void **state) {
   (void)state;
   draw_form(&c1, 2, &page);
   expect_refused(&page, &mexico, "another form");
-  draw_box(&page, 0, 1300, 1000, 114, paper_white); /* two squares gone */
-  expect_refused(&page, &c1, "a form without its lower squares");
+  draw_box(&page, 0, 10, 500, 40, paper_white); /* one square left */
+  draw_box(&page, 0, 1300, 1000, 114, paper_white);
+  expect_refused(&page, &c1, "a form with a single square");
   tally_image_free(&page);
 
   /* The same four squares round another table: 20 rows moved, as a page 1 would have it. */
@@ -882,8 +883,8 @@ static void test_refusals(void **state) {
   look(&page, &v, &picture, truth);
   expect_refused(&picture, &mexico, "a blurred page");
   tally_image_free(&picture);
-  draw_box(&page, 440, 1440, 120, 110, paper_white);
-  expect_refused(&page, &mexico, "a page with a hidden disc");
+  draw_box(&page, 40, 1420, 600, 150, paper_white);
+  expect_refused(&page, &mexico, "a page with nothing but its banner");
   tally_image_free(&page);
   tally_image_free(&grey);
 
@@ -902,6 +903,42 @@ static void test_refusals(void **state) {
   }
   page = noise_image(3000, 20, 1);
   expect_refused(&page, &c1, "a strip");
+  tally_image_free(&page);
+}
+
+/* Two anchors and the rules are enough, as of a page that the picture's edge cuts. */
+static void test_two_anchors(void **state) {
+  static tally_registration r;
+  tally_image page, picture, part;
+  double truth[9];
+  int i;
+  (void)state;
+  draw_form(&c1, 2, &page);
+  for (i = 0; i < 4; i++) {
+    view v = plain_view;
+    v.rotation = 90 * i + (i & 1 ? 2 : -2);
+    v.noise = 4;
+    look(&page, &v, &picture, truth);
+    if (i == 0) {
+      part = crop(&picture, 0, 0, picture.width, picture.height - 130);
+    } else {
+      double x, y;
+      int k;
+      assert_int_equal(tally_register(&picture, &c1, &r), TALLY_OK);
+      for (k = 0; k < 2; k++) {
+        const tally_box *b = &c1.anchor[(i + k) % 4].box;
+        tally_registration_map(&r, -1, b->x + 10, b->y + 10, &x, &y);
+        draw_box(&picture, x - 18, y - 18, 36, 36, paper_white);
+      }
+      part = crop(&picture, 0, 0, picture.width, picture.height);
+    }
+    assert_int_equal(tally_register(&part, &c1, &r), TALLY_OK);
+    if (r.status != TALLY_FORM_OK) fail_msg("turned by %.0f: %s", v.rotation, r.reason);
+    assert_int_equal(r.anchors_found, 2);
+    assert_true(corner_error(&c1, &r, truth) < 2);
+    tally_image_free(&part);
+    tally_image_free(&picture);
+  }
   tally_image_free(&page);
 }
 
@@ -947,6 +984,220 @@ static void test_anchors_alone(void **state) {
   assert_int_equal(tally_register(&page, &bare, &r), TALLY_OK);
   if (r.status != TALLY_FORM_OK) fail_msg("rules across only: %s", r.reason);
   tally_image_free(&page);
+}
+
+/* A table of 30 rows of 24, its columns 34 wide, printed (x, y) from where the template has it. */
+static void shifted_rows(double x, double y, tally_template *form) {
+  char text[8000];
+  size_t used = 0;
+  int i;
+  used += (size_t)snprintf(text, sizeof text,
+                           "form rows\npage 1000 x 1414\n"
+                           "anchor a square 20,20 21x21\nanchor b square 960,20 21x21\n"
+                           "anchor c square 20,1374 21x21\nanchor d square 960,1374 21x21\n"
+                           "rule down %g from %g to %g\nrule down %g from %g to %g\n",
+                           100 + x, 200 + y, 920 + y, 500 + x, 200 + y, 920 + y);
+  for (i = 0; i <= 30; i++)
+    used += (size_t)snprintf(text + used, sizeof text - used, "rule across %g from %g to %g\n",
+                             200 + 24 * i + y, 100 + x, 800 + x);
+  for (i = 0; i < 30; i++)
+    used +=
+        (size_t)snprintf(text + used, sizeof text - used,
+                         "field r%d 3 digits cells %g,%g 3x34x24\n", i, 800 + x, 200 + 24 * i + y);
+  assert_true(used < sizeof text);
+  assert_int_equal(tally_template_parse(text, used, form, NULL), TALLY_OK);
+}
+
+/* Rows that look alike: a table that stands off its anchors is found where it is, or refused; never a
+   row or a column off. */
+static void test_equal_rows(void **state) {
+  static const double shifts[][2] = {{0, 0},  {0, 12}, {0, -12}, {10, -8}, {0, 20},  {0, -24},
+                                     {0, 24}, {0, 44}, {0, -48}, {34, 0},  {-34, 0}, {-24, 24}};
+  static tally_template form, printed;
+  static tally_registration r;
+  tally_image page, picture;
+  double truth[9];
+  size_t i;
+  int turn;
+  (void)state;
+  shifted_rows(0, 0, &form);
+  for (i = 0; i < sizeof shifts / sizeof *shifts; i++) {
+    double x = shifts[i][0], y = shifts[i][1];
+    shifted_rows(x, y, &printed);
+    draw_form(&printed, 2, &page);
+    for (turn = 0; turn < 2; turn++) {
+      view v = plain_view;
+      v.rotation = turn ? 181 : -1;
+      v.noise = 5;
+      look(&page, &v, &picture, truth);
+      assert_int_equal(tally_register(&picture, &form, &r), TALLY_OK);
+      truth[2] += truth[0] * x + truth[1] * y; /* no perspective: w is 1 */
+      truth[5] += truth[3] * x + truth[4] * y;
+      if (r.status == TALLY_FORM_OK && corner_error(&form, &r, truth) > 2)
+        fail_msg("moved by %.0f,%.0f: off by %.1f", x, y, corner_error(&form, &r, truth));
+      if (r.status != TALLY_FORM_OK && fabs(x) + fabs(y) < 20)
+        fail_msg("moved by %.0f,%.0f: %s", x, y, r.reason);
+      tally_image_free(&picture);
+    }
+    tally_image_free(&page);
+  }
+  /* Without the table's first rule no end of it is known. */
+  shifted_rows(0, 0, &form);
+  form.rules--;
+  form.rule[2] = form.rule[form.rules];
+  form.fields = 29;
+  for (i = 0; i < 29; i++) form.field[i] = form.field[i + 1];
+  shifted_rows(0, 0, &printed);
+  draw_form(&printed, 2, &page);
+  expect_refused(&page, &form, "a part of a table");
+  tally_image_free(&page);
+}
+
+/* ---- printed labels ------------------------------------------------------------------------- */
+
+/* Prints something of its own beside each field. */
+static void draw_labels(const tally_template *form, uint64_t seed, tally_image *page) {
+  int f, i;
+  random_state = seed;
+  for (f = 0; f < form->fields; f++)
+    for (i = 0; i < 24; i++)
+      draw_box(page, 120 + uniform(0, 330), form->field[f].cell[0].y + 10 + uniform(0, 12),
+               uniform(3, 9), uniform(3, 9), black);
+}
+
+/* A reference print of a form that is registered in a picture. */
+static void print_from(const tally_image *picture, const tally_template *form, tally_print *out) {
+  static tally_registration r;
+  const tally_box all = {100, 100, 400, 1000};
+  char text[4000];
+  tally_image seen;
+  size_t used;
+  int f;
+  assert_int_equal(tally_register(picture, form, &r), TALLY_OK);
+  assert_int_equal(r.status, TALLY_FORM_OK);
+  assert_int_equal(tally_print_view(picture, &r, &all, &seen), TALLY_OK);
+  used = (size_t)snprintf(text, sizeof text, "form %s\nprint 100,100 400x1000\n", form->name);
+  for (f = 0; f < form->fields; f++)
+    used +=
+        (size_t)snprintf(text + used, sizeof text - used, "label %s 110,%d 380x34 beside %d,%d\n",
+                         form->field[f].name, (int)form->field[f].cell[0].y + 2,
+                         (int)form->field[f].cell[0].x, (int)form->field[f].cell[0].y);
+  assert_int_equal(tally_print_make(text, used, &seen, out, NULL), TALLY_OK);
+  assert_int_equal(out->labels, form->fields);
+  tally_image_free(&seen);
+}
+
+/* A form is refused where the row of a field bears another field's label, and only there; a page with
+   other print is not compared. */
+static void test_labels(void **state) {
+  static tally_template form, other;
+  static tally_registration r;
+  static tally_print print;
+  tally_image page, picture;
+  double truth[9];
+  int i, f;
+  (void)state;
+  draw_form(&c1, 2, &page);
+  for (f = 0; f < c1.fields; f++)
+    draw_box(&page, 60, c1.field[f].cell[0].y + 3, 700, 32, paper_white);
+  draw_labels(&c1, 7, &page);
+  print_from(&page, &c1, &print);
+  for (i = 0; i < 6; i++) {
+    view v = plain_view;
+    v.rotation = i == 1 ? 180 : uniform(-3, 3);
+    v.scale = i == 2 ? 0.5 : i == 3 ? 1.9 : 0.9;
+    v.perspective = 0.02;
+    v.blur = i == 4;
+    v.shade = 0.4;
+    v.noise = 6;
+    look(&page, &v, &picture, truth);
+    assert_int_equal(tally_register_print(&picture, &c1, &print, &r), TALLY_OK);
+    if (r.status != TALLY_FORM_OK) fail_msg("view %d: %s", i, r.reason);
+    assert_int_equal(r.labels_compared, c1.fields);
+    form = c1;
+    form.field[0] = c1.field[1];
+    form.field[1] = c1.field[0];
+    strcpy(form.field[0].name, "01");
+    strcpy(form.field[1].name, "02");
+    assert_int_equal(tally_register_print(&picture, &form, &print, &r), TALLY_OK);
+    assert_int_equal(r.status, TALLY_FORM_WRONG);
+    assert_non_null(strstr(r.reason, "the row of 01 bears the label of 02"));
+    form = c1; /* each field a row off */
+    for (f = 0; f < c1.fields; f++) strcpy(form.field[f].name, c1.field[(f + 1) % c1.fields].name);
+    assert_int_equal(tally_register_print(&picture, &form, &print, &r), TALLY_OK);
+    assert_int_equal(r.status, TALLY_FORM_WRONG);
+    strcpy(form.field[1].name, "x"); /* names that the reference print has not */
+    form.fields = 2;
+    strcpy(form.field[0].name, "y");
+    form.field[0].open = form.field[1].open = 1;
+    assert_int_equal(tally_register_print(&picture, &form, &print, &r), TALLY_OK);
+    assert_int_equal(r.labels_compared, 0);
+    tally_image_free(&picture);
+  }
+  /* Nothing printed but anchors that look the same upside down: the labels tell. */
+  form = c1;
+  form.rules = 0;
+  for (f = 0; f < form.fields; f++) form.field[f].open = 1;
+  for (i = 0; i < 4; i++) {
+    view v = plain_view;
+    v.rotation = 90 * i + 2;
+    look(&page, &v, &picture, truth);
+    expect_refused(&picture, &form, "a page that looks the same upside down");
+    assert_int_equal(tally_register_print(&picture, &form, &print, &r), TALLY_OK);
+    if (r.status != TALLY_FORM_OK) fail_msg("turn %d: %s", i, r.reason);
+    assert_true(corner_error(&form, &r, truth) < 2);
+    tally_image_free(&picture);
+  }
+  draw_form(&c1, 2, &picture);
+  for (f = 0; f < c1.fields; f++)
+    draw_box(&picture, 60, c1.field[f].cell[0].y + 3, 700, 32, paper_white);
+  draw_labels(&c1, 99, &picture);
+  for (i = 0; i < 2; i++) {
+    other = c1;
+    if (i == 1) strcpy(other.field[0].name, "02"), strcpy(other.field[1].name, "01");
+    assert_int_equal(tally_register_print(&picture, &other, &print, &r), TALLY_OK);
+    if (r.status != TALLY_FORM_OK) fail_msg("another print: %s", r.reason);
+    assert_int_equal(r.labels_compared, 0);
+  }
+  tally_image_free(&picture);
+  tally_image_free(&page);
+  tally_print_free(&print);
+}
+
+static void test_print_errors(void **state) {
+  static const struct {
+    const char *text, *message;
+    int line;
+  } cases[] = {
+      {"form a\nprint 0,0 40x30\nlabel x 0,0 41x9 beside 50,0\n", "outside the picture", 3},
+      {"label x 0,0 10x9 beside 50,0\n", "print statement must come first", 1},
+      {"print 0,0 40x30\nlabel x 0,0 9x9 beside 50,0\nlabel x 0,9 9x9 beside 50,9\n",
+       "second label", 3},
+      {"print 0,0 40x30\nprint 0,0 40x30\n", "second print", 2},
+      {"print 0,0 40x31\n", "the picture measures 40 x 30", 0},
+      {"print 99999,0 40x30\n", "whole numbers, within 0..10000", 1},
+      {"print 0.5,0 40x30\n", "whole numbers", 1},
+      {"print 0,0 40x30\nlabel x 0,0.5 9x9 beside 50,0\n", "whole numbers", 2},
+      {"print 0,0 40x30\nlabel x 0,0 9x9 beside 99999,0\n", "off the page", 2},
+      {"print 0,0 40x30\nlabel x 0,0 9x9\n", "beside", 2},
+      {"print 0,0 40x30\nrule across 3 from 0 to 9\n", "unknown statement", 2},
+      {"form a\n", "no print statement", 0},
+  };
+  static tally_print print;
+  tally_image picture = noise_image(40, 30, 1);
+  size_t i;
+  (void)state;
+  for (i = 0; i < sizeof cases / sizeof *cases; i++) {
+    tally_error error;
+    assert_int_equal(
+        tally_print_make(cases[i].text, strlen(cases[i].text), &picture, &print, &error),
+        TALLY_ERROR_TEMPLATE);
+    if (!strstr(error.message, cases[i].message) || error.line != cases[i].line)
+      fail_msg("case %d: line %d: %s", (int)i, error.line, error.message);
+    assert_null(print.picture.pixels);
+  }
+  assert_int_equal(tally_print_make(NULL, 0, &picture, &print, NULL), TALLY_ERROR_ARGUMENT);
+  tally_image_free(&picture);
 }
 
 /* ---- cells --------------------------------------------------------------------------------- */
@@ -2106,6 +2357,79 @@ static void test_private_forms(void **state) {
   }
 }
 
+/* The same scans and the reference print that comes with the programs: the labels agree; a template
+   with two fields exchanged is refused; one that names nothing but anchors, or rules across only, is
+   registered the right way up. */
+static void test_private_labels(void **state) {
+  static const char *const names[8] = {"form1",  "form2",  "form4",  "form9",
+                                       "form12", "form13", "form15", "form22"};
+  static const double about[9] = {-1, 0, 0, 0, -1, 0, 0, 0, 1};
+  const char *folder = getenv("TALLY_FORMS");
+  static tally_registration whole, r;
+  static tally_template swapped, part[2];
+  static tally_print print;
+  tally_image from;
+  FILE *file = fopen("examples/templates/c1-2019.print", "rb");
+  char text[2000];
+  size_t length;
+  int f, i, k, t, absent = 0;
+  (void)state;
+  if (!folder) folder = "../shared/forms/c1-2019";
+  from.channels = 1;
+  from.pixels = stbi_load("examples/templates/c1-2019.print.png", &from.width, &from.height, &i, 1);
+  assert_non_null(from.pixels);
+  assert_non_null(file);
+  length = fread(text, 1, sizeof text, file);
+  fclose(file);
+  assert_int_equal(tally_print_make(text, length, &from, &print, NULL), TALLY_OK);
+  swapped = part[0] = part[1] = c1;
+  strcpy(swapped.field[0].name, c1.field[1].name);
+  strcpy(swapped.field[1].name, c1.field[0].name);
+  for (t = 0; t < 2; t++) {
+    for (f = 0; f < c1.fields; f++) part[t].field[f].open = 1;
+    part[t].rules = 0;
+    for (i = 0; i < c1.rules && t; i++)
+      if (!c1.rule[i].down) part[t].rule[part[t].rules++] = c1.rule[i];
+  }
+  for (f = 0; f < 8; f++) {
+    char path[500];
+    tally_image scan, turned;
+    snprintf(path, sizeof path, "%s/%s.jpg", folder, names[f]);
+    scan.channels = 3;
+    scan.pixels = stbi_load(path, &scan.width, &scan.height, &i, 3);
+    if (!scan.pixels) {
+      absent++;
+      continue;
+    }
+    for (k = 0; k < 2; k++) {
+      double h[9] = {1, 0, 0, 0, 1, 0, 0, 0, 1};
+      if (k) memcpy(h, about, sizeof h), h[2] = scan.width, h[5] = scan.height;
+      assert_int_equal(tally_warp(&scan, h, scan.width, scan.height, 255, &turned), TALLY_OK);
+      assert_int_equal(tally_register_print(&turned, &c1, &print, &whole), TALLY_OK);
+      if (whole.status != TALLY_FORM_OK) fail_msg("%s: %s", names[f], whole.reason);
+      assert_int_equal(whole.labels_compared, c1.fields);
+      assert_int_equal(tally_register_print(&turned, &swapped, &print, &r), TALLY_OK);
+      assert_int_equal(r.status, TALLY_FORM_WRONG);
+      assert_non_null(strstr(r.reason, "bears the label of"));
+      for (t = 0; t < 2; t++) {
+        assert_int_equal(tally_register_print(&turned, &part[t], &print, &r), TALLY_OK);
+        if (r.status != TALLY_FORM_OK) fail_msg("%s, part %d: %s", names[f], t, r.reason);
+        /* Paper is not flat: anchors alone are less exact. */
+        if (corner_error(&c1, &r, whole.page) > (t ? 2.5 : 4))
+          fail_msg("%s, part %d: off by %.1f", names[f], t, corner_error(&c1, &r, whole.page));
+      }
+      tally_image_free(&turned);
+    }
+    stbi_image_free(scan.pixels);
+  }
+  tally_print_free(&print);
+  stbi_image_free(from.pixels);
+  if (absent) {
+    print_message("skipped %d of 8 real forms: not in %s\n", absent, folder);
+    if (absent == 8) skip();
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_image_arguments),
@@ -2142,6 +2466,11 @@ int main(void) {
       cmocka_unit_test(test_totals_unread),
       cmocka_unit_test(test_totals_in_doubt),
       cmocka_unit_test(test_anchors_alone),
+      cmocka_unit_test(test_two_anchors),
+      cmocka_unit_test(test_equal_rows),
+      cmocka_unit_test(test_labels),
+      cmocka_unit_test(test_print_errors),
+      cmocka_unit_test(test_private_labels),
       cmocka_unit_test(test_private_forms),
       cmocka_unit_test(test_homography),
       cmocka_unit_test(test_homography_refused),

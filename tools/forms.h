@@ -60,16 +60,17 @@ static inline const char *form_read(const char *name, const tally_template *form
   return NULL;
 }
 
-/* A form's picture, registered. Returns 0, or why it cannot be used. The picture is the caller's.
-   */
+/* A form's picture, registered; print is NULL if there is no reference print. Returns 0, or why it
+   cannot be used. The picture is the caller's. */
 static inline const char *form_register(const char *path, const tally_template *form,
-                                        tally_image *photo, tally_registration *where) {
+                                        const tally_print *print, tally_image *photo,
+                                        tally_registration *where) {
   memset(where, 0, sizeof *where);
   where->residual = -1;
   where->status = TALLY_FORM_POOR;
   const char *reason = form_read(path, form, photo);
   if (reason) return reason;
-  tally_result result = tally_register(photo, form, where);
+  tally_result result = tally_register_print(photo, form, print, where);
   if (result == TALLY_ERROR_MEMORY) fail("out of memory");
   if (result != TALLY_OK) return tally_result_text(result);
   return where->status == TALLY_FORM_OK ? NULL : where->reason;

@@ -49,6 +49,12 @@ static const char help[] =
     "                    in these proportions. All cells of a tally go to the same file, and the\n"
     "                    written files are read again to prove it\n"
     "  --seed N          of the split (default 1)\n"
+    "  --print F.print   also makes a reference print of the form: F.print and F.print.png, the printed\n"
+    "                    labels of its fields as most of the pictures show them, without what people\n"
+    "                    wrote; needs 3 pictures or more. Beside the template, as NAME.print beside\n"
+    "                    NAME.form, it makes tally-read and tally-extract refuse forms whose labels\n"
+    "                    are not those of the template's fields: exchanged, or a row off. Look at it\n"
+    "                    before you hand it on\n"
     "  --check           writes check/TALLY.jpg: the registered table with the cells outlined\n"
     "  --threads N       default: all cores; does not change the result\n"
     "  --quiet           nothing on stderr but errors\n"
@@ -65,7 +71,7 @@ static const char help[] =
     " --template mexico-2015 --out cells --labels synth/cells.csv --split 80,10,10 synth/\n";
 
 typedef struct settings {
-  const char *template, *out, *labels, *split;
+  const char *template, *out, *labels, *split, *print;
   int raw, check, flat;
   uint64_t seed;
   float parts[3];
@@ -93,6 +99,7 @@ static settings read_options(int argc, char **argv) {
       file_option("labels", &set.labels),
       other_option("split", &set, 0, 0, take_split),
       seed_option(&set.seed),
+      text_option("print", &set.print),
       flag_option("check", &set.check),
       flag_option("flat", &set.flat),
   };
@@ -105,6 +112,18 @@ static settings read_options(int argc, char **argv) {
 }
 
 /* ---- the run --------------------------------------------------------------------------------- */
+
+/* Makes a reference print from the forms that were registered. */
+static void make_print(const char *path, const tally_template *form, const form_list *list,
+                       const outcome *outcomes) {
+  uint8_t *forms[PRINT_FORMS];
+  int count = 0;
+  for (int i = 0; i < form_count(list) && count < PRINT_FORMS; i++)
+    if (outcomes[i].labels) forms[count++] = outcomes[i].labels;
+  if (count < PRINT_LEAST)
+    fail("%s is not made: %d forms were registered, it takes %d", path, count, PRINT_LEAST);
+  write_print(path, form, forms, count);
+}
 
 static int report_outcomes(form_list *list, const outcome *outcomes) {
   int registered = 0;
@@ -128,14 +147,18 @@ int main(int argc, char **argv) {
   char *text;
   size_t length;
   tally_template *form = template_open(argv[0], set.template, &text, &length);
+  tally_print *print = NULL;
   form_list list = form_list_open(argv + optind, argc - optind, set.flat, set.out);
   label_table labels = {0};
   if (set.labels) labels = labels_read(set.labels, form, &list);
   lock_folder(set.out, outputs);
-  outcome *outcomes = extract_all(form, &list, set.out, set.raw, set.check);
+  work_order order = {form, NULL, set.raw, set.check, set.print ? PRINT_FORMS : 0};
+  if (!set.print) order.print = print = print_open(argv[0], set.template, form);
+  outcome *outcomes = extract_all(&order, &list, set.out);
   write_forms(set.out, &list, outcomes);
   long long cells = write_cell_table(set.out, form, &list, outcomes);
   int registered = report_outcomes(&list, outcomes);
+  if (set.print) make_print(set.print, form, &list, outcomes);
   if (set.labels)
     write_labels(set.out, form, &list, outcomes, &labels, set.split ? set.parts : NULL, set.seed);
   text_buffer json = {0};
@@ -144,12 +167,16 @@ int main(int argc, char **argv) {
   json_integer(&json, "cells", cells);
   left_out_json(&json, &list.pictures.left);
   json_print(&json);
-  for (int i = 0; i < form_count(&list); i++) free(outcomes[i].states);
+  for (int i = 0; i < form_count(&list); i++) {
+    free(outcomes[i].states);
+    free(outcomes[i].labels);
+  }
   free(outcomes);
   free(labels.cells);
   free(labels.counts);
   classes_free(&labels.set);
   form_list_free(&list);
+  if (print) print_close(print);
   free(form);
   free(text);
   return end_after_pictures(registered);

@@ -38,7 +38,9 @@ static const char *const help[] = {
     "\n"
     "usage: " TOOL_NAME " " TOOL_USAGE "\n"
     "\n"
-    "  --template T        a template file, or the name of one that comes with the program\n"
+    "  --template T        a template file, or the name of one that comes with the program. With a\n"
+    "                      reference print (tally-extract --print) beside it, a form is refused\n"
+    "                      whose rows bear other labels than those of the template's fields\n"
     "  --model M           a network (safetensors) that knows the classes 0 to 9 and, if it can,\n"
     "                      cross, empty and illegible (default: the one that comes along).\n"
     "                      Of a class it does not know, every cell with ink has probability 0.005\n"
@@ -161,6 +163,7 @@ int main(int argc, char **argv) {
   char *text;
   size_t length;
   tally_template *form = template_open(argv[0], set.template, &text, &length);
+  tally_print *print = print_open(argv[0], set.template, form);
   model m = model_open(argv[0], set.model, set.temperature);
   form_list list = form_list_open(argv + optind, argc - optind, set.flat, NULL);
   run r = {.form = form, .list = &list, .model = &m, .seed = set.seed, .raw = set.raw};
@@ -168,9 +171,9 @@ int main(int argc, char **argv) {
   r.alone = set.alone;
   r.slip = set.slips;
   lock_folder(set.out, outputs);
-  journal j = journal_open(set.out, &list, sight_key(text, length, &m, set.raw), set.again);
+  journal j = journal_open(set.out, &list, sight_key(text, length, print, &m, set.raw), set.again);
   r.journal = &j;
-  see_all(form, &list, &m, set.raw, &j);
+  see_all(form, print, &list, &m, set.raw, &j);
   r.hashes = journal_hashes(&j, form_count(&list));
   read_tables(&set, &r);
   learn_habits(&r);
@@ -194,6 +197,7 @@ int main(int argc, char **argv) {
   free(r.hashes);
   model_close(&m);
   form_list_free(&list);
+  if (print) print_close(print);
   free(form);
   free(text);
   return end_after_pictures(used);

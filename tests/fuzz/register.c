@@ -172,7 +172,7 @@ static void check_registered(const tally_image *image, const tally_template *for
                              const tally_registration *where) {
   static tally_cell cells[TALLY_MAX_FIELDS * TALLY_MAX_DIGITS];
   FUZZ_CHECK(where->residual >= 0 && where->residual <= (form->rules ? 1.25 : 4));
-  FUZZ_CHECK(where->scale > 0 && fabs(where->rotation) <= 180 && where->anchors_found >= 3);
+  FUZZ_CHECK(where->scale > 0 && fabs(where->rotation) <= 180 && where->anchors_found >= 2);
   for (int f = -1; f < form->fields; f++) {
     double x, y;
     const tally_box *cell = &form->field[f < 0 ? 0 : f].cell[0];

@@ -1,5 +1,5 @@
-/* template_parse.c - tally_template_parse on any text. What parses keeps to the limits and the grammar
-   in tally.h; what does not has a place and a reason. Runs: 30000. */
+/* template_parse.c - tally_template_parse and tally_print_make on any text. What parses keeps to the
+   limits and the grammar in tally.h; what does not has a place and a reason. Runs: 30000. */
 #include <math.h>
 
 #include "tally.h"
@@ -59,6 +59,27 @@ static void check_template(const tally_template *form) {
   for (int i = 0; i < form->sums; i++) check_sum(form, &form->sum[i]);
 }
 
+/* The same text as that of a reference print, whose picture is half ink. */
+static void try_print(const char *text, size_t size) {
+  static uint8_t pixels[40 * 30];
+  const tally_image picture = {pixels, 40, 30, 1};
+  tally_print print;
+  tally_error error = {0, 0, ""};
+  memset(pixels, 255, sizeof pixels / 2);
+  const tally_result result = tally_print_make(text, size, &picture, &print, &error);
+  if (result != TALLY_OK) {
+    FUZZ_CHECK(result == TALLY_ERROR_TEMPLATE && *error.message && !print.picture.pixels);
+    return;
+  }
+  for (int i = 0; i < print.labels; i++) {
+    const tally_label *label = &print.label[i];
+    for (int k = 0; k < label->dots; k++)
+      FUZZ_CHECK(label->dot[k].x >= label->left && label->dot[k].x <= label->right &&
+                 label->dot[k].y >= label->top && label->dot[k].y <= label->bottom);
+  }
+  tally_print_free(&print);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   static tally_template form;
   tally_error error = {0, 0, ""};
@@ -66,6 +87,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   FUZZ_CHECK(text);
   memcpy(text, data, size);
   const tally_result result = tally_template_parse((const char *)text, size, &form, &error);
+  try_print((const char *)text, size);
   free(text);
   if (result == TALLY_OK) {
     check_template(&form);

@@ -28,6 +28,7 @@ typedef struct key_page {
   const draw_queue *queue;
   int first, end, round;      /* draws of the round */
   const tally_template *form; /* NULL: there are no pictures */
+  const tally_print *print;   /* its reference print; NULL: there is none */
   const form_list *list;
   const int *picture; /* [tallies] of the list; -1: none */
 } key_page;
@@ -43,7 +44,7 @@ static inline void page_view(text_buffer *to, const key_page *page, int tally) {
   tally_image photo;
   tally_registration where;
   const char *path = page->list->pictures.paths[number];
-  const char *reason = form_register(path, page->form, &photo, &where);
+  const char *reason = form_register(path, page->form, page->print, &photo, &where);
   if (reason) {
     text_add(to, "<p class=\"faint\">The table could not be cut out of this picture (");
     html_text(to, reason);

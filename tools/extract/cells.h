@@ -17,6 +17,7 @@
 #include "../views.h"
 #include "../work.h"
 #include "../implementations/stb.h"
+#include "print.h"
 
 /* What became of a form. */
 typedef struct outcome {
@@ -25,6 +26,7 @@ typedef struct outcome {
   double residual;
   char reason[160];
   uint8_t *states; /* of its cells; NULL if it was not registered */
+  uint8_t *labels; /* as printed, if a reference print is made; NULL otherwise */
 } outcome;
 
 static inline void write_picture(const char *folder, const char *name, const text_buffer *bytes) {
@@ -95,17 +97,27 @@ static inline void write_check(const char *folder, const char *tally, const tall
   tally_image_free(&view);
 }
 
+/* What is done with the forms of a run. */
+typedef struct work_order {
+  const tally_template *form;
+  const tally_print *print; /* reference print, NULL if there is none */
+  int raw, check;
+  int labels; /* of how many forms the printed labels are kept, to make a reference print */
+} work_order;
+
 /* Where the outputs of a run go. */
 typedef struct folders {
   char *cells, *check; /* check: NULL if not wanted */
 } folders;
 
-static inline outcome extract(const tally_template *form, const folders *to, int raw,
-                              const char *path, const char *tally, tally_cell *cells) {
+/* keep: the labels, to make a reference print. */
+static inline outcome extract(const work_order *order, const folders *to, const char *path,
+                              const char *tally, int keep, tally_cell *cells) {
+  const tally_template *form = order->form;
   outcome out = {0};
   tally_registration *where = allocate(1, sizeof *where);
   tally_image photo;
-  const char *reason = form_register(path, form, &photo, where);
+  const char *reason = form_register(path, form, order->print, &photo, where);
   out.readable = photo.pixels != NULL;
   out.status = where->status;
   out.residual = where->residual;
@@ -115,8 +127,9 @@ static inline outcome extract(const tally_template *form, const folders *to, int
     fail("out of memory");
   else {
     char *name = cell_folder_name(tally), *folder = join_path(to->cells, name);
-    write_cells(folder, form, cells, raw);
+    write_cells(folder, form, cells, order->raw);
     if (to->check) write_check(to->check, name, form, &photo, where, cells);
+    if (keep) out.labels = cut_labels(form, &photo, where);
     out.states = allocate((size_t)form->cells, 1);
     for (int i = 0; i < form->cells; i++) out.states[i] = (uint8_t)cells[i].state;
     free(folder);
@@ -128,10 +141,9 @@ static inline outcome extract(const tally_template *form, const folders *to, int
 }
 
 typedef struct extraction {
-  const tally_template *form;
+  const work_order *order;
   const form_list *list;
   folders to;
-  int raw;
   outcome *outcomes;
   tally_cell *cells; /* a form's for each thread */
   progress bar;
@@ -142,8 +154,9 @@ typedef struct extraction {
 static inline void extract_one(void *context, int i, int thread) {
   extraction *e = context;
   char figures[96];
-  e->outcomes[i] = extract(e->form, &e->to, e->raw, e->list->pictures.paths[i], e->list->names[i],
-                           e->cells + (size_t)thread * (size_t)e->form->cells);
+  e->outcomes[i] =
+      extract(e->order, &e->to, e->list->pictures.paths[i], e->list->names[i], i < e->order->labels,
+              e->cells + (size_t)thread * (size_t)e->order->form->cells);
   work_lock();
   e->done++;
   snprintf(figures, sizeof figures, "%d of %d  %.1f tallies/s", e->done, form_count(e->list),
@@ -152,15 +165,14 @@ static inline void extract_one(void *context, int i, int thread) {
   work_unlock();
 }
 
-/* Cuts all forms on all threads, into folder/cells, as printed if raw; draws them into folder/check
-   if asked to. */
-static inline outcome *extract_all(const tally_template *form, const form_list *list,
-                                   const char *folder, int raw, int check) {
-  extraction e = {.form = form, .list = list, .raw = raw};
+/* Cuts all forms on all threads, into folder/cells; draws them into folder/check if asked to. */
+static inline outcome *extract_all(const work_order *order, const form_list *list,
+                                   const char *folder) {
+  extraction e = {.order = order, .list = list};
   e.to.cells = join_path(folder, "cells");
-  if (check) e.to.check = join_path(folder, "check");
+  if (order->check) e.to.check = join_path(folder, "check");
   e.outcomes = allocate((size_t)form_count(list), sizeof *e.outcomes);
-  e.cells = allocate((size_t)use_threads(0) * (size_t)form->cells, sizeof *e.cells);
+  e.cells = allocate((size_t)use_threads(0) * (size_t)order->form->cells, sizeof *e.cells);
   e.bar = progress_start();
   e.started = seconds_now();
   make_folder(e.to.cells);

@@ -52,10 +52,17 @@ static uint64_t checksum_file(uint64_t sum, const char *path) {
   return sum;
 }
 
-/* Of all that a sight depends on but the picture: template, model, how cells are fed, this program.
-   */
-static uint64_t sight_key(const char *template, size_t length, const model *m, int raw) {
+/* Of all that a sight depends on but the picture: template, reference print (NULL: none), model, how
+   cells are fed, this program. */
+static uint64_t sight_key(const char *template, size_t length, const tally_print *print,
+                          const model *m, int raw) {
   uint64_t key = checksum(CHECKSUM_START, template, length);
+  if (print) {
+    key = checksum(key, print->picture.pixels,
+                   (size_t)print->picture.width * (size_t)print->picture.height);
+    for (int i = 0; i < print->labels; i++)
+      key = checksum(key, &print->label[i], offsetof(tally_label, dots));
+  }
   key = checksum_file(key, m->path);
   key = checksum(key, &raw, sizeof raw);
   key = checksum(key, cn_isa_name(), strlen(cn_isa_name()));

@@ -18,6 +18,7 @@ typedef struct seer {
 typedef struct seeing {
   int raw;
   const tally_template *form;
+  const tally_print *print;
   const form_list *list;
   const model *model;
   journal *journal;
@@ -37,7 +38,7 @@ static inline void see_one(void *context, int k, int thread) {
     by->s = sight_make(all->form);
   }
   file_state state = file_state_of(all->list->pictures.paths[i]);
-  see(&by->c, all->list->pictures.paths[i], all->form, all->raw, &by->s);
+  see(&by->c, all->list->pictures.paths[i], all->form, all->print, all->raw, &by->s);
   text_buffer record =
       record_make(all->list->names[i], all->list->pictures.paths[i], state, &by->s, all->form);
   work_lock();
@@ -51,10 +52,10 @@ static inline void see_one(void *context, int k, int thread) {
 }
 
 /* Sees every picture that the journal does not know. */
-static inline void see_all(const tally_template *form, const form_list *list, const model *m,
-                           int raw, journal *j) {
+static inline void see_all(const tally_template *form, const tally_print *print,
+                           const form_list *list, const model *m, int raw, journal *j) {
   int threads = use_threads(0);
-  seeing all = {.raw = raw, .form = form, .list = list, .model = m, .journal = j};
+  seeing all = {.raw = raw, .form = form, .print = print, .list = list, .model = m, .journal = j};
   all.todo = allocate((size_t)form_count(list), sizeof(int));
   for (int i = 0; i < form_count(list); i++)
     if (!j->at[i]) all.todo[all.count++] = i;

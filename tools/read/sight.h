@@ -49,10 +49,10 @@ static inline void sketch_cell(const uint8_t *clean, uint8_t *out) {
     }
 }
 
-static inline void see(classifier *c, const char *path, const tally_template *form, int raw,
-                       sight *out) {
+static inline void see(classifier *c, const char *path, const tally_template *form,
+                       const tally_print *print, int raw, sight *out) {
   tally_image photo;
-  const char *reason = form_register(path, form, &photo, &out->where);
+  const char *reason = form_register(path, form, print, &photo, &out->where);
   picture_hash(path, out->hash);
   out->readable = photo.pixels != NULL;
   out->registered = !reason;
