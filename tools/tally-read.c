@@ -142,12 +142,11 @@ static settings read_options(int argc, char **argv) {
 /* Official counts, corrections, and what else is known, where they are given. */
 static void read_tables(const settings *set, run *r) {
   if (set->official) {
-    r->official = count_table_read(set->official, r->form, r->list, r->hashes, NO_OFFICIAL, 0);
+    r->official = count_table_read(set->official, r->form, r->list, NO_OFFICIAL, 0);
     count_table_say(set->official, &r->official);
   }
   if (set->corrections) {
-    r->corrections =
-        count_table_read(set->corrections, r->form, r->list, r->hashes, NO_CORRECTION, 1);
+    r->corrections = count_table_read(set->corrections, r->form, r->list, NO_CORRECTION, 1);
     count_table_say(set->corrections, &r->corrections);
   }
   r->origin = origins_read(set->about, r->list);
@@ -170,12 +169,12 @@ int main(int argc, char **argv) {
   r.risk = set.risk;
   r.alone = set.alone;
   r.slip = set.slips;
+  read_tables(&set, &r);
   lock_folder(set.out, outputs);
   journal j = journal_open(set.out, &list, sight_key(text, length, print, &m, set.raw), set.again);
   r.journal = &j;
   see_all(form, print, &list, &m, set.raw, &j);
   r.hashes = journal_hashes(&j, form_count(&list));
-  read_tables(&set, &r);
   learn_habits(&r);
   report all = report_open(&r, set.template);
   read_all(&r, set.out, &all);

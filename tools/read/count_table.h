@@ -10,6 +10,7 @@
 #include "../csv.h"
 #include "../form_list.h"
 #include "../picture_hash.h"
+#include "../work.h"
 
 #define NO_CORRECTION (-2) /* TALLY_NO_VALUE: corrected to nothing written */
 
@@ -28,6 +29,24 @@ static inline int table_value(const csv *table, const char *text, const tally_fi
     fail("%s: line %d: %ld has more than the %d digits of %s", table->path, table->line, value,
          field->digits, field->name);
   return (int)value;
+}
+
+/* The hash of every picture of a list. */
+typedef struct hashing {
+  const form_list *list;
+  char (*hashes)[PICTURE_HASH];
+} hashing;
+
+static inline void hash_one(void *context, int i, int thread) {
+  hashing *h = context;
+  (void)thread;
+  picture_hash(h->list->pictures.paths[i], h->hashes[i]);
+}
+
+static inline char (*list_hashes(const form_list *list))[PICTURE_HASH] {
+  hashing h = {list, allocate((size_t)form_count(list), sizeof *h.hashes)};
+  share_work(form_count(list), hash_one, &h);
+  return h.hashes;
 }
 
 /* The tally that a row is about: by the hash of its picture where the row has one - files are renamed,
@@ -49,8 +68,7 @@ static inline int row_tally(const csv *table, const form_list *list, char (*hash
 
 /* absent fills what the table does not name; of what an empty value means, see --help. */
 static inline count_table count_table_read(const char *path, const tally_template *form,
-                                           const form_list *list, char (*hashes)[PICTURE_HASH],
-                                           int absent, int strict) {
+                                           const form_list *list, int absent, int strict) {
   count_table out = {0};
   size_t count = (size_t)form_count(list) * (size_t)form->fields;
   out.values = allocate(count, sizeof(int));
@@ -58,6 +76,7 @@ static inline count_table count_table_read(const char *path, const tally_templat
   csv table = csv_open(path);
   int tally_column = csv_column(&table, "tally"), field_column = csv_column(&table, "field");
   int value_column = csv_column(&table, "value"), hash_column = csv_find_column(&table, "sha256");
+  char(*hashes)[PICTURE_HASH] = hash_column < 0 ? NULL : list_hashes(list);
   while (csv_row(&table)) {
     int tally = row_tally(&table, list, hashes, tally_column, hash_column);
     const char *name = csv_cell(&table, field_column), *text = csv_cell(&table, value_column);
@@ -75,6 +94,7 @@ static inline count_table count_table_read(const char *path, const tally_templat
     *place = value;
     out.rows++;
   }
+  free(hashes);
   csv_close(&table);
   return out;
 }
