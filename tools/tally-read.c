@@ -170,7 +170,10 @@ int main(int argc, char **argv) {
   r.hashes = journal_hashes(&j, form_count(&list));
   read_tables(&set, &r);
   learn_habits(&r);
-  report all = report_open(&r, set.template);
+  report all = report_open(&r, set.template, text, length);
+  report_table(&all, TABLE_OFFICIAL, set.official);
+  report_table(&all, TABLE_CORRECTIONS, set.corrections);
+  report_table(&all, TABLE_ABOUT, set.about);
   read_all(&r, set.out, &all);
   write_tallies(&r, set.out, &all);
   write_totals(&r, set.out, &all);
