@@ -106,9 +106,10 @@ static inline void page_headline(text_buffer *to, const report *r) {
            thousands(report_verdicts(r, FORM_ACCEPTED), a), thousands(count, b),
            count == 1 ? "tally is" : "tallies are");
   if (look + unread)
-    text_add(to,
-             " %s a person: %d with counts in doubt or sums that fail, %d that could not be read.",
-             look + unread == 1 ? "One needs" : "The others need", look, unread);
+    text_add(to, " %s a person:", look + unread == 1 ? "One needs" : "The others need");
+  if (look) text_add(to, " %d with counts in doubt or sums that fail", look);
+  if (unread) text_add(to, "%s %d that could not be read", look ? "," : "", unread);
+  if (look + unread) text_add(to, ".");
   text_add(to, "</p>\n");
   page_tiles(to, r, &f);
   page_rule(to, r, f.status[TALLY_COUNT_MISSING]);

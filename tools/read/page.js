@@ -218,7 +218,7 @@ function evidenceLines(row) {
   const own = row.dataset.o ?? read;
   const cells = row.dataset.c.split(',').map(cellText);
   return [
-    `${read ? `Read as ${read}` : 'No number was read'}: ${row.lastElementChild.innerText}.`,
+    `${read ? `Read as ${read}` : 'No number was read'}; ${row.lastElementChild.innerText}.`,
     `The cells by themselves say ${own || 'no number'}` +
       `${own === read ? ', as was read.' : '. The sums speak against that.'}`,
     `The network sees, from the left: ${cells.join('; ')}.`,

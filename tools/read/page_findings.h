@@ -140,8 +140,11 @@ static inline void page_sum_overview(text_buffer *to, const report *r, int s) {
   char a[32], b[32];
   text_add(to, "<li><b>");
   page_formula(to, r->form, &r->form->sum[s]);
-  text_add(to, "</b> holds on %d, fails on %d, and cannot be checked on %d.",
-           states[TALLY_SUM_HOLDS], states[TALLY_SUM_FAILS], states[TALLY_SUM_UNCHECKED]);
+  text_add(to, "</b> holds on %d and fails on %d of the tallies.", states[TALLY_SUM_HOLDS],
+           states[TALLY_SUM_FAILS]);
+  if (states[TALLY_SUM_UNCHECKED])
+    text_add(to, " On %d it cannot be checked, as not all of its counts were read.",
+             states[TALLY_SUM_UNCHECKED]);
   if (above)
     text_add(to, " On %d, %s has more than its parts, %s votes in all.", above, total,
              thousands(more, a));

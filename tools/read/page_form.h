@@ -222,6 +222,8 @@ static inline void page_sums(text_buffer *to, const report *r, const tally_count
     text_add(to, "%s<span class=\"sum%d\">", s ? " &middot; " : "", s);
     if (counts->count[sum->total].value < 0)
       text_add(to, "%s has no value; its parts make %ld", total, parts);
+    else if (counts->sum[s].state == TALLY_SUM_UNCHECKED)
+      text_add(to, "%s cannot be checked, as not all of its counts were read", total);
     else if (sum->at_most && counts->count[sum->total].value >= parts)
       text_add(to, "%s is at least %ld", total, parts);
     else if (counts->count[sum->total].value == parts)
@@ -337,7 +339,7 @@ static inline void page_refused(text_buffer *to, const report *r, const form_vie
     text_add(to, ", and %d of %d pieces of its printed lines where they should then be",
              where->rules_found, where->rules_expected);
   else
-    text_add(to, "; its printed lines were not looked for, as that takes more marks");
+    text_add(to, "; its printed lines were not looked for");
   text_add(to, ".%s</p>\n",
            view->photo ? " The picture is blurred, as names may stand anywhere on it." : "");
 }

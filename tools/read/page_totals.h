@@ -120,12 +120,14 @@ static inline void page_total_notes(text_buffer *to, const report *r) {
 }
 
 static inline void page_totals(text_buffer *to, const report *r) {
-  text_add(to,
-           "<h2 id=\"totals\">Totals</h2>\n<div class=\"scroll\"><table><thead><tr><th>field</th>"
-           "<th>votes<br>read</th><th>estimate</th><th>90 %% interval</th><th>share</th>"
-           "<th>90 %% interval</th><th>share,<br>high quality</th><th>covered</th>"
-           "<th>bounds<br>without a model</th>%s<th>missing</th><th>unread</th></tr></thead>\n",
-           r->official ? "<th>official</th><th>official<br>share</th>" : "");
+  text_add(
+      to,
+      "<h2 id=\"totals\">Totals</h2>\n<div class=\"scroll\"><table class=\"totals\"><thead><tr>"
+      "<th>field</th>"
+      "<th>votes<br>read</th><th>estimate</th><th>90 %% interval</th><th>share</th>"
+      "<th>90 %% interval</th><th>share,<br>high quality</th><th>covered</th>"
+      "<th>bounds<br>without a model</th>%s<th>missing</th><th>unread</th></tr></thead>\n",
+      r->official ? "<th>official</th><th>official<br>share</th>" : "");
   for (int f = 0; f < r->form->fields; f++) page_total_row(to, r, f);
   text_add(to, "</table></div>\n");
   page_total_warnings(to, r);

@@ -134,6 +134,16 @@ static inline void note_sums(const tally_counts *counts, int decoded, report_sum
   }
 }
 
+/* What a copy says is in no figure: it would count twice. What a person said of it is kept. */
+static inline void leave_out_copy(report_count *row, int fields) {
+  for (int f = 0; f < fields; f++) {
+    row[f].official = NO_OFFICIAL;
+    row[f].status = TALLY_COUNT_UNREAD;
+    row[f].altered = 0;
+    if (!row[f].corrected) row[f].value = TALLY_NO_VALUE;
+  }
+}
+
 /* A tally's place in the report and its counts. */
 static inline void note_tally(const run *r, int tally, const sight *s, const tally_counts *counts,
                               int decoded, report *to) {
@@ -164,6 +174,7 @@ static inline void note_tally(const run *r, int tally, const sight *s, const tal
   }
   if (r->copied.of[tally] != NO_COPY) {
     text_buffer reason = {0};
+    leave_out_copy(row, r->form->fields);
     text_add(&reason, "shows the same tally as %s, and is not counted again",
              r->list->names[r->copied.of[tally]]);
     form->verdict = FORM_COPY;
