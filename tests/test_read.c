@@ -129,6 +129,7 @@ static int setup(void **state) {
   if (!getcwd(here, sizeof here)) return -1;
   snprintf(home, sizeof home, "%s/tally-read-XXXXXX", base ? base : "/tmp");
   if (!mkdtemp(home)) return -1;
+  setenv("SOURCE_DATE_EPOCH", "1000000000", 1);
   set_program("synth", "tally-synth");
   set_program("extract", "tally-extract");
   set_program("train", "tally-train");
@@ -622,12 +623,12 @@ static void test_corrections_by_hash(void **state) {
 /* One tally copied, and taken by another camera, is counted once; others with it stay. */
 static void test_copies(void **state) {
   (void)state;
-  assert_ran(
-      shell("rm -rf cam && mkdir cam && $synth --template $c1 --digits strokes --count 6 --seed 8 --clean "
-            "--out cam/a && $synth --template $c1 --digits strokes --count 6 --seed 8 --clean "
-            "--rotate 2 --blur 0.8 --scale 1.1 --quality 60 --out cam/b && mkdir cam/all && "
-            "for i in 1 2 3 4 5 6; do cp cam/a/tally-000$i.jpg cam/all/a$i.jpg; done; "
-            "cp cam/b/tally-0002.jpg cam/all/b2.jpg; cp cam/a/tally-0003.jpg cam/all/c3.jpg"));
+  assert_ran(shell(
+      "rm -rf cam && mkdir cam && $synth --template $c1 --digits strokes --count 6 --seed 8 --clean "
+      "--out cam/a && $synth --template $c1 --digits strokes --count 6 --seed 8 --clean "
+      "--rotate 2 --blur 0.8 --scale 1.1 --quality 60 --out cam/b && mkdir cam/all && "
+      "for i in 1 2 3 4 5 6; do cp cam/a/tally-000$i.jpg cam/all/a$i.jpg; done; "
+      "cp cam/b/tally-0002.jpg cam/all/b2.jpg; cp cam/a/tally-0003.jpg cam/all/c3.jpg"));
   assert_ran(shell(READ_C1 "--out cam-one cam/a"));
   assert_ran(shell(READ_C1 "--out cam-out cam/all"));
   assert_int_equal((int)result("copies"), 2);
@@ -747,6 +748,148 @@ static void test_report(void **state) {
   free(page);
 }
 
+/* How often a text occurs in another. */
+static int occurrences(const char *text, const char *part) {
+  int count = 0;
+  for (; (text = strstr(text, part)) != NULL; text += strlen(part)) count++;
+  return count;
+}
+
+/* Which sums fail, by how much and on whose side, with links to the forms: as many as sums.csv has. */
+static void test_report_arithmetic(void **state) {
+  (void)state;
+  size_t size;
+  int fail_count = 0;
+  char *page = contents("whole/report.html", &size), *path = join_path(home, "whole/sums.csv");
+  csv table = csv_open(path);
+  assert_contains(page, "<h2 id=\"arithmetic\">");
+  while (csv_row(&table)) {
+    char row[256];
+    int difference = atoi(table.fields[3]);
+    if (strcmp(table.fields[2], "fails")) continue;
+    fail_count++;
+    if (difference > 0)
+      snprintf(row, sizeof row, "%s has <b>%d more</b> than its parts", table.fields[1],
+               difference);
+    else
+      snprintf(row, sizeof row, "the parts have <b>%d more</b> than %s", -difference,
+               table.fields[1]);
+    assert_contains(page, row);
+    snprintf(row, sizeof row, "\">%s</a></td><td class=\"text\">%s = ", table.fields[0],
+             table.fields[1]);
+    assert_contains(page, row);
+  }
+  csv_close(&table);
+  free(path);
+  assert_true(fail_count > 0);
+  assert_int_equal(occurrences(page, " more</b> than "), fail_count);
+  assert_contains(page, "of the sums of this run do not add up on paper");
+  free(page);
+}
+
+/* Sums with a minus and with "at least" are written as the template has them, and fail with their sign. */
+static void test_report_signs(void **state) {
+  (void)state;
+  size_t size;
+  assert_ran(shell("sed 's/^sum  *total .*/sum valid >= total + invalid/; "
+                   "s/^sum  *valid = .*/sum 01 = valid - 02/' $c1 >signs.form && "
+                   "grep -c '^sum' signs.form | grep -q 2"));
+  assert_ran(shell("$read --template signs.form --model model.safetensors --quiet --out signs "
+                   "scans"));
+  char *page = contents("signs/report.html", &size);
+  assert_contains(page, "valid &ge; total + invalid</b> holds on");
+  assert_contains(page, "01 = valid &minus; 02</b> holds on");
+  assert_contains(page, "than valid</td>");
+  assert_contains(page, "[[\"valid\",1],[\"02\",-1]],0]");
+  assert_contains(page, "[[\"total\",1],[\"invalid\",1]],1]");
+  assert_null(strstr(page, "valid has <b>"));
+  free(page);
+}
+
+/* Pictures of one tally stand side by side, the one that is counted first; a copy cannot be typed into. */
+static void test_report_copies(void **state) {
+  (void)state;
+  size_t size;
+  char *page = contents("cam-out/report.html", &size);
+  assert_contains(page, "<p>2 pictures show a tally that another one shows too");
+  const char *side = strstr(page, "<div class=\"side\">");
+  assert_non_null(side);
+  assert_int_equal(occurrences(page, "<div class=\"side\">"), 2);
+  assert_int_equal(occurrences(page, "<figure class=\"thumb\">"), 4);
+  assert_int_equal(occurrences(page, "</a>, which is counted"), 2);
+  const char *copy = strstr(page, "data-t=\"c3.jpg\"");
+  assert_non_null(copy);
+  const char *input = strstr(copy, "<input "), *end = strstr(copy, "</article>");
+  assert_non_null(end);
+  assert_true(!input || input > end);
+  free(page);
+}
+
+/* Of what the page was made, so that it can be told from another one. */
+static void test_report_origin(void **state) {
+  (void)state;
+  size_t size;
+  char *page = contents("whole/report.html", &size), hash[SHA256_TEXT], *text;
+  assert_contains(page, "<dt>date</dt><dd>2001-09-09</dd>");
+  assert_contains(page, "tally.h " TALLY_VERSION ", convnet.h " CONVNET_VERSION);
+  assert_contains(page, "--risk 0.005 --alone 0.001 --temperature 1 --seed 1</code>");
+  assert_contains(page, "<dt>pictures</dt><dd>10;");
+  assert_contains(page, "<dt>official counts</dt><dd>truth.csv");
+  text = join_path(home, "model.safetensors");
+  hash_file(text, hash);
+  free(text);
+  assert_contains(page, hash);
+  hash_file(getenv("c1"), hash);
+  assert_contains(page, hash);
+  free(page);
+  assert_ran(shell("$read --template $c1 --model model.safetensors --quiet --raw --risk 0.01 "
+                   "--seed 7 --out origin scans/tally-0001.jpg"));
+  page = contents("origin/report.html", &size);
+  assert_contains(page, "--risk 0.01 --alone 0.001 --temperature 1 --seed 7 --raw</code>");
+  free(page);
+}
+
+/* A refused form is shown too small to be read, with what was looked for; where fewer than half of the
+   tallies are read, nothing but bounds is given. */
+static void test_report_refused(void **state) {
+  (void)state;
+  size_t size;
+  assert_ran(shell("rm -rf refused && mkdir refused && cp scans/tally-0001.jpg refused && "
+                   "head -c 2000 scans/tally-0002.jpg >refused/cut.jpg"));
+  write_picture_file("refused/blank.png", 900, 1200, 250);
+  assert_ran(shell(READ_C1 "--out refused-out refused"));
+  char *page = contents("refused-out/report.html", &size);
+  assert_contains(page, "<svg class=\"refused\" viewBox=\"0 0 60 80\"");
+  assert_int_equal(occurrences(page, "<svg class=\"refused\""), 1);
+  assert_contains(page, "Looked for the form c1-2019: ");
+  assert_contains(page, "Estimates and shares of the votes are withheld: fewer than half");
+  assert_int_equal(occurrences(page, "colspan=\"5\">withheld"), 5);
+  assert_null(strstr(page, "<h2>Shares"));
+  free(page);
+  assert_value("refused-out/totals.csv", "field", "01", NULL, NULL, "estimate", "withheld");
+  assert_value("refused-out/totals.csv", "field", "01", NULL, NULL, "share", "withheld");
+  char *most = lookup("refused-out/totals.csv", "field", "01", NULL, NULL, "most");
+  assert_true(atof(most) >= 1998);
+  free(most);
+  assert_ran(shell(READ_C1 "--pictures 0 --out refused-out refused"));
+  page = contents("refused-out/report.html", &size);
+  assert_null(strstr(page, "<image"));
+  free(page);
+}
+
+/* Numbers that differ in a digit, or in two that are swapped. */
+static void test_report_slips(void **state) {
+  (void)state;
+  assert_int_equal(digits_differ(150, 105), 2);
+  assert_int_equal(digits_differ(105, 150), 2);
+  assert_int_equal(digits_differ(172, 72), 1);
+  assert_int_equal(digits_differ(9, 19), 1);
+  assert_int_equal(digits_differ(131, 113), 2);
+  assert_int_equal(digits_differ(123, 321), 0);
+  assert_int_equal(digits_differ(120, 345), 0);
+  assert_int_equal(digits_differ(77, 77), 0);
+}
+
 /* A full disk: said, and nothing half-written is left. */
 static void test_full_disk(void **state) {
   (void)state;
@@ -821,6 +964,12 @@ int main(void) {
       cmocka_unit_test(test_models),
       cmocka_unit_test(test_temperature),
       cmocka_unit_test(test_report),
+      cmocka_unit_test(test_report_arithmetic),
+      cmocka_unit_test(test_report_signs),
+      cmocka_unit_test(test_report_copies),
+      cmocka_unit_test(test_report_origin),
+      cmocka_unit_test(test_report_refused),
+      cmocka_unit_test(test_report_slips),
       cmocka_unit_test(test_full_disk),
       cmocka_unit_test(test_private_forms),
   };

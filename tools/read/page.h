@@ -118,7 +118,7 @@ static inline void page_headline(text_buffer *to, const report *r) {
 }
 
 static inline void page_shares(text_buffer *to, const report *r) {
-  if (share_withheld(r)) return;
+  if (estimates_withheld(r)) return;
   text_add(to, "<h2>Shares</h2>\n<figure>");
   figure_shares(to, r);
   text_add(

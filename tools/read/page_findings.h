@@ -186,11 +186,11 @@ static inline void page_arithmetic(text_buffer *to, const report *r) {
     text_add(to, "<p>Every sum that could be checked adds up.</p>\n");
   text_add(to, "<ul>");
   for (int s = 0; s < r->form->sums; s++) page_sum_overview(to, r, s);
-  text_add(
-      to,
-      "</ul>\n<p>In this run clerks are taken to slip in %.1f %% of the sums. It starts from 4 "
-      "%%, and every sum that is read moves it.</p>\n",
-      100 * r->slip);
+  text_add(to,
+           "</ul>\n<p>The reader takes it that %.1f %% of the sums of this run do not add up on "
+           "paper, because clerks slip. It starts from 4 %%, and every sum that it reads moves "
+           "that.</p>\n",
+           100 * r->slip);
   if (count) {
     text_add(
         to, "<div class=\"scroll\"><table><thead><tr><th>tally</th><th class=\"text\">sum</th>"

@@ -164,7 +164,7 @@ static inline void page_count_evidence(text_buffer *to, const tally_field *field
       if (row[k] > row[first]) first = k;
     for (int k = 0; k < TALLY_CLASSES; k++)
       if (k != first && (second < 0 || row[k] > row[second])) second = k;
-    text_add(to, "%s%d %.0f", p ? "," : "", first, 100 * (double)row[first]);
+    text_add(to, "%s%d %d", p ? "," : "", first, (int)(100 * row[first]));
     if (row[second] >= 0.005f) text_add(to, " %d %.0f", second, 100 * (double)row[second]);
   }
   text_add(to, "\"");

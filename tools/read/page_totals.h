@@ -5,34 +5,36 @@
 #include "html.h"
 #include "report.h"
 
-/* What is withheld stays empty: the reason stands below the table. */
+/* A share, its interval, and that of the tallies of high quality. */
 static inline void page_total_share(text_buffer *to, const report *r, int field,
                                     const tally_total *all, const tally_total *high) {
-  if (r->is_total[field])
+  if (r->is_total[field]) {
     text_add(to, "<td></td><td></td><td></td>");
-  else if (share_withheld(r))
-    text_add(to, "<td class=\"withheld\" colspan=\"2\">withheld</td><td></td>");
-  else {
-    text_add(to, "<td>%.2f %%</td><td>%.2f to %.2f</td>", 100 * all->share, 100 * all->share_low,
-             100 * all->share_high);
-    if (r->totals.tallies[TALLY_HIGH_QUALITY])
-      text_add(to, "<td>%.2f %%</td>", 100 * high->share);
-    else
-      text_add(to, "<td></td>");
+    return;
   }
+  text_add(to, "<td>%.2f %%</td><td>%.2f to %.2f</td>", 100 * all->share, 100 * all->share_low,
+           100 * all->share_high);
+  if (r->totals.tallies[TALLY_HIGH_QUALITY])
+    text_add(to, "<td>%.2f %%</td>", 100 * high->share);
+  else
+    text_add(to, "<td></td>");
 }
 
-/* Votes, estimate, interval; share, its interval, that of the tallies of high quality. */
+/* Votes, estimate, interval, shares. Why something is withheld stands below the table. */
 static inline void page_total(text_buffer *to, const report *r, int field, const tally_total *all,
                               const tally_total *high) {
-  char a[32], b[32], c[32], d[32];
+  char a[32], b[32], c[32];
   if (!total_is_known(all)) {
     text_add(to, "<td colspan=\"6\">unknown: it could be read on no tally</td>");
     return;
   }
-  text_add(to, "<td>%s</td><td>%s</td><td>%s to %s</td>", thousands((long long)all->votes, a),
-           thousands((long long)(all->estimate + 0.5), b), thousands((long long)all->low, c),
-           thousands((long long)all->high, d));
+  text_add(to, "<td>%s</td>", thousands((long long)all->votes, a));
+  if (estimates_withheld(r)) {
+    text_add(to, "<td class=\"withheld\" colspan=\"5\">withheld</td>");
+    return;
+  }
+  text_add(to, "<td>%s</td><td>%s to %s</td>", thousands((long long)(all->estimate + 0.5), a),
+           thousands((long long)all->low, b), thousands((long long)all->high, c));
   page_total_share(to, r, field, all, high);
 }
 
@@ -74,13 +76,12 @@ static inline void page_total_row(text_buffer *to, const report *r, int field) {
 /* What the reader of the table has to know before it is believed. */
 static inline void page_total_warnings(text_buffer *to, const report *r) {
   int unread = r->totals.unregistered;
-  if (share_withheld(r))
-    text_add(
-        to,
-        "<p class=\"warning\">Shares of the votes are withheld: %s. What the others hold could "
-        "turn any share; only the bounds are safe.</p>\n",
-        share_withheld(r));
-  if (!unread) return;
+  if (estimates_withheld(r))
+    text_add(to,
+             "<p class=\"warning\">Estimates and shares of the votes are withheld: %s. What the "
+             "others hold could turn any of them; only the bounds are safe.</p>\n",
+             estimates_withheld(r));
+  if (!unread || estimates_withheld(r)) return;
   if (r->unevenness < 0.01)
     text_add(to,
              "<p class=\"warning\">The unread tallies do not lie at random: they are more frequent "

@@ -157,10 +157,12 @@ static inline int total_is_known(const tally_total *total) {
   return total->read + total->missing > 0;
 }
 
-#define LEAST_COVERED 0.5 /* share of the tallies that must have been read for shares to be given */
+#define LEAST_COVERED                                                                              \
+  0.5 /* share of the tallies that must have been read for estimates to be given */
 
-/* Why shares of the votes are not given; NULL if they are. */
-static inline const char *share_withheld(const report *r) {
+/* Why estimates and shares of the votes are not given; NULL if they are. Few tallies that are alike would
+   make intervals of no width. */
+static inline const char *estimates_withheld(const report *r) {
   int read = r->totals.tallies[TALLY_ALL] - r->totals.unregistered;
   if (read < LEAST_COVERED * r->totals.tallies[TALLY_ALL])
     return "fewer than half of the tallies could be read";
