@@ -46,6 +46,17 @@ static int rows_of(const char *name) {
   return rows;
 }
 
+/* Rows of a table in which a column begins with a text. */
+static int rows_with(const char *name, const char *column, const char *start) {
+  char *path = join_path(home, name);
+  csv table = csv_open(path);
+  int rows = 0, at = csv_column(&table, column);
+  while (csv_row(&table)) rows += !strncmp(table.fields[at], start, strlen(start));
+  csv_close(&table);
+  free(path);
+  return rows;
+}
+
 /* A value of the first row in which column a has the value x and, unless b is NULL, b has y; a
    copy. */
 static char *lookup(const char *name, const char *a, const char *x, const char *b, const char *y,
@@ -775,7 +786,7 @@ static void test_report_arithmetic(void **state) {
       snprintf(row, sizeof row, "the parts have <b>%d more</b> than %s", -difference,
                table.fields[1]);
     assert_contains(page, row);
-    snprintf(row, sizeof row, "\">%s</a></td><td class=\"text\">%s = ", table.fields[0],
+    snprintf(row, sizeof row, "\">%s</a></td><td class=\"text\">%s</td>", table.fields[0],
              table.fields[1]);
     assert_contains(page, row);
   }
@@ -877,6 +888,89 @@ static void test_report_refused(void **state) {
   free(page);
 }
 
+/* Counts with an altered cell are listed with their pieces of picture. What the model that comes with the
+   programs knows as crosses is called struck out here. */
+static void test_report_alterations(void **state) {
+  (void)state;
+  size_t size;
+  cn_error error;
+  char *model_path = join_path(here, "examples/models/tally.safetensors");
+  if (!is_file(model_path)) {
+    free(model_path);
+    skip();
+  }
+  char *struck_path = join_path(home, "struck.safetensors");
+  cn_network *net = cn_load(model_path, &error);
+  assert_non_null(net);
+  const char *names = cn_network_note(net, "classes"), *cross = strstr(names, "cross");
+  char changed[256];
+  assert_non_null(cross);
+  snprintf(changed, sizeof changed, "%.*sstruck-out%s", (int)(cross - names), names,
+           cross + strlen("cross"));
+  set_note(net, "classes", changed);
+  assert_int_equal(cn_save(net, struck_path, &error), CN_OK);
+  cn_network_free(net);
+  free(model_path);
+  free(struck_path);
+  assert_ran(shell("$synth --template $c1 --count 8 --seed 5 --severity 1 --quiet --out crossed && "
+                   "grep -q ',cross$' crossed/cells.csv"));
+  assert_ran(shell("$read --template $c1 --model struck.safetensors --quiet --out struck crossed"));
+  char *page = contents("struck/report.html", &size);
+  const char *list = strstr(page, "<p>These counts hold something struck out");
+  assert_non_null(list);
+  int altered = rows_with("struck/counts.csv", "reason", tally_altered_text(TALLY_CLASS_STRUCK));
+  assert_true(altered > 0);
+  char cell[128];
+  snprintf(cell, sizeof cell, "<td class=\"text\">%s</td>", tally_altered_text(TALLY_CLASS_STRUCK));
+  assert_int_equal(occurrences(list, cell), altered);
+  const char *crop = strstr(list, "<use href=\"#s"), *end = strstr(list, "<h2");
+  assert_true(crop && crop < end);
+  free(page);
+  page = contents("whole/report.html", &size);
+  assert_contains(page, "This model was not trained to tell altered cells.");
+  free(page);
+}
+
+/* Of twelve tallies of 100 votes one has quite other shares, one ten times the votes. The group says what
+   is usual: without it all tallies of the smaller half would stand out. Copies and tallies with an unread
+   count take no part. */
+static void test_report_outliers(void **state) {
+  (void)state;
+  enum { COUNT = 24 };
+  static tally_template form;
+  form_list list = {0};
+  report_form forms[COUNT] = {{0}};
+  report_count counts[COUNT][2] = {{{0}}};
+  tally_origin origin[COUNT] = {{0, 0}};
+  form.fields = 2;
+  list.pictures.count = COUNT;
+  report r = {.form = &form, .list = &list, .forms = forms, .counts = counts[0]};
+  for (int i = 0; i < COUNT; i++) {
+    origin[i].group = i / 12;
+    counts[i][0].value = (i < 12 ? 60 : 20) + i % 3;
+    counts[i][1].value = (i < 12 ? 40 : 80) - i % 3;
+  }
+  counts[4][0].value = 20;
+  counts[4][1].value = 80;
+  counts[7][0].value = 600;
+  counts[7][1].value = 400;
+  outliers found = outliers_find(&r);
+  assert_true(found.count > 10);
+  free(found.found);
+  r.origin = origin;
+  r.group_count = 2;
+  found = outliers_find(&r);
+  assert_int_equal(found.count, 3);
+  for (int k = 0; k < 3; k++)
+    assert_int_equal(found.found[k].tally, found.found[k].field < 0 ? 7 : 4);
+  assert_true(found.found[1].z * found.found[2].z < 0);
+  free(found.found);
+  forms[7].verdict = FORM_COPY;
+  counts[4][1] = (report_count){.value = TALLY_NO_VALUE, .status = TALLY_COUNT_UNREAD};
+  found = outliers_find(&r);
+  assert_int_equal(found.count, 0);
+}
+
 /* Numbers that differ in a digit, or in two that are swapped. */
 static void test_report_slips(void **state) {
   (void)state;
@@ -969,6 +1063,8 @@ int main(void) {
       cmocka_unit_test(test_report_copies),
       cmocka_unit_test(test_report_origin),
       cmocka_unit_test(test_report_refused),
+      cmocka_unit_test(test_report_alterations),
+      cmocka_unit_test(test_report_outliers),
       cmocka_unit_test(test_report_slips),
       cmocka_unit_test(test_full_disk),
       cmocka_unit_test(test_private_forms),

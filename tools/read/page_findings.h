@@ -31,7 +31,19 @@ static inline void page_rows_left(text_buffer *to, int rows, const char *file) {
              rows - FINDINGS_LISTED, file);
 }
 
+/* A table that scrolls by itself where it is long. */
+static inline void page_list_begin(text_buffer *to, const char *head) {
+  text_add(to, "<div class=\"scroll long\" tabindex=\"0\"><table><thead><tr>%s</tr></thead>\n",
+           head);
+}
+
+static inline void page_list_end(text_buffer *to) {
+  text_add(to, "</table></div>\n");
+}
+
 /* ---- arithmetic */
+
+#define SLIP_LEAST 10 /* votes of a part that may have been left out: smaller ones fit by chance */
 
 /* "total = valid + invalid" */
 static inline void page_formula(text_buffer *to, const tally_template *form, const tally_sum *sum) {
@@ -64,17 +76,20 @@ static inline int digits_differ(long a, long b) {
 static inline void page_slip(text_buffer *to, const report *r, int tally, int s) {
   const tally_sum *sum = &r->form->sum[s];
   int difference = report_sum_at(r, tally, s)->difference;
-  long parts = report_parts(r, tally, s), total = parts + difference;
-  for (int k = 0; k < sum->parts && !sum->at_most; k++) {
+  long parts = report_parts(r, tally, s);
+  if (sum->at_most || parts < 0) return;
+  int differ = digits_differ(parts + difference, parts);
+  if (differ) {
+    text_add(to, differ == 1 ? "one digit differs" : "two digits are swapped");
+    return;
+  }
+  for (int k = 0; k < sum->parts; k++) {
     int value = report_count_at(r, tally, sum->part[k])->value;
-    if (value <= 0 || abs(difference) != value) continue;
+    if (value < SLIP_LEAST || abs(difference) != value) continue;
     text_add(to, "as if %s had been %s", r->form->field[sum->part[k]].name,
              difference * sum->sign[k] < 0 ? "left out" : "added twice");
     return;
   }
-  if (sum->at_most || parts < 0) return;
-  int differ = digits_differ(total, parts);
-  if (differ) text_add(to, differ == 1 ? "one digit differs" : "two digits are swapped");
 }
 
 /* Who has votes too many. */
@@ -161,15 +176,44 @@ static inline void page_failing(text_buffer *to, const report *r, const failing 
   long parts = report_parts(r, f->tally, f->sum);
   text_add(to, "<tr><td>");
   page_link(to, r, f->tally);
-  text_add(to, "</td><td class=\"text\">");
-  page_formula(to, r->form, &r->form->sum[f->sum]);
-  text_add(to, "</td><td>%ld</td><td>%ld</td><td class=\"text\">", parts + sum->difference, parts);
+  text_add(to, "</td><td class=\"text\">%s</td><td>%ld</td><td>%ld</td><td class=\"text\">",
+           r->form->field[r->form->sum[f->sum].total].name, parts + sum->difference, parts);
   page_favour(to, r, f->sum, sum->difference);
   text_add(to, "</td><td>");
   page_chance(to, (double)sum->probability);
   text_add(to, "</td><td class=\"text\">");
   page_slip(to, r, f->tally, f->sum);
   text_add(to, "</td></tr>\n");
+}
+
+/* How many sums fail, and at how many of them the reader is likelier to be wrong than the clerk. */
+static inline void page_failing_lead(text_buffer *to, const report *r, const failing *list,
+                                     int count) {
+  int misread = 0;
+  for (int k = 0; k < count; k++)
+    misread += report_sum_at(r, list[k].tally, list[k].sum)->probability > 0.5f;
+  if (!count)
+    text_add(to, "<p>Every sum that could be checked adds up.</p>\n");
+  else
+    text_add(to, "<p>%d %s not add up as read.", count, count == 1 ? "sum does" : "sums do");
+  if (misread)
+    text_add(to, " At %d of them the reader is likelier to be wrong than the paper.", misread);
+  if (count) text_add(to, "</p>\n");
+}
+
+static inline void page_failing_list(text_buffer *to, const report *r, const failing *list,
+                                     int count) {
+  if (!count) return;
+  page_list_begin(to,
+                  "<th>tally</th><th class=\"text\">sum</th><th>total<br>as read</th>"
+                  "<th>parts<br>make</th><th class=\"text\">in whose favour</th>"
+                  "<th>chance that the<br>paper adds up</th><th class=\"text\">looks like</th>");
+  for (int k = 0; k < count && k < FINDINGS_LISTED; k++) page_failing(to, r, &list[k]);
+  page_list_end(to);
+  page_rows_left(to, count, "sums.csv");
+  text_add(to,
+           "<p class=\"faint\">The chance that the paper adds up is the chance that the reader, "
+           "not the clerk, is wrong. No value is changed to make a sum hold.</p>\n");
 }
 
 static inline void page_arithmetic(text_buffer *to, const report *r) {
@@ -180,10 +224,7 @@ static inline void page_arithmetic(text_buffer *to, const report *r) {
     return;
   }
   failing *list = failing_sums(r, &count);
-  if (count)
-    text_add(to, "<p>%d %s not add up as read.</p>\n", count, count == 1 ? "sum does" : "sums do");
-  else
-    text_add(to, "<p>Every sum that could be checked adds up.</p>\n");
+  page_failing_lead(to, r, list, count);
   text_add(to, "<ul>");
   for (int s = 0; s < r->form->sums; s++) page_sum_overview(to, r, s);
   text_add(to,
@@ -191,19 +232,7 @@ static inline void page_arithmetic(text_buffer *to, const report *r) {
            "paper, because clerks slip. It starts from 4 %%, and every sum that it reads moves "
            "that.</p>\n",
            100 * r->slip);
-  if (count) {
-    text_add(
-        to, "<div class=\"scroll\"><table><thead><tr><th>tally</th><th class=\"text\">sum</th>"
-            "<th>total<br>as read</th><th>parts<br>make</th><th class=\"text\">in whose favour</th>"
-            "<th>chance that the<br>paper adds up</th><th class=\"text\">looks like</th></tr>"
-            "</thead>\n");
-    for (int k = 0; k < count && k < FINDINGS_LISTED; k++) page_failing(to, r, &list[k]);
-    text_add(to, "</table></div>\n");
-    page_rows_left(to, count, "sums.csv");
-    text_add(to,
-             "<p class=\"faint\">The chance that the paper adds up is the chance that the reader, "
-             "not the clerk, is wrong. No value is changed to make a sum hold.</p>\n");
-  }
+  page_failing_list(to, r, list, count);
   free(list);
 }
 
@@ -302,17 +331,17 @@ static inline void page_alterations(text_buffer *to, const report *r) {
         "<p>This model was not trained to tell altered cells. What is struck out or overwritten "
         "shows only as a count in doubt.</p>\n");
   for (int i = 0; i < form_count(r->list); i++)
-    for (int f = 0; f < r->form->fields && r->forms[i].verdict != FORM_COPY; f++) {
+    for (int f = 0; f < r->form->fields; f++) {
       if (!report_count_at(r, i, f)->altered || found++ >= FINDINGS_LISTED) continue;
-      if (found == 1)
+      if (found == 1) {
         text_add(to, "<p>These counts hold something struck out, overwritten, or several digits in "
-                     "a cell. None of them is accepted without a person.</p>\n"
-                     "<div class=\"scroll\"><table><thead><tr><th>tally</th><th class=\"text\">"
-                     "field</th><th class=\"text\">written</th><th class=\"text\">what is altered"
-                     "</th><th>read as</th></tr></thead>\n");
+                     "a cell. None of them is accepted without a person.</p>\n");
+        page_list_begin(to, "<th>tally</th><th class=\"text\">field</th><th class=\"text\">written"
+                            "</th><th class=\"text\">what is altered</th><th>read as</th>");
+      }
       page_altered(to, r, i, f, &rows[f]);
     }
-  if (found) text_add(to, "</table></div>\n");
+  if (found) page_list_end(to);
   page_rows_left(to, found, "counts.csv");
   if (!found && r->tells_alterations)
     text_add(to, "<p>No count looks struck out or overwritten.</p>\n");
@@ -345,10 +374,10 @@ static inline void page_outliers(text_buffer *to, const report *r) {
              "number read or written wrongly, or a tally of another kind: worth a look.</p>\n",
              all.count, all.count == 1 ? "number lies" : "numbers lie",
              r->group_count > 1 ? "of their group have" : "have");
-    text_add(to, "<div class=\"scroll\"><table><thead><tr><th>tally</th><th class=\"text\">what"
-                 "</th><th class=\"text\">the others</th><th>deviations</th></tr></thead>\n");
+    page_list_begin(to, "<th>tally</th><th class=\"text\">what</th><th class=\"text\">the others"
+                        "</th><th>deviations</th>");
     for (int k = 0; k < all.count && k < FINDINGS_LISTED; k++) page_outlier(to, r, &all.found[k]);
-    text_add(to, "</table></div>\n");
+    page_list_end(to);
     page_rows_left(to, all.count, "counts.csv");
   } else {
     text_add(to, "<p>No tally stands out.</p>\n");
