@@ -187,12 +187,14 @@ static inline void note_tally(const run *r, int tally, const sight *s, const tal
   form->verdict = form->reason ? FORM_LOOK : FORM_ACCEPTED;
 }
 
+/* SHA-256 as a text. */
 static inline void hash_bytes(const void *bytes, size_t length, char out[SHA256_TEXT]) {
   sha256 hash = sha256_begin();
   sha256_add(&hash, bytes, length);
   sha256_end(&hash, out);
 }
 
+/* The same of what a file holds. */
 static inline void hash_file(const char *path, char out[SHA256_TEXT]) {
   size_t length;
   char *bytes = read_file(path, &length);

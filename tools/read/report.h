@@ -157,8 +157,7 @@ static inline int total_is_known(const tally_total *total) {
   return total->read + total->missing > 0;
 }
 
-#define LEAST_COVERED                                                                              \
-  0.5 /* share of the tallies that must have been read for estimates to be given */
+#define LEAST_COVERED 0.5 /* share of the tallies without which there are no estimates */
 
 /* Why estimates and shares of the votes are not given; NULL if they are. Few tallies that are alike would
    make intervals of no width. */
