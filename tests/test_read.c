@@ -836,6 +836,33 @@ static void test_report_copies(void **state) {
   free(page);
 }
 
+/* Two tallies that may be one stand side by side, and both are counted; that one whose like is a copy
+   already is not shown again. */
+static void test_report_alike(void **state) {
+  (void)state;
+  static tally_template form;
+  char *names[] = {"a.jpg", "b.jpg", "c.jpg", "d.jpg"};
+  int copy_of[] = {-1, -1, 0, -1}, alike[] = {-1, 0, -1, 2};
+  char pictured[4] = {0};
+  report_form forms[4] = {{0}};
+  form_list list = {0};
+  text_buffer page = {0};
+  list.pictures.count = 4;
+  list.names = names;
+  forms[2].verdict = FORM_COPY;
+  report r = {.form = &form, .list = &list, .forms = forms, .pictured = pictured};
+  r.copy_of = copy_of;
+  r.alike = alike;
+  page_copies(&page, &r);
+  assert_contains(page.data, "<p>1 picture shows a tally that another one shows too");
+  assert_contains(page.data, "<p>1 tally may be the same as another one");
+  assert_int_equal(occurrences(page.data, "<div class=\"side\">"), 2);
+  assert_int_equal(occurrences(page.data, "b.jpg</a>"), 1);
+  assert_int_equal(occurrences(page.data, "d.jpg</a>"), 0);
+  assert_null(strstr(page.data, "<svg"));
+  free(page.data);
+}
+
 /* Of what the page was made, so that it can be told from another one. */
 static void test_report_origin(void **state) {
   (void)state;
@@ -1061,6 +1088,7 @@ int main(void) {
       cmocka_unit_test(test_report_arithmetic),
       cmocka_unit_test(test_report_signs),
       cmocka_unit_test(test_report_copies),
+      cmocka_unit_test(test_report_alike),
       cmocka_unit_test(test_report_origin),
       cmocka_unit_test(test_report_refused),
       cmocka_unit_test(test_report_alterations),

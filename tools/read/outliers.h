@@ -132,7 +132,7 @@ static inline outliers outliers_find(const report *r) {
     for (int f = -1; f < r->form->fields && g.count >= OUTLIER_LEAST; f++)
       if (f < 0 || !r->is_total[f]) outliers_compare(&to, r, &g, f, number);
   }
-  qsort(to.found, (size_t)to.count, sizeof *to.found, compare_outliers);
+  if (to.count) qsort(to.found, (size_t)to.count, sizeof *to.found, compare_outliers);
   free(g.tally);
   free(g.size);
   free(g.value);
