@@ -186,21 +186,6 @@ static inline void page_failing(text_buffer *to, const report *r, const failing 
   text_add(to, "</td></tr>\n");
 }
 
-/* How many sums fail, and at how many of them the reader is likelier to be wrong than the clerk. */
-static inline void page_failing_lead(text_buffer *to, const report *r, const failing *list,
-                                     int count) {
-  int misread = 0;
-  for (int k = 0; k < count; k++)
-    misread += report_sum_at(r, list[k].tally, list[k].sum)->probability > 0.5f;
-  if (!count)
-    text_add(to, "<p>Every sum that could be checked adds up.</p>\n");
-  else
-    text_add(to, "<p>%d %s not add up as read.", count, count == 1 ? "sum does" : "sums do");
-  if (misread)
-    text_add(to, " At %d of them the reader is likelier to be wrong than the paper.", misread);
-  if (count) text_add(to, "</p>\n");
-}
-
 static inline void page_failing_list(text_buffer *to, const report *r, const failing *list,
                                      int count) {
   if (!count) return;
@@ -224,7 +209,10 @@ static inline void page_arithmetic(text_buffer *to, const report *r) {
     return;
   }
   failing *list = failing_sums(r, &count);
-  page_failing_lead(to, r, list, count);
+  if (count)
+    text_add(to, "<p>%d %s not add up as read.</p>\n", count, count == 1 ? "sum does" : "sums do");
+  else
+    text_add(to, "<p>Every sum that could be checked adds up.</p>\n");
   text_add(to, "<ul>");
   for (int s = 0; s < r->form->sums; s++) page_sum_overview(to, r, s);
   text_add(to,
