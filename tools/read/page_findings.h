@@ -196,9 +196,9 @@ static inline void page_failing_list(text_buffer *to, const report *r, const fai
   for (int k = 0; k < count && k < FINDINGS_LISTED; k++) page_failing(to, r, &list[k]);
   page_list_end(to);
   page_rows_left(to, count, "sums.csv");
-  text_add(to,
-           "<p class=\"faint\">The chance that the paper adds up is the chance that the reader, "
-           "not the clerk, is wrong. No value is changed to make a sum hold.</p>\n");
+  text_add(to, "<p class=\"faint\">The chance that the paper adds up is what the reader gives for "
+               "having misread it; it is no better than its probabilities. No value is accepted or "
+               "changed without a word to make a sum hold.</p>\n");
 }
 
 static inline void page_arithmetic(text_buffer *to, const report *r) {
