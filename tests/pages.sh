@@ -91,11 +91,94 @@ document.getElementById('faults').textContent = ['', ...faults, 'looked at', '']
 </script>
 HTML
   } >"$folder/page.html"
+  browse
+}
+
+# browse: what the page $folder/page.html has written into its element "faults" once its scripts ran
+browse() {
   chromium --headless --no-sandbox --disable-gpu --no-first-run --user-data-dir="$folder/profile" \
     --dump-dom "file://$folder/page.html" >"$folder/dom" 2>"$folder/log" || { cat "$folder/log"; return 1; }
   sed -n '/<pre id="faults">/,/<\/pre>/p' "$folder/dom" | sed '1d; $d' >"$folder/faults"
   cat "$folder/faults"
   [ "$(cat "$folder/faults")" = "looked at" ]
+}
+
+# A form with sums that take away and that limit, as page_form.h writes it: the sums follow what is typed,
+# the card says what a count rests on, and a link brings back a form that was hidden.
+script_works() { # SCRIPT
+  {
+    cat <<'HTML'
+<!DOCTYPE html><meta charset="utf-8"><span id="tally"></span><button class="save" id="save"></button>
+<button class="save" id="labels"></button><input id="find"><dialog id="card"></dialog>
+<a href="#f0" id="link">a.jpg</a>
+<article class="form look" data-t="a.jpg" data-h="00" id="f0"><h3>a.jpg</h3>
+<p data-q="0.9996 0.0400"><span class="sum0"></span> <span class="sum1"></span></p><table>
+<tr class="ok" data-f="a" data-s="ii" data-c="4 99,12 60 7 30"><th>a</th>
+<td><button class="see"><svg width="40" height="20"></svg></button></td>
+<td><input data-f="a" data-read="47" value="47"></td><td class="text">accepted</td></tr>
+<tr class="look" data-f="b" data-s="ii" data-c="11 100,5 99" data-o="6"><th>b</th>
+<td><button class="see"><svg width="40" height="20"></svg></button></td>
+<td><input data-f="b" data-read="5" value="5"></td><td class="text">in doubt</td></tr>
+<tr class="ok" data-f="t" data-s="ii" data-c="4 99,2 99"><th>t</th><td></td>
+<td><input data-f="t" data-read="42" value="42"></td><td class="text">accepted</td></tr></table></article>
+<script type="application/json" id="meta">{"fields":[["a",2],["b",2],["t",2]],"sums":[["t",[["a",1],
+["b",-1]],0],["a",[["t",1],["b",1]],1]],"corrections":[]}</script><pre id="faults"></pre><script>
+HTML
+    cat "$1"
+    cat <<'HTML'
+</script><script>
+const faults = [];
+const same = (what, found, wanted) => {
+  if (found !== wanted) faults.push(`${what}: "${found}" instead of "${wanted}"`);
+};
+const has = (what, found, wanted) => {
+  if (!found.includes(wanted)) faults.push(`${what}: "${found}" does not say "${wanted}"`);
+};
+const sum = (number) => document.querySelector('.sum' + number).textContent;
+const type = (field, value) => {
+  const input = document.querySelector(`input[data-f="${field}"]`);
+  input.value = value;
+  input.dispatchEvent(new Event('change', {bubbles: true}));
+};
+try {
+  type('b', '5');
+  same('taken away', sum(0), 't adds up (42)');
+  same('limit reached', sum(1), 'a is at least 47');
+  type('b', '6');
+  same('taken away too much', sum(0), 't reads 42, its parts make 41');
+  same('limit exceeded', sum(1), 'a reads 47, its parts make 48');
+  type('b', '3');
+  same('limit kept', sum(1), 'a is at least 45');
+  type('t', '');
+  same('no total', sum(0), 't has no value; its parts make 44');
+  type('t', '42');
+  type('b', '5');
+  const see = document.querySelectorAll('.see');
+  see[0].click();
+  const card = document.getElementById('card');
+  same('card', card.open, true);
+  same('its title', card.querySelector('h3').textContent, 'a.jpg, a');
+  same('its picture', card.querySelector('svg').getAttribute('width'), '120');
+  has('its cells', card.textContent, '4 (99 %); something illegible (60 %) or 7 (30 %)');
+  has('the sum', card.textContent, 't adds up (42). The paper adds up here with a probability of more than 99.9 %');
+  has('the limit', card.textContent, 'a probability of 4.0 %');
+  card.querySelector('button').click();
+  same('card closed', card.open, false);
+  see[1].click();
+  has('other cells', card.textContent, 'The cells by themselves say 6. The sums speak against that.');
+  has('an empty cell', card.textContent, 'nothing (100 %); 5 (99 %)');
+  card.close();
+  document.getElementById('f0').classList.add('hidden');
+  document.getElementById('link').click();
+  same('a form that is led to', document.getElementById('f0').classList.contains('hidden'), false);
+} catch (error) {
+  faults.push(`error: ${error}`);
+}
+document.getElementById('faults').textContent = ['', ...faults, 'looked at', ''].join('\n');
+</script>
+HTML
+  } >"$folder/page.html"
+  browse
 }
 
 # ---- each look finds what it is for ----------------------------------------------------------------
@@ -126,7 +209,11 @@ finds_faults_of_style() {
 }
 
 finds_faults_of_script() {
-  finds $script 's/^function download(/function download((/' browser_understands $style $script
+  finds $script 's/^function download(/function download((/' browser_understands $style $script &&
+    finds $script 's/sign \* (values/(values/' script_works $script &&
+    finds $script 's/atMost && value >= parts/false/' script_works $script &&
+    finds $script 's/row.dataset.o ??/row.dataset.p ??/' script_works $script &&
+    finds $script 's/card.showModal();//' script_works $script
 }
 
 # ---- put into C ------------------------------------------------------------------------------------
@@ -171,6 +258,7 @@ fi
 if command -v chromium >/dev/null; then
   check page_is_understood browser_understands $style $script
   check key_page_is_understood browser_understands $key_style $key_script
+  check page_script_works script_works $script
   check page_faults_of_style_are_found finds_faults_of_style
   check page_faults_of_script_are_found finds_faults_of_script
 else

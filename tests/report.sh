@@ -164,6 +164,25 @@ try:
                   ".filter(i=>i.value!==i.dataset.read).map(i=>i.value)")
     check("report_j_types_nothing", not changed, changed)
 
+    # A picture becomes large by the keyboard, and says what its count rests on; Esc closes it, and j and k
+    # do nothing meanwhile.
+    run("document.querySelector('.counts tr[data-c] .see').focus()")
+    keys(".counts tr[data-c] .see", ENTER)
+    words = run("var c=document.getElementById('card');return c.open?c.innerText:''")
+    check("report_card_opens", "The cells by themselves say" in words and
+          "The network sees, from the left:" in words and "The paper adds up here" in words, words)
+    check("report_card_pictures", run("return document.querySelectorAll('#card svg').length") == 2)
+    keys("#card button", "j")
+    check("report_card_keeps_keys", run("return document.activeElement.closest('#card')!==null"))
+    keys("#card button", ESCAPE)
+    check("report_card_closes", not run("return document.getElementById('card').open"))
+    click(".two button.see")
+    check("report_table_enlarges", run("return document.querySelectorAll('#card svg.table').length") == 1)
+    keys("#card button", ESCAPE)
+    links = run("return Array.from(document.querySelectorAll('a')).filter(a=>"
+                "!document.getElementById(a.hash.slice(1))).map(a=>a.href)")
+    check("report_links_lead_somewhere", not links, links)
+
     # A value typed over, one confirmed, one refused, one taken back, one in a form that was not read.
     name = run("var a=Array.from(document.querySelectorAll('article.form:has(svg image)')).find(a=>"
                "a.querySelector(\"input[data-f='02']\").dataset.read);a.id='shown';return a.dataset.t")

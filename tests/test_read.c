@@ -46,6 +46,17 @@ static int rows_of(const char *name) {
   return rows;
 }
 
+/* Rows of a table in which a column begins with a text. */
+static int rows_with(const char *name, const char *column, const char *start) {
+  char *path = join_path(home, name);
+  csv table = csv_open(path);
+  int rows = 0, at = csv_column(&table, column);
+  while (csv_row(&table)) rows += !strncmp(table.fields[at], start, strlen(start));
+  csv_close(&table);
+  free(path);
+  return rows;
+}
+
 /* A value of the first row in which column a has the value x and, unless b is NULL, b has y; a
    copy. */
 static char *lookup(const char *name, const char *a, const char *x, const char *b, const char *y,
@@ -129,6 +140,7 @@ static int setup(void **state) {
   if (!getcwd(here, sizeof here)) return -1;
   snprintf(home, sizeof home, "%s/tally-read-XXXXXX", base ? base : "/tmp");
   if (!mkdtemp(home)) return -1;
+  setenv("SOURCE_DATE_EPOCH", "1234567890", 1);
   set_program("synth", "tally-synth");
   set_program("extract", "tally-extract");
   set_program("train", "tally-train");
@@ -753,6 +765,258 @@ static void test_report(void **state) {
   free(page);
 }
 
+/* How often a text occurs in another. */
+static int occurrences(const char *text, const char *part) {
+  int count = 0;
+  for (; (text = strstr(text, part)) != NULL; text += strlen(part)) count++;
+  return count;
+}
+
+/* Which sums fail, by how much and on whose side, with links to the forms: as many as sums.csv has. */
+static void test_report_arithmetic(void **state) {
+  (void)state;
+  size_t size;
+  int fail_count = 0;
+  char *page = contents("whole/report.html", &size), *path = join_path(home, "whole/sums.csv");
+  csv table = csv_open(path);
+  assert_contains(page, "<h2 id=\"arithmetic\">");
+  while (csv_row(&table)) {
+    char row[256];
+    int difference = atoi(table.fields[3]);
+    if (strcmp(table.fields[2], "fails")) continue;
+    fail_count++;
+    if (difference > 0)
+      snprintf(row, sizeof row, "%s has <b>%d more</b> than its parts", table.fields[1],
+               difference);
+    else
+      snprintf(row, sizeof row, "the parts have <b>%d more</b> than %s", -difference,
+               table.fields[1]);
+    assert_contains(page, row);
+    snprintf(row, sizeof row, "\">%s</a></td><td class=\"text\">%s</td>", table.fields[0],
+             table.fields[1]);
+    assert_contains(page, row);
+  }
+  csv_close(&table);
+  free(path);
+  assert_true(fail_count > 0);
+  assert_int_equal(occurrences(page, " more</b> than "), fail_count);
+  assert_contains(page, "of the sums of this run do not add up on paper");
+  free(page);
+}
+
+/* Sums with a minus and with "at least" are written as the template has them, and fail with their sign. */
+static void test_report_signs(void **state) {
+  (void)state;
+  size_t size;
+  assert_ran(shell("sed 's/^sum  *total .*/sum valid >= total + invalid/; "
+                   "s/^sum  *valid = .*/sum 01 = valid - 02/' $c1 >signs.form && "
+                   "grep -c '^sum' signs.form | grep -q 2"));
+  assert_ran(shell("$read --template signs.form --model model.safetensors --quiet --out signs "
+                   "scans"));
+  char *page = contents("signs/report.html", &size);
+  assert_contains(page, "valid &ge; total + invalid</b> holds on");
+  assert_contains(page, "01 = valid &minus; 02</b> holds on");
+  assert_contains(page, "than valid</td>");
+  assert_contains(page, "[[\"valid\",1],[\"02\",-1]],0]");
+  assert_contains(page, "[[\"total\",1],[\"invalid\",1]],1]");
+  assert_null(strstr(page, "valid has <b>"));
+  free(page);
+}
+
+/* Pictures of one tally stand side by side, the one that is counted first; a copy cannot be typed into. */
+static void test_report_copies(void **state) {
+  (void)state;
+  size_t size;
+  char *page = contents("cam-out/report.html", &size);
+  assert_contains(page, "<p>2 pictures show a tally that another one shows too");
+  const char *side = strstr(page, "<div class=\"side\">");
+  assert_non_null(side);
+  assert_int_equal(occurrences(page, "<div class=\"side\">"), 2);
+  assert_int_equal(occurrences(page, "<figure class=\"thumb\">"), 4);
+  assert_int_equal(occurrences(page, "</a>, which is counted"), 2);
+  const char *copy = strstr(page, "data-t=\"c3.jpg\"");
+  assert_non_null(copy);
+  const char *input = strstr(copy, "<input "), *end = strstr(copy, "</article>");
+  assert_non_null(end);
+  assert_true(!input || input > end);
+  free(page);
+}
+
+/* Two tallies that may be one stand side by side, and both are counted; that one whose like is a copy
+   already is not shown again. */
+static void test_report_alike(void **state) {
+  (void)state;
+  static tally_template form;
+  char *names[] = {"a.jpg", "b.jpg", "c.jpg", "d.jpg"};
+  int copy_of[] = {-1, -1, 0, -1}, alike[] = {-1, 0, -1, 2};
+  char pictured[4] = {0};
+  report_form forms[4] = {{0}};
+  form_list list = {0};
+  text_buffer page = {0};
+  list.pictures.count = 4;
+  list.names = names;
+  forms[2].verdict = FORM_COPY;
+  report r = {.form = &form, .list = &list, .forms = forms, .pictured = pictured};
+  r.copy_of = copy_of;
+  r.alike = alike;
+  page_copies(&page, &r);
+  assert_contains(page.data, "<p>1 picture shows a tally that another one shows too");
+  assert_contains(page.data, "<p>1 tally may be the same as another one");
+  assert_int_equal(occurrences(page.data, "<div class=\"side\">"), 2);
+  assert_int_equal(occurrences(page.data, "b.jpg</a>"), 1);
+  assert_int_equal(occurrences(page.data, "d.jpg</a>"), 0);
+  assert_null(strstr(page.data, "<svg"));
+  free(page.data);
+}
+
+/* Of what the page was made, so that it can be told from another one. */
+static void test_report_origin(void **state) {
+  (void)state;
+  size_t size;
+  char *page = contents("whole/report.html", &size), hash[SHA256_TEXT], *text;
+  assert_contains(page, "<dt>date</dt><dd>2009-02-13</dd>");
+  assert_contains(page, "tally.h " TALLY_VERSION ", convnet.h " CONVNET_VERSION);
+  assert_contains(page, "--risk 0.005 --alone 0.001 --temperature 1 --seed 1</code>");
+  assert_contains(page, "<dt>pictures</dt><dd>10;");
+  assert_contains(page, "<dt>official counts</dt><dd>truth.csv");
+  text = join_path(home, "model.safetensors");
+  hash_file(text, hash);
+  free(text);
+  assert_contains(page, hash);
+  hash_file(getenv("c1"), hash);
+  assert_contains(page, hash);
+  free(page);
+  assert_ran(shell("$read --template $c1 --model model.safetensors --quiet --raw --risk 0.01 "
+                   "--seed 7 --out origin scans/tally-0001.jpg"));
+  page = contents("origin/report.html", &size);
+  assert_contains(page, "--risk 0.01 --alone 0.001 --temperature 1 --seed 7 --raw</code>");
+  free(page);
+}
+
+/* A refused form is shown too small to be read, with what was looked for; where fewer than half of the
+   tallies are read, nothing but bounds is given. */
+static void test_report_refused(void **state) {
+  (void)state;
+  size_t size;
+  assert_ran(shell("rm -rf refused && mkdir refused && cp scans/tally-0001.jpg refused && "
+                   "head -c 2000 scans/tally-0002.jpg >refused/cut.jpg"));
+  write_picture_file("refused/blank.png", 900, 1200, 250);
+  assert_ran(shell(READ_C1 "--out refused-out refused"));
+  char *page = contents("refused-out/report.html", &size);
+  assert_contains(page, "<svg class=\"refused\" viewBox=\"0 0 60 80\"");
+  assert_int_equal(occurrences(page, "<svg class=\"refused\""), 1);
+  assert_contains(page, "Looked for the form c1-2019: ");
+  assert_contains(page, "Estimates and shares of the votes are withheld: fewer than half");
+  assert_int_equal(occurrences(page, "colspan=\"5\">withheld"), 5);
+  assert_null(strstr(page, "<h2>Shares"));
+  free(page);
+  assert_value("refused-out/totals.csv", "field", "01", NULL, NULL, "estimate", "withheld");
+  assert_value("refused-out/totals.csv", "field", "01", NULL, NULL, "share", "withheld");
+  char *most = lookup("refused-out/totals.csv", "field", "01", NULL, NULL, "most");
+  assert_true(atof(most) >= 1998);
+  free(most);
+  assert_ran(shell(READ_C1 "--pictures 0 --out refused-out refused"));
+  page = contents("refused-out/report.html", &size);
+  assert_null(strstr(page, "<image"));
+  free(page);
+}
+
+/* Counts with an altered cell are listed with their pieces of picture. What the model that comes with the
+   programs knows as crosses is called struck out here. */
+static void test_report_alterations(void **state) {
+  (void)state;
+  size_t size;
+  cn_error error;
+  char *model_path = join_path(here, "examples/models/tally.safetensors");
+  if (!is_file(model_path)) {
+    free(model_path);
+    skip();
+  }
+  char *struck_path = join_path(home, "struck.safetensors");
+  cn_network *net = cn_load(model_path, &error);
+  assert_non_null(net);
+  const char *names = cn_network_note(net, "classes"), *cross = strstr(names, "cross");
+  char changed[256];
+  assert_non_null(cross);
+  snprintf(changed, sizeof changed, "%.*sstruck-out%s", (int)(cross - names), names,
+           cross + strlen("cross"));
+  set_note(net, "classes", changed);
+  assert_int_equal(cn_save(net, struck_path, &error), CN_OK);
+  cn_network_free(net);
+  free(model_path);
+  free(struck_path);
+  assert_ran(shell("$synth --template $c1 --count 8 --seed 5 --severity 1 --quiet --out crossed && "
+                   "grep -q ',cross$' crossed/cells.csv"));
+  assert_ran(shell("$read --template $c1 --model struck.safetensors --quiet --out struck crossed"));
+  char *page = contents("struck/report.html", &size);
+  const char *list = strstr(page, "<p>These counts hold something struck out");
+  assert_non_null(list);
+  int altered = rows_with("struck/counts.csv", "reason", tally_altered_text(TALLY_CLASS_STRUCK));
+  assert_true(altered > 0);
+  char cell[128];
+  snprintf(cell, sizeof cell, "<td class=\"text\">%s</td>", tally_altered_text(TALLY_CLASS_STRUCK));
+  assert_int_equal(occurrences(list, cell), altered);
+  const char *crop = strstr(list, "<use href=\"#s"), *end = strstr(list, "<h2");
+  assert_true(crop && crop < end);
+  free(page);
+  page = contents("whole/report.html", &size);
+  assert_contains(page, "This model was not trained to tell altered cells.");
+  free(page);
+}
+
+/* Of twelve tallies of 100 votes one has quite other shares, one ten times the votes. The group says what
+   is usual: without it all tallies of the smaller half would stand out. Copies and tallies with an unread
+   count take no part. */
+static void test_report_outliers(void **state) {
+  (void)state;
+  enum { COUNT = 24 };
+  static tally_template form;
+  form_list list = {0};
+  report_form forms[COUNT] = {{0}};
+  report_count counts[COUNT][2] = {{{0}}};
+  tally_origin origin[COUNT] = {{0, 0}};
+  form.fields = 2;
+  list.pictures.count = COUNT;
+  report r = {.form = &form, .list = &list, .forms = forms, .counts = counts[0]};
+  for (int i = 0; i < COUNT; i++) {
+    origin[i].group = i / 12;
+    counts[i][0].value = (i < 12 ? 60 : 20) + i % 3;
+    counts[i][1].value = (i < 12 ? 40 : 80) - i % 3;
+  }
+  counts[4][0].value = 20;
+  counts[4][1].value = 80;
+  counts[7][0].value = 600;
+  counts[7][1].value = 400;
+  outliers found = outliers_find(&r);
+  assert_true(found.count > 10);
+  free(found.found);
+  r.origin = origin;
+  r.group_count = 2;
+  found = outliers_find(&r);
+  assert_int_equal(found.count, 3);
+  for (int k = 0; k < 3; k++)
+    assert_int_equal(found.found[k].tally, found.found[k].field < 0 ? 7 : 4);
+  assert_true(found.found[1].z * found.found[2].z < 0);
+  free(found.found);
+  forms[7].verdict = FORM_COPY;
+  counts[4][1] = (report_count){.value = TALLY_NO_VALUE, .status = TALLY_COUNT_UNREAD};
+  found = outliers_find(&r);
+  assert_int_equal(found.count, 0);
+}
+
+/* Numbers that differ in a digit, or in two that are swapped. */
+static void test_report_slips(void **state) {
+  (void)state;
+  assert_int_equal(digits_differ(150, 105), 2);
+  assert_int_equal(digits_differ(105, 150), 2);
+  assert_int_equal(digits_differ(172, 72), 1);
+  assert_int_equal(digits_differ(9, 19), 1);
+  assert_int_equal(digits_differ(131, 113), 2);
+  assert_int_equal(digits_differ(123, 321), 0);
+  assert_int_equal(digits_differ(120, 345), 0);
+  assert_int_equal(digits_differ(77, 77), 0);
+}
+
 /* A full disk: said, and nothing half-written is left. */
 static void test_full_disk(void **state) {
   (void)state;
@@ -871,6 +1135,15 @@ int main(void) {
       cmocka_unit_test(test_models),
       cmocka_unit_test(test_temperature),
       cmocka_unit_test(test_report),
+      cmocka_unit_test(test_report_arithmetic),
+      cmocka_unit_test(test_report_signs),
+      cmocka_unit_test(test_report_copies),
+      cmocka_unit_test(test_report_alike),
+      cmocka_unit_test(test_report_origin),
+      cmocka_unit_test(test_report_refused),
+      cmocka_unit_test(test_report_alterations),
+      cmocka_unit_test(test_report_outliers),
+      cmocka_unit_test(test_report_slips),
       cmocka_unit_test(test_full_disk),
       cmocka_unit_test(test_print),
       cmocka_unit_test(test_print_errors),

@@ -14,8 +14,9 @@
    count_table.h (official counts and corrections), origins.h (groups and
    registered voters), report.h
    (what a report holds), reading.h (from what is seen to counts), tables.h, review.h (the forms in
-   the order in which they need a look), page.h (how the page looks; with page_form.h, strip.h,
-   figures.h, html.h, page.css, page.js), summary.h. Here are options and the run. */
+   the order in which they need a look), page.h (how the page looks; with page_totals.h,
+   page_findings.h, outliers.h, page_form.h, page_origin.h, strip.h, figures.h, html.h, page.css,
+   page.js), summary.h. Here are options and the run. */
 #define _POSIX_C_SOURCE 200809L
 #define TOOL_NAME "tally-read"
 #define TOOL_USAGE "--template T [--model M] --out DIR [options] IMAGE..."
@@ -56,7 +57,8 @@ static const char *const help[] = {
     "                                     interval and share of what is written, doubtful counts and\n"
     "                                     unread tallies included; the share of the tallies read;\n"
     "                                     bounds without any model\n"
-    "                        report.html  one page with everything, to look at and correct\n"
+    "                        report.html  one page with everything, to look at and correct; it says\n"
+    "                                     the day (of SOURCE_DATE_EPOCH, if that is set)\n"
     "                        .work/       what was seen of each picture; a run that was cut short\n"
     "                                     goes on from there\n"
     "  IMAGE...            picture files, folders with everything below them, or CSV files with a\n"
@@ -176,7 +178,10 @@ int main(int argc, char **argv) {
   see_all(form, print, &list, &m, set.raw, &j);
   r.hashes = journal_hashes(&j, form_count(&list));
   learn_habits(&r);
-  report all = report_open(&r, set.template);
+  report all = report_open(&r, set.template, text, length);
+  report_table(&all, TABLE_OFFICIAL, set.official);
+  report_table(&all, TABLE_CORRECTIONS, set.corrections);
+  report_table(&all, TABLE_ABOUT, set.about);
   read_all(&r, set.out, &all);
   write_tallies(&r, set.out, &all);
   write_totals(&r, set.out, &all);

@@ -8,7 +8,10 @@
 #include "figures.h"
 #include "html.h"
 #include "page_files.h" /* made of page.css and page.js by tools/embed.sh */
+#include "page_findings.h"
 #include "page_form.h"
+#include "page_origin.h"
+#include "page_totals.h"
 #include "report.h"
 
 /* For the script: fields, sums, and the corrections that are in effect already. */
@@ -47,17 +50,6 @@ static inline void page_tile(text_buffer *to, const char *class, long long numbe
   text_add(to, "<div class=\"tile %s\"><b>%s</b>%s</div>\n", class, thousands(number, shown), what);
 }
 
-/* Files that are no tallies of this report. */
-static inline void page_left_out(text_buffer *to, const left_out *left) {
-  if (!left->count) return;
-  text_add(to, "\n<p class=\"faint\">Left out of the files named: ");
-  for (int k = 0; k < left->count; k++) {
-    text_add(to, "%s%d ", k ? ", " : "", left->kinds[k].count);
-    html_text(to, left->kinds[k].what);
-  }
-  text_add(to, ".</p>");
-}
-
 static inline void page_tiles(text_buffer *to, const report *r, const report_figures *f) {
   char shown[32];
   long long written = f->counts - f->status[TALLY_COUNT_MISSING];
@@ -80,18 +72,28 @@ static inline void page_tiles(text_buffer *to, const report *r, const report_fig
   text_add(to, "</div>\n");
 }
 
-/* What the report was made with, and what it leaves out. */
-static inline void page_origin(text_buffer *to, const report *r, long long missing) {
+/* When a count is accepted, and what is not among the tallies. */
+static inline void page_rule(text_buffer *to, const report *r, long long missing) {
   char shown[32];
-  text_add(to, "<p class=\"faint\">Template ");
-  html_text(to, file_name_of(r->template_path));
-  text_add(to, ", model ");
-  html_text(to, file_name_of(r->model_path));
-  text_add(to,
-           ". A count is accepted when the reader gives it a probability of at least %g and its "
-           "sums hold. Blank counts (%s) are missing, not zero.</p>",
-           1 - r->risk, thousands(missing, shown));
-  page_left_out(to, &r->list->pictures.left);
+  const left_out *left = &r->list->pictures.left;
+  text_add(
+      to,
+      "<p class=\"faint\">A count is accepted if it is wrong with a probability of at most %g "
+      "where a sum confirms it, of %g where nothing does, and never if a sum of it fails. Blank "
+      "counts (%s) are missing, not zero.</p>",
+      r->risk, r->alone, thousands(missing, shown));
+  if (!left->count) return;
+  text_add(to, "\n<p class=\"faint\">Left out of the files named: ");
+  page_left_out(to, left);
+  text_add(to, ".</p>");
+}
+
+/* The ways to the parts of the page. */
+static inline void page_contents(text_buffer *to) {
+  text_add(to, "\n<nav><a href=\"#totals\">Totals</a> <a href=\"#arithmetic\">Arithmetic</a> "
+               "<a href=\"#copies\">Copies</a> <a href=\"#alterations\">Alterations</a> "
+               "<a href=\"#outliers\">Outliers</a> <a href=\"#forms\">Forms</a> "
+               "<a href=\"#origin\">Made with</a></nav>\n");
 }
 
 static inline void page_headline(text_buffer *to, const report *r) {
@@ -104,81 +106,19 @@ static inline void page_headline(text_buffer *to, const report *r) {
            thousands(report_verdicts(r, FORM_ACCEPTED), a), thousands(count, b),
            count == 1 ? "tally is" : "tallies are");
   if (look + unread)
-    text_add(to,
-             " %s a person: %d with counts in doubt or sums that fail, %d that could not be read.",
-             look + unread == 1 ? "One needs" : "The others need", look, unread);
+    text_add(to, " %s a person:", look + unread == 1 ? "One needs" : "The others need");
+  if (look) text_add(to, " %d with counts in doubt or sums that fail", look);
+  if (unread) text_add(to, "%s %d that could not be read", look ? "," : "", unread);
+  if (look + unread) text_add(to, ".");
   text_add(to, "</p>\n");
   page_tiles(to, r, &f);
-  page_origin(to, r, f.status[TALLY_COUNT_MISSING]);
+  page_rule(to, r, f.status[TALLY_COUNT_MISSING]);
+  page_contents(to);
   text_add(to, "</header>\n");
 }
 
-/* Votes, estimate, interval; share, its interval, that of the tallies of high quality. */
-static inline void page_total(text_buffer *to, const tally_total *all, const tally_total *high,
-                              int is_total) {
-  char a[32], b[32], c[32], d[32];
-  if (!total_is_known(all)) {
-    text_add(to, "<td colspan=\"6\">unknown: it could be read on no tally</td>");
-    return;
-  }
-  text_add(to, "<td>%s</td><td>%s</td><td>%s to %s</td>", thousands((long long)all->votes, a),
-           thousands((long long)(all->estimate + 0.5), b), thousands((long long)all->low, c),
-           thousands((long long)all->high, d));
-  if (is_total)
-    text_add(to, "<td></td><td></td><td></td>");
-  else
-    text_add(to, "<td>%.2f %%</td><td>%.2f to %.2f</td><td>%.2f %%</td>", 100 * all->share,
-             100 * all->share_low, 100 * all->share_high, 100 * high->share);
-}
-
-static inline void page_total_row(text_buffer *to, const report *r, int field) {
-  char a[32], b[32];
-  tally_total all, high;
-  tally_totals_get(&r->totals, TALLY_ALL, field, NULL, &all);
-  tally_totals_get(&r->totals, TALLY_HIGH_QUALITY, field, NULL, &high);
-  int is_total = r->is_total[field];
-  text_add(to, "<tr%s><th scope=\"row\">%s</th>", is_total ? " class=\"sum\"" : "",
-           r->form->field[field].name);
-  page_total(to, &all, &high, is_total);
-  if (r->official) {
-    long long official = report_official(r, field);
-    double share = report_official_share(r, field);
-    if (official >= 0)
-      text_add(to, "<td>%s</td>", thousands(official, a));
-    else
-      text_add(to, "<td></td>");
-    if (share >= 0 && !is_total)
-      text_add(to, "<td>%.2f %%</td>", 100 * share);
-    else
-      text_add(to, "<td></td>");
-  }
-  text_add(to, "<td>%s</td><td>%s</td></tr>\n", thousands(all.missing, a),
-           thousands(all.unread, b));
-}
-
-static inline void page_totals(text_buffer *to, const report *r) {
-  char number[32];
-  text_add(
-      to,
-      "<h2>Totals</h2>\n<div class=\"scroll\"><table><thead><tr><th>field</th>"
-      "<th>votes<br>read</th><th>estimate</th><th>90 %% interval</th><th>share</th>"
-      "<th>90 %% interval</th><th>share,<br>high quality</th>%s<th>missing</th><th>unread</th></tr>"
-      "</thead>\n",
-      r->official ? "<th>official</th><th>official<br>share</th>" : "");
-  for (int f = 0; f < r->form->fields; f++) page_total_row(to, r, f);
-  text_add(
-      to,
-      "</table></div>\n<p class=\"faint\">Votes read are the sum of the values below. The estimate "
-      "is of what is written on these tallies: counts in doubt or unread count with what they may "
-      "be, given the field&#39;s other counts; nothing written adds nothing. Intervals and shares "
-      "are the estimate&#39;s. The last two columns say how many counts are missing or unread, "
-      "tallies that could not be registered included. These add nothing to the estimate. %s "
-      "tallies are of high quality, as Torres and Cant&uacute; (2022) define it: "
-      "the mean of the counts&#39; quality is above 0.9.</p>\n",
-      thousands(r->totals.tallies[TALLY_HIGH_QUALITY], number));
-}
-
 static inline void page_shares(text_buffer *to, const report *r) {
+  if (estimates_withheld(r)) return;
   text_add(to, "<h2>Shares</h2>\n<figure>");
   figure_shares(to, r);
   text_add(
@@ -227,7 +167,8 @@ static inline void page_review_head(text_buffer *to, const report *r, int shown)
       "<p>Compare each value with its picture. Type what is written, or press <kbd>Enter</kbd> "
       "to confirm a value as it is and go to the next one in doubt; <kbd>-</kbd> means that "
       "nothing is written there. <kbd>&uarr;</kbd> <kbd>&darr;</kbd> move between values, "
-      "<kbd>Esc</kbd> takes a change back, <kbd>j</kbd> <kbd>k</kbd> move between forms. Then "
+      "<kbd>Esc</kbd> takes a change back, a picture that is clicked becomes large and tells what its "
+      "count rests on, <kbd>j</kbd> <kbd>k</kbd> move between forms. Then "
       "save, and run <code>tally-read --corrections corrections.csv</code> with the same "
       "folders: corrected values count as certain and help to read the rest of their sums.</p>\n");
   if (rest > 0)
@@ -263,6 +204,10 @@ static inline void page_begin(text_buffer *to, const report *r, int shown) {
   page_totals(to, r);
   page_shares(to, r);
   page_figures(to, r);
+  page_arithmetic(to, r);
+  page_copies(to, r);
+  page_alterations(to, r);
+  page_outliers(to, r);
   page_review_head(to, r, shown);
 }
 
@@ -295,7 +240,7 @@ static inline void page_rest(text_buffer *to, const report *r, int tally) {
   const report_form *f = &r->forms[tally];
   text_add(to, "<tr class=\"%s\" data-t=\"", verdict_classes[f->verdict]);
   html_text(to, r->list->names[tally]);
-  text_add(to, "\" data-h=\"%s\" data-v=\"", r->hashes[tally]);
+  text_add(to, "\" data-h=\"%s\" id=\"f%d\" data-v=\"", r->hashes[tally], tally);
   page_values(to, r, tally, ",", "");
   text_add(to, "\"><td>");
   html_text(to, r->list->names[tally]);
@@ -303,15 +248,19 @@ static inline void page_rest(text_buffer *to, const report *r, int tally) {
   html_text(to, f->reason ? f->reason : "");
   text_add(to, "</td><td class=\"text\">");
   page_values(to, r, tally, " ", "&ndash;");
-  text_add(to, " <button class=\"open\">correct</button></td></tr>\n");
+  text_add(to, "%s</td></tr>\n",
+           f->verdict == FORM_COPY ? "" : " <button class=\"open\">correct</button>");
 }
 
 static inline void page_end(text_buffer *to, const report *r, int rest) {
   if (rest) text_add(to, "</table></div>\n");
-  text_add(to,
-           "<footer>Every value can be traced: counts.csv has each count with its probability and "
-           "runner-up, tallies.csv each form with its reason, totals.csv the table above. Only the "
-           "tables of the forms are shown, never names or signatures.</footer>\n</main>\n");
+  page_origin(to, r);
+  text_add(
+      to,
+      "<footer>Every value can be traced: counts.csv has each count with its probability and "
+      "runner-up, sums.csv each sum, tallies.csv each form with its reason, totals.csv the totals. Only the "
+      "tables of the forms are shown, never names or signatures.</footer>\n</main>\n"
+      "<dialog id=\"card\" aria-label=\"evidence\"></dialog>\n");
   page_meta(to, r);
   text_add(to, "<script>\n");
   text_append(to, (const char *)page_js, sizeof page_js);

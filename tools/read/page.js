@@ -3,7 +3,9 @@
 
    page.h writes what this relies on: a count's input has its field in data-f and what was read in
    data-read; whatever holds a tally's inputs has the tally's name in data-t and its
-   picture's hash in data-h. */
+   picture's hash in data-h. A count's row has in data-c what the network sees in its cells, in data-o
+   what they say by themselves, if that is not what was read; a form has in data-q the probabilities
+   that its sums add up. */
 'use strict';
 
 const element = (id) => document.getElementById(id);
@@ -15,6 +17,7 @@ const meta = JSON.parse(element('meta').textContent);
 const digits = new Map(meta.fields);
 
 const isCount = (target) => target instanceof HTMLInputElement && 'f' in target.dataset;
+const card = element('card');
 const tallyOf = (node) => node.closest('[data-t]').dataset.t;
 
 /* ---- corrections */
@@ -165,7 +168,7 @@ function showForm(forwards) {
 
 /* The default would type the letter into the value that is gone to. */
 function onPageKey(event) {
-  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (card.open || event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.key !== 'j' && event.key !== 'k') return;
   event.preventDefault();
   showForm(event.key === 'j');
@@ -174,6 +177,87 @@ function onPageKey(event) {
 document.addEventListener('keydown', (event) => {
   if (isCount(event.target)) onCountKey(event);
   else if (!(event.target instanceof HTMLInputElement)) onPageKey(event);
+});
+
+/* ---- what a count rests on, on one card, and pictures enlarged */
+
+const CARD_SCALE = 3;
+
+/* Classes of a cell behind the digits, in tally.h's order. */
+const classNames = [
+  'a cross', 'nothing', 'something illegible', 'a dash', 'something struck out', 'several digits',
+  'a digit over another one',
+];
+
+const percent = (p) => (p > 0.999 && p < 1 ? 'more than 99.9 %' : `${(100 * p).toFixed(1)} %`);
+
+/* "7 98 1 2" is a 7 with 98 %, or a 1 with 2 %. */
+function cellText(code) {
+  const words = [];
+  const numbers = code.split(' ').map(Number);
+  for (let k = 0; k < numbers.length; k += 2)
+    words.push(`${classNames[numbers[k] - 10] ?? numbers[k]} (${numbers[k + 1]} %)`);
+  return words.join(' or ');
+}
+
+/* What the sums of a count say about it. */
+function sumLines(form, field) {
+  const probabilities = form.querySelector('[data-q]').dataset.q.split(' ');
+  const lines = [];
+  meta.sums.forEach(([total, parts], number) => {
+    if (total !== field && !parts.some(([part]) => part === field)) return;
+    const text = form.querySelector(`.sum${number}`).textContent;
+    lines.push(`${text}. The paper adds up here with a probability of ` +
+      `${percent(Number(probabilities[number]))}.`);
+  });
+  return lines.length ? lines : ['No sum of the form speaks of this count.'];
+}
+
+function evidenceLines(row) {
+  const read = row.querySelector('input').dataset.read;
+  const own = row.dataset.o ?? read;
+  const cells = row.dataset.c.split(',').map(cellText);
+  return [
+    `${read ? `Read as ${read}` : 'No number was read'}; ${row.lastElementChild.innerText}.`,
+    `The cells by themselves say ${own || 'no number'}` +
+      `${own === read ? ', as was read.' : '. The sums speak against that.'}`,
+    `The network sees, from the left: ${cells.join('; ')}.`,
+    ...sumLines(row.closest('.form'), row.dataset.f),
+  ];
+}
+
+function textElement(kind, text) {
+  const made = document.createElement(kind);
+  made.textContent = text;
+  return made;
+}
+
+function enlarged(svg) {
+  const large = svg.cloneNode(true);
+  for (const side of ['width', 'height'])
+    if (svg.hasAttribute(side)) large.setAttribute(side, CARD_SCALE * svg.getAttribute(side));
+  return large;
+}
+
+function showCard(button) {
+  const row = button.closest('tr[data-c]');
+  const form = button.closest('.form');
+  const close = textElement('button', 'close');
+  const title = [form?.dataset.t, row?.dataset.f].filter(Boolean).join(', ');
+  close.addEventListener('click', () => card.close());
+  card.replaceChildren(close, textElement('h3', title));
+  card.append(...all('svg', row ?? button).map(enlarged));
+  if (row) {
+    const list = document.createElement('ul');
+    list.append(...evidenceLines(row).map((line) => textElement('li', line)));
+    card.append(list);
+  }
+  card.showModal();
+}
+
+/* A click beside the card closes it, as Esc does. */
+card.addEventListener('click', (event) => {
+  if (event.target === card) card.close();
 });
 
 /* ---- saving */
@@ -291,12 +375,22 @@ function openRow(button) {
   all('input', box)[0].focus();
 }
 
+/* A form that a link leads to is to be seen, whichever ones were chosen. */
+function unhide(link) {
+  element(link.hash.slice(1))?.classList.remove('hidden');
+}
+
 document.addEventListener('click', (event) => {
-  if (event.target instanceof Element && event.target.matches('button.open')) openRow(event.target);
+  if (!(event.target instanceof Element)) return;
+  const pressed = event.target.closest('button.open, button.see, a[href^="#f"]');
+  if (pressed instanceof HTMLAnchorElement) unhide(pressed);
+  else if (pressed?.matches('.open')) openRow(pressed);
+  else if (pressed) showCard(pressed);
 });
 
 /* ---- the beginning */
 
+for (const button of all('button.see')) button.setAttribute('aria-label', 'enlarge');
 for (const [tally, field, value] of meta.corrections) correct(tally, field, value);
 unsaved = false;
 showState();

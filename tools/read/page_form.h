@@ -19,6 +19,16 @@ static const char *const count_classes[] = {"ok", "look", "missing", "unread", "
 static const char *const count_words[] = {"accepted", "look", "nothing written", "unread",
                                           "only the sums say it"};
 
+/* What is known of a form when it is shown; NULL where there is nothing. */
+typedef struct form_view {
+  const tally_counts *counts;
+  const tally_registration *where; /* of a form that was refused too */
+  int registered;
+  const tally_image *photo;
+  const tally_cell *cells;
+  const float *rows; /* what the network says of the cells */
+} form_view;
+
 static inline void page_picture(text_buffer *to, const char *id, const text_buffer *jpeg,
                                 tally_box box) {
   text_add(to,
@@ -41,7 +51,7 @@ static inline void page_table(text_buffer *to, const report *r, int tally, const
   snprintf(id, sizeof id, "p%d", tally);
   text_add(
       to,
-      "<svg class=\"table\" viewBox=\"%.2f %.2f %.2f %.2f\" role=\"img\" aria-label=\"the table of "
+      "<button class=\"see\"><svg class=\"table\" viewBox=\"%.2f %.2f %.2f %.2f\" role=\"img\" aria-label=\"the table of "
       "this form\">",
       table.x, table.y, table.width, table.height);
   page_picture(to, id, &jpeg, drawn);
@@ -54,7 +64,7 @@ static inline void page_table(text_buffer *to, const report *r, int tally, const
                l[3] + l[4] * cell->x + l[5] * cell->y, cell->width, cell->height);
     }
   }
-  text_add(to, "</svg>\n");
+  text_add(to, "</svg></button>\n");
   free(jpeg.data);
   tally_image_free(&view);
 }
@@ -62,10 +72,10 @@ static inline void page_table(text_buffer *to, const report *r, int tally, const
 /* Part of a form's strip picture, `height` high on the page. */
 static inline void page_crop(text_buffer *to, int tally, int x, int y, int width, int height,
                              int tall) {
-  text_add(
-      to,
-      "<td><svg width=\"%d\" height=\"%d\" viewBox=\"%d %d %d %d\"><use href=\"#s%d\"/></svg></td>",
-      width * tall / height, tall, x, y, width, height, tally);
+  text_add(to,
+           "<td><button class=\"see\"><svg width=\"%d\" height=\"%d\" viewBox=\"%d %d %d %d\">"
+           "<use href=\"#s%d\"/></svg></button></td>",
+           width * tall / height, tall, x, y, width, height, tally);
 }
 
 /* A value with its probability; behind the values stands missing. */
@@ -141,10 +151,35 @@ static inline void page_count_reason(text_buffer *to, const report *r, const tal
                                                  : "");
 }
 
+/* For page.js, which makes a card of it: what the network sees in each cell, the likeliest two classes
+   with their probabilities in percent, and what the cells by themselves say where that is not what was
+   read. */
+static inline void page_count_evidence(text_buffer *to, const tally_field *field,
+                                       const tally_count *count, const float *rows) {
+  text_add(to, " data-c=\"");
+  for (int p = 0; p < field->digits; p++) {
+    const float *row = &rows[(field->first_cell + p) * TALLY_CLASSES];
+    int first = 0, second = -1;
+    for (int k = 1; k < TALLY_CLASSES; k++)
+      if (row[k] > row[first]) first = k;
+    for (int k = 0; k < TALLY_CLASSES; k++)
+      if (k != first && (second < 0 || row[k] > row[second])) second = k;
+    text_add(to, "%s%d %d", p ? "," : "", first, (int)(100 * row[first]));
+    if (row[second] >= 0.005f) text_add(to, " %d %.0f", second, 100 * (double)row[second]);
+  }
+  text_add(to, "\"");
+  if (count->own_value != count->value) {
+    text_add(to, " data-o=\"");
+    if (count->own_value >= 0) text_add(to, "%d", count->own_value);
+    text_add(to, "\"");
+  }
+}
+
 /* The strip is NULL if there is no picture any more. */
 static inline void page_count(text_buffer *to, const report *r, int tally, int field,
-                              const tally_counts *counts, const tally_cell *cells,
-                              const strip *pieces) {
+                              const form_view *view, const strip *pieces) {
+  const tally_counts *counts = view->counts;
+  const tally_cell *cells = view->cells;
   const report_count *mine = report_count_at(r, tally, field);
   const tally_count *count = &counts->count[field];
   const tally_field *f = &r->form->field[field];
@@ -154,6 +189,7 @@ static inline void page_count(text_buffer *to, const report *r, int tally, int f
     for (int p = 0; p < f->digits; p++)
       text_add(to, "%c", cells[f->first_cell + p].state == TALLY_CELL_EMPTY ? 'e' : 'i');
     text_add(to, "\"");
+    page_count_evidence(to, f, count, view->rows);
   }
   text_add(to, "><th scope=\"row\">%s</th>", f->name);
   if (pieces) {
@@ -186,6 +222,8 @@ static inline void page_sums(text_buffer *to, const report *r, const tally_count
     text_add(to, "%s<span class=\"sum%d\">", s ? " &middot; " : "", s);
     if (counts->count[sum->total].value < 0)
       text_add(to, "%s has no value; its parts make %ld", total, parts);
+    else if (counts->sum[s].state == TALLY_SUM_UNCHECKED)
+      text_add(to, "%s cannot be checked, as not all of its counts were read", total);
     else if (sum->at_most && counts->count[sum->total].value >= parts)
       text_add(to, "%s is at least %ld", total, parts);
     else if (counts->count[sum->total].value == parts)
@@ -201,7 +239,7 @@ static inline void page_form_head(text_buffer *to, const report *r, int tally) {
   const report_form *f = &r->forms[tally];
   text_add(to, "<article class=\"form %s\" data-t=\"", verdict_classes[f->verdict]);
   html_text(to, r->list->names[tally]);
-  text_add(to, "\" data-h=\"%s\">\n<h3>", r->hashes[tally]);
+  text_add(to, "\" data-h=\"%s\" id=\"f%d\">\n<h3>", r->hashes[tally], tally);
   html_text(to, r->list->names[tally]);
   text_add(to, " <span class=\"pill\">%s</span></h3>\n", verdict_words[f->verdict]);
   if (f->reason) {
@@ -235,52 +273,116 @@ static inline void page_strip(text_buffer *to, int tally, const strip *pieces) {
   free(jpeg.data);
 }
 
-static inline void page_counts(text_buffer *to, const report *r, int tally,
-                               const tally_counts *counts, const tally_cell *cells,
+static inline void page_counts(text_buffer *to, const report *r, int tally, const form_view *view,
                                const strip *pieces) {
   text_add(to,
            "<table class=\"counts\"><thead><tr><th>field</th>%s<th>value</th><th>probability</th>"
            "<th class=\"text\">or else</th><th class=\"text\"></th></tr></thead>\n",
            pieces ? "<th class=\"text\">written</th><th class=\"text\">cells</th>" : "");
-  for (int f = 0; f < r->form->fields; f++) page_count(to, r, tally, f, counts, cells, pieces);
+  for (int f = 0; f < r->form->fields; f++) page_count(to, r, tally, f, view, pieces);
   text_add(to, "</table>");
 }
 
 /* The picture and the counts, side by side. */
 static inline void page_form_two(text_buffer *to, const report *r, int tally,
-                                 const tally_counts *counts, const tally_registration *where,
-                                 const tally_image *photo, const tally_cell *cells) {
+                                 const form_view *view) {
   strip pieces;
   text_add(to, "<div class=\"two\"><div>\n");
-  if (photo) {
-    page_table(to, r, tally, photo, where, counts);
-    pieces = strip_cut(photo, r->form, where, cells, r->raw);
+  if (view->photo) {
+    page_table(to, r, tally, view->photo, view->where, view->counts);
+    pieces = strip_cut(view->photo, r->form, view->where, view->cells, r->raw);
     page_strip(to, tally, &pieces);
     tally_image_free(&pieces.image);
   } else {
     text_add(to, "<p class=\"faint\">There is no picture of this form.</p>\n");
   }
   text_add(to, "</div><div class=\"scroll\">");
-  page_counts(to, r, tally, counts, cells, photo ? &pieces : NULL);
+  page_counts(to, r, tally, view, view->photo ? &pieces : NULL);
   text_add(to, "</div></div>");
 }
 
-/* photo, where and cells are NULL where there are none. */
-static inline void page_form(text_buffer *to, const report *r, int tally,
-                             const tally_counts *counts, const tally_registration *where,
-                             const tally_image *photo, const tally_cell *cells) {
+/* ---- forms that were refused */
+
+#define REFUSED_SIDE 80 /* pixels of the longer side */
+
+/* The whole page, so small that no handwriting can be read: where the table lies is not known, so names
+   and signatures may be anywhere. */
+static inline void page_refused_picture(text_buffer *to, const tally_image *photo) {
+  int longer = photo->width > photo->height ? photo->width : photo->height;
+  int width = photo->width * REFUSED_SIDE / longer, height = photo->height * REFUSED_SIDE / longer;
+  tally_image small;
+  if (longer <= REFUSED_SIDE) return;
+  if (tally_resize(photo, width > 0 ? width : 1, height > 0 ? height : 1, &small) != TALLY_OK)
+    fail("out of memory");
+  text_buffer jpeg = image_jpeg(&small, 60);
+  text_add(to,
+           "<svg class=\"refused\" viewBox=\"0 0 %d %d\" width=\"%d\" height=\"%d\" role=\"img\" "
+           "aria-label=\"the page, blurred\"><image width=\"%d\" height=\"%d\" "
+           "href=\"data:image/jpeg;base64,",
+           small.width, small.height, 2 * small.width, 2 * small.height, small.width, small.height);
+  base64_text(to, jpeg.data, jpeg.length);
+  text_add(to, "\"/></svg>\n");
+  free(jpeg.data);
+  tally_image_free(&small);
+}
+
+/* What was looked for in a form that was refused. */
+static inline void page_refused(text_buffer *to, const report *r, const form_view *view) {
+  const tally_registration *where = view->where;
+  if (view->photo) page_refused_picture(to, view->photo);
+  if (!where) return;
+  text_add(to,
+           "<p class=\"small\">Looked for the form %s: %d of its %d printed marks (anchors) were "
+           "found",
+           r->form->name, where->anchors_found, r->form->anchors);
+  if (where->rules_expected)
+    text_add(to, ", and %d of %d pieces of its printed lines where they should then be",
+             where->rules_found, where->rules_expected);
+  else
+    text_add(to, "; its printed lines were not looked for");
+  text_add(to, ".%s</p>\n",
+           view->photo ? " The picture is blurred, as names may stand anywhere on it." : "");
+}
+
+/* ---- a form */
+
+/* The sums and the quality, and for page.js the probabilities that the sums add up. */
+static inline void page_form_state(text_buffer *to, const report *r, int tally,
+                                   const form_view *view) {
   const report_form *f = &r->forms[tally];
+  text_add(to, "<p class=\"small\" data-q=\"");
+  for (int s = 0; s < r->form->sums; s++)
+    text_add(to, "%s%.4f", s ? " " : "", view->counts->sum[s].probability);
+  text_add(to, "\">");
+  page_sums(to, r, view->counts);
+  if (view->registered)
+    text_add(to, "%squality %.3f (%s) &middot; printed rules found within %.2f px",
+             r->form->sums ? " &middot; " : "", f->quality, f->high ? "high" : "moderate",
+             f->residual);
+  text_add(to, "</p>\n");
+}
+
+/* A copy is only shown: what it says is corrected in the picture that is counted. */
+static inline void page_form_copy(text_buffer *to, const report *r, int tally,
+                                  const form_view *view) {
+  text_add(to, "<p class=\"small\">Its counts are those of <a href=\"#f%d\">", r->copy_of[tally]);
+  html_text(to, r->list->names[r->copy_of[tally]]);
+  text_add(to, "</a>, where they can be corrected.</p>\n");
+  if (!view->photo || !view->counts) return;
+  text_add(to, "<div class=\"two\"><div>\n");
+  page_table(to, r, tally, view->photo, view->where, view->counts);
+  text_add(to, "</div></div>\n");
+}
+
+static inline void page_form(text_buffer *to, const report *r, int tally, const form_view *view) {
   page_form_head(to, r, tally);
-  if (counts) {
-    text_add(to, "<p class=\"small\">");
-    page_sums(to, r, counts);
-    if (where)
-      text_add(to, "%squality %.3f (%s) &middot; printed rules found within %.2f px",
-               r->form->sums ? " &middot; " : "", f->quality, f->high ? "high" : "moderate",
-               f->residual);
-    text_add(to, "</p>\n");
-    page_form_two(to, r, tally, counts, where, photo, cells);
+  if (r->forms[tally].verdict == FORM_COPY) {
+    page_form_copy(to, r, tally, view);
+  } else if (view->counts) {
+    page_form_state(to, r, tally, view);
+    page_form_two(to, r, tally, view);
   } else {
+    page_refused(to, r, view);
     page_form_blank(to, r);
   }
   text_add(to, "</article>\n");

@@ -130,6 +130,26 @@ static inline char *tally_reason(const run *r, int tally, const tally_counts *co
   return reason.data;
 }
 
+/* A tally's sums in the report. */
+static inline void note_sums(const tally_counts *counts, int decoded, report_sum *to, int sums) {
+  for (int s = 0; s < sums; s++) {
+    to[s] = (report_sum){0, 0, TALLY_SUM_UNCHECKED};
+    if (decoded)
+      to[s] = (report_sum){counts->sum[s].difference, (float)counts->sum[s].probability,
+                           (uint8_t)counts->sum[s].state};
+  }
+}
+
+/* What a copy says is in no figure: it would count twice. What a person said of it is kept. */
+static inline void leave_out_copy(report_count *row, int fields) {
+  for (int f = 0; f < fields; f++) {
+    row[f].official = NO_OFFICIAL;
+    row[f].status = TALLY_COUNT_UNREAD;
+    row[f].altered = 0;
+    if (!row[f].corrected) row[f].value = TALLY_NO_VALUE;
+  }
+}
+
 /* A tally's place in the report and its counts. */
 static inline void note_tally(const run *r, int tally, const sight *s, const tally_counts *counts,
                               int decoded, report *to) {
@@ -139,16 +159,18 @@ static inline void note_tally(const run *r, int tally, const sight *s, const tal
   form->residual = s->where.residual;
   form->quality = -1;
   form->readable = s->readable;
+  note_sums(counts, decoded, &to->sums[(size_t)tally * (size_t)r->form->sums], r->form->sums);
   for (int f = 0; f < r->form->fields; f++) {
     int official = r->official.values
                        ? r->official.values[(size_t)tally * (size_t)r->form->fields + (size_t)f]
                        : NO_OFFICIAL;
-    row[f] = (report_count){TALLY_NO_VALUE, official, 0, TALLY_COUNT_UNREAD, 0, 0};
+    row[f] = (report_count){TALLY_NO_VALUE, official, 0, TALLY_COUNT_UNREAD, 0, 0, 0};
     if (!decoded) continue;
     row[f].value = counts->count[f].value;
     row[f].probability = (float)counts->count[f].probability;
     row[f].status = (uint8_t)counts->count[f].status;
     row[f].basis = (uint8_t)counts->count[f].basis;
+    row[f].altered = (uint8_t)counts->count[f].altered;
     row[f].corrected = correction_of(r, tally, f) != NO_CORRECTION;
   }
   if (!decoded) {
@@ -158,6 +180,7 @@ static inline void note_tally(const run *r, int tally, const sight *s, const tal
   }
   if (r->copied.of[tally] != NO_COPY) {
     text_buffer reason = {0};
+    leave_out_copy(row, r->form->fields);
     text_add(&reason, "shows the same tally as %s, and is not counted again",
              r->list->names[r->copied.of[tally]]);
     form->verdict = FORM_COPY;
@@ -170,8 +193,24 @@ static inline void note_tally(const run *r, int tally, const sight *s, const tal
   form->verdict = form->reason ? FORM_LOOK : FORM_ACCEPTED;
 }
 
+/* SHA-256 as a text. */
+static inline void hash_bytes(const void *bytes, size_t length, char out[SHA256_TEXT]) {
+  sha256 hash = sha256_begin();
+  sha256_add(&hash, bytes, length);
+  sha256_end(&hash, out);
+}
+
+/* The same of what a file holds. */
+static inline void hash_file(const char *path, char out[SHA256_TEXT]) {
+  size_t length;
+  char *bytes = read_file(path, &length);
+  hash_bytes(bytes, length, out);
+  free(bytes);
+}
+
 /* An empty report on a run. */
-static inline report report_open(const run *r, const char *template_path) {
+static inline report report_open(const run *r, const char *template_path, const char *template_text,
+                                 size_t length) {
   report to;
   memset(&to, 0, sizeof to);
   to.form = r->form;
@@ -179,6 +218,18 @@ static inline report report_open(const run *r, const char *template_path) {
   to.hashes = r->hashes;
   to.forms = allocate((size_t)form_count(r->list), sizeof *to.forms);
   to.counts = allocate((size_t)form_count(r->list) * (size_t)r->form->fields, sizeof *to.counts);
+  to.sums = allocate((size_t)form_count(r->list) * (size_t)r->form->sums + 1, sizeof *to.sums);
+  to.pictured = allocate((size_t)form_count(r->list) + 1, 1);
+  to.copy_of = r->copied.of;
+  to.alike = r->copied.alike;
+  to.origin = r->origin.of;
+  to.groups = r->origin.groups;
+  to.group_count = r->origin.group_count;
+  hash_bytes(template_text, length, to.template_hash);
+  hash_file(r->model->path, to.model_hash);
+  to.seed = r->seed;
+  for (int k = TALLY_CLASS_STRUCK; k <= TALLY_CLASS_OVERWRITTEN; k++)
+    to.tells_alterations |= r->model->knows[k];
   to.official = r->official.values != NULL;
   to.template_path = template_path;
   to.model_path = r->model->path;
@@ -192,10 +243,22 @@ static inline report report_open(const run *r, const char *template_path) {
   return to;
 }
 
+/* Notes a table that people gave, if they did. */
+static inline void report_table(report *to, int which, const char *path) {
+  to->table_path[which] = path;
+  if (!path) return;
+  if (is_regular(path))
+    hash_file(path, to->table_hash[which]);
+  else
+    snprintf(to->table_hash[which], SHA256_TEXT, "not a file: it cannot be read again");
+}
+
 static inline void report_close(report *to) {
   for (int i = 0; i < form_count(to->list); i++) free(to->forms[i].reason);
   free(to->forms);
   free(to->counts);
+  free(to->sums);
+  free(to->pictured);
   tally_totals_free(&to->totals);
 }
 

@@ -17,7 +17,15 @@ typedef struct report_count {
   int value, official; /* TALLY_NO_VALUE, NO_OFFICIAL */
   float probability;
   uint8_t status, basis, corrected;
+  uint8_t altered; /* a class of tally.h, or 0 */
 } report_count;
+
+/* One sum of one tally. */
+typedef struct report_sum {
+  int difference;    /* the total less what its parts make */
+  float probability; /* that the paper adds up */
+  uint8_t state;
+} report_sum;
 
 typedef struct report_form {
   char *reason; /* why it needs a look; NULL if it does not */
@@ -31,23 +39,53 @@ typedef struct report_form {
   float least;   /* lowest probability among its counts */
 } report_form;
 
+/* Tables that people gave. */
+enum { TABLE_OFFICIAL, TABLE_CORRECTIONS, TABLE_ABOUT, REPORT_TABLES };
+static const char *const report_table_names[] = {"official counts", "corrections", "about"};
+
 typedef struct report {
   const tally_template *form;
   const form_list *list;
   char (*hashes)[PICTURE_HASH]; /* [form_count(list)] the run's */
   report_form *forms;           /* [form_count(list)] */
   report_count *counts;         /* [form_count(list)][form->fields] */
+  report_sum *sums;           /* [form_count(list)][form->sums]; unchecked where it was not read */
+  char *pictured;             /* [form_count(list)] whether the page shows its picture */
+  const int *copy_of, *alike; /* [form_count(list)] the run's */
+  const tally_origin *origin; /* [form_count(list)] the run's; NULL: nothing is known */
+  char *const *groups;        /* names of their groups, by number */
+  int group_count;
   tally_totals totals;
   int is_total[TALLY_MAX_FIELDS]; /* total of a sum: not a share of anything */
   int official;                   /* official counts were given */
   const char *template_path, *model_path;
+  char template_hash[SHA256_TEXT], model_hash[SHA256_TEXT];
+  const char *table_path[REPORT_TABLES]; /* NULL: not given */
+  char table_hash[REPORT_TABLES][SHA256_TEXT];
+  uint64_t seed;
   double risk, alone, temperature, slip;
   double unevenness; /* p-value of tally_totals_unevenness */
   int raw;
+  int tells_alterations; /* the model knows of struck-out, several or overwritten digits */
 } report;
 
 static inline const report_count *report_count_at(const report *r, int tally, int field) {
   return &r->counts[(size_t)tally * (size_t)r->form->fields + (size_t)field];
+}
+
+static inline const report_sum *report_sum_at(const report *r, int tally, int sum) {
+  return &r->sums[(size_t)tally * (size_t)r->form->sums + (size_t)sum];
+}
+
+/* What the parts of a sum make, as they were read. */
+static inline long report_parts(const report *r, int tally, int sum) {
+  const tally_sum *of = &r->form->sum[sum];
+  long parts = 0;
+  for (int k = 0; k < of->parts; k++) {
+    int value = report_count_at(r, tally, of->part[k])->value;
+    if (value > 0) parts += of->sign[k] * value;
+  }
+  return parts;
 }
 
 /* Whether a person has to look at a count. */
@@ -119,10 +157,11 @@ static inline int total_is_known(const tally_total *total) {
   return total->read + total->missing > 0;
 }
 
-#define LEAST_COVERED 0.5 /* share of the tallies that must have been read for shares to be given */
+#define LEAST_COVERED 0.5 /* share of the tallies without which there are no estimates */
 
-/* Why shares of the votes are not given; NULL if they are. */
-static inline const char *share_withheld(const report *r) {
+/* Why estimates and shares of the votes are not given; NULL if they are. Few tallies that are alike would
+   make intervals of no width. */
+static inline const char *estimates_withheld(const report *r) {
   int read = r->totals.tallies[TALLY_ALL] - r->totals.unregistered;
   if (read < LEAST_COVERED * r->totals.tallies[TALLY_ALL])
     return "fewer than half of the tallies could be read";

@@ -11,19 +11,24 @@
 #include "tables.h"
 
 /* A form's part of the page. Its picture is decoded again: keeping all of them until it is known
-   which ones need a look would take more memory than time is lost. */
-static inline text_buffer show_form(const run *r, const report *from, int tally) {
+   which ones need a look would take more memory than time is lost. pictured: 0 for none. */
+static inline text_buffer show_form(const run *r, const report *from, int tally, int pictured) {
   text_buffer html = {0};
   sight s = sight_make(r->form);
   tally_counts counts;
   tally_image photo = {0};
   journal_read(r->journal, r->form, tally, &s);
   int decoded = decode(r, tally, &s, 1, &counts);
-  if (s.registered && !form_read(r->list->pictures.paths[tally], r->form, &photo) &&
-      tally_cut(&photo, r->form, &s.where, s.cells) != TALLY_OK)
+  if (s.readable && pictured && !form_read(r->list->pictures.paths[tally], r->form, &photo) &&
+      s.registered && tally_cut(&photo, r->form, &s.where, s.cells) != TALLY_OK)
     fail("out of memory");
-  page_form(&html, from, tally, decoded ? &counts : NULL, s.registered ? &s.where : NULL,
-            photo.pixels ? &photo : NULL, s.registered ? s.cells : NULL);
+  form_view view = {.registered = s.registered};
+  view.counts = decoded ? &counts : NULL;
+  view.where = s.readable ? &s.where : NULL;
+  view.photo = photo.pixels && (s.registered || !decoded) ? &photo : NULL;
+  view.cells = s.registered ? s.cells : NULL;
+  view.rows = s.rows;
+  page_form(&html, from, tally, &view);
   tally_image_free(&photo);
   tally_counts_free(&counts);
   sight_free(&s);
@@ -33,13 +38,26 @@ static inline text_buffer show_form(const run *r, const report *from, int tally)
 /* Forms in the order in which they need a look. */
 typedef struct queued {
   const report_form *form;
-  int index;
+  int index, rank;
 } queued;
+
+/* Unread ones, those in doubt, then pictures of one tally, which are shown beside each other, then the
+   rest. */
+static inline void queue_ranks(queued *queue, const report *from) {
+  static const int ranks[] = {
+      [FORM_UNREAD] = 0, [FORM_LOOK] = 1, [FORM_COPY] = 2, [FORM_ACCEPTED] = 3};
+  for (int i = 0; i < form_count(from->list); i++) queue[i].rank = ranks[from->forms[i].verdict];
+  for (int i = 0; i < form_count(from->list); i++) {
+    const int others[] = {from->copy_of[i], from->alike[i]};
+    for (int k = 0; k < 2; k++)
+      if (others[k] >= 0 && queue[others[k]].rank > 2) queue[others[k]].rank = 2;
+  }
+}
 
 static inline int compare_queued(const void *a, const void *b) {
   const queued *x = a, *y = b;
   const report_form *f = x->form, *g = y->form;
-  if (f->verdict != g->verdict) return (int)g->verdict - (int)f->verdict;
+  if (x->rank != y->rank) return x->rank - y->rank;
   if (!f->fails != !g->fails) return g->fails ? 1 : -1;
   if (f->looks != g->looks) return f->looks > g->looks ? -1 : 1;
   if (f->least < g->least || f->least > g->least) return f->least < g->least ? -1 : 1;
@@ -48,13 +66,14 @@ static inline int compare_queued(const void *a, const void *b) {
 
 static inline queued *review_queue(const report *from) {
   queued *queue = allocate((size_t)form_count(from->list), sizeof *queue);
-  for (int i = 0; i < form_count(from->list); i++) queue[i] = (queued){&from->forms[i], i};
+  for (int i = 0; i < form_count(from->list); i++) queue[i] = (queued){&from->forms[i], i, 0};
+  queue_ranks(queue, from);
   qsort(queue, (size_t)form_count(from->list), sizeof *queue, compare_queued);
   return queue;
 }
 
-/* How many of the queue get pictures: unread forms have none to show and do not use up the limit.
-   */
+/* How many of the queue are shown in full: unread forms, which come first, do not use up the limit, but
+   no more of them than that get their small pictures. */
 static inline int shown_forms(const queued *queue, int count, int pictures) {
   int shown = 0;
   for (int used = 0; shown < count; shown++) {
@@ -68,7 +87,7 @@ typedef struct showing {
   const run *r;
   const report *from;
   const queued *queue;
-  int first, shown, done;
+  int first, shown, pictures, done;
   text_buffer part[CHUNK];
   progress bar;
 } showing;
@@ -76,19 +95,22 @@ typedef struct showing {
 static inline void show_one(void *context, int k, int thread) {
   showing *s = context;
   (void)thread;
-  s->part[k] = show_form(s->r, s->from, s->queue[s->first + k].index);
+  int place = s->first + k, unread = s->queue[place].form->verdict == FORM_UNREAD;
+  s->part[k] = show_form(s->r, s->from, s->queue[place].index, !unread || place < s->pictures);
   work_lock();
   progress_draw(&s->bar, "report", (double)++s->done / s->shown, "");
   work_unlock();
 }
 
 /* With pictures of the `pictures` forms that need a look most. */
-static inline void write_page(const run *r, const char *folder, int pictures, const report *from) {
+static inline void write_page(const run *r, const char *folder, int pictures, report *from) {
   char *path = join_path(folder, "report.html");
   output out = output_open(path);
   queued *queue = review_queue(from);
   int shown = shown_forms(queue, form_count(r->list), pictures);
-  showing s = {.r = r, .from = from, .queue = queue, .shown = shown};
+  for (int k = 0; k < shown; k++)
+    from->pictured[queue[k].index] = queue[k].form->verdict != FORM_UNREAD;
+  showing s = {.r = r, .from = from, .queue = queue, .shown = shown, .pictures = pictures};
   s.bar = progress_start();
   text_buffer head = {0}, tail = {0};
   page_begin(&head, from, shown);

@@ -54,41 +54,52 @@ static inline void paste_cell(tally_image *to, const uint8_t *cell, int left, in
   image_paste(to, &grey, left, top);
 }
 
-/* An empty strip with room for the boxes of a form, the cells beside them. */
-static inline strip strip_make(const tally_template *form, const tally_image *boxes) {
-  strip out;
+/* How large a strip is. */
+typedef struct strip_size {
+  int width, height;
+} strip_size;
+
+/* Where everything lies in the strip of a form: the same in all its pictures. */
+static inline strip_size strip_layout(const tally_template *form, strip_row row[TALLY_MAX_FIELDS]) {
   int widest = 0, height = 0, most_digits = 1;
-  memset(&out, 0, sizeof out);
+  double scale = strip_scale(form);
   for (int f = 0; f < form->fields; f++) {
-    out.row[f] = (strip_row){height, boxes[f].width, boxes[f].height, 0, height};
-    height += boxes[f].height > TALLY_SIDE ? boxes[f].height : TALLY_SIDE;
-    widest = boxes[f].width > widest ? boxes[f].width : widest;
+    tally_box box = field_box(&form->field[f]);
+    int wide = (int)ceil(box.width * scale), tall = (int)ceil(box.height * scale);
+    row[f] = (strip_row){height, wide, tall, 0, height};
+    height += tall > TALLY_SIDE ? tall : TALLY_SIDE;
+    widest = wide > widest ? wide : widest;
     most_digits = form->field[f].digits > most_digits ? form->field[f].digits : most_digits;
   }
-  for (int f = 0; f < form->fields; f++) out.row[f].cells_left = widest;
-  if (tally_image_make(widest + most_digits * TALLY_SIDE, height, 3, &out.image) != TALLY_OK)
-    fail("out of memory");
-  memset(out.image.pixels, 255, (size_t)out.image.width * (size_t)height * 3);
+  for (int f = 0; f < form->fields; f++) row[f].cells_left = widest;
+  return (strip_size){widest + most_digits * TALLY_SIDE, height};
+}
+
+/* An empty strip. */
+static inline strip strip_make(const tally_template *form) {
+  strip out;
+  memset(&out, 0, sizeof out);
+  strip_size size = strip_layout(form, out.row);
+  if (tally_image_make(size.width, size.height, 3, &out.image) != TALLY_OK) fail("out of memory");
+  memset(out.image.pixels, 255, (size_t)size.width * (size_t)size.height * 3);
   return out;
 }
 
 static inline strip strip_cut(const tally_image *photo, const tally_template *form,
                               const tally_registration *where, const tally_cell *cells, int raw) {
-  tally_image boxes[TALLY_MAX_FIELDS];
   double scale = strip_scale(form);
-  for (int f = 0; f < form->fields; f++)
-    boxes[f] = view_cut(photo, where, f, field_box(&form->field[f]), scale);
-  strip out = strip_make(form, boxes);
+  strip out = strip_make(form);
   for (int f = 0; f < form->fields; f++) {
     const tally_field *field = &form->field[f];
     const strip_row *row = &out.row[f];
-    image_paste(&out.image, &boxes[f], 0, row->top);
+    tally_image boxes = view_cut(photo, where, f, field_box(field), scale);
+    image_paste(&out.image, &boxes, 0, row->top);
     for (int p = 0; p < field->digits; p++) {
       const tally_cell *cell = &cells[field->first_cell + p];
       paste_cell(&out.image, raw ? cell->raw : cell->clean, row->cells_left + p * TALLY_SIDE,
                  row->cells_top);
     }
-    tally_image_free(&boxes[f]);
+    tally_image_free(&boxes);
   }
   return out;
 }

@@ -23,7 +23,8 @@ static inline void say_unread(const report *from, left_out *left) {
 /* What the totals must not be taken for. */
 static inline void say_coverage(const run *r, const report *from) {
   int unread = from->totals.unregistered;
-  if (share_withheld(from)) say("shares of the votes are withheld: %s", share_withheld(from));
+  if (estimates_withheld(from))
+    say("estimates and shares of the votes are withheld: %s", estimates_withheld(from));
   if (!unread) return;
   if (from->unevenness < 0.01)
     say("the %d unread tallies lie where some fields are stronger (p = %.3f): estimates and intervals "
@@ -67,10 +68,11 @@ static inline void print_summary(const run *r, const char *folder, const report 
       printf("  %-12s    unknown: it could be read on no tally\n", r->form->field[k].name);
       continue;
     }
-    printf("  %-12s %10s read, %s to %s written", r->form->field[k].name,
-           thousands(all.votes, number[0]), thousands((long long)all.low, number[1]),
-           thousands((long long)all.high, number[2]));
-    if (!from->is_total[k] && !share_withheld(from)) printf("  %6.2f %%", 100 * all.share);
+    printf("  %-12s %10s read", r->form->field[k].name, thousands(all.votes, number[0]));
+    if (!estimates_withheld(from))
+      printf(", %s to %s written", thousands((long long)all.low, number[1]),
+             thousands((long long)all.high, number[2]));
+    if (!from->is_total[k] && !estimates_withheld(from)) printf("  %6.2f %%", 100 * all.share);
     putchar('\n');
   }
   printf("report: %s/report.html\n", folder);

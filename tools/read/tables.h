@@ -180,11 +180,12 @@ static inline void write_total(FILE *file, const tally_total *t, const char *wit
             t->share_most);
     return;
   }
-  fprintf(file, "%lld,%.1f,%.0f,%.0f,", (long long)t->votes, t->estimate, t->low, t->high);
+  fprintf(file, "%lld,", (long long)t->votes);
   if (withheld)
-    fputs("withheld,withheld,withheld", file);
+    fputs("withheld,withheld,withheld,withheld,withheld,withheld", file);
   else
-    fprintf(file, "%.6f,%.6f,%.6f", t->share, t->share_low, t->share_high);
+    fprintf(file, "%.1f,%.0f,%.0f,%.6f,%.6f,%.6f", t->estimate, t->low, t->high, t->share,
+            t->share_low, t->share_high);
   fprintf(file, ",%.6f,%.0f,%.0f,%.6f,%.6f", t->covered, t->least, t->most, t->share_least,
           t->share_most);
 }
@@ -203,9 +204,9 @@ static inline void write_totals(const run *r, const char *folder, const report *
         tally_totals_get(&from->totals, TALLY_HIGH_QUALITY, f, NULL, &high) != TALLY_OK)
       fail("out of memory");
     fprintf(out.file, "%s,", r->form->field[f].name);
-    write_total(out.file, &all, share_withheld(from));
+    write_total(out.file, &all, estimates_withheld(from));
     fprintf(out.file, ",%d,%d,%d,", all.read, all.missing, all.unread);
-    write_total(out.file, &high, NULL);
+    write_total(out.file, &high, estimates_withheld(from));
     putc('\n', out.file);
   }
   output_close(&out);
