@@ -260,8 +260,7 @@ static void test_extract_labels(void **state) {
           !strcmp(table.fields[2], position))
         label = copy_text(table.fields[3]);
     assert_non_null(label);
-    assert_value("cells/labelled.csv", "path", path, NULL, NULL, "label",
-                 label);
+    assert_value("cells/labelled.csv", "path", path, NULL, NULL, "label", label);
     csv_close(&table);
     free(all);
     free(label);
@@ -876,7 +875,7 @@ static void test_report_origin(void **state) {
   char *page = contents("whole/report.html", &size), hash[SHA256_TEXT], *text;
   assert_contains(page, "<dt>date</dt><dd>2009-02-13</dd>");
   assert_contains(page, "tally.h " TALLY_VERSION ", convnet.h " CONVNET_VERSION);
-  assert_contains(page, "--risk 0.005 --alone 0.001 --temperature 1 --seed 1</code>");
+  assert_contains(page, "--risk 0.005 --alone 0.003 --temperature 1 --seed 1</code>");
   assert_contains(page, "<dt>pictures</dt><dd>10;");
   assert_contains(page, "<dt>official counts</dt><dd>truth.csv");
   text = join_path(home, "model.safetensors");
@@ -1055,7 +1054,8 @@ static void test_print(void **state) {
 /* A reference print that cannot be used is said, not passed over. */
 static void test_print_errors(void **state) {
   (void)state;
-  assert_ran(shell("mkdir -p faulty && cp \"$c1\" faulty/f.form && cp prints/form.print faulty/f.print"));
+  assert_ran(
+      shell("mkdir -p faulty && cp \"$c1\" faulty/f.form && cp prints/form.print faulty/f.print"));
   assert_refused(shell("$extract --template faulty/f.form --out faulty/out scans"), 1,
                  "faulty/f.print.png", "reference print");
   assert_ran(shell("cp cells/cells/tally-0001.jpg/valid-2.png faulty/f.print.png"));

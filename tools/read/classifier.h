@@ -11,15 +11,17 @@
 #include "../templates.h"
 #include "../preprocess.h"
 
-#define UNKNOWN_CLASSES                                                                            \
-  0.005 /* share of a cell with ink that goes to the classes the model lacks */
+/* Share of a cell with ink that goes to a class that the model lacks: a blank, a mark or a scrawl that it
+   was never shown, or an alteration. */
+#define UNKNOWN_MARK 0.005
+#define UNKNOWN_ALTERATION 0.0001
 
 /* A network and which of tally.h's classes its outputs are. */
 typedef struct model {
   char *path;
   cn_network *net;
   preprocess pre;
-  int classes, class_of[TALLY_CLASSES], lacking;
+  int classes, class_of[TALLY_CLASSES];
   int knows[TALLY_CLASSES];
   double temperature;
 } model;
@@ -49,7 +51,6 @@ static inline void model_classes(model *m) {
   }
   for (int k = 0; k < TALLY_CLASSES; k++) {
     if (k < 10 && !m->knows[k]) fail("%s: class \"%d\" is missing: %s", m->path, k, wanted);
-    m->lacking += !m->knows[k];
   }
   classes_free(&names);
 }
@@ -130,12 +131,13 @@ static inline void cell_input(const classifier *c, const uint8_t *cell, float *t
 /* The network's outputs in the order of tally.h's classes. An output that is not a number says
    nothing, so it stands for illegible. */
 static inline void class_row(const model *m, const float *from, float *row) {
-  float known = 1, lacking = 0, sum = 0;
-  if (m->lacking) {
-    known = 1 - (float)UNKNOWN_CLASSES;
-    lacking = (float)UNKNOWN_CLASSES / (float)m->lacking;
+  float known = 1, sum = 0;
+  for (int k = 0; k < TALLY_CLASSES; k++) {
+    row[k] = m->knows[k]                  ? 0
+             : k <= TALLY_CLASS_ILLEGIBLE ? (float)UNKNOWN_MARK
+                                          : (float)UNKNOWN_ALTERATION;
+    known -= row[k];
   }
-  for (int k = 0; k < TALLY_CLASSES; k++) row[k] = m->knows[k] ? 0 : lacking;
   for (int i = 0; i < m->classes; i++) {
     row[m->class_of[i]] = known * from[i];
     sum += from[i];

@@ -97,7 +97,8 @@ static inline char *tally_reason(const run *r, int tally, const tally_counts *co
   const tally_template *form = r->form;
   text_buffer reason = {0};
   int missing = 0, named = 0, alike = r->copied.alike[tally];
-  if (alike != NO_COPY && r->copied.of[alike] == NO_COPY)
+  if (alike != NO_COPY && r->copied.of[alike] != NO_COPY) alike = r->copied.of[alike];
+  if (alike != NO_COPY && alike != tally)
     text_add(&reason, "has the same counts as %s, in a hand like it: is it the same tally?",
              r->list->names[alike]);
   int other = r->origin.shared ? r->origin.shared[tally] : -1;
