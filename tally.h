@@ -2803,13 +2803,15 @@ TALLY_API tally_result tally_register(const tally_image *picture, const tally_te
    A field is cut as one strip, its cells and a margin round them, at a resolution where the smaller
    side of a cell is TALLY_CELL_ pixels. Light becomes darkness relative to the local paper, printed
    rules are erased where no stroke crosses them, and the components of what is left are given to
-   the cell that holds most of them. */
+   the cells that they serve. The cells of all other fields that reach into the margin are known, and
+   what serves them is not this field's: two strips that see a stroke come to the same conclusion. */
 
 #define TALLY_SEEN_ 0.98 /* weight of what the cutter saw (an empty cell, a dash) */
 
 #define TALLY_CELL_ 48   /* strip pixels along a cell's smaller side */
 #define TALLY_MARGIN_ 22 /* strip pixels round the cells: how far strokes are followed */
 #define TALLY_ROOM_ 2    /* pixels round a cell's ink, for what widening adds */
+#define TALLY_DEEP_ 14   /* ink this far inside a cell is written in it, and no overhang */
 #define TALLY_BROAD_                                                                               \
   8 /* what is wider than twice this is paper, stain or watermark, not a stroke */
 
@@ -2831,6 +2833,22 @@ typedef struct {
 
 #define TALLY_BANDS_ 512 /* stretches of rules in one strip */
 
+/* A cell in strip pixels: inclusive left and top, exclusive right and bottom. */
+typedef struct {
+  int left, top, right, bottom;
+} tally_cell_box_;
+
+/* What is known of one component of ink. Arrays go by cell of the field; the last item stands for
+   the cells of all other fields. */
+typedef struct {
+  int inside[TALLY_MAX_DIGITS + 1]; /* pixels in the cell */
+  int depth[TALLY_MAX_DIGITS + 1];  /* how far it reaches into the cell from the nearest side */
+  int strong;                       /* pixels above the threshold of strokes */
+  int off_rule;                     /* pixels farther than 2 from a printed rule */
+  int touches;                      /* 1: lies beside a printed rule or crosses one */
+  unsigned serves;                  /* bit k: cell k gets it, or what of it lies nearest */
+} tally_ink_;
+
 typedef struct {
   int width, height;
   double zoom, x0, y0; /* strip pixel = (template - x0) * zoom */
@@ -2838,22 +2856,19 @@ typedef struct {
   uint8_t *dark;       /* 0 paper .. 255 black, relative to the local paper */
   uint8_t *erased;     /* where printed rules are, TALLY_ERASED_ and so on; 0 elsewhere */
   uint8_t *spare;
-  uint8_t *line;       /* scratch of dilation */
-  uint8_t *ink, *copy; /* one cell's ink with TALLY_ROOM_ round it, and scratch of that size */
-  double *sum;         /* scratch of means over one row of that */
+  uint8_t *line;          /* scratch of dilation */
+  uint8_t *stroke, *copy; /* one cell's ink with TALLY_ROOM_ round it, and scratch of that size */
+  double *sum;            /* scratch of means over one row of that */
+  uint8_t *high;          /* by column: a stroke has pixels darker than this */
+  tally_cell_box_ *box; /* the field's own cells, then those of others that reach into the strip */
+  int own, boxes;
   int *labels;
   tally_component *parts;
-  int capacity;
+  tally_ink_ *ink; /* of each part */
+  int count, capacity;
   tally_placed_band_ band[TALLY_BANDS_];
   int bands;
 } tally_strip_;
-
-/* Cell k of the strip's field, in strip pixels: inclusive left and top, exclusive right and bottom.
-   */
-typedef struct {
-  int left, top, right, bottom;
-  int high, low; /* darkness: a stroke has pixels above high and consists of pixels above low */
-} tally_cell_box_;
 
 /* ---- from picture to strip */
 
@@ -3201,38 +3216,50 @@ static int tally_peak_(const tally_strip_ *strip, const tally_cell_box_ *box, in
 
 /* Thresholds of each cell from its own ink; a cell much fainter than the field's darkest holds
    dirt, so the darkest bounds them from below. */
-static void tally_set_levels_(const tally_strip_ *strip, tally_cell_box_ *boxes, int n) {
-  int k, peak[TALLY_MAX_DIGITS], most = 0;
-  for (k = 0; k < n; k++) {
-    peak[k] = tally_peak_(strip, &boxes[k], 14);
+static void tally_set_levels_(tally_strip_ *strip) {
+  int k, x, from = 0, peak[TALLY_MAX_DIGITS], most = 0;
+  for (k = 0; k < strip->own; k++) {
+    peak[k] = tally_peak_(strip, &strip->box[k], 14);
     most = tally_max_(most, peak[k]);
   }
-  for (k = 0; k < n; k++) {
-    boxes[k].high = tally_max_(36, tally_max_(peak[k] * 45 / 100, most * 25 / 100));
-    boxes[k].low = tally_max_(24, boxes[k].high * 55 / 100);
+  for (k = 0; k < strip->own; k++) { /* outside the cells the nearest one's thresholds count */
+    int to = k + 1 < strip->own ? (strip->box[k].right + strip->box[k + 1].left) / 2 : strip->width;
+    int high = tally_max_(36, tally_max_(peak[k] * 45 / 100, most * 25 / 100));
+    for (x = from; x < to; x++) strip->high[x] = (uint8_t)high;
+    from = to;
   }
 }
 
-/* Cell that a strip pixel lies in, or -1. */
-static int tally_cell_at_(const tally_cell_box_ *boxes, int n, int x, int y) {
-  int k;
-  for (k = 0; k < n; k++)
-    if (x >= boxes[k].left && x < boxes[k].right && y >= boxes[k].top && y < boxes[k].bottom)
-      return k;
-  return -1;
+/* What stands out as ink where strokes rise above `high`. */
+static int tally_low_(int high) {
+  return tally_max_(24, high * 55 / 100);
 }
 
-/* What is known of one component of ink. */
-typedef struct {
-  int inside[TALLY_MAX_DIGITS]; /* pixels in each cell */
-  int strong;                   /* pixels above the threshold of strokes */
-  int off_rule;                 /* pixels farther than 2 from an erased rule */
-  int touches;                  /* 1: lies beside an erased rule or crosses one */
-  int owner;                    /* cell, or -1 for none */
-  int split;                    /* 1: several cells hold much of it; each keeps what it holds */
-} tally_ink_;
+/* Where a strip pixel lies: the nearest of the boxes that are asked for, bit k for cell k of the
+   field and bit `own` for all cells of others. Returns that bit's number; -1 if there is none. */
+static int tally_zone_(const tally_strip_ *strip, unsigned asked, int x, int y) {
+  int i, zone = -1, least = INT_MAX;
+  for (i = 0; i < strip->boxes && least > 0; i++) {
+    const tally_cell_box_ *b = &strip->box[i];
+    int bit = tally_min_(i, strip->own), dx, dy;
+    if (!(asked >> bit & 1)) continue;
+    dx = tally_max_(0, tally_max_(b->left - x, x - b->right + 1));
+    dy = tally_max_(0, tally_max_(b->top - y, y - b->bottom + 1));
+    if (dx * dx + dy * dy >= least) continue;
+    least = dx * dx + dy * dy;
+    zone = bit;
+  }
+  return zone;
+}
 
-/* Whether an erased rule lies within reach of a pixel. */
+/* How far inside a box a strip pixel lies, from its nearest side; 0 outside. */
+static int tally_depth_(const tally_cell_box_ *b, int x, int y) {
+  int across = tally_min_(x - b->left, b->right - 1 - x);
+  int along = tally_min_(y - b->top, b->bottom - 1 - y);
+  return tally_max_(0, 1 + tally_min_(across, along));
+}
+
+/* Whether a printed rule lies within reach of a pixel. */
 static int tally_near_rule_(const tally_strip_ *strip, int x, int y, int reach) {
   int i, j;
   for (j = tally_max_(0, y - reach); j <= tally_min_(strip->height - 1, y + reach); j++)
@@ -3241,19 +3268,23 @@ static int tally_near_rule_(const tally_strip_ *strip, int x, int y, int reach) 
   return 0;
 }
 
-static void tally_describe_ink_(const tally_strip_ *strip, const tally_cell_box_ *boxes, int n,
-                                tally_ink_ *ink) {
-  int x, y;
+/* Measures every component of ink. */
+static void tally_describe_ink_(tally_strip_ *strip) {
+  int x, y, i;
   for (y = 0; y < strip->height; y++)
     for (x = 0; x < strip->width; x++) {
-      size_t i = (size_t)y * (size_t)strip->width + (size_t)x;
+      size_t at = (size_t)y * (size_t)strip->width + (size_t)x;
       tally_ink_ *part;
-      int cell;
-      if (!strip->labels[i]) continue;
-      part = &ink[strip->labels[i] - 1];
-      cell = tally_cell_at_(boxes, n, x, y);
-      if (cell >= 0) part->inside[cell]++;
-      part->strong += strip->dark[i] > boxes[cell < 0 ? 0 : cell].high;
+      if (!strip->labels[at]) continue;
+      part = &strip->ink[strip->labels[at] - 1];
+      for (i = 0; i < strip->boxes; i++) {
+        int depth = tally_depth_(&strip->box[i], x, y), bit = tally_min_(i, strip->own);
+        if (depth == 0) continue;
+        part->inside[bit]++;
+        part->depth[bit] = tally_max_(part->depth[bit], depth);
+        break;
+      }
+      part->strong += strip->dark[at] > strip->high[x];
       if (!tally_near_rule_(strip, x, y, 2)) part->off_rule++;
       if (!part->touches && tally_near_rule_(strip, x, y, 1)) part->touches = 1;
     }
@@ -3268,61 +3299,71 @@ static int tally_box_gap_(const tally_component *a, const tally_component *b) {
 
 /* A dot far from the cell's main stroke is dirt, or a full stop; pieces of a broken digit are
    larger or nearer. */
-static void tally_drop_specks_(const tally_component *parts, int count, int cell, tally_ink_ *ink) {
+static void tally_drop_specks_(tally_strip_ *strip, int cell) {
+  unsigned bit = 1u << cell;
   int i, main_part = -1;
-  for (i = 0; i < count; i++)
-    if (ink[i].owner == cell && (main_part < 0 || parts[i].area > parts[main_part].area))
+  for (i = 0; i < strip->count; i++)
+    if (strip->ink[i].serves & bit &&
+        (main_part < 0 || strip->parts[i].area > strip->parts[main_part].area))
       main_part = i;
-  for (i = 0; i < count; i++)
-    if (ink[i].owner == cell && parts[i].area * 10 < parts[main_part].area &&
-        tally_box_gap_(&parts[i], &parts[main_part]) > 3)
-      ink[i].owner = -1;
+  for (i = 0; i < strip->count; i++)
+    if (strip->ink[i].serves == bit && strip->parts[i].area * 10 < strip->parts[main_part].area &&
+        tally_box_gap_(&strip->parts[i], &strip->parts[main_part]) > 3)
+      strip->ink[i].serves = 0;
 }
 
-/* A cell without ink of its own gets back what a neighbour's ink left in it: two digits that run
+/* A cell without ink of its own gets back what the next cell's ink left in it: two digits that run
    into each other must not make one cell look empty. */
-static void tally_share_ink_(int count, int cell, tally_ink_ *ink) {
+static void tally_share_ink_(tally_strip_ *strip, int cell) {
+  unsigned bit = 1u << cell, field = (1u << strip->own) - 1;
   int i, most = -1;
-  for (i = 0; i < count; i++) {
-    if (ink[i].owner < 0) continue;
-    if (ink[i].owner == cell || (ink[i].split && ink[i].inside[cell] > 0)) return;
-    if (most < 0 || ink[i].inside[cell] > ink[most].inside[cell]) most = i;
+  for (i = 0; i < strip->count; i++) {
+    const tally_ink_ *part = &strip->ink[i];
+    if (part->serves & bit) return;
+    if (part->serves & field && (most < 0 || part->inside[cell] > strip->ink[most].inside[cell]))
+      most = i;
   }
-  if (most >= 0 && ink[most].inside[cell] > 40) ink[most].split = 1;
+  if (most >= 0 && strip->ink[most].inside[cell] > 40) strip->ink[most].serves |= bit;
 }
 
-/* Gives each component to a cell, or to none: specks, remains of rules, and what lies mostly
-   outside. */
-static void tally_own_ink_(const tally_component *parts, int count, int n, tally_ink_ *ink) {
-  int i, k;
-  for (i = 0; i < count; i++) {
-    int best = 0, all = 0, second = 0;
-    for (k = 0; k < n; k++) {
-      all += ink[i].inside[k];
-      if (ink[i].inside[k] > ink[i].inside[best]) best = k;
-    }
-    for (k = 0; k < n; k++)
-      if (k != best) second = tally_max_(second, ink[i].inside[k]);
-    ink[i].owner = -1;
-    if (parts[i].area < 7 || ink[i].strong < 3) continue;
-    if (ink[i].off_rule * 4 < parts[i].area || ink[i].off_rule < 6) continue;
-    if (all * 3 < parts[i].area) continue;
-    ink[i].owner = best;
-    ink[i].split = second * 4 > all && second > 25;
+/* The cells that a component serves: the one that holds most of it, and each that holds a quarter
+   of it or that it reaches the middle of. None for specks, remains of rules, and what lies mostly
+   outside all cells. */
+static unsigned tally_serves_(const tally_strip_ *strip, int i) {
+  const tally_ink_ *part = &strip->ink[i];
+  int k, best = 0, all = 0, area = strip->parts[i].area;
+  unsigned out;
+  for (k = 0; k <= strip->own; k++) {
+    all += part->inside[k];
+    if (part->inside[k] > part->inside[best]) best = k;
   }
-  for (k = 0; k < n; k++) tally_drop_specks_(parts, count, k, ink);
-  for (k = 0; k < n; k++) tally_share_ink_(count, k, ink);
+  if (area < 7 || part->strong < 3) return 0;
+  if (part->off_rule * 4 < area || part->off_rule < 6 || all * 3 < area) return 0;
+  out = 1u << best;
+  for (k = 0; k <= strip->own; k++)
+    if (part->inside[k] > 25 && (part->inside[k] * 4 > all || part->depth[k] > TALLY_DEEP_))
+      out |= 1u << k;
+  return out;
+}
+
+static void tally_own_ink_(tally_strip_ *strip) {
+  int i, k;
+  for (i = 0; i < strip->count; i++) strip->ink[i].serves = tally_serves_(strip, i);
+  for (k = 0; k < strip->own; k++) tally_drop_specks_(strip, k);
+  for (k = 0; k < strip->own; k++) tally_share_ink_(strip, k);
 }
 
 /* ---- one cell */
 
-/* Whether the ink of the strip pixel goes to cell k. */
-static int tally_belongs_(const tally_strip_ *strip, const tally_cell_box_ *boxes, int n,
-                          const tally_ink_ *ink, int k, int x, int y) {
-  int label = strip->labels[(size_t)y * (size_t)strip->width + (size_t)x];
-  if (label == 0 || ink[label - 1].owner < 0) return 0;
-  if (!ink[label - 1].split) return ink[label - 1].owner == k;
-  return tally_cell_at_(boxes, n, x, y) == k;
+/* Whether the ink of the strip pixel goes to cell k. Where a component serves several cells, what
+   lies on the rules between them goes to none. */
+static int tally_belongs_(const tally_strip_ *strip, int k, int x, int y) {
+  size_t at = (size_t)y * (size_t)strip->width + (size_t)x;
+  unsigned serves;
+  if (!strip->labels[at]) return 0;
+  serves = strip->ink[strip->labels[at] - 1].serves;
+  if (!(serves >> k & 1) || serves == 1u << k) return serves == 1u << k;
+  return strip->erased[at] != TALLY_CROSSED_ && tally_zone_(strip, serves, x, y) == k;
 }
 
 /* MNIST's normalisation: the ink's bounding box is scaled to fit 20 x 20 and its centre of mass put
@@ -3393,64 +3434,58 @@ typedef struct {
 } tally_extent_;
 
 /* Measures the ink of cell k, and says in the cell whether it touches a border. */
-static tally_extent_ tally_measure_ink_(const tally_strip_ *strip, const tally_cell_box_ *boxes,
-                                        int n, const tally_ink_ *ink, int count, int k,
-                                        tally_cell *cell) {
+static tally_extent_ tally_measure_ink_(const tally_strip_ *strip, int k, tally_cell *cell) {
   tally_extent_ out = {INT_MAX, INT_MAX, -1, -1, 0, 0}, search = out;
   int x, y, i;
-  for (i = 0; i < count; i++) {
+  for (i = 0; i < strip->count; i++) {
     const tally_component *part = &strip->parts[i];
-    if (ink[i].owner != k && !(ink[i].owner >= 0 && ink[i].split)) continue;
+    if (!(strip->ink[i].serves >> k & 1)) continue;
     search.left = tally_min_(search.left, part->left);
     search.right = tally_max_(search.right, part->right);
     search.top = tally_min_(search.top, part->top);
     search.bottom = tally_max_(search.bottom, part->bottom);
+    if (strip->ink[i].touches || strip->ink[i].serves != 1u << k) cell->state = TALLY_CELL_TOUCHING;
   }
   for (y = search.top; y <= search.bottom; y++)
     for (x = search.left; x <= search.right; x++) {
-      size_t at = (size_t)y * (size_t)strip->width + (size_t)x;
-      if (!tally_belongs_(strip, boxes, n, ink, k, x, y)) continue;
+      if (!tally_belongs_(strip, k, x, y)) continue;
       out.area++;
-      out.dark += strip->dark[at];
+      out.dark += strip->dark[(size_t)y * (size_t)strip->width + (size_t)x];
       out.left = tally_min_(out.left, x);
       out.right = tally_max_(out.right, x);
       out.top = tally_min_(out.top, y);
       out.bottom = tally_max_(out.bottom, y);
-      if (ink[strip->labels[at] - 1].touches || ink[strip->labels[at] - 1].split)
-        cell->state = TALLY_CELL_TOUCHING;
     }
   return out;
 }
 
-/* Copies the ink of cell k to strip->ink, levels up to `full`, with room round it for widening.
+/* Copies the ink of cell k to strip->stroke, levels up to `full`, with room round it for widening.
    Returns the length of its outline, left and upper sides only. */
-static int tally_copy_ink_(const tally_strip_ *strip, const tally_cell_box_ *boxes, int n,
-                           const tally_ink_ *ink, int k, const tally_extent_ *extent, int full,
+static int tally_copy_ink_(const tally_strip_ *strip, int k, const tally_extent_ *extent, int full,
                            tally_image *out) {
   int x, y, edge = 0;
-  out->pixels = strip->ink;
+  out->pixels = strip->stroke;
   out->width = extent->right - extent->left + 1 + 2 * TALLY_ROOM_;
   out->height = extent->bottom - extent->top + 1 + 2 * TALLY_ROOM_;
   out->channels = 1;
   memset(out->pixels, 0, tally_count_(out));
   for (y = extent->top; y <= extent->bottom; y++)
     for (x = extent->left; x <= extent->right; x++) {
-      uint8_t *to = tally_row_(out, y - extent->top + TALLY_ROOM_) + x - extent->left;
-      if (!tally_belongs_(strip, boxes, n, ink, k, x, y)) continue;
-      to[TALLY_ROOM_] =
-          (uint8_t)tally_min_(strip->dark[(size_t)y * (size_t)strip->width + (size_t)x], full);
-      edge += (x == 0 || !tally_belongs_(strip, boxes, n, ink, k, x - 1, y)) +
-              (y == 0 || !tally_belongs_(strip, boxes, n, ink, k, x, y - 1));
+      uint8_t *to = tally_row_(out, y - extent->top + TALLY_ROOM_) + x - extent->left + TALLY_ROOM_;
+      if (!tally_belongs_(strip, k, x, y)) continue;
+      *to = (uint8_t)tally_min_(strip->dark[(size_t)y * (size_t)strip->width + (size_t)x], full);
+      edge += (to[-1] == 0) + (to[-out->width] == 0);
     }
   return edge;
 }
 
 /* Fills in cell k from the ink it was given. */
-static void tally_cut_clean_(const tally_strip_ *strip, const tally_cell_box_ *boxes, int n,
-                             const tally_ink_ *ink, int count, int k, tally_cell *cell) {
-  int tall = boxes[k].bottom - boxes[k].top, wide = boxes[k].right - boxes[k].left;
-  int full = tally_max_(boxes[k].high * 3 / 2, 54), width, height, side, edge, i;
-  tally_extent_ extent = tally_measure_ink_(strip, boxes, n, ink, count, k, cell);
+static void tally_cut_clean_(const tally_strip_ *strip, int k, tally_cell *cell) {
+  const tally_cell_box_ *box = &strip->box[k];
+  int tall = box->bottom - box->top, wide = box->right - box->left;
+  int full = tally_max_(strip->high[(box->left + box->right) / 2] * 3 / 2, 54);
+  int width, height, side, edge, i;
+  tally_extent_ extent = tally_measure_ink_(strip, k, cell);
   double thickness;
   tally_image picture;
   width = extent.right - extent.left + 1;
@@ -3464,7 +3499,7 @@ static void tally_cut_clean_(const tally_strip_ *strip, const tally_cell_box_ *b
   cell->ink = (double)extent.area / ((double)tall * wide);
   cell->dark = extent.dark / extent.area / 255;
   cell->dash = width > 2.2 * height && height < tall * 0.3 && width > wide * 0.2;
-  edge = tally_copy_ink_(strip, boxes, n, ink, k, &extent, full, &picture);
+  edge = tally_copy_ink_(strip, k, &extent, full, &picture);
   /* A stroke narrower than MNIST's (about 2.5 of 28 pixels) is widened, or shrinking would lose it.
    */
   thickness = 1.6 * extent.area / (edge + 1);
@@ -3475,69 +3510,100 @@ static void tally_cut_clean_(const tally_strip_ *strip, const tally_cell_box_ *b
 
 /* ---- one field */
 
-static void tally_place_strip_(const tally_template *form, int f, tally_strip_ *strip,
-                               tally_cell_box_ *boxes) {
-  const tally_field *field = &form->field[f];
+static tally_cell_box_ tally_place_box_(const tally_strip_ *strip, const tally_box *box) {
+  tally_cell_box_ out;
+  out.left = (int)floor((box->x - strip->x0) * strip->zoom + 0.5);
+  out.right = (int)floor((box->x + box->width - strip->x0) * strip->zoom + 0.5);
+  out.top = (int)floor((box->y - strip->y0) * strip->zoom + 0.5);
+  out.bottom = (int)floor((box->y + box->height - strip->y0) * strip->zoom + 0.5);
+  return out;
+}
+
+/* Where field `other` has a point that the strip's field has elsewhere: fields are registered one by
+   one. Moves the box by the difference, found in the picture and taken back to the template. */
+static void tally_move_box_(const tally_registration *registration, int field, int other,
+                            tally_box *box) {
+  double x = box->x + box->width / 2, y = box->y + box->height / 2, px[4], py[4], det, dx, dy;
+  tally_registration_map(registration, field, x, y, &px[0], &py[0]);
+  tally_registration_map(registration, field, x + 1, y, &px[1], &py[1]);
+  tally_registration_map(registration, field, x, y + 1, &px[2], &py[2]);
+  tally_registration_map(registration, other, x, y, &px[3], &py[3]);
+  det = (px[1] - px[0]) * (py[2] - py[0]) - (px[2] - px[0]) * (py[1] - py[0]);
+  dx = (px[3] - px[0]) * (py[2] - py[0]) - (py[3] - py[0]) * (px[2] - px[0]);
+  dy = (py[3] - py[0]) * (px[1] - px[0]) - (px[3] - px[0]) * (py[1] - py[0]);
+  if (!(fabs(dx) < fabs(det) * box->width && fabs(dy) < fabs(det) * box->height)) return;
+  box->x += dx / det;
+  box->y += dy / det;
+}
+
+/* Lists the strip's boxes: the field's own cells, then all others that reach into it. */
+static void tally_list_boxes_(const tally_template *form, const tally_registration *registration,
+                              int f, tally_strip_ *strip) {
+  double right = strip->x0 + strip->width / strip->zoom;
+  double bottom = strip->y0 + strip->height / strip->zoom;
+  int i, k;
+  strip->own = strip->boxes = form->field[f].digits;
+  for (k = 0; k < strip->own; k++) strip->box[k] = tally_place_box_(strip, &form->field[f].cell[k]);
+  for (i = 0; i < form->fields; i++)
+    for (k = 0; k < form->field[i].digits; k++) {
+      tally_box box = form->field[i].cell[k];
+      if (i == f || box.x > right || box.y > bottom || box.x + box.width < strip->x0 ||
+          box.y + box.height < strip->y0)
+        continue;
+      tally_move_box_(registration, f, i, &box);
+      strip->box[strip->boxes++] = tally_place_box_(strip, &box);
+    }
+}
+
+static void tally_place_strip_(const tally_field *field, tally_strip_ *strip) {
   const tally_box *first = &field->cell[0], *last = &field->cell[field->digits - 1];
   double small = first->width < first->height ? first->width : first->height, margin;
-  int k;
   strip->zoom = TALLY_CELL_ / small;
   margin = TALLY_MARGIN_ / strip->zoom;
   strip->x0 = first->x - margin;
   strip->y0 = first->y - margin;
   strip->width = (int)ceil((last->x + last->width + margin - strip->x0) * strip->zoom);
   strip->height = (int)ceil((first->height + 2 * margin) * strip->zoom);
-  for (k = 0; k < field->digits; k++) {
-    boxes[k].left = (int)((field->cell[k].x - strip->x0) * strip->zoom + 0.5);
-    boxes[k].right = (int)((field->cell[k].x + first->width - strip->x0) * strip->zoom + 0.5);
-    boxes[k].top = (int)((first->y - strip->y0) * strip->zoom + 0.5);
-    boxes[k].bottom = (int)((first->y + first->height - strip->y0) * strip->zoom + 0.5);
-  }
 }
 
 /* Pixels of ink to strip->spare (255), then their components to labels and parts. */
-static int tally_find_ink_(tally_strip_ *strip, const tally_cell_box_ *boxes, int n) {
+static tally_result tally_find_ink_(tally_strip_ *strip) {
   tally_image mask;
-  int x, y, k, from = 0;
-  for (k = 0; k < n; k++) { /* outside the cells the nearest one's threshold counts */
-    int to = k + 1 < n ? (boxes[k].right + boxes[k + 1].left) / 2 : strip->width;
-    for (y = 0; y < strip->height; y++)
-      for (x = from; x < to; x++) {
-        size_t i = (size_t)y * (size_t)strip->width + (size_t)x;
-        strip->spare[i] =
-            strip->dark[i] > boxes[k].low && strip->erased[i] != TALLY_ERASED_ ? 255 : 0;
-      }
-    from = to;
-  }
+  int x, y;
+  for (y = 0; y < strip->height; y++)
+    for (x = 0; x < strip->width; x++) {
+      size_t i = (size_t)y * (size_t)strip->width + (size_t)x;
+      strip->spare[i] =
+          strip->dark[i] > tally_low_(strip->high[x]) && strip->erased[i] != TALLY_ERASED_ ? 255
+                                                                                           : 0;
+    }
   mask.pixels = strip->spare;
   mask.width = strip->width;
   mask.height = strip->height;
   mask.channels = 1;
-  return tally_components(&mask, strip->labels, strip->parts, strip->capacity);
+  strip->count = tally_components(&mask, strip->labels, strip->parts, strip->capacity);
+  if (strip->count < 0) return TALLY_ERROR_MEMORY;
+  strip->ink = (tally_ink_ *)tally_alloc_zero_((size_t)strip->count + 1, sizeof *strip->ink);
+  return strip->ink ? TALLY_OK : TALLY_ERROR_MEMORY;
 }
 
 static tally_result tally_cut_field_(const tally_image *picture, const tally_template *form,
                                      const tally_registration *registration, int f,
-                                     tally_strip_ *strip, tally_cell_box_ *boxes,
-                                     tally_cell *cells) {
-  int n = form->field[f].digits, count, k, high = 0;
-  tally_ink_ *ink;
+                                     tally_strip_ *strip, tally_cell *cells) {
+  int k, x, high = 0;
   memset(strip->erased, 0, (size_t)strip->width * (size_t)strip->height);
+  tally_list_boxes_(form, registration, f, strip);
   TALLY_TRY_(tally_sample_strip_(picture, registration, f, strip));
-  for (k = 0; k < n; k++) tally_cut_raw_(strip, &form->field[f].cell[k], strip->sum, cells[k].raw);
+  for (k = 0; k < strip->own; k++)
+    tally_cut_raw_(strip, &form->field[f].cell[k], strip->sum, cells[k].raw);
   tally_darken_(strip);
-  tally_set_levels_(strip, boxes, n);
-  for (k = 0; k < n; k++) high = tally_max_(high, boxes[k].high);
+  tally_set_levels_(strip);
+  for (x = 0; x < strip->width; x++) high = tally_max_(high, strip->high[x]);
   tally_erase_rules_(form, strip, high);
-  count = tally_find_ink_(strip, boxes, n);
-  if (count < 0) return TALLY_ERROR_MEMORY;
-  if (count == 0) return TALLY_OK;
-  ink = (tally_ink_ *)tally_alloc_zero_((size_t)count, sizeof *ink);
-  if (!ink) return TALLY_ERROR_MEMORY;
-  tally_describe_ink_(strip, boxes, n, ink);
-  tally_own_ink_(strip->parts, count, n, ink);
-  for (k = 0; k < n; k++) tally_cut_clean_(strip, boxes, n, ink, count, k, &cells[k]);
-  TALLY_FREE(ink);
+  TALLY_TRY_(tally_find_ink_(strip));
+  tally_describe_ink_(strip);
+  tally_own_ink_(strip);
+  for (k = 0; k < strip->own; k++) tally_cut_clean_(strip, k, &cells[k]);
   return TALLY_OK;
 }
 
@@ -3553,22 +3619,26 @@ TALLY_API const char *tally_cell_state_text(tally_cell_state state) {
   return "unknown";
 }
 
-static tally_result tally_alloc_strip_(tally_strip_ *strip) {
+/* boxes: how many there may be at most. */
+static tally_result tally_alloc_strip_(tally_strip_ *strip, int boxes) {
   size_t wide = (size_t)strip->width, tall = (size_t)strip->height, n = wide * tall;
-  size_t ink = (wide + 2 * TALLY_ROOM_) * (tall + 2 * TALLY_ROOM_);
+  size_t stroke = (wide + 2 * TALLY_ROOM_) * (tall + 2 * TALLY_ROOM_);
   strip->capacity = (strip->width / 2 + 1) * (strip->height / 2 + 1);
   strip->light = (uint8_t *)tally_alloc_(n, 1);
   strip->dark = (uint8_t *)tally_alloc_(n, 1);
   strip->erased = (uint8_t *)tally_alloc_(n, 1);
   strip->spare = (uint8_t *)tally_alloc_(n, 1);
   strip->line = (uint8_t *)tally_alloc_((wide + 2 * TALLY_BROAD_) * (tall + 2 * TALLY_BROAD_), 1);
-  strip->ink = (uint8_t *)tally_alloc_(ink, 1);
-  strip->copy = (uint8_t *)tally_alloc_(ink, 1);
+  strip->stroke = (uint8_t *)tally_alloc_(stroke, 1);
+  strip->copy = (uint8_t *)tally_alloc_(stroke, 1);
+  strip->high = (uint8_t *)tally_alloc_(wide, 1);
+  strip->box = (tally_cell_box_ *)tally_alloc_((size_t)boxes, sizeof *strip->box);
   strip->sum = (double *)tally_alloc_(wide + 2 * TALLY_ROOM_ + 1, sizeof *strip->sum);
   strip->labels = (int *)tally_alloc_(n, sizeof *strip->labels);
   strip->parts = (tally_component *)tally_alloc_((size_t)strip->capacity, sizeof *strip->parts);
   return strip->light && strip->dark && strip->erased && strip->spare && strip->line &&
-                 strip->ink && strip->copy && strip->sum && strip->labels && strip->parts
+                 strip->stroke && strip->copy && strip->sum && strip->high && strip->box &&
+                 strip->labels && strip->parts
              ? TALLY_OK
              : TALLY_ERROR_MEMORY;
 }
@@ -3579,9 +3649,12 @@ static void tally_free_strip_(tally_strip_ *strip) {
   TALLY_FREE(strip->erased);
   TALLY_FREE(strip->spare);
   TALLY_FREE(strip->line);
-  TALLY_FREE(strip->ink);
+  TALLY_FREE(strip->stroke);
   TALLY_FREE(strip->copy);
   TALLY_FREE(strip->sum);
+  TALLY_FREE(strip->high);
+  TALLY_FREE(strip->box);
+  TALLY_FREE(strip->ink);
   TALLY_FREE(strip->labels);
   TALLY_FREE(strip->parts);
 }
@@ -3590,15 +3663,13 @@ static tally_result tally_cut_one_(const tally_image *picture, const tally_templ
                                    const tally_registration *registration, int f,
                                    tally_cell *cells) {
   tally_strip_ strip;
-  tally_cell_box_ boxes[TALLY_MAX_DIGITS];
   tally_result result;
   memset(&strip, 0, sizeof strip);
-  tally_place_strip_(form, f, &strip, boxes);
+  tally_place_strip_(&form->field[f], &strip);
   if (strip.width > 20000 || strip.height > 20000 || strip.width > 50000000 / strip.height)
     return TALLY_ERROR_TOO_LARGE;
-  result = tally_alloc_strip_(&strip);
-  if (result == TALLY_OK)
-    result = tally_cut_field_(picture, form, registration, f, &strip, boxes, cells);
+  result = tally_alloc_strip_(&strip, form->cells);
+  if (result == TALLY_OK) result = tally_cut_field_(picture, form, registration, f, &strip, cells);
   tally_free_strip_(&strip);
   return result;
 }

@@ -1178,6 +1178,69 @@ static void test_cells_joined(void **state) {
   }
 }
 
+/* A table of rows 24 high that share their rules, three cells each. */
+static void dense_form(tally_template *form) {
+  char text[2048];
+  int n =
+      sprintf(text, "page 600 x 800\nanchor a square 20,20 24x24\nanchor b square 556,20 24x24\n"
+                    "anchor c square 20,756 24x24\nanchor d square 556,756 24x24\n"
+                    "rule down 60 from 200 to 488\n");
+  int row;
+  for (row = 0; row < 12; row++)
+    n += sprintf(text + n,
+                 "field r%d 3 digits cells 400,%d 3x34x24\nrule across %d from 60 to 400\n", row,
+                 200 + 24 * row, 200 + 24 * row);
+  assert_int_equal(tally_template_parse(text, (size_t)n, form, NULL), TALLY_OK);
+}
+
+/* What is written in a cell of the dense form, cut while all its neighbours hold nothing (symbol 11)
+   or something. */
+static void cut_dense(const tally_template *form, int symbol, int above, int below, double size,
+                      tally_cell *cell) {
+  static tally_cell cells[36];
+  const view clear = {0, 2, 0, 0, 0, 0, {1, 1, 1}};
+  tally_image page;
+  int row;
+  draw_form(form, 1.5, &page);
+  for (row = 4; row < 7; row++) {
+    random_state = 7;
+    draw_symbol(&page, &form->field[row].cell[1],
+                row == 4   ? above
+                : row == 5 ? symbol
+                           : below,
+                size, 1.7, black);
+  }
+  cut_page(&page, form, &clear, cells);
+  tally_image_free(&page);
+  *cell = cells[3 * 5 + 1];
+}
+
+/* Where rows lie close, each digit is cut without its neighbours', though they nearly meet at the
+   rule between them or hang into the cell; and a long tail is not lost to the row below. */
+static void test_cells_dense(void **state) {
+  tally_template form;
+  tally_cell alone, among;
+  int symbol, other;
+  (void)state;
+  dense_form(&form);
+  for (symbol = 0; symbol < 10; symbol++) {
+    cut_dense(&form, symbol, 11, 11, 0.86, &alone);
+    for (other = 0; other < 10; other += 3) {
+      double alike;
+      cut_dense(&form, symbol, other, (other + 5) % 10, 0.86, &among);
+      alike = similarity(alone.clean, among.clean);
+      if (alike < 0.88)
+        fail_msg("%d between %d and %d: likeness %.3f", symbol, other, (other + 5) % 10, alike);
+    }
+  }
+  for (other = 0; other < 10; other += 2) {
+    cut_dense(&form, 11, other, 9 - other, 1.2, &among);
+    if (among.state != TALLY_CELL_EMPTY)
+      fail_msg("an empty cell between %d and %d is seen as %s", other, 9 - other,
+               tally_cell_state_text(among.state));
+  }
+}
+
 /* The raw cell is the plain crop, shrunk and inverted: its frame is bright, and it has the ink. */
 static void test_cells_raw(void **state) {
   static tally_cell cells[48];
@@ -1828,6 +1891,7 @@ int main(void) {
       cmocka_unit_test(test_cells_hard),
       cmocka_unit_test(test_cells_raw),
       cmocka_unit_test(test_cells_joined),
+      cmocka_unit_test(test_cells_dense),
       cmocka_unit_test(test_cells_crossed_out),
       cmocka_unit_test(test_manual_example),
       cmocka_unit_test(test_decode_brute_force),
