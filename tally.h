@@ -2846,6 +2846,7 @@ typedef struct {
   int strong;                       /* pixels above the threshold of strokes */
   int off_rule;                     /* pixels farther than 2 from a printed rule */
   int touches;                      /* 1: lies beside a printed rule or crosses one */
+  int leaves;                       /* 1: goes on beyond the strip */
   unsigned serves;                  /* bit k: cell k gets it, or what of it lies nearest */
 } tally_ink_;
 
@@ -3271,6 +3272,11 @@ static int tally_near_rule_(const tally_strip_ *strip, int x, int y, int reach) 
 /* Measures every component of ink. */
 static void tally_describe_ink_(tally_strip_ *strip) {
   int x, y, i;
+  for (i = 0; i < strip->count; i++) {
+    const tally_component *part = &strip->parts[i];
+    strip->ink[i].leaves = part->left == 0 || part->top == 0 || part->right == strip->width - 1 ||
+                           part->bottom == strip->height - 1;
+  }
   for (y = 0; y < strip->height; y++)
     for (x = 0; x < strip->width; x++) {
       size_t at = (size_t)y * (size_t)strip->width + (size_t)x;
@@ -3326,8 +3332,8 @@ static void tally_share_ink_(tally_strip_ *strip, int cell) {
   if (most >= 0 && strip->ink[most].inside[cell] > 40) strip->ink[most].serves |= bit;
 }
 
-/* The cells that a component serves: the one that holds most of it, and each that holds a quarter
-   of it or that it reaches the middle of. None for specks, remains of rules, and what lies mostly
+/* The cells that a component serves: the one that holds most of it, and each that it reaches the
+   middle of, or half as far where a quarter of it lies there, if all of it is seen. None for specks, remains of rules, and what lies mostly
    outside all cells. */
 static unsigned tally_serves_(const tally_strip_ *strip, int i) {
   const tally_ink_ *part = &strip->ink[i];
@@ -3341,7 +3347,9 @@ static unsigned tally_serves_(const tally_strip_ *strip, int i) {
   if (part->off_rule * 4 < area || part->off_rule < 6 || all * 3 < area) return 0;
   out = 1u << best;
   for (k = 0; k <= strip->own; k++)
-    if (part->inside[k] > 25 && (part->inside[k] * 4 > all || part->depth[k] > TALLY_DEEP_))
+    if (part->inside[k] > 25 &&
+        part->depth[k] >
+            (part->inside[k] * 4 > all && !part->leaves ? TALLY_DEEP_ / 2 : TALLY_DEEP_))
       out |= 1u << k;
   return out;
 }

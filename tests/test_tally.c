@@ -1233,10 +1233,11 @@ static void test_cells_dense(void **state) {
         fail_msg("%d between %d and %d: likeness %.3f", symbol, other, (other + 5) % 10, alike);
     }
   }
-  for (other = 0; other < 10; other += 2) {
-    cut_dense(&form, 11, other, 9 - other, 1.2, &among);
+  for (other = 0; other < 4; other++) {
+    static const int above[4] = {0, 4, 8, 9}, below[4] = {9, 1, 0, 4};
+    cut_dense(&form, 11, above[other], below[other], 1.1, &among);
     if (among.state != TALLY_CELL_EMPTY)
-      fail_msg("an empty cell between %d and %d is seen as %s", other, 9 - other,
+      fail_msg("an empty cell between %d and %d is seen as %s", above[other], below[other],
                tally_cell_state_text(among.state));
   }
 }
