@@ -2811,6 +2811,11 @@ TALLY_API tally_result tally_register(const tally_image *picture, const tally_te
 #define TALLY_CELL_ 48   /* strip pixels along a cell's smaller side */
 #define TALLY_MARGIN_ 22 /* strip pixels round the cells: how far strokes are followed */
 #define TALLY_ROOM_ 2    /* pixels round a cell's ink, for what widening adds */
+#define TALLY_RULE_ 3    /* pixels across a printed rule, by and large */
+#define TALLY_PEN_ 100   /* darkness across a stroke, at least, that a rule hides */
+#define TALLY_ALONG_ 16  /* ink along a rule for as long as this is a stroke on it */
+#define TALLY_FAINT_ 14  /* ink is darker than its paper by this at least, of 255 */
+#define TALLY_NOISE_ 6   /* and by this many times what its paper's levels differ */
 #define TALLY_DEEP_ 14   /* ink this far inside a cell is written in it, and no overhang */
 #define TALLY_BROAD_                                                                               \
   8 /* what is wider than twice this is paper, stain or watermark, not a stroke */
@@ -2818,7 +2823,9 @@ TALLY_API tally_result tally_register(const tally_image *picture, const tally_te
 enum {
   TALLY_ERASED_ = 1, /* a printed rule, and no ink of ours */
   TALLY_CROSSED_,    /* a printed rule with a stroke across it */
-  TALLY_UNSEEN_      /* a rule should be here, but none was seen */
+  TALLY_HIDDEN_,     /* a printed rule with a stroke along it: upright, so a digit's whole stem */
+  TALLY_DOUBTED_, /* the same across: erased, for the bars that are left of it make other digits */
+  TALLY_UNSEEN_   /* a rule should be here, but none was seen */
 };
 
 typedef struct {
@@ -2829,6 +2836,7 @@ typedef struct {
 typedef struct {
   tally_band_ band;
   int down, from, to;
+  int usual; /* darkness summed across it, as it is where nothing is written on the rule */
 } tally_placed_band_;
 
 #define TALLY_BANDS_ 512 /* stretches of rules in one strip */
@@ -2850,6 +2858,12 @@ typedef struct {
   unsigned serves;                  /* bit k: cell k gets it, or what of it lies nearest */
 } tally_ink_;
 
+/* Darkness of one cell, its border left out: of its paper, of what stands out of the paper's noise,
+   and of its 14 darkest pixels. */
+typedef struct {
+  int paper, noise, peak;
+} tally_levels_;
+
 typedef struct {
   int width, height;
   double zoom, x0, y0; /* strip pixel = (template - x0) * zoom */
@@ -2860,9 +2874,10 @@ typedef struct {
   uint8_t *line;          /* scratch of dilation */
   uint8_t *stroke, *copy; /* one cell's ink with TALLY_ROOM_ round it, and scratch of that size */
   double *sum;            /* scratch of means over one row of that */
-  uint8_t *high;          /* by column: a stroke has pixels darker than this */
+  uint8_t *low, *high;    /* by column: strokes have pixels darker than high, all darker than low */
   tally_cell_box_ *box; /* the field's own cells, then those of others that reach into the strip */
   int own, boxes;
+  tally_levels_ levels[TALLY_MAX_DIGITS];
   int *labels;
   tally_component *parts;
   tally_ink_ *ink; /* of each part */
@@ -3127,10 +3142,30 @@ static void tally_mark_(tally_strip_ *strip, int down, int along, int first, int
                        : (size_t)k * (size_t)strip->width + (size_t)along] = value;
 }
 
+#define TALLY_BESIDE_ 2 /* lines each side of a rule that a stroke along it darkens */
+
+/* Darkness summed across a band and the lines beside it. */
+static int tally_band_mass_(const tally_strip_ *strip, const tally_placed_band_ *b, int along) {
+  int across, mass = 0;
+  for (across = b->band.first - TALLY_BESIDE_; across <= b->band.last + TALLY_BESIDE_; across++)
+    mass += tally_dark_at_(strip, b->down, along, across);
+  return mass;
+}
+
+/* What the lightest quarter of a rule weighs at most, over the n stretches of it that are seen. */
+static int tally_usual_mass_(const tally_strip_ *strip, const tally_placed_band_ *bands, int n) {
+  int histogram[256] = {0}, k, i, level = 0, seen = 0, below;
+  for (k = 0; k < n; k++)
+    for (i = bands[k].from; i < bands[k].to; i++, seen++)
+      histogram[tally_min_(tally_band_mass_(strip, &bands[k], i) / 16, 255)]++;
+  for (below = histogram[0]; level < 255 && below * 4 < seen; below += histogram[level]) level++;
+  return 16 * level;
+}
+
 /* Erases a rule over [from, to), stretch by stretch. Where no rule is seen its place is remembered
    all the same. The bands found are kept in the strip. */
 static void tally_erase_rule_(tally_strip_ *strip, int down, int from, int to, double at) {
-  int stretches = tally_max_(1, (to - from) / 40), s, i;
+  int stretches = tally_max_(1, (to - from) / 40), first = strip->bands, s, i;
   tally_band_ whole = tally_whole_band_(strip, down, from, to, at);
   for (s = 0; s < stretches; s++) {
     int a = from + (to - from) * s / stretches, b = from + (to - from) * (s + 1) / stretches;
@@ -3147,6 +3182,8 @@ static void tally_erase_rule_(tally_strip_ *strip, int down, int from, int to, d
       kept->to = b;
     }
   }
+  s = tally_usual_mass_(strip, strip->band + first, strip->bands - first);
+  for (i = first; i < strip->bands; i++) strip->band[i].usual = s;
 }
 
 /* Brings back what was erased where ink stands on both sides of a rule: there a stroke crosses. */
@@ -3159,6 +3196,43 @@ static void tally_restore_crossings_(tally_strip_ *strip, int high) {
       if (tally_ink_beside_(strip, b->down, i, b->band.first - 1, -1, reach, high) &&
           tally_ink_beside_(strip, b->down, i, b->band.last + 1, 1, reach, high))
         tally_mark_(strip, b->down, i, b->band.first, b->band.last, TALLY_CROSSED_);
+  }
+}
+
+/* The middle one of what the strip's rules in one direction usually weigh. */
+static int tally_middle_mass_(const tally_strip_ *strip, int down) {
+  int histogram[256] = {0}, k, n = 0, level = 0, below;
+  for (k = 0; k < strip->bands; k++) {
+    if (strip->band[k].down != down) continue;
+    histogram[tally_min_(strip->band[k].usual / 16, 255)]++;
+    n++;
+  }
+  for (below = histogram[0]; level < 255 && below * 2 < n; below += histogram[level]) level++;
+  return 16 * level;
+}
+
+/* Marks where a rule is darker or wider than elsewhere, and than the others, for longer than a stroke
+   takes to cross it, but not all along: there a stroke runs along it. */
+static void tally_mark_hidden_(tally_strip_ *strip, int high) {
+  int middle[2], k, i, j;
+  middle[0] = tally_middle_mass_(strip, 0);
+  middle[1] = tally_middle_mass_(strip, 1);
+  for (k = 0; k < strip->bands; k++) {
+    const tally_placed_band_ *b = &strip->band[k];
+    int least = tally_max_(b->usual, middle[b->down]) * 3 / 2 + tally_max_(high, TALLY_PEN_);
+    int start = b->from, last = -1;
+    for (i = b->from; i <= b->to; i++) {
+      int more = i < b->to && tally_band_mass_(strip, b, i) > least;
+      if (more) last = i;
+      if (more || (last >= 0 && i < b->to && i - last <= 2)) continue;
+      if (last >= 0 && last - start + 1 >= TALLY_ALONG_ &&
+          (last - start + 1) * 100 <= (b->to - b->from) * 85)
+        for (j = start; j <= last; j++)
+          tally_mark_(strip, b->down, j, b->band.first, b->band.last,
+                      b->down ? TALLY_HIDDEN_ : TALLY_DOUBTED_);
+      start = i + 1;
+      last = -1;
+    }
   }
 }
 
@@ -3201,39 +3275,46 @@ static void tally_erase_rules_(const tally_template *form, tally_strip_ *strip, 
   for (i = 0; i < form->fields; i++)
     if (!form->field[i].open) tally_erase_boxes_(&form->field[i], strip);
   tally_restore_crossings_(strip, high);
+  tally_mark_hidden_(strip, high);
 }
 
 /* ---- ink */
 
-/* The level that the n darkest pixels inside the cell exceed, its border left out. */
-static int tally_peak_(const tally_strip_ *strip, const tally_cell_box_ *box, int n) {
-  int histogram[256] = {0}, level = 255, x, y, inset = 5;
+/* Ink covers less than three quarters of a cell, so the lightest quarter is paper; how much its
+   levels differ says how much noise is in it. */
+static tally_levels_ tally_measure_levels_(const tally_strip_ *strip, const tally_cell_box_ *box) {
+  int histogram[256] = {0}, x, y, inset = 5, n = 0, count = 0, level, light = -1;
+  tally_levels_ out = {-1, 0, 255};
   for (y = box->top + inset; y < box->bottom - inset; y++)
-    for (x = box->left + inset; x < box->right - inset; x++)
+    for (x = box->left + inset; x < box->right - inset; x++, n++)
       histogram[strip->dark[(size_t)y * (size_t)strip->width + (size_t)x]]++;
-  while (level > 0 && (n -= histogram[level]) > 0) level--;
-  return level;
+  for (level = 0; out.paper < 0; level++) {
+    count += histogram[level];
+    if (light < 0 && count * 10 >= n) light = level;
+    if (count * 4 >= n) out.paper = level;
+  }
+  out.noise = out.paper + tally_max_(TALLY_FAINT_, TALLY_NOISE_ * (out.paper - light));
+  out.noise = tally_min_(out.noise, 250);
+  for (count = 14; out.peak > 0 && (count -= histogram[out.peak]) > 0;) out.peak--;
+  return out;
 }
 
-/* Thresholds of each cell from its own ink; a cell much fainter than the field's darkest holds
-   dirt, so the darkest bounds them from below. */
+/* Thresholds of each cell from its own ink, down to the faintest that its paper lets one see. */
 static void tally_set_levels_(tally_strip_ *strip) {
-  int k, x, from = 0, peak[TALLY_MAX_DIGITS], most = 0;
-  for (k = 0; k < strip->own; k++) {
-    peak[k] = tally_peak_(strip, &strip->box[k], 14);
-    most = tally_max_(most, peak[k]);
-  }
+  int k, x, from = 0;
   for (k = 0; k < strip->own; k++) { /* outside the cells the nearest one's thresholds count */
     int to = k + 1 < strip->own ? (strip->box[k].right + strip->box[k + 1].left) / 2 : strip->width;
-    int high = tally_max_(36, tally_max_(peak[k] * 45 / 100, most * 25 / 100));
-    for (x = from; x < to; x++) strip->high[x] = (uint8_t)high;
+    tally_levels_ *at = &strip->levels[k];
+    int high, low;
+    *at = tally_measure_levels_(strip, &strip->box[k]);
+    high = tally_max_(at->noise, at->peak * 45 / 100);
+    low = tally_max_((at->noise + at->paper) / 2, high * 55 / 100);
+    for (x = from; x < to; x++) {
+      strip->high[x] = (uint8_t)high;
+      strip->low[x] = (uint8_t)low;
+    }
     from = to;
   }
-}
-
-/* What stands out as ink where strokes rise above `high`. */
-static int tally_low_(int high) {
-  return tally_max_(24, high * 55 / 100);
 }
 
 /* Where a strip pixel lies: the nearest of the boxes that are asked for, bit k for cell k of the
@@ -3265,7 +3346,9 @@ static int tally_near_rule_(const tally_strip_ *strip, int x, int y, int reach) 
   int i, j;
   for (j = tally_max_(0, y - reach); j <= tally_min_(strip->height - 1, y + reach); j++)
     for (i = tally_max_(0, x - reach); i <= tally_min_(strip->width - 1, x + reach); i++)
-      if (strip->erased[(size_t)j * (size_t)strip->width + (size_t)i]) return 1;
+      if (strip->erased[(size_t)j * (size_t)strip->width + (size_t)i] &&
+          strip->erased[(size_t)j * (size_t)strip->width + (size_t)i] != TALLY_HIDDEN_)
+        return 1;
   return 0;
 }
 
@@ -3292,7 +3375,9 @@ static void tally_describe_ink_(tally_strip_ *strip) {
       }
       part->strong += strip->dark[at] > strip->high[x];
       if (!tally_near_rule_(strip, x, y, 2)) part->off_rule++;
-      if (!part->touches && tally_near_rule_(strip, x, y, 1)) part->touches = 1;
+      if (!part->touches &&
+          (strip->erased[at] == TALLY_HIDDEN_ || tally_near_rule_(strip, x, y, 1)))
+        part->touches = 1;
     }
 }
 
@@ -3487,13 +3572,113 @@ static int tally_copy_ink_(const tally_strip_ *strip, int k, const tally_extent_
   return edge;
 }
 
+/* ---- what the cutter makes of a cell */
+
+/* What bears on whether a pen has written in a cell, and on whether its ink was cut out whole. */
+typedef struct {
+  double area;     /* of the ink kept, as a share of the cell's; 0: there is none */
+  double contrast; /* how much darker than its paper, 1: as much as what stands out of its noise */
+  double relative; /* the same against the field's darkest ink, 0..1 */
+  double extent;   /* longer side of the ink, as a share of the cell's smaller side */
+  /* as shares of the ink kept: */
+  double lost;    /* of its components, what went to other cells */
+  double foreign; /* inside the cell, what other cells' components have there */
+  double dropped; /* inside the cell, what was taken for specks or remains of rules */
+  /* */
+  double hidden; /* strokes along the rules round it that are not in its ink, share of a side */
+  double along;  /* strokes along rules in its ink, share of a side */
+  int touches;   /* 1: it lies beside a rule or crosses one */
+} tally_evidence_;
+
+/* Adds what lies in and just round cell k to its evidence, as counts of pixels. */
+static void tally_look_round_(const tally_strip_ *strip, int k, tally_evidence_ *e) {
+  const tally_cell_box_ *box = &strip->box[k];
+  int x, y, near = TALLY_BESIDE_ + 2;
+  for (y = tally_max_(0, box->top - near); y < tally_min_(strip->height, box->bottom + near); y++)
+    for (x = tally_max_(0, box->left - near); x < tally_min_(strip->width, box->right + near);
+         x++) {
+      size_t at = (size_t)y * (size_t)strip->width + (size_t)x;
+      int ours, rule = strip->erased[at] == TALLY_HIDDEN_ || strip->erased[at] == TALLY_DOUBTED_;
+      if (!strip->labels[at] && !rule) continue;
+      ours = tally_belongs_(strip, k, x, y);
+      if (rule) *(ours ? &e->along : &e->hidden) += 1;
+      if (ours || !strip->labels[at] || tally_depth_(box, x, y) == 0) continue;
+      *(strip->ink[strip->labels[at] - 1].serves ? &e->foreign : &e->dropped) += 1;
+    }
+}
+
+static tally_evidence_ tally_gather_(const tally_strip_ *strip, int k,
+                                     const tally_extent_ *extent) {
+  const tally_cell_box_ *box = &strip->box[k];
+  const tally_levels_ *levels = &strip->levels[k];
+  double side = tally_min_(box->bottom - box->top, box->right - box->left), all = 0, dark;
+  double whole = (double)(box->bottom - box->top) * (box->right - box->left);
+  int i, most = TALLY_PEN_;
+  tally_evidence_ e;
+  memset(&e, 0, sizeof e);
+  tally_look_round_(strip, k, &e);
+  e.hidden /= TALLY_RULE_ * side;
+  e.along /= TALLY_RULE_ * side;
+  if (extent->area == 0) return e;
+  for (i = 0; i < strip->count; i++) {
+    if (!(strip->ink[i].serves >> k & 1)) continue;
+    all += strip->parts[i].area;
+    e.touches |= strip->ink[i].touches;
+  }
+  for (i = 0; i < strip->own; i++) most = tally_max_(most, strip->levels[i].peak);
+  dark = extent->dark / extent->area - levels->paper;
+  e.area = extent->area / whole;
+  e.contrast = dark / (levels->noise - levels->paper);
+  e.relative = dark / most;
+  e.extent = tally_max_(extent->right - extent->left, extent->bottom - extent->top) / side;
+  e.lost = 1 - extent->area / all;
+  e.foreign /= extent->area;
+  e.dropped /= extent->area;
+  return e;
+}
+
+/* How surely a pen has written in the cell, by a logistic regression.
+
+   Fitted on 24,000 cells of synthetic tallies (both forms that come with this header and one of 46
+   dense rows; default and double severity; digits of 1 to 1.5 times the usual size; a fifth of the
+   cells in ink of 8 to 50 % of its strength) and of eight real scans; on as many others it is right
+   as often as it says: of cells given 0.01 to 0.1 7 % are written, of those given 0.1 to 0.3 23 %,
+   0.3 to 0.5 33 %, 0.5 to 0.7 52 %, 0.7 to 0.9 84 %, 0.97 to 0.99 98.9 %. Of cells without ink 0.5 %
+   are written (5 % where a fifth is faint), and a third of those with a stroke along their rules. */
+static double tally_surely_written_(const tally_evidence_ *e) {
+  double odds, beside = 2 * e->hidden;
+  if (e->area <= 0) return 0.02 + 0.3 * (beside < 1 ? beside : 1);
+  odds = exp(0.29 + 1.47 * log(100 * e->area) + 1.93 * log(e->contrast > 0.1 ? e->contrast : 0.1) +
+             2.40 * log(e->relative > 0.01 ? e->relative : 0.01) - 3.60 * log(e->extent + 0.02));
+  return odds < 1e-3 ? 1e-3 : odds > 1e4 ? 1 - 1e-4 : odds / (1 + odds);
+}
+
+/* How surely the ink was cut out whole: each thing that may spoil it does so by itself, more surely
+   the more there is of it.
+
+   Fitted on 26,000 digits of synthetic tallies as above, a tenth of the digits of some written on a
+   printed rule, with the model that comes with the tools: how much more often its best class is
+   wrong than in cells where nothing of this is seen (0.8 %). On as many others it is wrong in 19 %
+   where 20 % are predicted, 15 % where 12.5, 4.9 % where 7.6, 4.0 % where 3.7, 2.9 % where 1.9, 1.5 %
+   where 1.4. */
+static double tally_surely_whole_(const tally_evidence_ *e) {
+  const double amount[6] = {e->lost,   e->foreign, e->dropped,
+                            e->hidden, e->along,   (double)e->touches};
+  static const double spoils[6] = {0.178, 0.222, 0.055, 0.031, 0.097, 0.009};
+  double sum = 0;
+  int i;
+  for (i = 0; i < 6; i++) sum += spoils[i] * (amount[i] < 1 ? amount[i] : 1);
+  return exp(-sum);
+}
+
 /* Fills in cell k from the ink it was given. */
 static void tally_cut_clean_(const tally_strip_ *strip, int k, tally_cell *cell) {
   const tally_cell_box_ *box = &strip->box[k];
   int tall = box->bottom - box->top, wide = box->right - box->left;
-  int full = tally_max_(strip->high[(box->left + box->right) / 2] * 3 / 2, 54);
+  int full = tally_min_(strip->high[(box->left + box->right) / 2] * 3 / 2, 255);
   int width, height, side, edge, i;
   tally_extent_ extent = tally_measure_ink_(strip, k, cell);
+  tally_evidence_ evidence;
   double thickness;
   tally_image picture;
   width = extent.right - extent.left + 1;
@@ -3501,8 +3686,12 @@ static void tally_cut_clean_(const tally_strip_ *strip, int k, tally_cell *cell)
   side = tally_max_(width, height);
   if (extent.area < 14 || side < tally_min_(tall, wide) / 8) {
     cell->state = TALLY_CELL_EMPTY;
-    return;
+    extent.area = 0;
   }
+  evidence = tally_gather_(strip, k, &extent);
+  cell->written = tally_surely_written_(&evidence);
+  cell->whole = tally_surely_whole_(&evidence);
+  if (extent.area == 0) return;
   if (cell->state != TALLY_CELL_TOUCHING) cell->state = TALLY_CELL_INK;
   cell->ink = (double)extent.area / ((double)tall * wide);
   cell->dark = extent.dark / extent.area / 255;
@@ -3581,9 +3770,10 @@ static tally_result tally_find_ink_(tally_strip_ *strip) {
   for (y = 0; y < strip->height; y++)
     for (x = 0; x < strip->width; x++) {
       size_t i = (size_t)y * (size_t)strip->width + (size_t)x;
-      strip->spare[i] =
-          strip->dark[i] > tally_low_(strip->high[x]) && strip->erased[i] != TALLY_ERASED_ ? 255
-                                                                                           : 0;
+      strip->spare[i] = strip->dark[i] > strip->low[x] && strip->erased[i] != TALLY_ERASED_ &&
+                                strip->erased[i] != TALLY_DOUBTED_
+                            ? 255
+                            : 0;
     }
   mask.pixels = strip->spare;
   mask.width = strip->width;
@@ -3639,14 +3829,15 @@ static tally_result tally_alloc_strip_(tally_strip_ *strip, int boxes) {
   strip->line = (uint8_t *)tally_alloc_((wide + 2 * TALLY_BROAD_) * (tall + 2 * TALLY_BROAD_), 1);
   strip->stroke = (uint8_t *)tally_alloc_(stroke, 1);
   strip->copy = (uint8_t *)tally_alloc_(stroke, 1);
+  strip->low = (uint8_t *)tally_alloc_(wide, 1);
   strip->high = (uint8_t *)tally_alloc_(wide, 1);
   strip->box = (tally_cell_box_ *)tally_alloc_((size_t)boxes, sizeof *strip->box);
   strip->sum = (double *)tally_alloc_(wide + 2 * TALLY_ROOM_ + 1, sizeof *strip->sum);
   strip->labels = (int *)tally_alloc_(n, sizeof *strip->labels);
   strip->parts = (tally_component *)tally_alloc_((size_t)strip->capacity, sizeof *strip->parts);
   return strip->light && strip->dark && strip->erased && strip->spare && strip->line &&
-                 strip->stroke && strip->copy && strip->sum && strip->high && strip->box &&
-                 strip->labels && strip->parts
+                 strip->stroke && strip->copy && strip->sum && strip->low && strip->high &&
+                 strip->box && strip->labels && strip->parts
              ? TALLY_OK
              : TALLY_ERROR_MEMORY;
 }
@@ -3660,6 +3851,7 @@ static void tally_free_strip_(tally_strip_ *strip) {
   TALLY_FREE(strip->stroke);
   TALLY_FREE(strip->copy);
   TALLY_FREE(strip->sum);
+  TALLY_FREE(strip->low);
   TALLY_FREE(strip->high);
   TALLY_FREE(strip->box);
   TALLY_FREE(strip->ink);
@@ -3684,17 +3876,13 @@ static tally_result tally_cut_one_(const tally_image *picture, const tally_templ
 
 TALLY_API tally_result tally_cut(const tally_image *picture, const tally_template *form,
                                  const tally_registration *registration, tally_cell *cells) {
-  int f, i;
+  int f;
   if (!tally_image_ok_(picture) || !form || !registration || !cells ||
       registration->status != TALLY_FORM_OK)
     return TALLY_ERROR_ARGUMENT;
   memset(cells, 0, (size_t)form->cells * sizeof *cells);
   for (f = 0; f < form->fields; f++)
     TALLY_TRY_(tally_cut_one_(picture, form, registration, f, cells + form->field[f].first_cell));
-  for (i = 0; i < form->cells; i++) {
-    cells[i].written = cells[i].state == TALLY_CELL_EMPTY ? 1 - TALLY_SEEN_ : TALLY_SEEN_;
-    cells[i].whole = 1;
-  }
   return TALLY_OK;
 }
 
