@@ -374,6 +374,17 @@ typedef struct {
 TALLY_API tally_result tally_cut(const tally_image *picture, const tally_template *form,
                                  const tally_registration *registration, tally_cell *cells);
 
+/* Cuts one field's cells again as if it were registered (dx, dy) away, at most TALLY_MAX_SHIFT each
+   way, in 48ths of a cell's smaller side: for cells in doubt. What is written well looks the same,
+   so a network that sees something else after such a shift is not to be trusted; four to eight of
+   them (1.5 to each side and aslant) are enough. The mean of its probabilities is the better answer.
+   cells receives one item for each of the field's cells. Takes the field's share of tally_cut.
+   Errors: as tally_cut. */
+#define TALLY_MAX_SHIFT 2
+TALLY_API tally_result tally_cut_shifted(const tally_image *picture, const tally_template *form,
+                                         const tally_registration *registration, int field,
+                                         double dx, double dy, tally_cell *cells);
+
 /* A short name of a state: "empty", "ink", "touching". */
 TALLY_API const char *tally_cell_state_text(tally_cell_state state);
 
@@ -2808,15 +2819,16 @@ TALLY_API tally_result tally_register(const tally_image *picture, const tally_te
 
 #define TALLY_SEEN_ 0.98 /* weight of what the cutter saw (an empty cell, a dash) */
 
-#define TALLY_CELL_ 48   /* strip pixels along a cell's smaller side */
-#define TALLY_MARGIN_ 22 /* strip pixels round the cells: how far strokes are followed */
-#define TALLY_ROOM_ 2    /* pixels round a cell's ink, for what widening adds */
-#define TALLY_RULE_ 3    /* pixels across a printed rule, by and large */
-#define TALLY_PEN_ 100   /* darkness across a stroke, at least, that a rule hides */
-#define TALLY_ALONG_ 16  /* ink along a rule for as long as this is a stroke on it */
-#define TALLY_FAINT_ 14  /* ink is darker than its paper by this at least, of 255 */
-#define TALLY_NOISE_ 6   /* and by this many times what its paper's levels differ */
-#define TALLY_DEEP_ 14   /* ink this far inside a cell is written in it, and no overhang */
+#define TALLY_CELL_ 48    /* strip pixels along a cell's smaller side */
+#define TALLY_MARGIN_ 22  /* strip pixels round the cells: how far strokes are followed */
+#define TALLY_ROOM_ 2     /* pixels round a cell's ink, for what widening adds */
+#define TALLY_HARDLY_ 0.1 /* what is written less surely than this leaves a cell empty */
+#define TALLY_RULE_ 3     /* pixels across a printed rule, by and large */
+#define TALLY_PEN_ 100    /* darkness across a stroke, at least, that a rule hides */
+#define TALLY_ALONG_ 16   /* ink along a rule for as long as this is a stroke on it */
+#define TALLY_FAINT_ 14   /* ink is darker than its paper by this at least, of 255 */
+#define TALLY_NOISE_ 6    /* and by this many times what its paper's levels differ */
+#define TALLY_DEEP_ 14    /* ink this far inside a cell is written in it, and no overhang */
 #define TALLY_BROAD_                                                                               \
   8 /* what is wider than twice this is paper, stain or watermark, not a stroke */
 
@@ -2867,6 +2879,7 @@ typedef struct {
 typedef struct {
   int width, height;
   double zoom, x0, y0; /* strip pixel = (template - x0) * zoom */
+  double dx, dy;       /* template pixels by which it is sampled farther right and down */
   uint8_t *light;      /* grey as photographed */
   uint8_t *dark;       /* 0 paper .. 255 black, relative to the local paper */
   uint8_t *erased;     /* where printed rules are, TALLY_ERASED_ and so on; 0 elsewhere */
@@ -2917,9 +2930,9 @@ static tally_result tally_light_patch_(const tally_image *picture,
   int i, x, y, c = picture->channels;
   for (i = 0; i < 4; i++) {
     double px, py;
-    tally_registration_map(registration, field,
-                           strip->x0 + (i & 1 ? strip->width : 0) / strip->zoom,
-                           strip->y0 + (i & 2 ? strip->height : 0) / strip->zoom, &px, &py);
+    tally_registration_map(
+        registration, field, strip->x0 + strip->dx + (i & 1 ? strip->width : 0) / strip->zoom,
+        strip->y0 + strip->dy + (i & 2 ? strip->height : 0) / strip->zoom, &px, &py);
     left = px < left ? px : left;
     right = px > right ? px : right;
     top = py < top ? py : top;
@@ -2949,9 +2962,9 @@ static tally_result tally_sample_strip_(const tally_image *picture,
   TALLY_TRY_(tally_light_patch_(picture, registration, field, strip, &patch, &x0, &y0));
   for (y = 0; y < strip->height; y++) {
     uint8_t *to = strip->light + (size_t)y * (size_t)strip->width;
-    double v = strip->y0 + (y + 0.5) / strip->zoom;
+    double v = strip->y0 + strip->dy + (y + 0.5) / strip->zoom;
     for (x = 0; x < strip->width; x += 16) {
-      double u = strip->x0 + (x + 0.5) / strip->zoom, px, py, qx, qy;
+      double u = strip->x0 + strip->dx + (x + 0.5) / strip->zoom, px, py, qx, qy;
       int n = tally_min_(16, strip->width - x), sx, sy, dx, dy;
       tally_registration_map(registration, field, u, v, &px, &py);
       tally_registration_map(registration, field, u + 16 / strip->zoom, v, &qx, &qy);
@@ -3211,10 +3224,23 @@ static int tally_middle_mass_(const tally_strip_ *strip, int down) {
   return 16 * level;
 }
 
+/* Marks a stroke along a rule over [from, to], but for what is there already as a crossing of rules
+   that lie across. */
+static void tally_mark_along_(tally_strip_ *strip, const tally_placed_band_ *b, int from, int to) {
+  int i, across;
+  for (i = from; i <= to; i++)
+    for (across = b->band.first; across <= b->band.last; across++)
+      if (b->down)
+        tally_mark_(strip, 1, i, across, across, TALLY_HIDDEN_);
+      else if (across >= 0 && across < strip->height &&
+               strip->erased[(size_t)across * (size_t)strip->width + (size_t)i] == TALLY_ERASED_)
+        tally_mark_(strip, 0, i, across, across, TALLY_DOUBTED_);
+}
+
 /* Marks where a rule is darker or wider than elsewhere, and than the others, for longer than a stroke
    takes to cross it, but not all along: there a stroke runs along it. */
 static void tally_mark_hidden_(tally_strip_ *strip, int high) {
-  int middle[2], k, i, j;
+  int middle[2], k, i;
   middle[0] = tally_middle_mass_(strip, 0);
   middle[1] = tally_middle_mass_(strip, 1);
   for (k = 0; k < strip->bands; k++) {
@@ -3227,9 +3253,7 @@ static void tally_mark_hidden_(tally_strip_ *strip, int high) {
       if (more || (last >= 0 && i < b->to && i - last <= 2)) continue;
       if (last >= 0 && last - start + 1 >= TALLY_ALONG_ &&
           (last - start + 1) * 100 <= (b->to - b->from) * 85)
-        for (j = start; j <= last; j++)
-          tally_mark_(strip, b->down, j, b->band.first, b->band.last,
-                      b->down ? TALLY_HIDDEN_ : TALLY_DOUBTED_);
+        tally_mark_along_(strip, b, start, last);
       start = i + 1;
       last = -1;
     }
@@ -3388,18 +3412,25 @@ static int tally_box_gap_(const tally_component *a, const tally_component *b) {
   return tally_max_(0, tally_max_(dx, dy));
 }
 
+static int tally_longer_side_(const tally_component *part) {
+  return 1 + tally_max_(part->right - part->left, part->bottom - part->top);
+}
+
 /* A dot far from the cell's main stroke is dirt, or a full stop; pieces of a broken digit are
-   larger or nearer. */
+   larger or nearer. Where there are dots only, all of it is dirt. */
 static void tally_drop_specks_(tally_strip_ *strip, int cell) {
   unsigned bit = 1u << cell;
-  int i, main_part = -1;
+  int i, main_part = -1, dots;
   for (i = 0; i < strip->count; i++)
     if (strip->ink[i].serves & bit &&
         (main_part < 0 || strip->parts[i].area > strip->parts[main_part].area))
       main_part = i;
+  if (main_part < 0) return;
+  dots = tally_longer_side_(&strip->parts[main_part]) < TALLY_CELL_ / 8;
   for (i = 0; i < strip->count; i++)
-    if (strip->ink[i].serves == bit && strip->parts[i].area * 10 < strip->parts[main_part].area &&
-        tally_box_gap_(&strip->parts[i], &strip->parts[main_part]) > 3)
+    if (strip->ink[i].serves == bit &&
+        (dots || (strip->parts[i].area * 10 < strip->parts[main_part].area &&
+                  tally_box_gap_(&strip->parts[i], &strip->parts[main_part]) > 3)))
       strip->ink[i].serves = 0;
 }
 
@@ -3580,6 +3611,7 @@ typedef struct {
   double contrast; /* how much darker than its paper, 1: as much as what stands out of its noise */
   double relative; /* the same against the field's darkest ink, 0..1 */
   double extent;   /* longer side of the ink, as a share of the cell's smaller side */
+  double breadth;  /* of its strokes, as a share of the same */
   /* as shares of the ink kept: */
   double lost;    /* of its components, what went to other cells */
   double foreign; /* inside the cell, what other cells' components have there */
@@ -3607,8 +3639,9 @@ static void tally_look_round_(const tally_strip_ *strip, int k, tally_evidence_ 
     }
 }
 
-static tally_evidence_ tally_gather_(const tally_strip_ *strip, int k,
-                                     const tally_extent_ *extent) {
+/* breadth: of the strokes, pixels. */
+static tally_evidence_ tally_gather_(const tally_strip_ *strip, int k, const tally_extent_ *extent,
+                                     double breadth) {
   const tally_cell_box_ *box = &strip->box[k];
   const tally_levels_ *levels = &strip->levels[k];
   double side = tally_min_(box->bottom - box->top, box->right - box->left), all = 0, dark;
@@ -3631,6 +3664,7 @@ static tally_evidence_ tally_gather_(const tally_strip_ *strip, int k,
   e.contrast = dark / (levels->noise - levels->paper);
   e.relative = dark / most;
   e.extent = tally_max_(extent->right - extent->left, extent->bottom - extent->top) / side;
+  e.breadth = breadth / side;
   e.lost = 1 - extent->area / all;
   e.foreign /= extent->area;
   e.dropped /= extent->area;
@@ -3674,35 +3708,35 @@ static double tally_surely_whole_(const tally_evidence_ *e) {
 /* Fills in cell k from the ink it was given. */
 static void tally_cut_clean_(const tally_strip_ *strip, int k, tally_cell *cell) {
   const tally_cell_box_ *box = &strip->box[k];
-  int tall = box->bottom - box->top, wide = box->right - box->left;
+  int tall = box->bottom - box->top, wide = box->right - box->left, small = tally_min_(tall, wide);
   int full = tally_min_(strip->high[(box->left + box->right) / 2] * 3 / 2, 255);
-  int width, height, side, edge, i;
+  int width, height, side, i;
   tally_extent_ extent = tally_measure_ink_(strip, k, cell);
   tally_evidence_ evidence;
-  double thickness;
-  tally_image picture;
+  double thickness = 0;
+  tally_image picture = {NULL, 0, 0, 1};
   width = extent.right - extent.left + 1;
   height = extent.bottom - extent.top + 1;
   side = tally_max_(width, height);
-  if (extent.area < 14 || side < tally_min_(tall, wide) / 8) {
-    cell->state = TALLY_CELL_EMPTY;
-    extent.area = 0;
-  }
-  evidence = tally_gather_(strip, k, &extent);
+  if (extent.area < 14 || side < small / 8) extent.area = 0;
+  if (extent.area > 0)
+    thickness = 1.6 * extent.area / (tally_copy_ink_(strip, k, &extent, full, &picture) + 1);
+  evidence = tally_gather_(strip, k, &extent, thickness);
   cell->written = tally_surely_written_(&evidence);
   cell->whole = tally_surely_whole_(&evidence);
+  if (extent.area == 0 || cell->written < TALLY_HARDLY_)
+    cell->state = TALLY_CELL_EMPTY;
+  else if (cell->state != TALLY_CELL_TOUCHING)
+    cell->state = TALLY_CELL_INK;
   if (extent.area == 0) return;
-  if (cell->state != TALLY_CELL_TOUCHING) cell->state = TALLY_CELL_INK;
   cell->ink = (double)extent.area / ((double)tall * wide);
   cell->dark = extent.dark / extent.area / 255;
   cell->dash = width > 2.2 * height && height < tall * 0.3 && width > wide * 0.2;
-  edge = tally_copy_ink_(strip, k, &extent, full, &picture);
   /* A stroke narrower than MNIST's (about 2.5 of 28 pixels) is widened, or shrinking would lose it.
    */
-  thickness = 1.6 * extent.area / (edge + 1);
   for (i = 0; i < 3 && thickness < 1.8 * side / 20.0; i++, thickness += 2)
     tally_widen_(&picture, strip->copy);
-  tally_fit_mnist_(&picture, full, 0.4 * tally_min_(tall, wide), strip->sum, cell->clean);
+  tally_fit_mnist_(&picture, full, 0.4 * small, strip->sum, cell->clean);
 }
 
 /* ---- one field */
@@ -3859,17 +3893,25 @@ static void tally_free_strip_(tally_strip_ *strip) {
   TALLY_FREE(strip->parts);
 }
 
-static tally_result tally_cut_one_(const tally_image *picture, const tally_template *form,
-                                   const tally_registration *registration, int f,
-                                   tally_cell *cells) {
+TALLY_API tally_result tally_cut_shifted(const tally_image *picture, const tally_template *form,
+                                         const tally_registration *registration, int field,
+                                         double dx, double dy, tally_cell *cells) {
   tally_strip_ strip;
   tally_result result;
+  if (!tally_image_ok_(picture) || !form || !registration || !cells ||
+      registration->status != TALLY_FORM_OK || field < 0 || field >= form->fields ||
+      !(fabs(dx) <= TALLY_MAX_SHIFT) || !(fabs(dy) <= TALLY_MAX_SHIFT))
+    return TALLY_ERROR_ARGUMENT;
+  memset(cells, 0, (size_t)form->field[field].digits * sizeof *cells);
   memset(&strip, 0, sizeof strip);
-  tally_place_strip_(&form->field[f], &strip);
+  tally_place_strip_(&form->field[field], &strip);
   if (strip.width > 20000 || strip.height > 20000 || strip.width > 50000000 / strip.height)
     return TALLY_ERROR_TOO_LARGE;
+  strip.dx = dx / strip.zoom;
+  strip.dy = dy / strip.zoom;
   result = tally_alloc_strip_(&strip, form->cells);
-  if (result == TALLY_OK) result = tally_cut_field_(picture, form, registration, f, &strip, cells);
+  if (result == TALLY_OK)
+    result = tally_cut_field_(picture, form, registration, field, &strip, cells);
   tally_free_strip_(&strip);
   return result;
 }
@@ -3877,12 +3919,10 @@ static tally_result tally_cut_one_(const tally_image *picture, const tally_templ
 TALLY_API tally_result tally_cut(const tally_image *picture, const tally_template *form,
                                  const tally_registration *registration, tally_cell *cells) {
   int f;
-  if (!tally_image_ok_(picture) || !form || !registration || !cells ||
-      registration->status != TALLY_FORM_OK)
-    return TALLY_ERROR_ARGUMENT;
-  memset(cells, 0, (size_t)form->cells * sizeof *cells);
+  if (!form || !cells) return TALLY_ERROR_ARGUMENT;
   for (f = 0; f < form->fields; f++)
-    TALLY_TRY_(tally_cut_one_(picture, form, registration, f, cells + form->field[f].first_cell));
+    TALLY_TRY_(
+        tally_cut_shifted(picture, form, registration, f, 0, 0, cells + form->field[f].first_cell));
   return TALLY_OK;
 }
 
