@@ -2822,7 +2822,7 @@ TALLY_API tally_result tally_register(const tally_image *picture, const tally_te
 #define TALLY_CELL_ 48    /* strip pixels along a cell's smaller side */
 #define TALLY_MARGIN_ 22  /* strip pixels round the cells: how far strokes are followed */
 #define TALLY_ROOM_ 2     /* pixels round a cell's ink, for what widening adds */
-#define TALLY_HARDLY_ 0.1 /* what is written less surely than this leaves a cell empty */
+#define TALLY_HARDLY_ 0.2 /* what is written less surely than this leaves a cell empty */
 #define TALLY_RULE_ 3     /* pixels across a printed rule, by and large */
 #define TALLY_PEN_ 100    /* darkness across a stroke, at least, that a rule hides */
 #define TALLY_ALONG_ 16   /* ink along a rule for as long as this is a stroke on it */
@@ -3611,7 +3611,6 @@ typedef struct {
   double contrast; /* how much darker than its paper, 1: as much as what stands out of its noise */
   double relative; /* the same against the field's darkest ink, 0..1 */
   double extent;   /* longer side of the ink, as a share of the cell's smaller side */
-  double breadth;  /* of its strokes, as a share of the same */
   /* as shares of the ink kept: */
   double lost;    /* of its components, what went to other cells */
   double foreign; /* inside the cell, what other cells' components have there */
@@ -3639,9 +3638,8 @@ static void tally_look_round_(const tally_strip_ *strip, int k, tally_evidence_ 
     }
 }
 
-/* breadth: of the strokes, pixels. */
-static tally_evidence_ tally_gather_(const tally_strip_ *strip, int k, const tally_extent_ *extent,
-                                     double breadth) {
+static tally_evidence_ tally_gather_(const tally_strip_ *strip, int k,
+                                     const tally_extent_ *extent) {
   const tally_cell_box_ *box = &strip->box[k];
   const tally_levels_ *levels = &strip->levels[k];
   double side = tally_min_(box->bottom - box->top, box->right - box->left), all = 0, dark;
@@ -3664,7 +3662,6 @@ static tally_evidence_ tally_gather_(const tally_strip_ *strip, int k, const tal
   e.contrast = dark / (levels->noise - levels->paper);
   e.relative = dark / most;
   e.extent = tally_max_(extent->right - extent->left, extent->bottom - extent->top) / side;
-  e.breadth = breadth / side;
   e.lost = 1 - extent->area / all;
   e.foreign /= extent->area;
   e.dropped /= extent->area;
@@ -3682,8 +3679,10 @@ static tally_evidence_ tally_gather_(const tally_strip_ *strip, int k, const tal
 static double tally_surely_written_(const tally_evidence_ *e) {
   double odds, beside = 2 * e->hidden;
   if (e->area <= 0) return 0.02 + 0.3 * (beside < 1 ? beside : 1);
-  odds = exp(0.29 + 1.47 * log(100 * e->area) + 1.93 * log(e->contrast > 0.1 ? e->contrast : 0.1) +
-             2.40 * log(e->relative > 0.01 ? e->relative : 0.01) - 3.60 * log(e->extent + 0.02));
+  odds =
+      exp(-1.06 + 2.22 * log(100 * e->area) + 2.11 * log(e->contrast > 0.1 ? e->contrast : 0.1) +
+          3.10 * log(e->relative > 0.01 ? e->relative : 0.01) - 3.61 * log(e->extent + 0.02) -
+          3.87 * (e->along < 1 ? e->along : 1) - 5.04 * log(e->area > 0.25 ? e->area / 0.25 : 1));
   return odds < 1e-3 ? 1e-3 : odds > 1e4 ? 1 - 1e-4 : odds / (1 + odds);
 }
 
@@ -3721,7 +3720,7 @@ static void tally_cut_clean_(const tally_strip_ *strip, int k, tally_cell *cell)
   if (extent.area < 14 || side < small / 8) extent.area = 0;
   if (extent.area > 0)
     thickness = 1.6 * extent.area / (tally_copy_ink_(strip, k, &extent, full, &picture) + 1);
-  evidence = tally_gather_(strip, k, &extent, thickness);
+  evidence = tally_gather_(strip, k, &extent);
   cell->written = tally_surely_written_(&evidence);
   cell->whole = tally_surely_whole_(&evidence);
   if (extent.area == 0 || cell->written < TALLY_HARDLY_)
