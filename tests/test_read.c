@@ -218,7 +218,7 @@ static void test_extract(void **state) {
   assert_int_equal(height, TALLY_SIDE);
   assert_int_equal(channels, 1);
   free(png);
-  assert_columns("cells/cells.csv", "tally,field,position,path,state\n");
+  assert_columns("cells/cells.csv", "tally,field,position,path,state,written,whole\n");
   assert_columns("cells/forms.csv", "tally,status,residual_px,reason\n");
   assert_int_equal(rows_of("cells/cells.csv"), 15 * TRAINED);
   assert_int_equal(rows_of("cells/forms.csv"), TRAINED);

@@ -25,6 +25,7 @@ typedef struct outcome {
   double residual;
   char reason[160];
   uint8_t *states; /* of its cells; NULL if it was not registered */
+  float *written, *whole;
 } outcome;
 
 static inline void write_picture(const char *folder, const char *name, const text_buffer *bytes) {
@@ -118,7 +119,13 @@ static inline outcome extract(const tally_template *form, const folders *to, int
     write_cells(folder, form, cells, raw);
     if (to->check) write_check(to->check, name, form, &photo, where, cells);
     out.states = allocate((size_t)form->cells, 1);
-    for (int i = 0; i < form->cells; i++) out.states[i] = (uint8_t)cells[i].state;
+    out.written = allocate((size_t)form->cells, sizeof *out.written);
+    out.whole = allocate((size_t)form->cells, sizeof *out.whole);
+    for (int i = 0; i < form->cells; i++) {
+      out.states[i] = (uint8_t)cells[i].state;
+      out.written[i] = (float)cells[i].written;
+      out.whole[i] = (float)cells[i].whole;
+    }
     free(folder);
     free(name);
   }
