@@ -16,10 +16,10 @@
      straight, dark on light, and at most about 10 pixels thick where a cell is 48 high.
    - Digits are not recognised here: the caller brings, for each cell, probabilities over the 17
      classes 0..9, cross, empty, illegible, dash, struck out, several digits, overwritten.
-   - A stroke that lies on a printed rule is told from it by being darker or broader than the rest of
-     the rule, so one that covers more than five sixths of a cell's side, or is finer and lighter than
-     the rule, is lost; one that crosses or touches it is kept. Ink broader than a third of a cell
-     counts as stain. Ink is followed outside its box for just under half a cell.
+   - A stroke that lies on a printed rule is told from it by being darker or broader than the rest
+     of the rule, so one that covers more than five sixths of a cell's side, or is finer and lighter
+     than the rule, is lost; one that crosses or touches it is kept. Ink broader than a third of a
+     cell counts as stain. Ink is followed outside its box for just under half a cell.
    - Everything is deterministic. Nothing is global; every function is safe to call from several
      threads on different data.
 
@@ -380,9 +380,9 @@ TALLY_API tally_result tally_cut(const tally_image *picture, const tally_templat
 /* Cuts one field's cells again as if it were registered (dx, dy) away, at most TALLY_MAX_SHIFT each
    way, in 48ths of a cell's smaller side: for cells in doubt. What is written well looks the same,
    so a network that sees something else after such a shift is not to be trusted; four to eight of
-   them (1.5 to each side and aslant) are enough. The mean of its probabilities is the better answer.
-   cells receives one item for each of the field's cells. Takes the field's share of tally_cut.
-   Errors: as tally_cut. */
+   them (1.5 to each side and aslant) are enough. The mean of its probabilities is the better
+   answer. cells receives one item for each of the field's cells. Takes the field's share of
+   tally_cut. Errors: as tally_cut. */
 #define TALLY_MAX_SHIFT 2
 TALLY_API tally_result tally_cut_shifted(const tally_image *picture, const tally_template *form,
                                          const tally_registration *registration, int field,
@@ -2817,8 +2817,9 @@ TALLY_API tally_result tally_register(const tally_image *picture, const tally_te
    A field is cut as one strip, its cells and a margin round them, at a resolution where the smaller
    side of a cell is TALLY_CELL_ pixels. Light becomes darkness relative to the local paper, printed
    rules are erased where no stroke crosses them, and the components of what is left are given to
-   the cells that they serve. The cells of all other fields that reach into the margin are known, and
-   what serves them is not this field's: two strips that see a stroke come to the same conclusion. */
+   the cells that they serve. The cells of all other fields that reach into the margin are known,
+   and what serves them is not this field's: two strips that see a stroke come to the same
+   conclusion. */
 
 #define TALLY_SEEN_ 0.98 /* weight of what the cutter saw (an empty cell, a dash) */
 
@@ -3240,8 +3241,8 @@ static void tally_mark_along_(tally_strip_ *strip, const tally_placed_band_ *b, 
         tally_mark_(strip, 0, i, across, across, TALLY_DOUBTED_);
 }
 
-/* Marks where a rule is darker or wider than elsewhere, and than the others, for longer than a stroke
-   takes to cross it, but not all along: there a stroke runs along it. */
+/* Marks where a rule is darker or wider than elsewhere, and than the others, for longer than a
+   stroke takes to cross it, but not all along: there a stroke runs along it. */
 static void tally_mark_hidden_(tally_strip_ *strip, int high) {
   int middle[2], k, i;
   middle[0] = tally_middle_mass_(strip, 0);
@@ -3453,8 +3454,8 @@ static void tally_share_ink_(tally_strip_ *strip, int cell) {
 }
 
 /* The cells that a component serves: the one that holds most of it, and each that it reaches the
-   middle of, or half as far where a quarter of it lies there, if all of it is seen. None for specks, remains of rules, and what lies mostly
-   outside all cells. */
+   middle of, or half as far where a quarter of it lies there and all of it is seen. None for
+   specks, remains of rules, and what lies mostly outside all cells. */
 static unsigned tally_serves_(const tally_strip_ *strip, int i) {
   const tally_ink_ *part = &strip->ink[i];
   int k, best = 0, all = 0, area = strip->parts[i].area;
@@ -3615,15 +3616,15 @@ typedef struct {
   double contrast; /* how much darker than its paper, 1: as much as what stands out of its noise */
   double relative; /* the same against the field's darkest ink, 0..1 */
   double extent;   /* longer side of the ink, as a share of the cell's smaller side */
-  /* as shares of the ink kept: */
-  double aside;   /* of its components, what went to other cells, times how far from the middle of
-                     the cell the rest lies, 1 on its side: half a digit does, a neighbour's does not */
-  double foreign; /* inside the cell, what other cells' components have there */
-  double dropped; /* inside the cell, what was taken for specks or remains of rules */
-  /* */
-  double hidden; /* strokes along the rules round it that are not in its ink, share of a side */
-  double along;  /* strokes along rules in its ink, share of a side */
-  int touches;   /* 1: it lies beside a rule or crosses one */
+  double
+      aside; /* share of its components that went to other cells, times how far from the middle of
+                     the cell the rest lies, 1 on its side: half a digit does, a neighbour's does
+                     not */
+  double foreign; /* other cells' ink inside the cell, as a share of the ink kept */
+  double dropped; /* the same of what was taken for specks or remains of rules */
+  double hidden;  /* strokes along the rules round it that are not in its ink, share of a side */
+  double along;   /* strokes along rules in its ink, share of a side */
+  int touches;    /* 1: it lies beside a rule or crosses one */
 } tally_evidence_;
 
 /* Adds what lies in and just round cell k to its evidence, as counts of pixels. */
@@ -3685,11 +3686,11 @@ static tally_evidence_ tally_gather_(const tally_strip_ *strip, int k,
 
    Fitted on 20,000 cells with ink: of synthetic tallies (both forms that come with this header and
    one of 46 dense rows; default and double severity; some with a tenth of the digits on a printed
-   rule; some with faint ink of 8 to 50 %, weighted as one cell in fifty) and of eight real scans. On
-   as many others it is right about as often as it says: given 0.03 to 0.1 6.5 % are written, given
-   0.1 to 0.3 22 %, 0.3 to 0.5 23 %, 0.5 to 0.7 52 %, 0.7 to 0.9 89 %, 0.97 to 0.99 98.9 %, 0.99 to
-   0.999 99.7 %. Of cells without ink 2 % are written, and 38 % of those with a stroke along their
-   rules. */
+   rule; some with faint ink of 8 to 50 %, weighted as one cell in fifty) and of eight real scans.
+   On as many others it is right about as often as it says: given 0.03 to 0.1 6.5 % are written,
+   given 0.1 to 0.3 22 %, 0.3 to 0.5 23 %, 0.5 to 0.7 52 %, 0.7 to 0.9 89 %, 0.97 to 0.99 98.9 %,
+   0.99 to 0.999 99.7 %. Of cells without ink 2 % are written, and 38 % of those with a stroke along
+   their rules. */
 static double tally_surely_written_(const tally_evidence_ *e) {
   double odds, beside = 2 * e->hidden;
   if (e->area <= 0) return 0.02 + 0.3 * (beside < 1 ? beside : 1);
@@ -3703,11 +3704,11 @@ static double tally_surely_written_(const tally_evidence_ *e) {
 /* How surely the ink was cut out whole: each thing that may spoil it does so by itself, more surely
    the more there is of it.
 
-   Fitted on 26,000 digits of synthetic tallies as above, some 1 to 1.5 times the usual size, with the
-   model that comes with the tools: how much more often its best class is wrong than in cells where
-   nothing of this is seen (0.8 %). What lies along rules is fitted on cells with nothing else. On as
-   many other digits it is wrong in 56 % where 36 % are predicted, 15 % where 22, 10 % where 13, 5.6 %
-   where 7.3, 3.5 % where 3.7, 2.7 % where 2.0, 1.7 % where 1.4. */
+   Fitted on 26,000 digits of synthetic tallies as above, some 1 to 1.5 times the usual size, with
+   the model that comes with the tools: how much more often its best class is wrong than in cells
+   where nothing of this is seen (0.8 %). What lies along rules is fitted on cells with nothing
+   else. On as many other digits it is wrong in 56 % where 36 % are predicted, 15 % where 22, 10 %
+   where 13, 5.6 % where 7.3, 3.5 % where 3.7, 2.7 % where 2.0, 1.7 % where 1.4. */
 static double tally_surely_whole_(const tally_evidence_ *e) {
   const double amount[6] = {e->aside, e->foreign, e->dropped,
                             e->along, e->hidden,  (double)e->touches};
@@ -3763,8 +3764,8 @@ static tally_cell_box_ tally_place_box_(const tally_strip_ *strip, const tally_b
   return out;
 }
 
-/* Where field `other` has a point that the strip's field has elsewhere: fields are registered one by
-   one. Moves the box by the difference, found in the picture and taken back to the template. */
+/* Where field `other` has a point that the strip's field has elsewhere: fields are registered one
+   by one. Moves the box by the difference, found in the picture and taken back to the template. */
 static void tally_move_box_(const tally_registration *registration, int field, int other,
                             tally_box *box) {
   double x = box->x + box->width / 2, y = box->y + box->height / 2, px[4], py[4], det, dx, dy;
