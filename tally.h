@@ -15,9 +15,10 @@
      straight, dark on light, and at most about 10 pixels thick where a cell is 48 high.
    - Digits are not recognised here: the caller brings, for each cell, probabilities over the 17
      classes 0..9, cross, empty, illegible, dash, struck out, several digits, overwritten.
-   - A digit stroke that lies on a printed rule over its whole length cannot be told from the rule
-     and is lost; one that crosses or touches it is kept. Ink broader than a third of a cell counts
-     as stain. Ink is followed outside its box for just under half a cell.
+   - A stroke that lies on a printed rule is told from it by being darker or broader than the rest
+     of the rule, so one that covers more than five sixths of a cell's side, or is finer and lighter
+     than the rule, is lost; one that crosses or touches it is kept. Ink broader than a third of a
+     cell counts as stain. Ink is followed outside its box for just under half a cell.
    - Everything is deterministic. Nothing is global; every function is safe to call from several
      threads on different data.
 
@@ -405,7 +406,7 @@ TALLY_API const char *tally_form_status_text(tally_form_status status);
 #define TALLY_SIDE 28 /* cells come as 28 x 28 grey pictures, ink bright (255) on black (0) */
 
 typedef enum {
-  TALLY_CELL_EMPTY,   /* nothing written, or specks only */
+  TALLY_CELL_EMPTY,   /* nothing that is likely a stroke: `written` is below 0.2 */
   TALLY_CELL_INK,     /* ink well inside the cell */
   TALLY_CELL_TOUCHING /* ink that touches or crosses the cell's border */
 } tally_cell_state;
@@ -415,14 +416,16 @@ typedef struct {
   int dash;                               /* 1: the ink is one flat horizontal stroke */
   double ink;                             /* area of the ink kept, as a share of the cell's area */
   double dark;                            /* how dark the ink is against its paper, 0..1 */
-  double written;                         /* probability that a pen has written here, 0..1: what
-                                             area and darkness say, before anyone looks at its shape */
+  double written;                         /* probability that a pen has written here: what area,
+                                             darkness and extent say, before anyone looks at the
+                                             shape. Never 0 or 1 */
   double whole;                           /* probability that `clean` holds all of what is written
-                                             here and nothing else, 0..1: 1 where nothing crosses a
-                                             border or lies on a rule */
+                                             here and nothing else: 1 where nothing touches a rule,
+                                             was divided between cells, left out or let in */
   uint8_t clean[TALLY_SIDE * TALLY_SIDE]; /* rules removed, ink fitted into 20 x 20 keeping its
-                                             aspect, placed by its centre of mass: MNIST's way.
-                                             All zero when empty */
+                                             aspect, placed by its centre of mass: MNIST's way. As
+                                             white for faint ink, in empty cells too; all zero where
+                                             there is nothing darker than the paper's noise */
   uint8_t raw[TALLY_SIDE * TALLY_SIDE];   /* the cell as printed, cropped, shrunk and inverted:
                                              Torres & Cantu's way */
 } tally_cell;
@@ -433,6 +436,17 @@ typedef struct {
    */
 TALLY_API tally_result tally_cut(const tally_image *picture, const tally_template *form,
                                  const tally_registration *registration, tally_cell *cells);
+
+/* Cuts one field's cells again as if it were registered (dx, dy) away, at most TALLY_MAX_SHIFT each
+   way, in 48ths of a cell's smaller side: for cells in doubt. What is written well looks the same,
+   so a network that sees something else after such a shift is not to be trusted; four to eight of
+   them (1.5 to each side and aslant) are enough. The mean of its probabilities is the better
+   answer. cells receives one item for each of the field's cells. Takes the field's share of
+   tally_cut. Errors: as tally_cut. */
+#define TALLY_MAX_SHIFT 2
+TALLY_API tally_result tally_cut_shifted(const tally_image *picture, const tally_template *form,
+                                         const tally_registration *registration, int field,
+                                         double dx, double dy, tally_cell *cells);
 
 /* A short name of a state: "empty", "ink", "touching". */
 TALLY_API const char *tally_cell_state_text(tally_cell_state state);
@@ -3717,20 +3731,31 @@ TALLY_API tally_result tally_register_print(const tally_image *picture, const ta
    A field is cut as one strip, its cells and a margin round them, at a resolution where the smaller
    side of a cell is TALLY_CELL_ pixels. Light becomes darkness relative to the local paper, printed
    rules are erased where no stroke crosses them, and the components of what is left are given to
-   the cell that holds most of them. */
+   the cells that they serve. The cells of all other fields that reach into the margin are known,
+   and what serves them is not this field's: two strips that see a stroke come to the same
+   conclusion. */
 
 #define TALLY_SEEN_ 0.98 /* weight of what the cutter saw (an empty cell, a dash) */
 
-#define TALLY_CELL_ 48   /* strip pixels along a cell's smaller side */
-#define TALLY_MARGIN_ 22 /* strip pixels round the cells: how far strokes are followed */
-#define TALLY_ROOM_ 2    /* pixels round a cell's ink, for what widening adds */
+#define TALLY_CELL_ 48    /* strip pixels along a cell's smaller side */
+#define TALLY_MARGIN_ 22  /* strip pixels round the cells: how far strokes are followed */
+#define TALLY_ROOM_ 2     /* pixels round a cell's ink, for what widening adds */
+#define TALLY_HARDLY_ 0.2 /* what is written less surely than this leaves a cell empty */
+#define TALLY_RULE_ 3     /* pixels across a printed rule, by and large */
+#define TALLY_PEN_ 100    /* darkness across a stroke, at least, that a rule hides */
+#define TALLY_ALONG_ 16   /* ink along a rule for as long as this is a stroke on it */
+#define TALLY_FAINT_ 14   /* ink is darker than its paper by this at least, of 255 */
+#define TALLY_NOISE_ 6    /* and by this many times what its paper's levels differ */
+#define TALLY_DEEP_ 14    /* ink this far inside a cell is written in it, and no overhang */
 #define TALLY_BROAD_                                                                               \
   8 /* what is wider than twice this is paper, stain or watermark, not a stroke */
 
 enum {
   TALLY_ERASED_ = 1, /* a printed rule, and no ink of ours */
   TALLY_CROSSED_,    /* a printed rule with a stroke across it */
-  TALLY_UNSEEN_      /* a rule should be here, but none was seen */
+  TALLY_HIDDEN_,     /* a printed rule with a stroke along it: upright, so a digit's whole stem */
+  TALLY_DOUBTED_, /* the same across: erased, for the bars that are left of it make other digits */
+  TALLY_UNSEEN_   /* a rule should be here, but none was seen */
 };
 
 typedef struct {
@@ -3741,33 +3766,56 @@ typedef struct {
 typedef struct {
   tally_band_ band;
   int down, from, to;
+  int usual; /* darkness summed across it, as it is where nothing is written on the rule */
 } tally_placed_band_;
 
 #define TALLY_BANDS_ 512 /* stretches of rules in one strip */
 
+/* A cell in strip pixels: inclusive left and top, exclusive right and bottom. */
+typedef struct {
+  int left, top, right, bottom;
+} tally_cell_box_;
+
+/* What is known of one component of ink. Arrays go by cell of the field; the last item stands for
+   the cells of all other fields. */
+typedef struct {
+  int inside[TALLY_MAX_DIGITS + 1]; /* pixels in the cell */
+  int depth[TALLY_MAX_DIGITS + 1];  /* how far it reaches into the cell from the nearest side */
+  int strong;                       /* pixels above the threshold of strokes */
+  int off_rule;                     /* pixels farther than 2 from a printed rule */
+  int touches;                      /* 1: lies beside a printed rule or crosses one */
+  int leaves;                       /* 1: goes on beyond the strip */
+  unsigned serves;                  /* bit k: cell k gets it, or what of it lies nearest */
+} tally_ink_;
+
+/* Darkness of one cell, its border left out: of its paper, of what stands out of the paper's noise,
+   and of its 14 darkest pixels. */
+typedef struct {
+  int paper, noise, peak;
+} tally_levels_;
+
 typedef struct {
   int width, height;
   double zoom, x0, y0; /* strip pixel = (template - x0) * zoom */
+  double dx, dy;       /* template pixels by which it is sampled farther right and down */
   uint8_t *light;      /* grey as photographed */
   uint8_t *dark;       /* 0 paper .. 255 black, relative to the local paper */
   uint8_t *erased;     /* where printed rules are, TALLY_ERASED_ and so on; 0 elsewhere */
   uint8_t *spare;
-  uint8_t *line;       /* scratch of dilation */
-  uint8_t *ink, *copy; /* one cell's ink with TALLY_ROOM_ round it, and scratch of that size */
-  double *sum;         /* scratch of means over one row of that */
+  uint8_t *line;          /* scratch of dilation */
+  uint8_t *stroke, *copy; /* one cell's ink with TALLY_ROOM_ round it, and scratch of that size */
+  double *sum;            /* scratch of means over one row of that */
+  uint8_t *low, *high;    /* by column: strokes have pixels darker than high, all darker than low */
+  tally_cell_box_ *box; /* the field's own cells, then those of others that reach into the strip */
+  int own, boxes;
+  tally_levels_ levels[TALLY_MAX_DIGITS];
   int *labels;
   tally_component *parts;
-  int capacity;
+  tally_ink_ *ink; /* of each part */
+  int count, capacity;
   tally_placed_band_ band[TALLY_BANDS_];
   int bands;
 } tally_strip_;
-
-/* Cell k of the strip's field, in strip pixels: inclusive left and top, exclusive right and bottom.
-   */
-typedef struct {
-  int left, top, right, bottom;
-  int high, low; /* darkness: a stroke has pixels above high and consists of pixels above low */
-} tally_cell_box_;
 
 /* ---- from picture to strip */
 
@@ -3800,9 +3848,9 @@ static tally_result tally_light_patch_(const tally_image *picture,
   int i, x, y, c = picture->channels;
   for (i = 0; i < 4; i++) {
     double px, py;
-    tally_registration_map(registration, field,
-                           strip->x0 + (i & 1 ? strip->width : 0) / strip->zoom,
-                           strip->y0 + (i & 2 ? strip->height : 0) / strip->zoom, &px, &py);
+    tally_registration_map(
+        registration, field, strip->x0 + strip->dx + (i & 1 ? strip->width : 0) / strip->zoom,
+        strip->y0 + strip->dy + (i & 2 ? strip->height : 0) / strip->zoom, &px, &py);
     left = px < left ? px : left;
     right = px > right ? px : right;
     top = py < top ? py : top;
@@ -3832,9 +3880,9 @@ static tally_result tally_sample_strip_(const tally_image *picture,
   TALLY_TRY_(tally_light_patch_(picture, registration, field, strip, &patch, &x0, &y0));
   for (y = 0; y < strip->height; y++) {
     uint8_t *to = strip->light + (size_t)y * (size_t)strip->width;
-    double v = strip->y0 + (y + 0.5) / strip->zoom;
+    double v = strip->y0 + strip->dy + (y + 0.5) / strip->zoom;
     for (x = 0; x < strip->width; x += 16) {
-      double u = strip->x0 + (x + 0.5) / strip->zoom, px, py, qx, qy;
+      double u = strip->x0 + strip->dx + (x + 0.5) / strip->zoom, px, py, qx, qy;
       int n = tally_min_(16, strip->width - x), sx, sy, dx, dy;
       tally_registration_map(registration, field, u, v, &px, &py);
       tally_registration_map(registration, field, u + 16 / strip->zoom, v, &qx, &qy);
@@ -4025,10 +4073,30 @@ static void tally_mark_(tally_strip_ *strip, int down, int along, int first, int
                        : (size_t)k * (size_t)strip->width + (size_t)along] = value;
 }
 
+#define TALLY_BESIDE_ 2 /* lines each side of a rule that a stroke along it darkens */
+
+/* Darkness summed across a band and the lines beside it. */
+static int tally_band_mass_(const tally_strip_ *strip, const tally_placed_band_ *b, int along) {
+  int across, mass = 0;
+  for (across = b->band.first - TALLY_BESIDE_; across <= b->band.last + TALLY_BESIDE_; across++)
+    mass += tally_dark_at_(strip, b->down, along, across);
+  return mass;
+}
+
+/* What the lightest quarter of a rule weighs at most, over the n stretches of it that are seen. */
+static int tally_usual_mass_(const tally_strip_ *strip, const tally_placed_band_ *bands, int n) {
+  int histogram[256] = {0}, k, i, level = 0, seen = 0, below;
+  for (k = 0; k < n; k++)
+    for (i = bands[k].from; i < bands[k].to; i++, seen++)
+      histogram[tally_min_(tally_band_mass_(strip, &bands[k], i) / 16, 255)]++;
+  for (below = histogram[0]; level < 255 && below * 4 < seen; below += histogram[level]) level++;
+  return 16 * level;
+}
+
 /* Erases a rule over [from, to), stretch by stretch. Where no rule is seen its place is remembered
    all the same. The bands found are kept in the strip. */
 static void tally_erase_rule_(tally_strip_ *strip, int down, int from, int to, double at) {
-  int stretches = tally_max_(1, (to - from) / 40), s, i;
+  int stretches = tally_max_(1, (to - from) / 40), first = strip->bands, s, i;
   tally_band_ whole = tally_whole_band_(strip, down, from, to, at);
   for (s = 0; s < stretches; s++) {
     int a = from + (to - from) * s / stretches, b = from + (to - from) * (s + 1) / stretches;
@@ -4045,6 +4113,8 @@ static void tally_erase_rule_(tally_strip_ *strip, int down, int from, int to, d
       kept->to = b;
     }
   }
+  s = tally_usual_mass_(strip, strip->band + first, strip->bands - first);
+  for (i = first; i < strip->bands; i++) strip->band[i].usual = s;
 }
 
 /* Brings back what was erased where ink stands on both sides of a rule: there a stroke crosses. */
@@ -4057,6 +4127,54 @@ static void tally_restore_crossings_(tally_strip_ *strip, int high) {
       if (tally_ink_beside_(strip, b->down, i, b->band.first - 1, -1, reach, high) &&
           tally_ink_beside_(strip, b->down, i, b->band.last + 1, 1, reach, high))
         tally_mark_(strip, b->down, i, b->band.first, b->band.last, TALLY_CROSSED_);
+  }
+}
+
+/* The middle one of what the strip's rules in one direction usually weigh. */
+static int tally_middle_mass_(const tally_strip_ *strip, int down) {
+  int histogram[256] = {0}, k, n = 0, level = 0, below;
+  for (k = 0; k < strip->bands; k++) {
+    if (strip->band[k].down != down) continue;
+    histogram[tally_min_(strip->band[k].usual / 16, 255)]++;
+    n++;
+  }
+  for (below = histogram[0]; level < 255 && below * 2 < n; below += histogram[level]) level++;
+  return 16 * level;
+}
+
+/* Marks a stroke along a rule over [from, to], but for what is there already as a crossing of rules
+   that lie across. */
+static void tally_mark_along_(tally_strip_ *strip, const tally_placed_band_ *b, int from, int to) {
+  int i, across;
+  for (i = from; i <= to; i++)
+    for (across = b->band.first; across <= b->band.last; across++)
+      if (b->down)
+        tally_mark_(strip, 1, i, across, across, TALLY_HIDDEN_);
+      else if (across >= 0 && across < strip->height &&
+               strip->erased[(size_t)across * (size_t)strip->width + (size_t)i] == TALLY_ERASED_)
+        tally_mark_(strip, 0, i, across, across, TALLY_DOUBTED_);
+}
+
+/* Marks where a rule is darker or wider than elsewhere, and than the others, for longer than a
+   stroke takes to cross it, but not all along: there a stroke runs along it. */
+static void tally_mark_hidden_(tally_strip_ *strip, int high) {
+  int middle[2], k, i;
+  middle[0] = tally_middle_mass_(strip, 0);
+  middle[1] = tally_middle_mass_(strip, 1);
+  for (k = 0; k < strip->bands; k++) {
+    const tally_placed_band_ *b = &strip->band[k];
+    int least = tally_max_(b->usual, middle[b->down]) * 3 / 2 + tally_max_(high, TALLY_PEN_);
+    int start = b->from, last = -1;
+    for (i = b->from; i <= b->to; i++) {
+      int more = i < b->to && tally_band_mass_(strip, b, i) > least;
+      if (more) last = i;
+      if (more || (last >= 0 && i < b->to && i - last <= 2)) continue;
+      if (last >= 0 && last - start + 1 >= TALLY_ALONG_ &&
+          (last - start + 1) * 100 <= (b->to - b->from) * 85)
+        tally_mark_along_(strip, b, start, last);
+      start = i + 1;
+      last = -1;
+    }
   }
 }
 
@@ -4099,77 +4217,110 @@ static void tally_erase_rules_(const tally_template *form, tally_strip_ *strip, 
   for (i = 0; i < form->fields; i++)
     if (!form->field[i].open) tally_erase_boxes_(&form->field[i], strip);
   tally_restore_crossings_(strip, high);
+  tally_mark_hidden_(strip, high);
 }
 
 /* ---- ink */
 
-/* The level that the n darkest pixels inside the cell exceed, its border left out. */
-static int tally_peak_(const tally_strip_ *strip, const tally_cell_box_ *box, int n) {
-  int histogram[256] = {0}, level = 255, x, y, inset = 5;
+/* Ink covers less than three quarters of a cell, so the lightest quarter is paper; how much its
+   levels differ says how much noise is in it. */
+static tally_levels_ tally_measure_levels_(const tally_strip_ *strip, const tally_cell_box_ *box) {
+  int histogram[256] = {0}, x, y, inset = 5, n = 0, count = 0, level, light = -1;
+  tally_levels_ out = {-1, 0, 255};
   for (y = box->top + inset; y < box->bottom - inset; y++)
-    for (x = box->left + inset; x < box->right - inset; x++)
+    for (x = box->left + inset; x < box->right - inset; x++, n++)
       histogram[strip->dark[(size_t)y * (size_t)strip->width + (size_t)x]]++;
-  while (level > 0 && (n -= histogram[level]) > 0) level--;
-  return level;
-}
-
-/* Thresholds of each cell from its own ink; a cell much fainter than the field's darkest holds
-   dirt, so the darkest bounds them from below. */
-static void tally_set_levels_(const tally_strip_ *strip, tally_cell_box_ *boxes, int n) {
-  int k, peak[TALLY_MAX_DIGITS], most = 0;
-  for (k = 0; k < n; k++) {
-    peak[k] = tally_peak_(strip, &boxes[k], 14);
-    most = tally_max_(most, peak[k]);
+  for (level = 0; out.paper < 0; level++) {
+    count += histogram[level];
+    if (light < 0 && count * 10 >= n) light = level;
+    if (count * 4 >= n) out.paper = level;
   }
-  for (k = 0; k < n; k++) {
-    boxes[k].high = tally_max_(36, tally_max_(peak[k] * 45 / 100, most * 25 / 100));
-    boxes[k].low = tally_max_(24, boxes[k].high * 55 / 100);
+  out.paper = tally_min_(out.paper, 240);
+  out.noise = out.paper + tally_max_(TALLY_FAINT_, TALLY_NOISE_ * (out.paper - light));
+  out.noise = tally_min_(out.noise, 250);
+  for (count = 14; out.peak > 0 && (count -= histogram[out.peak]) > 0;) out.peak--;
+  return out;
+}
+
+/* Thresholds of each cell from its own ink, down to the faintest that its paper lets one see. */
+static void tally_set_levels_(tally_strip_ *strip) {
+  int k, x, from = 0;
+  for (k = 0; k < strip->own; k++) { /* outside the cells the nearest one's thresholds count */
+    int to = k + 1 < strip->own ? (strip->box[k].right + strip->box[k + 1].left) / 2 : strip->width;
+    tally_levels_ *at = &strip->levels[k];
+    int high, low;
+    *at = tally_measure_levels_(strip, &strip->box[k]);
+    high = tally_max_(at->noise, at->peak * 45 / 100);
+    low = tally_max_((at->noise + at->paper) / 2, high * 55 / 100);
+    for (x = from; x < to; x++) {
+      strip->high[x] = (uint8_t)high;
+      strip->low[x] = (uint8_t)low;
+    }
+    from = to;
   }
 }
 
-/* Cell that a strip pixel lies in, or -1. */
-static int tally_cell_at_(const tally_cell_box_ *boxes, int n, int x, int y) {
-  int k;
-  for (k = 0; k < n; k++)
-    if (x >= boxes[k].left && x < boxes[k].right && y >= boxes[k].top && y < boxes[k].bottom)
-      return k;
-  return -1;
+/* Where a strip pixel lies: the nearest of the boxes that are asked for, bit k for cell k of the
+   field and bit `own` for all cells of others. Returns that bit's number; -1 if there is none. */
+static int tally_zone_(const tally_strip_ *strip, unsigned asked, int x, int y) {
+  int i, zone = -1, least = INT_MAX;
+  for (i = 0; i < strip->boxes && least > 0; i++) {
+    const tally_cell_box_ *b = &strip->box[i];
+    int bit = tally_min_(i, strip->own), dx, dy;
+    if (!(asked >> bit & 1)) continue;
+    dx = tally_max_(0, tally_max_(b->left - x, x - b->right + 1));
+    dy = tally_max_(0, tally_max_(b->top - y, y - b->bottom + 1));
+    if (dx * dx + dy * dy >= least) continue;
+    least = dx * dx + dy * dy;
+    zone = bit;
+  }
+  return zone;
 }
 
-/* What is known of one component of ink. */
-typedef struct {
-  int inside[TALLY_MAX_DIGITS]; /* pixels in each cell */
-  int strong;                   /* pixels above the threshold of strokes */
-  int off_rule;                 /* pixels farther than 2 from an erased rule */
-  int touches;                  /* 1: lies beside an erased rule or crosses one */
-  int owner;                    /* cell, or -1 for none */
-  int split;                    /* 1: several cells hold much of it; each keeps what it holds */
-} tally_ink_;
+/* How far inside a box a strip pixel lies, from its nearest side; 0 outside. */
+static int tally_depth_(const tally_cell_box_ *b, int x, int y) {
+  int across = tally_min_(x - b->left, b->right - 1 - x);
+  int along = tally_min_(y - b->top, b->bottom - 1 - y);
+  return tally_max_(0, 1 + tally_min_(across, along));
+}
 
-/* Whether an erased rule lies within reach of a pixel. */
+/* Whether a printed rule lies within reach of a pixel. */
 static int tally_near_rule_(const tally_strip_ *strip, int x, int y, int reach) {
   int i, j;
   for (j = tally_max_(0, y - reach); j <= tally_min_(strip->height - 1, y + reach); j++)
     for (i = tally_max_(0, x - reach); i <= tally_min_(strip->width - 1, x + reach); i++)
-      if (strip->erased[(size_t)j * (size_t)strip->width + (size_t)i]) return 1;
+      if (strip->erased[(size_t)j * (size_t)strip->width + (size_t)i] &&
+          strip->erased[(size_t)j * (size_t)strip->width + (size_t)i] != TALLY_HIDDEN_)
+        return 1;
   return 0;
 }
 
-static void tally_describe_ink_(const tally_strip_ *strip, const tally_cell_box_ *boxes, int n,
-                                tally_ink_ *ink) {
-  int x, y;
+/* Measures every component of ink. */
+static void tally_describe_ink_(tally_strip_ *strip) {
+  int x, y, i;
+  for (i = 0; i < strip->count; i++) {
+    const tally_component *part = &strip->parts[i];
+    strip->ink[i].leaves = part->left == 0 || part->top == 0 || part->right == strip->width - 1 ||
+                           part->bottom == strip->height - 1;
+  }
   for (y = 0; y < strip->height; y++)
     for (x = 0; x < strip->width; x++) {
-      size_t i = (size_t)y * (size_t)strip->width + (size_t)x;
+      size_t at = (size_t)y * (size_t)strip->width + (size_t)x;
       tally_ink_ *part;
-      int cell;
-      if (!strip->labels[i]) continue;
-      part = &ink[strip->labels[i] - 1];
-      cell = tally_cell_at_(boxes, n, x, y);
-      if (cell >= 0) part->inside[cell]++;
-      part->strong += strip->dark[i] > boxes[cell < 0 ? 0 : cell].high;
+      if (!strip->labels[at]) continue;
+      part = &strip->ink[strip->labels[at] - 1];
+      for (i = 0; i < strip->boxes; i++) {
+        int depth = tally_depth_(&strip->box[i], x, y), bit = tally_min_(i, strip->own);
+        if (depth == 0) continue;
+        part->inside[bit]++;
+        part->depth[bit] = tally_max_(part->depth[bit], depth);
+        break;
+      }
+      part->strong += strip->dark[at] > strip->high[x];
       if (!tally_near_rule_(strip, x, y, 2)) part->off_rule++;
-      if (!part->touches && tally_near_rule_(strip, x, y, 1)) part->touches = 1;
+      if (!part->touches &&
+          (strip->erased[at] == TALLY_HIDDEN_ || tally_near_rule_(strip, x, y, 1)))
+        part->touches = 1;
     }
 }
 
@@ -4180,63 +4331,82 @@ static int tally_box_gap_(const tally_component *a, const tally_component *b) {
   return tally_max_(0, tally_max_(dx, dy));
 }
 
+static int tally_longer_side_(const tally_component *part) {
+  return 1 + tally_max_(part->right - part->left, part->bottom - part->top);
+}
+
 /* A dot far from the cell's main stroke is dirt, or a full stop; pieces of a broken digit are
-   larger or nearer. */
-static void tally_drop_specks_(const tally_component *parts, int count, int cell, tally_ink_ *ink) {
-  int i, main_part = -1;
-  for (i = 0; i < count; i++)
-    if (ink[i].owner == cell && (main_part < 0 || parts[i].area > parts[main_part].area))
+   larger or nearer. Where there are dots only, all of it is dirt. */
+static void tally_drop_specks_(tally_strip_ *strip, int cell) {
+  unsigned bit = 1u << cell;
+  int i, main_part = -1, dots;
+  for (i = 0; i < strip->count; i++)
+    if (strip->ink[i].serves & bit &&
+        (main_part < 0 || strip->parts[i].area > strip->parts[main_part].area))
       main_part = i;
-  for (i = 0; i < count; i++)
-    if (ink[i].owner == cell && parts[i].area * 10 < parts[main_part].area &&
-        tally_box_gap_(&parts[i], &parts[main_part]) > 3)
-      ink[i].owner = -1;
+  if (main_part < 0) return;
+  dots = tally_longer_side_(&strip->parts[main_part]) < TALLY_CELL_ / 8;
+  for (i = 0; i < strip->count; i++)
+    if (strip->ink[i].serves == bit &&
+        (dots || (strip->parts[i].area * 10 < strip->parts[main_part].area &&
+                  tally_box_gap_(&strip->parts[i], &strip->parts[main_part]) > 3)))
+      strip->ink[i].serves = 0;
 }
 
-/* A cell without ink of its own gets back what a neighbour's ink left in it: two digits that run
+/* A cell without ink of its own gets back what the next cell's ink left in it: two digits that run
    into each other must not make one cell look empty. */
-static void tally_share_ink_(int count, int cell, tally_ink_ *ink) {
+static void tally_share_ink_(tally_strip_ *strip, int cell) {
+  unsigned bit = 1u << cell, field = (1u << strip->own) - 1;
   int i, most = -1;
-  for (i = 0; i < count; i++) {
-    if (ink[i].owner < 0) continue;
-    if (ink[i].owner == cell || (ink[i].split && ink[i].inside[cell] > 0)) return;
-    if (most < 0 || ink[i].inside[cell] > ink[most].inside[cell]) most = i;
+  for (i = 0; i < strip->count; i++) {
+    const tally_ink_ *part = &strip->ink[i];
+    if (part->serves & bit) return;
+    if (part->serves & field && (most < 0 || part->inside[cell] > strip->ink[most].inside[cell]))
+      most = i;
   }
-  if (most >= 0 && ink[most].inside[cell] > 40) ink[most].split = 1;
+  if (most >= 0 && strip->ink[most].inside[cell] > 40) strip->ink[most].serves |= bit;
 }
 
-/* Gives each component to a cell, or to none: specks, remains of rules, and what lies mostly
-   outside. */
-static void tally_own_ink_(const tally_component *parts, int count, int n, tally_ink_ *ink) {
-  int i, k;
-  for (i = 0; i < count; i++) {
-    int best = 0, all = 0, second = 0;
-    for (k = 0; k < n; k++) {
-      all += ink[i].inside[k];
-      if (ink[i].inside[k] > ink[i].inside[best]) best = k;
-    }
-    for (k = 0; k < n; k++)
-      if (k != best) second = tally_max_(second, ink[i].inside[k]);
-    ink[i].owner = -1;
-    if (parts[i].area < 7 || ink[i].strong < 3) continue;
-    if (ink[i].off_rule * 4 < parts[i].area || ink[i].off_rule < 6) continue;
-    if (all * 3 < parts[i].area) continue;
-    ink[i].owner = best;
-    ink[i].split = second * 4 > all && second > 25;
+/* The cells that a component serves: the one that holds most of it, and each that it reaches the
+   middle of, or half as far where a quarter of it lies there and all of it is seen. None for
+   specks, remains of rules, and what lies mostly outside all cells. */
+static unsigned tally_serves_(const tally_strip_ *strip, int i) {
+  const tally_ink_ *part = &strip->ink[i];
+  int k, best = 0, all = 0, area = strip->parts[i].area;
+  unsigned out;
+  for (k = 0; k <= strip->own; k++) {
+    all += part->inside[k];
+    if (part->inside[k] > part->inside[best]) best = k;
   }
-  for (k = 0; k < n; k++) tally_drop_specks_(parts, count, k, ink);
-  for (k = 0; k < n; k++) tally_share_ink_(count, k, ink);
+  if (area < 7 || part->strong < 3) return 0;
+  if (part->off_rule * 4 < area || part->off_rule < 6 || all * 3 < area) return 0;
+  out = 1u << best;
+  for (k = 0; k <= strip->own; k++)
+    if (part->inside[k] > 25 &&
+        part->depth[k] >
+            (part->inside[k] * 4 > all && !part->leaves ? TALLY_DEEP_ / 2 : TALLY_DEEP_))
+      out |= 1u << k;
+  return out;
+}
+
+static void tally_own_ink_(tally_strip_ *strip) {
+  int i, k;
+  for (i = 0; i < strip->count; i++) strip->ink[i].serves = tally_serves_(strip, i);
+  for (k = 0; k < strip->own; k++) tally_drop_specks_(strip, k);
+  for (k = 0; k < strip->own; k++) tally_share_ink_(strip, k);
 }
 
 /* ---- one cell */
 
-/* Whether the ink of the strip pixel goes to cell k. */
-static int tally_belongs_(const tally_strip_ *strip, const tally_cell_box_ *boxes, int n,
-                          const tally_ink_ *ink, int k, int x, int y) {
-  int label = strip->labels[(size_t)y * (size_t)strip->width + (size_t)x];
-  if (label == 0 || ink[label - 1].owner < 0) return 0;
-  if (!ink[label - 1].split) return ink[label - 1].owner == k;
-  return tally_cell_at_(boxes, n, x, y) == k;
+/* Whether the ink of the strip pixel goes to cell k. Where a component serves several cells, what
+   lies on the rules between them goes to none. */
+static int tally_belongs_(const tally_strip_ *strip, int k, int x, int y) {
+  size_t at = (size_t)y * (size_t)strip->width + (size_t)x;
+  unsigned serves;
+  if (!strip->labels[at]) return 0;
+  serves = strip->ink[strip->labels[at] - 1].serves;
+  if (!(serves >> k & 1) || serves == 1u << k) return serves == 1u << k;
+  return strip->erased[at] != TALLY_CROSSED_ && tally_zone_(strip, serves, x, y) == k;
 }
 
 /* MNIST's normalisation: the ink's bounding box is scaled to fit 20 x 20 and its centre of mass put
@@ -4307,151 +4477,293 @@ typedef struct {
 } tally_extent_;
 
 /* Measures the ink of cell k, and says in the cell whether it touches a border. */
-static tally_extent_ tally_measure_ink_(const tally_strip_ *strip, const tally_cell_box_ *boxes,
-                                        int n, const tally_ink_ *ink, int count, int k,
-                                        tally_cell *cell) {
+static tally_extent_ tally_measure_ink_(const tally_strip_ *strip, int k, tally_cell *cell) {
   tally_extent_ out = {INT_MAX, INT_MAX, -1, -1, 0, 0}, search = out;
   int x, y, i;
-  for (i = 0; i < count; i++) {
+  for (i = 0; i < strip->count; i++) {
     const tally_component *part = &strip->parts[i];
-    if (ink[i].owner != k && !(ink[i].owner >= 0 && ink[i].split)) continue;
+    if (!(strip->ink[i].serves >> k & 1)) continue;
     search.left = tally_min_(search.left, part->left);
     search.right = tally_max_(search.right, part->right);
     search.top = tally_min_(search.top, part->top);
     search.bottom = tally_max_(search.bottom, part->bottom);
+    if (strip->ink[i].touches || strip->ink[i].serves != 1u << k) cell->state = TALLY_CELL_TOUCHING;
   }
   for (y = search.top; y <= search.bottom; y++)
     for (x = search.left; x <= search.right; x++) {
-      size_t at = (size_t)y * (size_t)strip->width + (size_t)x;
-      if (!tally_belongs_(strip, boxes, n, ink, k, x, y)) continue;
+      if (!tally_belongs_(strip, k, x, y)) continue;
       out.area++;
-      out.dark += strip->dark[at];
+      out.dark += strip->dark[(size_t)y * (size_t)strip->width + (size_t)x];
       out.left = tally_min_(out.left, x);
       out.right = tally_max_(out.right, x);
       out.top = tally_min_(out.top, y);
       out.bottom = tally_max_(out.bottom, y);
-      if (ink[strip->labels[at] - 1].touches || ink[strip->labels[at] - 1].split)
-        cell->state = TALLY_CELL_TOUCHING;
     }
   return out;
 }
 
-/* Copies the ink of cell k to strip->ink, levels up to `full`, with room round it for widening.
+/* Copies the ink of cell k to strip->stroke, levels up to `full`, with room round it for widening.
    Returns the length of its outline, left and upper sides only. */
-static int tally_copy_ink_(const tally_strip_ *strip, const tally_cell_box_ *boxes, int n,
-                           const tally_ink_ *ink, int k, const tally_extent_ *extent, int full,
+static int tally_copy_ink_(const tally_strip_ *strip, int k, const tally_extent_ *extent, int full,
                            tally_image *out) {
   int x, y, edge = 0;
-  out->pixels = strip->ink;
+  out->pixels = strip->stroke;
   out->width = extent->right - extent->left + 1 + 2 * TALLY_ROOM_;
   out->height = extent->bottom - extent->top + 1 + 2 * TALLY_ROOM_;
   out->channels = 1;
   memset(out->pixels, 0, tally_count_(out));
   for (y = extent->top; y <= extent->bottom; y++)
     for (x = extent->left; x <= extent->right; x++) {
-      uint8_t *to = tally_row_(out, y - extent->top + TALLY_ROOM_) + x - extent->left;
-      if (!tally_belongs_(strip, boxes, n, ink, k, x, y)) continue;
-      to[TALLY_ROOM_] =
-          (uint8_t)tally_min_(strip->dark[(size_t)y * (size_t)strip->width + (size_t)x], full);
-      edge += (x == 0 || !tally_belongs_(strip, boxes, n, ink, k, x - 1, y)) +
-              (y == 0 || !tally_belongs_(strip, boxes, n, ink, k, x, y - 1));
+      uint8_t *to = tally_row_(out, y - extent->top + TALLY_ROOM_) + x - extent->left + TALLY_ROOM_;
+      if (!tally_belongs_(strip, k, x, y)) continue;
+      *to = (uint8_t)tally_min_(strip->dark[(size_t)y * (size_t)strip->width + (size_t)x], full);
+      edge += (to[-1] == 0) + (to[-out->width] == 0);
     }
   return edge;
 }
 
+/* ---- what the cutter makes of a cell */
+
+/* What bears on whether a pen has written in a cell, and on whether its ink was cut out whole. */
+typedef struct {
+  double area;     /* of the ink kept, as a share of the cell's; 0: there is none */
+  double contrast; /* how much darker than its paper, 1: as much as what stands out of its noise */
+  double relative; /* the same against the field's darkest ink, 0..1 */
+  double extent;   /* longer side of the ink, as a share of the cell's smaller side */
+  double
+      aside; /* share of its components that went to other cells, times how far from the middle of
+                     the cell the rest lies, 1 on its side: half a digit does, a neighbour's does
+                     not */
+  double foreign; /* other cells' ink inside the cell, as a share of the ink kept */
+  double dropped; /* the same of what was taken for specks or remains of rules */
+  double hidden;  /* strokes along the rules round it that are not in its ink, share of a side */
+  double along;   /* strokes along rules in its ink, share of a side */
+  int touches;    /* 1: it lies beside a rule or crosses one */
+} tally_evidence_;
+
+/* Adds what lies in and just round cell k to its evidence, as counts of pixels. */
+static void tally_look_round_(const tally_strip_ *strip, int k, tally_evidence_ *e) {
+  const tally_cell_box_ *box = &strip->box[k];
+  int x, y, near = TALLY_BESIDE_ + 2;
+  for (y = tally_max_(0, box->top - near); y < tally_min_(strip->height, box->bottom + near); y++)
+    for (x = tally_max_(0, box->left - near); x < tally_min_(strip->width, box->right + near);
+         x++) {
+      size_t at = (size_t)y * (size_t)strip->width + (size_t)x;
+      int ours, rule = strip->erased[at] == TALLY_HIDDEN_ || strip->erased[at] == TALLY_DOUBTED_;
+      if (!strip->labels[at] && !rule) continue;
+      ours = tally_belongs_(strip, k, x, y);
+      if (rule) *(ours ? &e->along : &e->hidden) += 1;
+      if (ours || !strip->labels[at] || tally_depth_(box, x, y) == 0) continue;
+      *(strip->ink[strip->labels[at] - 1].serves ? &e->foreign : &e->dropped) += 1;
+    }
+}
+
+/* How far from the middle of a box ink lies: 0 in the middle, 1 on a side. */
+static double tally_aside_(const tally_extent_ *ink, const tally_cell_box_ *box) {
+  double x = fabs((double)(ink->left + ink->right + 1 - box->left - box->right));
+  double y = fabs((double)(ink->top + ink->bottom + 1 - box->top - box->bottom));
+  double across = x / (box->right - box->left), along = y / (box->bottom - box->top);
+  return across > along ? across : along;
+}
+
+static tally_evidence_ tally_gather_(const tally_strip_ *strip, int k,
+                                     const tally_extent_ *extent) {
+  const tally_cell_box_ *box = &strip->box[k];
+  const tally_levels_ *levels = &strip->levels[k];
+  double side = tally_min_(box->bottom - box->top, box->right - box->left), all = 0, dark;
+  double whole = (double)(box->bottom - box->top) * (box->right - box->left);
+  int i, most = TALLY_PEN_;
+  tally_evidence_ e;
+  memset(&e, 0, sizeof e);
+  tally_look_round_(strip, k, &e);
+  e.hidden /= TALLY_RULE_ * side;
+  e.along /= TALLY_RULE_ * side;
+  if (extent->area == 0) return e;
+  for (i = 0; i < strip->count; i++) {
+    if (!(strip->ink[i].serves >> k & 1)) continue;
+    all += strip->parts[i].area;
+    e.touches |= strip->ink[i].touches;
+  }
+  for (i = 0; i < strip->own; i++) most = tally_max_(most, strip->levels[i].peak);
+  dark = extent->dark / extent->area - levels->paper;
+  e.area = extent->area / whole;
+  e.contrast = dark / (levels->noise - levels->paper);
+  e.relative = dark / most;
+  e.extent = tally_max_(extent->right - extent->left, extent->bottom - extent->top) / side;
+  e.aside = (1 - extent->area / all) * tally_aside_(extent, box);
+  e.foreign /= extent->area;
+  e.dropped /= extent->area;
+  return e;
+}
+
+/* How surely a pen has written in the cell, by a logistic regression.
+
+   Fitted on 20,000 cells with ink: of synthetic tallies (both forms that come with this header and
+   one of 46 dense rows; default and double severity; some with a tenth of the digits on a printed
+   rule; some with faint ink of 8 to 50 %, weighted as one cell in fifty) and of eight real scans.
+   On as many others it is right about as often as it says: given 0.03 to 0.1 6.5 % are written,
+   given 0.1 to 0.3 22 %, 0.3 to 0.5 23 %, 0.5 to 0.7 52 %, 0.7 to 0.9 89 %, 0.97 to 0.99 98.9 %,
+   0.99 to 0.999 99.7 %. Of cells without ink 2 % are written, and 38 % of those with a stroke along
+   their rules. */
+static double tally_surely_written_(const tally_evidence_ *e) {
+  double odds, beside = 2 * e->hidden;
+  if (e->area <= 0) return 0.02 + 0.3 * (beside < 1 ? beside : 1);
+  odds =
+      exp(-1.06 + 2.22 * log(100 * e->area) + 2.11 * log(e->contrast > 0.1 ? e->contrast : 0.1) +
+          3.10 * log(e->relative > 0.01 ? e->relative : 0.01) - 3.61 * log(e->extent + 0.02) -
+          3.87 * (e->along < 1 ? e->along : 1) - 5.04 * log(e->area > 0.25 ? e->area / 0.25 : 1));
+  return odds < 1e-3 ? 1e-3 : odds > 1e4 ? 1 - 1e-4 : odds / (1 + odds);
+}
+
+/* How surely the ink was cut out whole: each thing that may spoil it does so by itself, more surely
+   the more there is of it.
+
+   Fitted on 26,000 digits of synthetic tallies as above, some 1 to 1.5 times the usual size, with
+   the model that comes with the tools: how much more often its best class is wrong than in cells
+   where nothing of this is seen (0.8 %). What lies along rules is fitted on cells with nothing
+   else. On as many other digits it is wrong in 56 % where 36 % are predicted, 15 % where 22, 10 %
+   where 13, 5.6 % where 7.3, 3.5 % where 3.7, 2.7 % where 2.0, 1.7 % where 1.4. */
+static double tally_surely_whole_(const tally_evidence_ *e) {
+  const double amount[6] = {e->aside, e->foreign, e->dropped,
+                            e->along, e->hidden,  (double)e->touches};
+  static const double spoils[6] = {1.16, 0.198, 0.071, 0.05, 0.016, 0.009};
+  double sum = 0;
+  int i;
+  for (i = 0; i < 6; i++) sum += spoils[i] * (amount[i] < 1 ? amount[i] : 1);
+  return exp(-sum);
+}
+
 /* Fills in cell k from the ink it was given. */
-static void tally_cut_clean_(const tally_strip_ *strip, const tally_cell_box_ *boxes, int n,
-                             const tally_ink_ *ink, int count, int k, tally_cell *cell) {
-  int tall = boxes[k].bottom - boxes[k].top, wide = boxes[k].right - boxes[k].left;
-  int full = tally_max_(boxes[k].high * 3 / 2, 54), width, height, side, edge, i;
-  tally_extent_ extent = tally_measure_ink_(strip, boxes, n, ink, count, k, cell);
-  double thickness;
-  tally_image picture;
+static void tally_cut_clean_(const tally_strip_ *strip, int k, tally_cell *cell) {
+  const tally_cell_box_ *box = &strip->box[k];
+  int tall = box->bottom - box->top, wide = box->right - box->left, small = tally_min_(tall, wide);
+  int full = tally_min_(strip->high[(box->left + box->right) / 2] * 3 / 2, 255);
+  int width, height, side, i;
+  tally_extent_ extent = tally_measure_ink_(strip, k, cell);
+  tally_evidence_ evidence;
+  double thickness = 0;
+  tally_image picture = {NULL, 0, 0, 1};
   width = extent.right - extent.left + 1;
   height = extent.bottom - extent.top + 1;
   side = tally_max_(width, height);
-  if (extent.area < 14 || side < tally_min_(tall, wide) / 8) {
+  if (extent.area < 14 || side < small / 8) extent.area = 0;
+  if (extent.area > 0)
+    thickness = 1.6 * extent.area / (tally_copy_ink_(strip, k, &extent, full, &picture) + 1);
+  evidence = tally_gather_(strip, k, &extent);
+  cell->written = tally_surely_written_(&evidence);
+  cell->whole = tally_surely_whole_(&evidence);
+  if (extent.area == 0 || cell->written < TALLY_HARDLY_)
     cell->state = TALLY_CELL_EMPTY;
-    return;
-  }
-  if (cell->state != TALLY_CELL_TOUCHING) cell->state = TALLY_CELL_INK;
+  else if (cell->state != TALLY_CELL_TOUCHING)
+    cell->state = TALLY_CELL_INK;
+  if (extent.area == 0) return;
   cell->ink = (double)extent.area / ((double)tall * wide);
   cell->dark = extent.dark / extent.area / 255;
   cell->dash = width > 2.2 * height && height < tall * 0.3 && width > wide * 0.2;
-  edge = tally_copy_ink_(strip, boxes, n, ink, k, &extent, full, &picture);
   /* A stroke narrower than MNIST's (about 2.5 of 28 pixels) is widened, or shrinking would lose it.
    */
-  thickness = 1.6 * extent.area / (edge + 1);
   for (i = 0; i < 3 && thickness < 1.8 * side / 20.0; i++, thickness += 2)
     tally_widen_(&picture, strip->copy);
-  tally_fit_mnist_(&picture, full, 0.4 * tally_min_(tall, wide), strip->sum, cell->clean);
+  tally_fit_mnist_(&picture, full, 0.4 * small, strip->sum, cell->clean);
 }
 
 /* ---- one field */
 
-static void tally_place_strip_(const tally_template *form, int f, tally_strip_ *strip,
-                               tally_cell_box_ *boxes) {
-  const tally_field *field = &form->field[f];
+static tally_cell_box_ tally_place_box_(const tally_strip_ *strip, const tally_box *box) {
+  tally_cell_box_ out;
+  out.left = (int)floor((box->x - strip->x0) * strip->zoom + 0.5);
+  out.right = (int)floor((box->x + box->width - strip->x0) * strip->zoom + 0.5);
+  out.top = (int)floor((box->y - strip->y0) * strip->zoom + 0.5);
+  out.bottom = (int)floor((box->y + box->height - strip->y0) * strip->zoom + 0.5);
+  return out;
+}
+
+/* Where field `other` has a point that the strip's field has elsewhere: fields are registered one
+   by one. Moves the box by the difference, found in the picture and taken back to the template. */
+static void tally_move_box_(const tally_registration *registration, int field, int other,
+                            tally_box *box) {
+  double x = box->x + box->width / 2, y = box->y + box->height / 2, px[4], py[4], det, dx, dy;
+  tally_registration_map(registration, field, x, y, &px[0], &py[0]);
+  tally_registration_map(registration, field, x + 1, y, &px[1], &py[1]);
+  tally_registration_map(registration, field, x, y + 1, &px[2], &py[2]);
+  tally_registration_map(registration, other, x, y, &px[3], &py[3]);
+  det = (px[1] - px[0]) * (py[2] - py[0]) - (px[2] - px[0]) * (py[1] - py[0]);
+  dx = (px[3] - px[0]) * (py[2] - py[0]) - (py[3] - py[0]) * (px[2] - px[0]);
+  dy = (py[3] - py[0]) * (px[1] - px[0]) - (px[3] - px[0]) * (py[1] - py[0]);
+  if (!(fabs(dx) < fabs(det) * box->width && fabs(dy) < fabs(det) * box->height)) return;
+  box->x += dx / det;
+  box->y += dy / det;
+}
+
+/* Lists the strip's boxes: the field's own cells, then all others that reach into it. */
+static void tally_list_boxes_(const tally_template *form, const tally_registration *registration,
+                              int f, tally_strip_ *strip) {
+  double right = strip->x0 + strip->width / strip->zoom;
+  double bottom = strip->y0 + strip->height / strip->zoom;
+  int i, k;
+  strip->own = strip->boxes = form->field[f].digits;
+  for (k = 0; k < strip->own; k++) strip->box[k] = tally_place_box_(strip, &form->field[f].cell[k]);
+  for (i = 0; i < form->fields; i++)
+    for (k = 0; k < form->field[i].digits; k++) {
+      tally_box box = form->field[i].cell[k];
+      if (i == f || box.x > right || box.y > bottom || box.x + box.width < strip->x0 ||
+          box.y + box.height < strip->y0)
+        continue;
+      tally_move_box_(registration, f, i, &box);
+      strip->box[strip->boxes++] = tally_place_box_(strip, &box);
+    }
+}
+
+static void tally_place_strip_(const tally_field *field, tally_strip_ *strip) {
   const tally_box *first = &field->cell[0], *last = &field->cell[field->digits - 1];
   double small = first->width < first->height ? first->width : first->height, margin;
-  int k;
   strip->zoom = TALLY_CELL_ / small;
   margin = TALLY_MARGIN_ / strip->zoom;
   strip->x0 = first->x - margin;
   strip->y0 = first->y - margin;
   strip->width = (int)ceil((last->x + last->width + margin - strip->x0) * strip->zoom);
   strip->height = (int)ceil((first->height + 2 * margin) * strip->zoom);
-  for (k = 0; k < field->digits; k++) {
-    boxes[k].left = (int)((field->cell[k].x - strip->x0) * strip->zoom + 0.5);
-    boxes[k].right = (int)((field->cell[k].x + first->width - strip->x0) * strip->zoom + 0.5);
-    boxes[k].top = (int)((first->y - strip->y0) * strip->zoom + 0.5);
-    boxes[k].bottom = (int)((first->y + first->height - strip->y0) * strip->zoom + 0.5);
-  }
 }
 
 /* Pixels of ink to strip->spare (255), then their components to labels and parts. */
-static int tally_find_ink_(tally_strip_ *strip, const tally_cell_box_ *boxes, int n) {
+static tally_result tally_find_ink_(tally_strip_ *strip) {
   tally_image mask;
-  int x, y, k, from = 0;
-  for (k = 0; k < n; k++) { /* outside the cells the nearest one's threshold counts */
-    int to = k + 1 < n ? (boxes[k].right + boxes[k + 1].left) / 2 : strip->width;
-    for (y = 0; y < strip->height; y++)
-      for (x = from; x < to; x++) {
-        size_t i = (size_t)y * (size_t)strip->width + (size_t)x;
-        strip->spare[i] =
-            strip->dark[i] > boxes[k].low && strip->erased[i] != TALLY_ERASED_ ? 255 : 0;
-      }
-    from = to;
-  }
+  int x, y;
+  for (y = 0; y < strip->height; y++)
+    for (x = 0; x < strip->width; x++) {
+      size_t i = (size_t)y * (size_t)strip->width + (size_t)x;
+      strip->spare[i] = strip->dark[i] > strip->low[x] && strip->erased[i] != TALLY_ERASED_ &&
+                                strip->erased[i] != TALLY_DOUBTED_
+                            ? 255
+                            : 0;
+    }
   mask.pixels = strip->spare;
   mask.width = strip->width;
   mask.height = strip->height;
   mask.channels = 1;
-  return tally_components(&mask, strip->labels, strip->parts, strip->capacity);
+  strip->count = tally_components(&mask, strip->labels, strip->parts, strip->capacity);
+  if (strip->count < 0) return TALLY_ERROR_MEMORY;
+  strip->ink = (tally_ink_ *)tally_alloc_zero_((size_t)strip->count + 1, sizeof *strip->ink);
+  return strip->ink ? TALLY_OK : TALLY_ERROR_MEMORY;
 }
 
 static tally_result tally_cut_field_(const tally_image *picture, const tally_template *form,
                                      const tally_registration *registration, int f,
-                                     tally_strip_ *strip, tally_cell_box_ *boxes,
-                                     tally_cell *cells) {
-  int n = form->field[f].digits, count, k, high = 0;
-  tally_ink_ *ink;
+                                     tally_strip_ *strip, tally_cell *cells) {
+  int k, x, high = 0;
   memset(strip->erased, 0, (size_t)strip->width * (size_t)strip->height);
+  tally_list_boxes_(form, registration, f, strip);
   TALLY_TRY_(tally_sample_strip_(picture, registration, f, strip));
-  for (k = 0; k < n; k++) tally_cut_raw_(strip, &form->field[f].cell[k], strip->sum, cells[k].raw);
+  for (k = 0; k < strip->own; k++)
+    tally_cut_raw_(strip, &form->field[f].cell[k], strip->sum, cells[k].raw);
   tally_darken_(strip);
-  tally_set_levels_(strip, boxes, n);
-  for (k = 0; k < n; k++) high = tally_max_(high, boxes[k].high);
+  tally_set_levels_(strip);
+  for (x = 0; x < strip->width; x++) high = tally_max_(high, strip->high[x]);
   tally_erase_rules_(form, strip, high);
-  count = tally_find_ink_(strip, boxes, n);
-  if (count < 0) return TALLY_ERROR_MEMORY;
-  if (count == 0) return TALLY_OK;
-  ink = (tally_ink_ *)tally_alloc_zero_((size_t)count, sizeof *ink);
-  if (!ink) return TALLY_ERROR_MEMORY;
-  tally_describe_ink_(strip, boxes, n, ink);
-  tally_own_ink_(strip->parts, count, n, ink);
-  for (k = 0; k < n; k++) tally_cut_clean_(strip, boxes, n, ink, count, k, &cells[k]);
-  TALLY_FREE(ink);
+  TALLY_TRY_(tally_find_ink_(strip));
+  tally_describe_ink_(strip);
+  tally_own_ink_(strip);
+  for (k = 0; k < strip->own; k++) tally_cut_clean_(strip, k, &cells[k]);
   return TALLY_OK;
 }
 
@@ -4467,22 +4779,27 @@ TALLY_API const char *tally_cell_state_text(tally_cell_state state) {
   return "unknown";
 }
 
-static tally_result tally_alloc_strip_(tally_strip_ *strip) {
+/* boxes: how many there may be at most. */
+static tally_result tally_alloc_strip_(tally_strip_ *strip, int boxes) {
   size_t wide = (size_t)strip->width, tall = (size_t)strip->height, n = wide * tall;
-  size_t ink = (wide + 2 * TALLY_ROOM_) * (tall + 2 * TALLY_ROOM_);
+  size_t stroke = (wide + 2 * TALLY_ROOM_) * (tall + 2 * TALLY_ROOM_);
   strip->capacity = (strip->width / 2 + 1) * (strip->height / 2 + 1);
   strip->light = (uint8_t *)tally_alloc_(n, 1);
   strip->dark = (uint8_t *)tally_alloc_(n, 1);
   strip->erased = (uint8_t *)tally_alloc_(n, 1);
   strip->spare = (uint8_t *)tally_alloc_(n, 1);
   strip->line = (uint8_t *)tally_alloc_((wide + 2 * TALLY_BROAD_) * (tall + 2 * TALLY_BROAD_), 1);
-  strip->ink = (uint8_t *)tally_alloc_(ink, 1);
-  strip->copy = (uint8_t *)tally_alloc_(ink, 1);
+  strip->stroke = (uint8_t *)tally_alloc_(stroke, 1);
+  strip->copy = (uint8_t *)tally_alloc_(stroke, 1);
+  strip->low = (uint8_t *)tally_alloc_(wide, 1);
+  strip->high = (uint8_t *)tally_alloc_(wide, 1);
+  strip->box = (tally_cell_box_ *)tally_alloc_((size_t)boxes, sizeof *strip->box);
   strip->sum = (double *)tally_alloc_(wide + 2 * TALLY_ROOM_ + 1, sizeof *strip->sum);
   strip->labels = (int *)tally_alloc_(n, sizeof *strip->labels);
   strip->parts = (tally_component *)tally_alloc_((size_t)strip->capacity, sizeof *strip->parts);
   return strip->light && strip->dark && strip->erased && strip->spare && strip->line &&
-                 strip->ink && strip->copy && strip->sum && strip->labels && strip->parts
+                 strip->stroke && strip->copy && strip->sum && strip->low && strip->high &&
+                 strip->box && strip->labels && strip->parts
              ? TALLY_OK
              : TALLY_ERROR_MEMORY;
 }
@@ -4493,43 +4810,47 @@ static void tally_free_strip_(tally_strip_ *strip) {
   TALLY_FREE(strip->erased);
   TALLY_FREE(strip->spare);
   TALLY_FREE(strip->line);
-  TALLY_FREE(strip->ink);
+  TALLY_FREE(strip->stroke);
   TALLY_FREE(strip->copy);
   TALLY_FREE(strip->sum);
+  TALLY_FREE(strip->low);
+  TALLY_FREE(strip->high);
+  TALLY_FREE(strip->box);
+  TALLY_FREE(strip->ink);
   TALLY_FREE(strip->labels);
   TALLY_FREE(strip->parts);
 }
 
-static tally_result tally_cut_one_(const tally_image *picture, const tally_template *form,
-                                   const tally_registration *registration, int f,
-                                   tally_cell *cells) {
+TALLY_API tally_result tally_cut_shifted(const tally_image *picture, const tally_template *form,
+                                         const tally_registration *registration, int field,
+                                         double dx, double dy, tally_cell *cells) {
   tally_strip_ strip;
-  tally_cell_box_ boxes[TALLY_MAX_DIGITS];
   tally_result result;
+  if (!tally_image_ok_(picture) || !form || !registration || !cells ||
+      registration->status != TALLY_FORM_OK || field < 0 || field >= form->fields ||
+      !(fabs(dx) <= TALLY_MAX_SHIFT) || !(fabs(dy) <= TALLY_MAX_SHIFT))
+    return TALLY_ERROR_ARGUMENT;
+  memset(cells, 0, (size_t)form->field[field].digits * sizeof *cells);
   memset(&strip, 0, sizeof strip);
-  tally_place_strip_(form, f, &strip, boxes);
+  tally_place_strip_(&form->field[field], &strip);
   if (strip.width > 20000 || strip.height > 20000 || strip.width > 50000000 / strip.height)
     return TALLY_ERROR_TOO_LARGE;
-  result = tally_alloc_strip_(&strip);
+  strip.dx = dx / strip.zoom;
+  strip.dy = dy / strip.zoom;
+  result = tally_alloc_strip_(&strip, form->cells);
   if (result == TALLY_OK)
-    result = tally_cut_field_(picture, form, registration, f, &strip, boxes, cells);
+    result = tally_cut_field_(picture, form, registration, field, &strip, cells);
   tally_free_strip_(&strip);
   return result;
 }
 
 TALLY_API tally_result tally_cut(const tally_image *picture, const tally_template *form,
                                  const tally_registration *registration, tally_cell *cells) {
-  int f, i;
-  if (!tally_image_ok_(picture) || !form || !registration || !cells ||
-      registration->status != TALLY_FORM_OK)
-    return TALLY_ERROR_ARGUMENT;
-  memset(cells, 0, (size_t)form->cells * sizeof *cells);
+  int f;
+  if (!form || !cells) return TALLY_ERROR_ARGUMENT;
   for (f = 0; f < form->fields; f++)
-    TALLY_TRY_(tally_cut_one_(picture, form, registration, f, cells + form->field[f].first_cell));
-  for (i = 0; i < form->cells; i++) {
-    cells[i].written = cells[i].state == TALLY_CELL_EMPTY ? 1 - TALLY_SEEN_ : TALLY_SEEN_;
-    cells[i].whole = 1;
-  }
+    TALLY_TRY_(
+        tally_cut_shifted(picture, form, registration, f, 0, 0, cells + form->field[f].first_cell));
   return TALLY_OK;
 }
 
@@ -4575,7 +4896,7 @@ typedef struct {
   double
       *score;  /* where sums close loops: of each outcome, the most that any one sum makes of it */
   int follows; /* 1: own follows habits, and is no product of symbols any more */
-} tally_evidence_;
+} tally_likelihood_;
 
 /* What a part says in one sum. */
 typedef struct {
@@ -4585,7 +4906,7 @@ typedef struct {
   int *live;   /* the values that are not negligible, ascending */
   int lives;
   int digits; /* > 0: no other sum has a say, so the part is made of these symbols alone */
-  const tally_evidence_ *evidence;
+  const tally_likelihood_ *evidence;
   int leading; /* 1: blanks may lead */
 } tally_part_;
 
@@ -4608,7 +4929,7 @@ typedef struct {
 typedef struct {
   const tally_template *form;
   double slip;
-  tally_evidence_ field[TALLY_MAX_FIELDS];
+  tally_likelihood_ field[TALLY_MAX_FIELDS];
   tally_adder_ sum[TALLY_MAX_SUMS];
   int order[TALLY_MAX_SUMS]; /* of sums: parents before children */
   double evidence;           /* logarithm of the weight of all readings */
@@ -4713,7 +5034,7 @@ static double tally_own_weights_(const tally_template *form, const tally_symbol_
 /* The evidence of field f. What is no number (a blank behind a digit) may be any. */
 static tally_result tally_weigh_field_(const tally_template *form, int f,
                                        const double *probabilities, const tally_cell *cells,
-                                       double temperature, tally_evidence_ *out) {
+                                       double temperature, tally_likelihood_ *out) {
   const tally_field *field = &form->field[f];
   int n = tally_power_(field->digits), i, k;
   double numbers, worst = TALLY_ALTERED_;
@@ -4864,7 +5185,7 @@ static int tally_place_field_(const tally_sum *sum, int place) {
 /* The message from a field to a sum: its own evidence and what all other sums say. */
 static void tally_to_sum_(const tally_decoder_ *d, int field, const tally_adder_ *except,
                           double *out) {
-  const tally_evidence_ *e = &d->field[field];
+  const tally_likelihood_ *e = &d->field[field];
   int n = e->values + 1, s, i, k;
   if (e->fixed >= 0) {
     memset(out, 0, (size_t)n * sizeof *out);
@@ -5096,7 +5417,7 @@ static int tally_loops_(const tally_decoder_ *d, int without) {
 }
 
 /* How many outcomes of a field have a score of at least `least`. */
-static int tally_candidates_(const tally_evidence_ *e, double least) {
+static int tally_candidates_(const tally_likelihood_ *e, double least) {
   int v, n = 0;
   for (v = 0; v <= e->values; v++) n += e->score[v] >= least;
   return n;
@@ -5420,7 +5741,7 @@ typedef struct {
 static tally_result tally_score_(tally_decoder_ *d) {
   int f, s, k, v;
   for (f = 0; f < d->form->fields; f++) {
-    tally_evidence_ *e = &d->field[f];
+    tally_likelihood_ *e = &d->field[f];
     e->score = (double *)tally_alloc_zero_((size_t)e->values + 1, sizeof(double));
     if (!e->score) return TALLY_ERROR_MEMORY;
   }
@@ -5429,7 +5750,7 @@ static tally_result tally_score_(tally_decoder_ *d) {
     tally_silence_(d);
     tally_tell_all_(d, a);
     for (k = 0; k <= a->parts; k++) {
-      tally_evidence_ *e = &d->field[k < a->parts ? a->part[k].field : a->sum->total];
+      tally_likelihood_ *e = &d->field[k < a->parts ? a->part[k].field : a->sum->total];
       double all = tally_dot_(e->own, a->message[k], e->values + 1);
       for (v = 0; v <= e->values; v++) {
         double score = all > 0 ? e->own[v] * a->message[k][v] / all : 1;
@@ -5455,7 +5776,7 @@ static tally_result tally_list_cases_(const tally_decoder_ *d, tally_cases_ *out
       (int *)tally_alloc_zero_((size_t)out->cases * ((size_t)out->cuts + 1), sizeof(int));
   if (!out->weight || !out->outcome) return TALLY_ERROR_MEMORY;
   for (i = 0; i < out->cuts; i++) {
-    const tally_evidence_ *e = &d->field[out->cut[i]];
+    const tally_likelihood_ *e = &d->field[out->cut[i]];
     int n = 0;
     for (v = 0; v <= e->values; v++) {
       if (e->score[v] < least) {
@@ -5486,7 +5807,7 @@ static void tally_weigh_cases_(tally_decoder_ *d, tally_cases_ *cases) {
     tally_take_case_(d, cases, c);
     cases->weight[c] = d->evidence;
     for (i = 0; i < cases->cuts; i++) {
-      const tally_evidence_ *e = &d->field[cases->cut[i]];
+      const tally_likelihood_ *e = &d->field[cases->cut[i]];
       cases->weight[c] += e->own[e->fixed] > 0 ? log(e->own[e->fixed]) : -DBL_MAX;
     }
     if (cases->weight[c] > most) most = cases->weight[c];
@@ -5602,14 +5923,14 @@ static void tally_review_doubt_(tally_count *count, const char *why) {
 
 /* What the cells of a field say by themselves: a value, or none where a blank or nothing readable is
    likelier. */
-static int tally_own_value_(const tally_evidence_ *e) {
+static int tally_own_value_(const tally_likelihood_ *e) {
   int best = tally_largest_(e->clear, e->values, -1);
   double readable = tally_sum_of_(e->clear, e->values), missing = e->own[e->values];
   return missing > readable || 1 - missing - readable > readable ? TALLY_NO_VALUE : best;
 }
 
 /* The outcome of one count before the sums are looked at as they were read. */
-static void tally_judge_count_(const tally_evidence_ *e, const double *posterior, double risk,
+static void tally_judge_count_(const tally_likelihood_ *e, const double *posterior, double risk,
                                tally_count *count) {
   int values = e->values, best = tally_largest_(posterior, values, -1), v;
   count->own_value = tally_own_value_(e);
@@ -5811,7 +6132,7 @@ static tally_result tally_counts_room_(const tally_decoder_ *d, int samples, tal
 }
 
 /* Takes one known value. */
-static tally_result tally_fix_(tally_evidence_ *e, int known) {
+static tally_result tally_fix_(tally_likelihood_ *e, int known) {
   if (known == TALLY_NOT_KNOWN) return TALLY_OK;
   if (known != TALLY_NO_VALUE && (known < 0 || known >= e->values)) return TALLY_ERROR_ARGUMENT;
   e->fixed = known == TALLY_NO_VALUE ? e->values : known;
@@ -5827,7 +6148,7 @@ static tally_result tally_follow_habits_(tally_decoder_ *d, const tally_habits *
                                          tally_cases_ *cases, uint64_t *random, tally_counts *out) {
   int f, v, doubts = 0;
   for (f = 0; f < out->fields; f++) {
-    tally_evidence_ *e = &d->field[f];
+    tally_likelihood_ *e = &d->field[f];
     double *prior = e->clear; /* not needed any more */
     if (tally_is_settled_(&out->count[f])) continue;
     doubts++;

@@ -232,7 +232,7 @@ static void test_extract(void **state) {
   assert_int_equal(height, TALLY_SIDE);
   assert_int_equal(channels, 1);
   free(png);
-  assert_columns("cells/cells.csv", "tally,field,position,path,state\n");
+  assert_columns("cells/cells.csv", "tally,field,position,path,state,written,whole\n");
   assert_columns("cells/forms.csv", "tally,status,residual_px,reason\n");
   assert_int_equal(rows_of("cells/cells.csv"), 15 * TRAINED);
   assert_int_equal(rows_of("cells/forms.csv"), TRAINED);
@@ -888,7 +888,7 @@ static void test_report_origin(void **state) {
   assert_ran(shell("$read --template $c1 --model model.safetensors --quiet --raw --risk 0.01 "
                    "--seed 7 --out origin scans/tally-0001.jpg"));
   page = contents("origin/report.html", &size);
-  assert_contains(page, "--risk 0.01 --alone 0.001 --temperature 1 --seed 7 --raw</code>");
+  assert_contains(page, "--risk 0.01 --alone 0.003 --temperature 1 --seed 7 --raw</code>");
   free(page);
 }
 

@@ -1426,6 +1426,216 @@ static void test_cells_joined(void **state) {
   }
 }
 
+/* A table of rows 24 high that share their rules, three cells each. */
+static void dense_form(tally_template *form) {
+  char text[2048];
+  int n =
+      sprintf(text, "page 600 x 800\nanchor a square 20,20 24x24\nanchor b square 556,20 24x24\n"
+                    "anchor c square 20,756 24x24\nanchor d square 556,756 24x24\n"
+                    "rule down 60 from 200 to 488\n");
+  int row;
+  for (row = 0; row < 12; row++)
+    n += sprintf(text + n,
+                 "field r%d 3 digits cells 400,%d 3x34x24\nrule across %d from 60 to 400\n", row,
+                 200 + 24 * row, 200 + 24 * row);
+  assert_int_equal(tally_template_parse(text, (size_t)n, form, NULL), TALLY_OK);
+}
+
+/* What is written in a cell of the dense form, cut while all its neighbours hold nothing (symbol 11)
+   or something. */
+static void cut_dense(const tally_template *form, int symbol, int above, int below, double size,
+                      tally_cell *cell) {
+  static tally_cell cells[36];
+  const view clear = {0, 2, 0, 0, 0, 0, {1, 1, 1}};
+  tally_image page;
+  int row;
+  draw_form(form, 1.5, &page);
+  for (row = 4; row < 7; row++) {
+    random_state = 7;
+    draw_symbol(&page, &form->field[row].cell[1],
+                row == 4   ? above
+                : row == 5 ? symbol
+                           : below,
+                size, 1.7, black);
+  }
+  cut_page(&page, form, &clear, cells);
+  tally_image_free(&page);
+  *cell = cells[3 * 5 + 1];
+}
+
+/* Where rows lie close, each digit is cut without its neighbours', though they nearly meet at the
+   rule between them or hang into the cell; and a long tail is not lost to the row below. */
+static void test_cells_dense(void **state) {
+  tally_template form;
+  tally_cell alone, among;
+  uint64_t before = random_state;
+  int symbol, other;
+  (void)state;
+  dense_form(&form);
+  for (symbol = 0; symbol < 10; symbol++) {
+    cut_dense(&form, symbol, 11, 11, 0.86, &alone);
+    for (other = 0; other < 10; other += 3) {
+      double alike;
+      cut_dense(&form, symbol, other, (other + 5) % 10, 0.86, &among);
+      alike = similarity(alone.clean, among.clean);
+      if (alike < 0.88)
+        fail_msg("%d between %d and %d: likeness %.3f", symbol, other, (other + 5) % 10, alike);
+    }
+  }
+  for (other = 0; other < 4; other++) {
+    static const int above[4] = {0, 4, 8, 9}, below[4] = {9, 1, 0, 4};
+    cut_dense(&form, 11, above[other], below[other], 1.1, &among);
+    if (among.state != TALLY_CELL_EMPTY)
+      fail_msg("an empty cell between %d and %d is seen as %s", above[other], below[other],
+               tally_cell_state_text(among.state));
+  }
+  random_state = before;
+}
+
+/* Ink of a given share of black. */
+static void faint(double share, double out[3]) {
+  int k;
+  for (k = 0; k < 3; k++) out[k] = paper_white[k] + share * (black[k] - paper_white[k]);
+}
+
+/* A faint digit is seen beside dark ones, as the same digit, and as likely written; a faint speck,
+   specks alone and an empty cell beside dark ink are not. */
+static void test_cells_faint(void **state) {
+  static tally_cell cells[48];
+  view v = plain_view;
+  double grey[3];
+  tally_image page;
+  const tally_box *c;
+  uint64_t before = random_state;
+  int i;
+  (void)state;
+  v.noise = 2;
+  draw_form(&mexico, 2, &page);
+  for (i = 0; i < 10; i++) { /* the middle cell faint, the last one empty */
+    draw_symbol(&page, &mexico.field[i].cell[0], 8, 0.8, 4, black);
+    faint(0.12 + 0.02 * i, grey);
+    random_state = 3;
+    draw_symbol(&page, &mexico.field[i].cell[1], 1 + i % 4, 0.7, 3, grey);
+  }
+  for (i = 0; i < 4; i++) { /* the same digits dark */
+    random_state = 3;
+    draw_symbol(&page, &mexico.field[11 + i].cell[1], 1 + i, 0.7, 3, black);
+  }
+  faint(0.3, grey);
+  c = &mexico.field[10].cell[0];
+  draw_box(&page, c->x + 30, c->y + 20, 3, 3, grey);
+  cut_page(&page, &mexico, &v, cells);
+  tally_image_free(&page);
+  random_state = before;
+  for (i = 0; i < 10; i++) {
+    const tally_cell *seen = &cells[3 * i + 1], *dark = &cells[3 * (11 + i % 4) + 1];
+    double alike = similarity(seen->clean, dark->clean);
+    if (alike < 0.9 || seen->written < (i < 4 ? 0.02 : 0.3))
+      fail_msg("digit %d at %.2f: likeness %.3f, written %.3f, %s", 1 + i % 4, 0.12 + 0.02 * i,
+               alike, seen->written, tally_cell_state_text(seen->state));
+    assert_true(dark->written > 0.99 && dark->whole > 0.98);
+    assert_int_equal(cells[3 * i + 2].state, TALLY_CELL_EMPTY);
+    assert_true(cells[3 * i + 2].written > 0 && cells[3 * i + 2].written < 0.1);
+  }
+  assert_int_equal(cells[30].state, TALLY_CELL_EMPTY);
+  assert_true(cells[30].written > 0 && cells[30].written < 0.1);
+}
+
+/* A 1 on the printed rule beside its cell is not taken for the rule: it is in a cell's ink, and
+   its cell says that all is not well. Rules without ink say nothing. */
+static void test_cells_on_rule(void **state) {
+  static tally_cell cells[48];
+  tally_image page;
+  const tally_box *c;
+  int i;
+  (void)state;
+  draw_form(&mexico, 2, &page);
+  for (i = 0; i < 8; i++) {
+    c = &mexico.field[i].cell[0];
+    draw_stroke(&page, c->x + 0.5 * (i % 3 - 1), c->y + 9, c->x + 0.5 * (i % 3 - 1), c->y + 42,
+                2.5 + 0.3 * i, black);
+    draw_symbol(&page, &mexico.field[i].cell[1], 3, 0.7, 3, black);
+    draw_symbol(&page, &mexico.field[i].cell[2], 4, 0.7, 3, black);
+  }
+  cut_page(&page, &mexico, &plain_view, cells);
+  tally_image_free(&page);
+  for (i = 0; i < 8; i++) {
+    int top, bottom;
+    ink_rows(&cells[3 * i], &top, &bottom);
+    if (cells[3 * i].state == TALLY_CELL_EMPTY || bottom - top < 16)
+      fail_msg("row %d: the 1 on the rule is seen as %s", i,
+               tally_cell_state_text(cells[3 * i].state));
+    assert_true(cells[3 * i].written > 0.3 && cells[3 * i].whole < 0.97);
+    assert_true(cells[3 * i + 2].whole > 0.98);
+  }
+  for (i = 24; i < 48; i++) assert_int_equal(cells[i].state, TALLY_CELL_EMPTY);
+}
+
+/* A stroke through three cells, and a cross over all three, leave their ink in each. */
+static void test_cells_struck_through(void **state) {
+  static tally_cell cells[48];
+  tally_image page;
+  int f, k;
+  (void)state;
+  draw_form(&mexico, 2, &page);
+  for (f = 0; f < 3; f++) {
+    const tally_box *c = &mexico.field[f].cell[0];
+    if (f < 2)
+      for (k = 0; k < 3; k++)
+        draw_symbol(&page, &mexico.field[f].cell[k], f == 0 ? 1 : 4, 0.7, 3, black);
+    if (f < 2) {
+      draw_stroke(&page, c->x + 8, c->y + 20 + 4 * f, c->x + 172, c->y + 28, 3, black);
+    } else {
+      draw_stroke(&page, c->x + 5, c->y + 5, c->x + 175, c->y + 45, 3, black);
+      draw_stroke(&page, c->x + 175, c->y + 5, c->x + 5, c->y + 45, 3, black);
+    }
+  }
+  cut_page(&page, &mexico, &plain_view, cells);
+  tally_image_free(&page);
+  for (f = 0; f < 3; f++)
+    for (k = 0; k < 3; k++) {
+      const tally_cell *cell = &cells[3 * f + k];
+      double across = 0;
+      int x, y;
+      for (x = 4; x < 24; x++) { /* the stroke goes right across: ink in every column */
+        int most = 0;
+        for (y = 0; y < 28; y++)
+          most = cell->clean[28 * y + x] > most ? cell->clean[28 * y + x] : most;
+        across += most > 100;
+      }
+      if (cell->state != TALLY_CELL_TOUCHING || across < 18)
+        fail_msg("row %d cell %d: %s, ink in %.0f of 20 columns", f, k,
+                 tally_cell_state_text(cell->state), across);
+    }
+}
+
+/* Cutting a field again: without a shift the same, with one nearly so for what is well written. */
+static void test_cells_shifted(void **state) {
+  static tally_cell cells[48], again[3];
+  static tally_registration r;
+  static const double shifts[6][2] = {{1.5, 0}, {-1.5, 0}, {0, 1.5}, {0, -1.5}, {1, -1}, {-2, 2}};
+  tally_image page;
+  int k, i;
+  (void)state;
+  draw_form(&mexico, 2, &page);
+  for (k = 0; k < 3; k++) draw_symbol(&page, &mexico.field[4].cell[k], 2 + 3 * k, 0.7, 3, black);
+  assert_int_equal(tally_register(&page, &mexico, &r), TALLY_OK);
+  assert_int_equal(tally_cut(&page, &mexico, &r, cells), TALLY_OK);
+  assert_int_equal(tally_cut_shifted(&page, &mexico, &r, 4, 0, 0, again), TALLY_OK);
+  assert_memory_equal(again, &cells[12], sizeof again);
+  for (i = 0; i < 6; i++) {
+    assert_int_equal(tally_cut_shifted(&page, &mexico, &r, 4, shifts[i][0], shifts[i][1], again),
+                     TALLY_OK);
+    assert_memory_not_equal(again[0].raw, cells[12].raw, sizeof again[0].raw);
+    for (k = 0; k < 3; k++) assert_true(similarity(again[k].clean, cells[12 + k].clean) > 0.97);
+  }
+  assert_int_equal(tally_cut_shifted(&page, &mexico, &r, 4, 2.5, 0, again), TALLY_ERROR_ARGUMENT);
+  assert_int_equal(tally_cut_shifted(&page, &mexico, &r, 4, 0, NAN, again), TALLY_ERROR_ARGUMENT);
+  assert_int_equal(tally_cut_shifted(&page, &mexico, &r, 16, 0, 0, again), TALLY_ERROR_ARGUMENT);
+  assert_int_equal(tally_cut_shifted(&page, &mexico, &r, -1, 0, 0, again), TALLY_ERROR_ARGUMENT);
+  tally_image_free(&page);
+}
+
 /* The raw cell is the plain crop, shrunk and inverted: its frame is bright, and it has the ink. */
 static void test_cells_raw(void **state) {
   static tally_cell cells[48];
@@ -2449,6 +2659,11 @@ int main(void) {
       cmocka_unit_test(test_cells_hard),
       cmocka_unit_test(test_cells_raw),
       cmocka_unit_test(test_cells_joined),
+      cmocka_unit_test(test_cells_dense),
+      cmocka_unit_test(test_cells_faint),
+      cmocka_unit_test(test_cells_on_rule),
+      cmocka_unit_test(test_cells_struck_through),
+      cmocka_unit_test(test_cells_shifted),
       cmocka_unit_test(test_cells_crossed_out),
       cmocka_unit_test(test_manual_example),
       cmocka_unit_test(test_decode_brute_force),

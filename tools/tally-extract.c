@@ -31,7 +31,9 @@ static const char help[] =
     "  --template T      a template file, or the name of one that comes with the program\n"
     "  --out DIR         where to write (made if need be):\n"
     "                      cells/TALLY/FIELD-POSITION.png   position 0 is the leftmost cell\n"
-    "                      cells.csv    tally,field,position,path,state\n"
+    "                      cells.csv    tally,field,position,path,state,written,whole: the last two\n"
+    "                                   are probabilities: that a pen has written there, and that\n"
+    "                                   the picture holds all of it and nothing else\n"
     "                      forms.csv    tally,status,residual_px,reason\n"
     "  IMAGE...          picture files, folders with everything below them, or CSV files with a\n"
     "                    column path; a tally is named by its picture's file name, a page of a file\n"
@@ -170,6 +172,8 @@ int main(int argc, char **argv) {
   for (int i = 0; i < form_count(&list); i++) {
     free(outcomes[i].states);
     free(outcomes[i].labels);
+    free(outcomes[i].written);
+    free(outcomes[i].whole);
   }
   free(outcomes);
   free(labels.cells);

@@ -165,7 +165,8 @@ static void check_cell(const tally_cell *cell) {
   FUZZ_CHECK(cell->state <= TALLY_CELL_TOUCHING && (cell->dash == 0 || cell->dash == 1));
   FUZZ_CHECK(cell->ink >= 0 && cell->ink < 4 && cell->dark >= 0 && cell->dark <= 1);
   for (int i = 0; i < TALLY_SIDE * TALLY_SIDE; i++) ink += cell->clean[i] != 0;
-  FUZZ_CHECK(!ink == (cell->state == TALLY_CELL_EMPTY));
+  FUZZ_CHECK(cell->written > 0 && cell->written < 1 && cell->whole > 0 && cell->whole <= 1);
+  FUZZ_CHECK(ink || cell->state == TALLY_CELL_EMPTY);
 }
 
 static void check_registered(const tally_image *image, const tally_template *form,

@@ -27,6 +27,7 @@ typedef struct outcome {
   char reason[160];
   uint8_t *states; /* of its cells; NULL if it was not registered */
   uint8_t *labels; /* as printed, if a reference print is made; NULL otherwise */
+  float *written, *whole;
 } outcome;
 
 static inline void write_picture(const char *folder, const char *name, const text_buffer *bytes) {
@@ -131,7 +132,13 @@ static inline outcome extract(const work_order *order, const folders *to, const 
     if (to->check) write_check(to->check, name, form, &photo, where, cells);
     if (keep) out.labels = cut_labels(form, &photo, where);
     out.states = allocate((size_t)form->cells, 1);
-    for (int i = 0; i < form->cells; i++) out.states[i] = (uint8_t)cells[i].state;
+    out.written = allocate((size_t)form->cells, sizeof *out.written);
+    out.whole = allocate((size_t)form->cells, sizeof *out.whole);
+    for (int i = 0; i < form->cells; i++) {
+      out.states[i] = (uint8_t)cells[i].state;
+      out.written[i] = (float)cells[i].written;
+      out.whole[i] = (float)cells[i].whole;
+    }
     free(folder);
     free(name);
   }

@@ -49,16 +49,17 @@ static inline long long write_cell_table(const char *folder, const tally_templat
   char *path = join_path(folder, "cells.csv");
   long long cells = 0;
   output out = output_open(path);
-  fputs("tally,field,position,path,state\n", out.file);
+  fputs("tally,field,position,path,state,written,whole\n", out.file);
   for (int i = 0; i < form_count(list); i++)
     for (int f = 0; f < form->fields && outcomes[i].states; f++)
       for (int p = 0; p < form->field[f].digits; p++, cells++) {
         char *cell = cell_path(list->names[i], form, f, p);
-        int state = outcomes[i].states[form->field[f].first_cell + p];
+        int number = form->field[f].first_cell + p, state = outcomes[i].states[number];
         csv_write(out.file, list->names[i]);
         fprintf(out.file, ",%s,%d,", form->field[f].name, p);
         csv_write(out.file, cell);
-        fprintf(out.file, ",%s\n", tally_cell_state_text((tally_cell_state)state));
+        fprintf(out.file, ",%s,%.4f,%.4f\n", tally_cell_state_text((tally_cell_state)state),
+                (double)outcomes[i].written[number], (double)outcomes[i].whole[number]);
         free(cell);
       }
   output_close(&out);

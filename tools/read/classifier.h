@@ -94,6 +94,7 @@ typedef struct classifier {
   const model *model;
   cn_predictor *predictor;
   float *inputs, *outputs;
+  int *asked; /* which cell each input is */
   uint8_t *fitted;
 } classifier;
 
@@ -107,6 +108,7 @@ static inline classifier classifier_open(const model *m, int cells) {
   if (!c.predictor) fail("%s", error.message);
   c.inputs = allocate((size_t)cells * preprocess_size(&m->pre), sizeof(float));
   c.outputs = allocate((size_t)cells * (size_t)m->classes, sizeof(float));
+  c.asked = allocate((size_t)cells, sizeof(int));
   c.fitted = allocate(preprocess_size(&m->pre), 1);
   return c;
 }
@@ -115,6 +117,7 @@ static inline void classifier_close(classifier *c) {
   cn_predictor_free(c->predictor);
   free(c->inputs);
   free(c->outputs);
+  free(c->asked);
   free(c->fitted);
 }
 
@@ -147,16 +150,28 @@ static inline void class_row(const model *m, const float *from, float *row) {
   row[TALLY_CLASS_ILLEGIBLE] = 1;
 }
 
-/* Probabilities of every cell, of those that look empty too. */
+#define UNSEEN_SHARE                                                                               \
+  0.1 /* of a cell that looks empty: something that cannot be read, before `written` */
+
+/* Probabilities of every cell. What the cutter takes to be empty by far (`written` below .2) is not shown
+   to the network, which knows no faint dirt: it is nothing, or something that cannot be read. */
 static inline void classify(classifier *c, const tally_cell *cells, int count, int raw,
                             float *rows) {
-  for (int i = 0; i < count; i++)
+  int asked = 0;
+  for (int i = 0; i < count; i++) {
+    float *row = rows + (size_t)i * TALLY_CLASSES;
+    memset(row, 0, TALLY_CLASSES * sizeof *row);
+    row[TALLY_CLASS_EMPTY] = 1 - (float)UNSEEN_SHARE;
+    row[TALLY_CLASS_ILLEGIBLE] = (float)UNSEEN_SHARE;
+    if (cells[i].state == TALLY_CELL_EMPTY && !raw) continue;
     cell_input(c, raw ? cells[i].raw : cells[i].clean,
-               c->inputs + (size_t)i * preprocess_size(&c->model->pre));
-  cn_predict(c->predictor, c->inputs, count, c->outputs);
-  for (int i = 0; i < count; i++)
+               c->inputs + (size_t)asked * preprocess_size(&c->model->pre));
+    c->asked[asked++] = i;
+  }
+  if (asked) cn_predict(c->predictor, c->inputs, asked, c->outputs);
+  for (int i = 0; i < asked; i++)
     class_row(c->model, c->outputs + (size_t)i * (size_t)c->model->classes,
-              rows + (size_t)i * TALLY_CLASSES);
+              rows + (size_t)c->asked[i] * TALLY_CLASSES);
 }
 
 #endif
