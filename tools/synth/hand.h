@@ -78,6 +78,7 @@ static inline writer choose_writer(const tally_template *form, numeral_system nu
     w.sample_pen = (double)samples->pen[like];
     w.sample_slant = (double)samples->slant[like];
   }
+  if (chance(random, 0.12 * severity)) w.pen *= between(random, 1.4, 2); /* a felt pen */
   w.habit = chance(random, 0.3 * severity) ? other_habit(form, random) : LEADING_ZEROS;
   return w;
 }
@@ -119,7 +120,7 @@ static inline void mask_skeleton(canvas *on, const writer *w, cn_random *random,
       path[count] = path[count - 1];
     } else {
       /* the arms of a hurried cross are bent and of unequal length */
-      double reach = symbol == CROSS ? between(random, 0.2, 1.1) : 1;
+      double reach = symbol == CROSS ? between(random, 0.5, 1.1) : 1;
       double tremor = symbol == CROSS ? w->tremor + 5 : w->tremor;
       x += limit(normal(&own), -2, 2) * manner;
       y += limit(normal(&own), -2, 2) * manner;
