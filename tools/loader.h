@@ -19,19 +19,17 @@
 
 #define LOADER_BUFFERS 2 /* with a crew: the batch in use and the one being made */
 
-/* What is drawn for pairs of samples and for labels. In the mean over what is drawn, learning from it is
-   learning from targets between the classes: mixup (Zhang et al. 2018) and label smoothing (Szegedy et
-   al. 2016). */
-typedef struct blending {
-  float mix;    /* the most that one picture of a pair may have of the other, 0 to 0.5 */
-  float smooth; /* share of labels that are replaced by any class, drawn evenly */
+/* Label smoothing (Szegedy et al. 2016) by drawing: in the mean, what is learnt from some labels that are
+   replaced by any is what would be learnt from targets between the classes. */
+typedef struct smoothing {
+  float share; /* of the labels are replaced by a class drawn evenly */
   int classes;
-} blending;
+} smoothing;
 
 typedef struct loader {
   const dataset *data;
   const augmenter *with;
-  blending blend;
+  smoothing smooth;
   int batch, least, threads, crew_size, buffers;
   augment_room *rooms;           /* [threads + crew_size] */
   float *inputs[LOADER_BUFFERS]; /* [loader_most][height][width][channels] */
@@ -113,12 +111,13 @@ static inline void *loader_crew(void *context) {
 /* A loader of batches of `batch` samples, see loader_batches; what it is given must outlive it.
    crew_size 0 works without a crew. */
 static inline void loader_start(loader *l, const dataset *data, const augmenter *with,
-                                blending blend, int batch, int least, int threads, int crew_size) {
+                                smoothing smooth, int batch, int least, int threads,
+                                int crew_size) {
   size_t most = (size_t)loader_most(batch, least);
   memset(l, 0, sizeof *l);
   l->data = data;
   l->with = with;
-  l->blend = blend;
+  l->smooth = smooth;
   l->batch = batch;
   l->least = least;
   l->threads = threads;
@@ -187,31 +186,12 @@ static inline void loader_make_sample(void *context, int i, int thread) {
   loader_make(l, l->first + i, &l->rooms[thread]);
 }
 
-/* Mixes two samples, each with the same share of the other. The label of each is then its own or the
-   other's, drawn by their shares. */
-static inline void loader_mix_pair(loader *l, cn_random *random, float *a, float *b, int *label_a,
-                                   int *label_b) {
-  float other = l->blend.mix * cn_random_uniform(random);
-  int labels[2] = {*label_a, *label_b};
-  for (size_t k = 0; k < preprocess_size(l->with->pre); k++) {
-    float x = a[k], y = b[k];
-    a[k] = x + other * (y - x);
-    b[k] = y + other * (x - y);
-  }
-  *label_a = labels[cn_random_uniform(random) < other];
-  *label_b = labels[cn_random_uniform(random) >= other];
-}
-
-/* Blends a batch: its first sample with its last, the second with the last but one, and so on. */
-static inline void loader_blend(loader *l, int first, int size, float *inputs) {
-  size_t values = preprocess_size(l->with->pre);
+/* Replaces some labels of a batch. */
+static inline void loader_smooth(loader *l, int first, int size) {
   cn_random random = {mix_seed(mix_seed(l->stream, UINT64_MAX), (uint64_t)first), 0};
-  for (int i = 0, j = size - 1; l->blend.mix > 0 && i < j; i++, j--)
-    loader_mix_pair(l, &random, inputs + (size_t)i * values, inputs + (size_t)j * values,
-                    &l->labels[i], &l->labels[j]);
-  for (int i = 0; l->blend.smooth > 0 && i < size; i++)
-    if (cn_random_uniform(&random) < l->blend.smooth)
-      l->labels[i] = (int)cn_random_below(&random, (uint32_t)l->blend.classes);
+  for (int i = 0; i < size; i++)
+    if (cn_random_uniform(&random) < l->smooth.share)
+      l->labels[i] = (int)cn_random_below(&random, (uint32_t)l->smooth.classes);
 }
 
 /* The next batch of the epoch: its inputs and labels, valid until the next call. Returns its size; 0
@@ -235,7 +215,7 @@ static inline int loader_next(loader *l, const float **inputs, const int **label
     cn_parallel_for(NULL, l->threads, size, loader_make_sample, l);
   }
   for (int i = 0; i < size; i++) l->labels[i] = l->data->labels[l->order[first + i]];
-  loader_blend(l, first, size, l->inputs[buffer]);
+  if (l->smooth.share > 0) loader_smooth(l, first, size);
   l->first += size;
   *inputs = l->inputs[buffer];
   *labels = l->labels;

@@ -79,6 +79,8 @@ static const char help_learning[] =
     "  --class-weights balanced   rare classes count more, so that all weigh the same\n"
     "  --sampling balanced  an epoch draws as often from every class: pictures of rare ones repeatedly,\n"
     "                       each time augmented anew, and of frequent ones a part (default: all once)\n"
+    "  --smooth SHARE       gives this share of the pictures any label (label smoothing): keeps a network\n"
+    "                       from being too sure\n"
     "  --patience N         stops when the validation loss has not improved for N epochs\n";
 static const char help_augmentation[] =
     "Augmentation (each picture anew in each epoch; all off by default):\n"
@@ -90,10 +92,6 @@ static const char help_augmentation[] =
     "  --elastic PIXELS     bends like handwriting; root mean square of the displacement\n"
     "  --flip               mirrors half of the pictures left to right (not for digits)\n"
     "  --brightness B, --contrast C, --saturation S   scales each by a factor of 1 +- this\n"
-    "  --mixup SHARE        mixes each picture with another, which gets a share up to this, 0 to 0.5; what\n"
-    "                       it is labelled is drawn by the shares (Zhang et al. 2018)\n"
-    "  --smooth SHARE       gives this share of the pictures any label (label smoothing: keeps a network\n"
-    "                       from being too sure)\n"
     "  --hue H              turns colours by up to this share of the colour circle (0 to 0.5)\n"
     "Running:\n"
     "  --log F.csv          one row per epoch\n"
@@ -135,7 +133,7 @@ typedef struct settings {
   int optimizer, math, schedule; /* indices of optimizers, maths, schedules */
   cn_arch_options built_in;      /* of a built-in network */
   augmentation augment;
-  blending blend;
+  float smooth;
   cn_training_options training;
 } settings;
 
@@ -252,8 +250,7 @@ static settings read_options(int argc, char **argv) {
       float_option("contrast", &augment->contrast, 0, 100),
       float_option("saturation", &augment->saturation, 0, 100),
       float_option("hue", &augment->hue, 0, 0.5),
-      float_option("mixup", &set.blend.mix, 0, 0.5),
-      float_option("smooth", &set.blend.smooth, 0, 0.9),
+      float_option("smooth", &set.smooth, 0, 0.9),
       text_option("log", &set.log),
       flag_option("resume", &set.resume),
       seed_option(&set.seed),
@@ -803,8 +800,7 @@ static void describe_pictures(text_buffer *to, const run *r) {
   text_add(to, "--random-crop: %.9g\n--brightness: %.9g\n--contrast: %.9g\n", (double)a->crop,
            (double)a->brightness, (double)a->contrast);
   text_add(to, "--saturation: %.9g\n--hue: %.9g\n", (double)a->saturation, (double)a->hue);
-  text_add(to, "--mixup: %.9g\n--smooth: %.9g\n", (double)r->set->blend.mix,
-           (double)r->set->blend.smooth);
+  text_add(to, "--smooth: %.9g\n", (double)r->set->smooth);
 }
 
 static void describe_learning(text_buffer *to, const run *r) {
@@ -1081,9 +1077,8 @@ static void start_run(run *r, const settings *set) {
   r->order = allocate((size_t)r->train.count, sizeof(int));
   r->augmenter = augmenter_create(&set->augment, &r->pre);
   /* one thread at least is busy training at any time, so at most the others lie idle */
-  blending blend = set->blend;
-  blend.classes = r->classes.count;
-  loader_start(&r->loader, &r->data, &r->augmenter, blend, set->batch, r->least_batch,
+  smoothing smooth = {set->smooth, r->classes.count};
+  loader_start(&r->loader, &r->data, &r->augmenter, smooth, set->batch, r->least_batch,
                use_threads(0), r->data.paths ? use_threads(0) - 1 : 0);
   r->stopping.patience = set->patience ? set->patience : INT_MAX;
   text_add(&r->log, "epoch,learning_rate,train_loss,train_accuracy,val_loss,val_accuracy\n");

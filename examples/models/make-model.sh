@@ -26,10 +26,12 @@ draw() { # TABLE SEED COUNT SOURCE...
       echo "drawing and cutting $count tallies: $template, digits from $digits" >&2
       rm -rf "${work:?}/$name"
       bin/tally-synth --template "$template" --digits "$digits" --seed $seed --count "$count" \
-        --ground 0.25 --struck 0.04 --several 0.04 --overwritten 0.04 --faint 0.04 --out "$work/$name" >/dev/null
+        --scale 0.35..1.15 --ground 0.25 --struck 0.04 --several 0.04 --overwritten 0.04 --faint 0.04 \
+        --out "$work/$name" >/dev/null
       for how in clean raw; do
-        [ $how = raw ] && set_how=--raw || set_how=
-        bin/tally-extract --template "$template" $set_how --labels "$work/$name/cells.csv" \
+        as_printed=
+        [ $how = raw ] && as_printed=--raw
+        bin/tally-extract --template "$template" $as_printed --labels "$work/$name/cells.csv" \
           --out "$work/$name/$how" "$work/$name"/*.jpg >/dev/null
         tail -n +2 "$work/$name/$how/labelled.csv" | sed "s,^,$name/$how/," >>"$work/$table.csv"
       done

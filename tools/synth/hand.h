@@ -120,7 +120,7 @@ static inline void mask_skeleton(canvas *on, const writer *w, cn_random *random,
       path[count] = path[count - 1];
     } else {
       /* the arms of a hurried cross are bent and of unequal length */
-      double reach = symbol == CROSS ? between(random, 0.5, 1.1) : 1;
+      double reach = symbol == CROSS ? between(random, 0.2, 1.1) : 1;
       double tremor = symbol == CROSS ? w->tremor + 5 : w->tremor;
       x += limit(normal(&own), -2, 2) * manner;
       y += limit(normal(&own), -2, 2) * manner;
