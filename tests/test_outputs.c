@@ -58,11 +58,6 @@ static const way ways[] = {
      {"model.safetensors", "data.csv", "photos/a/0.png"},
      {"predictions.csv", "mistakes.png", "reliability.csv", "reliability.svg", "classes.csv",
       "confusion.csv"}},
-    {"evaluate --fit-temperature",
-     "$evaluate --model model.safetensors --data data.csv --threads 1 --quiet "
-     "--fit-temperature \"$out\"",
-     {"model.safetensors", "data.csv", "photos/a/0.png"},
-     {NULL}},
     {"evaluate --out, of predictions",
      "$evaluate --predictions predictions.csv --quiet --out \"$out\"",
      {"predictions.csv"},
@@ -83,6 +78,11 @@ static const way ways[] = {
      "--quiet --out \"$out\"",
      {"c1.form", "digits.csv", "photos/a/0.png"},
      {"truth.csv", "cells.csv", "corners.csv", "pages.csv", "template.form", "tally-0001.jpg"}},
+    {"evaluate --fit-temperature",
+     "$evaluate --model model.safetensors --data data.csv --threads 1 --quiet "
+     "--fit-temperature \"$out\"",
+     {"model.safetensors", "data.csv", "photos/a/0.png"},
+     {NULL}},
 };
 
 #define WAYS ((int)(sizeof ways / sizeof *ways))

@@ -1008,7 +1008,7 @@ static void draw_filled_form(uint64_t seed, uint8_t *rgb) {
     int y = 106 + 45 * (cell / 3), x = 222 + 48 * (cell % 3);
     int lit = segments[cn_random_below(&random, 10)];
     for (int k = 0; k < 7; k++) {
-      static const int at[7][4] = {{0, 0, 0, 16},  {0, 0, 16, 0},  {0, 16, 16, 0}, {16, 0, 0, 16},
+      static const int at[7][4] = {{0, 0, 0, 16},  {0, 0, 16, 0},   {0, 16, 16, 0}, {16, 0, 0, 16},
                                    {16, 0, 16, 0}, {16, 16, 16, 0}, {32, 0, 0, 16}};
       if (lit >> k & 1) draw_stroke(rgb, y + at[k][0], x + at[k][1], at[k][2], at[k][3], 150);
     }
@@ -1153,7 +1153,8 @@ int main(void) {
       cmocka_unit_test(test_predict_as_evaluated),
       cmocka_unit_test(test_predict_usage),
       cmocka_unit_test(test_dedup),
-      cmocka_unit_test(test_dedup_written), cmocka_unit_test(test_dedup_lookalikes),
+      cmocka_unit_test(test_dedup_written),
+      cmocka_unit_test(test_dedup_lookalikes),
       cmocka_unit_test(test_dedup_small_and_broken),
   };
   return cmocka_run_group_tests(tests, setup, remove_home);

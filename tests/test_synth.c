@@ -309,16 +309,20 @@ static void test_corrections(void **state) {
   assert_ran(shell("$synth --template $mexico --count 25 --scale 0.12 --out as"));
   for (int k = 0; k < 3; k++) {
     snprintf(folder, sizeof folder, "as-%s", options[k]);
-    snprintf(command, sizeof command, "$synth --template $mexico --count 25 --scale 0.12 --%s 0.3 "
-             "--out %s", options[k], folder);
+    snprintf(command, sizeof command,
+             "$synth --template $mexico --count 25 --scale 0.12 --%s 0.3 "
+             "--out %s",
+             options[k], folder);
     assert_ran(shell(command));
     int cells = count_changes("as", folder, "cells.csv", 3, labels[k], &with);
     assert_int_equal(cells, with);
     int counts = count_changes("as", folder, "truth.csv", 3, "altered", &with);
     assert_int_equal(counts, with);
     assert_in_range(counts, 80, 155); /* 0.3 of 400 */
-    if (k) assert_int_equal(cells, counts);
-    else assert_true(cells > counts * 5 / 4); /* some as a whole */
+    if (k)
+      assert_int_equal(cells, counts);
+    else
+      assert_true(cells > counts * 5 / 4); /* some as a whole */
     int values = count_changes("as", folder, "truth.csv", 2, "", &with);
     assert_int_equal(values, k ? 0 : counts);
     assert_int_equal(count_changes("as", folder, "corners.csv", 3, "", &with), 0);
@@ -547,13 +551,13 @@ static void test_killed(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_usage),        cmocka_unit_test(test_bad_input),
-      cmocka_unit_test(test_same_bytes),   cmocka_unit_test(test_camera_apart),
-      cmocka_unit_test(test_tables),       cmocka_unit_test(test_votes),
-      cmocka_unit_test(test_registers),    cmocka_unit_test(test_ink),
-      cmocka_unit_test(test_samples),      cmocka_unit_test(test_killed),
-      cmocka_unit_test(test_corrections),  cmocka_unit_test(test_faint_and_ground),
-      cmocka_unit_test(test_forms),        cmocka_unit_test(test_numerals),
+      cmocka_unit_test(test_usage),       cmocka_unit_test(test_bad_input),
+      cmocka_unit_test(test_same_bytes),  cmocka_unit_test(test_camera_apart),
+      cmocka_unit_test(test_tables),      cmocka_unit_test(test_votes),
+      cmocka_unit_test(test_registers),   cmocka_unit_test(test_ink),
+      cmocka_unit_test(test_samples),     cmocka_unit_test(test_killed),
+      cmocka_unit_test(test_corrections), cmocka_unit_test(test_faint_and_ground),
+      cmocka_unit_test(test_forms),       cmocka_unit_test(test_numerals),
   };
   return cmocka_run_group_tests(tests, setup, remove_home);
 }

@@ -226,8 +226,7 @@ static results draw_results(int count, int classes, double sharpness, uint64_t s
       if (u >= 0 && u < p) r.truth[i] = k;
       u -= p;
     }
-    for (int k = 0; k < classes; k++)
-      row[k] = (float)(exp(sharpness * (double)row[k]) / sharp);
+    for (int k = 0; k < classes; k++) row[k] = (float)(exp(sharpness * (double)row[k]) / sharp);
   }
   return r;
 }
@@ -303,8 +302,10 @@ static void test_fit_temperature(void **state) {
   free(path);
   assert_same_files("plain.safetensors", "fitted.safetensors");
   assert_refused(shell("$evaluate --model plain.safetensors --data small:test --quiet "
-                       "--fit-temperature plain.safetensors"), 1, "plain.safetensors", "");
-  assert_refused(shell("$evaluate --predictions p.csv --fit-temperature m"), 2, "a model", "usage:");
+                       "--fit-temperature plain.safetensors"),
+                 1, "plain.safetensors", "");
+  assert_refused(shell("$evaluate --predictions p.csv --fit-temperature m"), 2, "a model",
+                 "usage:");
 }
 
 static void test_quiet(void **state) {
