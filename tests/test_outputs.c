@@ -56,7 +56,8 @@ static const way ways[] = {
     {"evaluate --out",
      "$evaluate --model model.safetensors --data data.csv --threads 1 --quiet --out \"$out\"",
      {"model.safetensors", "data.csv", "photos/a/0.png"},
-     {"predictions.csv", "mistakes.png", "classes.csv", "confusion.csv"}},
+     {"predictions.csv", "mistakes.png", "reliability.csv", "reliability.svg", "classes.csv",
+      "confusion.csv"}},
     {"evaluate --out, of predictions",
      "$evaluate --predictions predictions.csv --quiet --out \"$out\"",
      {"predictions.csv"},
@@ -87,6 +88,11 @@ static const way ways[] = {
      "--out \"$out\" keyed.csv",
      {"official.csv", "voters.csv", "drawn/settings.csv", "drawn/sample.csv", "keyed.csv"},
      {"certificate.txt", "risk.csv", "bias.csv"}},
+    {"evaluate --fit-temperature",
+     "$evaluate --model model.safetensors --data data.csv --threads 1 --quiet "
+     "--fit-temperature \"$out\"",
+     {"model.safetensors", "data.csv", "photos/a/0.png"},
+     {NULL}},
 };
 
 #define WAYS ((int)(sizeof ways / sizeof *ways))

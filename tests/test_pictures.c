@@ -413,7 +413,7 @@ static int setup(void **state) {
 
 #define CHANGES                                                                                    \
   "--random-crop 0.5 --flip --brightness 0.2 --contrast 0.2 --saturation 0.2 --hue 0.05 "          \
-  "--rotate 5 --zoom 0.1 --shift 1 --elastic 0.3 "
+  "--smooth 0.1 --rotate 5 --zoom 0.1 --shift 1 --elastic 0.3 "
 #define RECIPE "--data shapes --arch small.net --batch 8 --lr 0.01 --schedule constant --quiet "
 
 /* ---- how the camera was held ----------------------------------------------------------------- */
@@ -528,7 +528,7 @@ static float *load_epochs(const char *name, size_t cache, int least, int threads
   size_t size = preprocess_size(&pre), done = 0;
   float *all = allocate(2 * (size_t)drawn * size, sizeof(float));
   loader l;
-  loader_start(&l, &data, &with, 7, least, threads, crew);
+  loader_start(&l, &data, &with, (smoothing){0}, 7, least, threads, crew);
   for (int epoch = 0; epoch < 2; epoch++) {
     for (int i = 0; i < drawn; i++) order[i] = i < 5 ? 3 : (i * 11 + epoch) % data.count;
     loader_epoch(&l, order, drawn, mix_seed(9, (uint64_t)epoch));
@@ -570,6 +570,41 @@ static void test_loader(void **state) {
     }
   }
   free(one);
+}
+
+/* Smoothing replaces its share of the labels, by any, and leaves the pictures. */
+static void test_smoothing(void **state) {
+  (void)state;
+  augmentation none = {0};
+  preprocess pre = plain_preprocess(16, 16, 3);
+  augmenter with = augmenter_create(&none, &pre);
+  char *folder = join_path(home, "shapes");
+  dataset data = dataset_open(folder, 0, NULL);
+  dataset_prepare(&data, &pre, 1, 0);
+  int *order = allocate((size_t)data.count, sizeof(int)), got, changed = 0, seen = 0;
+  for (int i = 0; i < data.count; i++) order[i] = i;
+  loader l;
+  loader_start(&l, &data, &with, (smoothing){0.6f, data.set.count}, 20, 1, 1, 0);
+  for (uint64_t epoch = 0; epoch < 20; epoch++) {
+    const float *inputs;
+    const int *labels;
+    int done = 0;
+    loader_epoch(&l, order, data.count, epoch);
+    for (; (got = loader_next(&l, &inputs, &labels)) > 0; done += got)
+      for (int i = 0; i < got; i++) {
+        assert_in_range(labels[i], 0, data.set.count - 1);
+        changed += labels[i] != data.labels[done + i];
+        seen++;
+      }
+    assert_int_equal(done, data.count);
+  }
+  double share = (double)changed / seen, wanted = 0.6 * (1 - 1.0 / data.set.count);
+  if (fabs(share - wanted) > 4 * sqrt(0.25 / seen)) fail_msg("%g instead of %g", share, wanted);
+  loader_free(&l);
+  dataset_free(&data);
+  augmenter_free(&with);
+  free(order);
+  free(folder);
 }
 
 /* ---- training on folders --------------------------------------------------------------------- */
@@ -851,6 +886,7 @@ int main(void) {
       cmocka_unit_test(test_orientation),
       cmocka_unit_test(test_broken_orientation),
       cmocka_unit_test(test_loader),
+      cmocka_unit_test(test_smoothing),
       cmocka_unit_test(test_same_bytes),
       cmocka_unit_test(test_resume),
       cmocka_unit_test(test_freezing),

@@ -281,6 +281,130 @@ static int compare_numbers(const void *a, const void *b) {
   return *(const int *)a - *(const int *)b;
 }
 
+/* How many rows of two tables differ in a column, and how many of those hold the text in the second. */
+static int count_changes(const char *before, const char *after, const char *name, int column,
+                         const char *text, int *with_text) {
+  csv a = table_in(before, name), b = table_in(after, name);
+  int changes = 0;
+  *with_text = 0;
+  while (csv_row(&a)) {
+    assert_true(csv_row(&b));
+    *with_text += !strcmp(b.fields[column], text);
+    changes += strcmp(a.fields[column], b.fields[column]) != 0;
+  }
+  assert_false(csv_row(&b));
+  csv_close(&a);
+  csv_close(&b);
+  return changes;
+}
+
+/* What is struck out, written beside or written over is labelled so, at its rate, and what is meant
+   stays unless nothing is left. */
+static void test_corrections(void **state) {
+  (void)state;
+  static const char *const labels[] = {"struck-out", "several", "overwritten"};
+  static const char *const options[] = {"struck", "several", "overwritten"};
+  char command[256], folder[32];
+  int with;
+  assert_ran(shell("$synth --template $mexico --count 25 --scale 0.12 --out as"));
+  for (int k = 0; k < 3; k++) {
+    snprintf(folder, sizeof folder, "as-%s", options[k]);
+    snprintf(command, sizeof command,
+             "$synth --template $mexico --count 25 --scale 0.12 --%s 0.3 "
+             "--out %s",
+             options[k], folder);
+    assert_ran(shell(command));
+    int cells = count_changes("as", folder, "cells.csv", 3, labels[k], &with);
+    assert_int_equal(cells, with);
+    int counts = count_changes("as", folder, "truth.csv", 3, "altered", &with);
+    assert_int_equal(counts, with);
+    assert_in_range(counts, 80, 155); /* 0.3 of 400 */
+    if (k)
+      assert_int_equal(cells, counts);
+    else
+      assert_true(cells > counts * 5 / 4); /* some as a whole */
+    int values = count_changes("as", folder, "truth.csv", 2, "", &with);
+    assert_int_equal(values, k ? 0 : counts);
+    assert_int_equal(count_changes("as", folder, "corners.csv", 3, "", &with), 0);
+  }
+  assert_refused(shell("$synth --template $mexico --count 1 --struck 0.6 --faint 0.6 --out a"), 2,
+                 "more than 1");
+}
+
+/* Mean darkness of a page's cells. */
+static double cell_darkness(const char *folder) {
+  tally_template form = form_in(folder);
+  static tally_registration where;
+  static tally_cell cells[TALLY_MAX_FIELDS * TALLY_MAX_DIGITS];
+  char name[96];
+  picture seen = {0};
+  double sum = 0;
+  snprintf(name, sizeof name, "%s/tally-0001.jpg", folder);
+  char *path = home_path(name);
+  assert_null(picture_read(path, 3, DECODE_MAX_PIXELS, &seen));
+  tally_image image = {seen.pixels, seen.width, seen.height, 3};
+  assert_int_equal(tally_register(&image, &form, &where), TALLY_OK);
+  if (where.status != TALLY_FORM_OK) fail_msg("%s: %s", name, where.reason);
+  assert_int_equal(tally_cut(&image, &form, &where, cells), TALLY_OK);
+  for (int k = 0; k < form.cells; k++)
+    for (int i = 0; i < TALLY_SIDE * TALLY_SIDE; i++) sum += cells[k].raw[i];
+  free(seen.pixels);
+  free(path);
+  return sum / form.cells / (TALLY_SIDE * TALLY_SIDE);
+}
+
+/* Faint digits have less ink, a ground has more, and neither changes what is meant. */
+static void test_faint_and_ground(void **state) {
+  (void)state;
+  int with;
+  assert_ran(shell("for s in '' '--faint 1' '--ground 1'; do "
+                   "$synth --template $c1 --clean --count 1 --scale 1 $s --out \"ink$s\"; done"));
+  assert_int_equal(count_changes("ink", "ink--faint 1", "cells.csv", 3, "", &with), 0);
+  assert_int_equal(count_changes("ink", "ink--ground 1", "truth.csv", 2, "", &with), 0);
+  double plain = cell_darkness("ink");
+  assert_true(cell_darkness("ink--faint 1") < 0.97 * plain);
+  assert_true(cell_darkness("ink--ground 1") > 1.02 * plain);
+}
+
+/* Every form of every symbol is a path that the pen can follow inside its box. */
+static void test_forms(void **state) {
+  (void)state;
+  for (int of = 0; of < NUMERALS; of++)
+    for (int symbol = 0; symbol < SYMBOLS; symbol++) {
+      const char *const *forms = forms_of((numeral_system)of, symbol);
+      int count = count_forms(forms);
+      assert_true((count > 0) == (symbol < 10 || symbol == CROSS || symbol == DASH));
+      for (int i = 0; i < count; i++) {
+        int points = 0, length = 0;
+        for (const char *from = forms[i]; *from; from += length) {
+          int x, y;
+          if (sscanf(from, "%d %d%n", &x, &y, &length) != 2) {
+            length = (int)strspn(from, " /");
+            if (!length || points < 2) fail_msg("%d, %d: %s", of, symbol, forms[i]);
+            points = 0;
+            continue;
+          }
+          assert_true(x >= 0 && x <= 100 && y >= 0 && y <= 100);
+          if (++points > MOST_POINTS) fail_msg("%d, %d: %s", of, symbol, forms[i]);
+        }
+        if (points < 2) fail_msg("%d, %d: %s", of, symbol, forms[i]);
+      }
+    }
+}
+
+/* Numerals of other scripts are drawn for the same votes, by the pen only. */
+static void test_numerals(void **state) {
+  (void)state;
+  int with;
+  assert_ran(shell("for n in western thai arabic; do "
+                   "$synth --template $c1 --count 2 --numerals $n --out in-$n; done"));
+  assert_int_equal(count_changes("in-western", "in-thai", "truth.csv", 2, "", &with), 0);
+  assert_false(same_files("in-western/tally-0001.jpg", "in-thai/tally-0001.jpg"));
+  assert_false(same_files("in-thai/tally-0001.jpg", "in-arabic/tally-0001.jpg"));
+  assert_refused(shell("$synth --template $c1 --count 1 --numerals thai --digits x --out a"), 2,
+                 "the pen draws them");
+}
+
 /* From 0 to 176, skewed, half of them 12 or less; parties keep their strength. */
 static void test_votes(void **state) {
   (void)state;
@@ -427,11 +551,13 @@ static void test_killed(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_usage),        cmocka_unit_test(test_bad_input),
-      cmocka_unit_test(test_same_bytes),   cmocka_unit_test(test_camera_apart),
-      cmocka_unit_test(test_tables),       cmocka_unit_test(test_votes),
-      cmocka_unit_test(test_registers),    cmocka_unit_test(test_ink),
-      cmocka_unit_test(test_samples),      cmocka_unit_test(test_killed),
+      cmocka_unit_test(test_usage),       cmocka_unit_test(test_bad_input),
+      cmocka_unit_test(test_same_bytes),  cmocka_unit_test(test_camera_apart),
+      cmocka_unit_test(test_tables),      cmocka_unit_test(test_votes),
+      cmocka_unit_test(test_registers),   cmocka_unit_test(test_ink),
+      cmocka_unit_test(test_samples),     cmocka_unit_test(test_killed),
+      cmocka_unit_test(test_corrections), cmocka_unit_test(test_faint_and_ground),
+      cmocka_unit_test(test_forms),       cmocka_unit_test(test_numerals),
   };
   return cmocka_run_group_tests(tests, setup, remove_home);
 }

@@ -8,6 +8,7 @@
 #define main train_main
 #include "../tools/tally-train.c"
 #undef main
+#include "../tools/evaluate/calibration.h"
 #include "../tools/implementations/stb.h"
 #include "support.h"
 
@@ -201,6 +202,110 @@ static void test_training_learns(void **state) {
   assert_true(fabs(result("accuracy") - accuracy) < 1e-9);
   assert_int_equal((int)result("n"), 203);
   assert_string_equal(err_text, "");
+}
+
+/* Outputs of a network whose logits are `sharpness` times too large, on pictures whose classes are drawn
+   with the probabilities that belong to the logits. For the caller to free. */
+static results draw_results(int count, int classes, double sharpness, uint64_t seed) {
+  results r = {.set = classes_numbered(classes), .count = count};
+  cn_random random = {seed, 0};
+  r.truth = allocate((size_t)count, sizeof(int));
+  r.prediction = allocate((size_t)count, sizeof(int));
+  r.rows = allocate((size_t)(count * classes), sizeof(float));
+  for (int i = 0; i < count; i++) {
+    float *row = r.rows + i * classes;
+    double honest = 0, sharp = 0, u = (double)cn_random_uniform(&random);
+    for (int k = 0; k < classes; k++) {
+      row[k] = 2 * cn_random_normal(&random);
+      honest += exp((double)row[k]);
+      sharp += exp(sharpness * (double)row[k]);
+      if (row[k] > row[r.prediction[i]]) r.prediction[i] = k;
+    }
+    for (int k = 0; k < classes; k++) {
+      double p = exp((double)row[k]) / honest;
+      if (u >= 0 && u < p) r.truth[i] = k;
+      u -= p;
+    }
+    for (int k = 0; k < classes; k++) row[k] = (float)(exp(sharpness * (double)row[k]) / sharp);
+  }
+  return r;
+}
+
+/* The temperature that a network's logits are too large by is found, and mends its probabilities. */
+static void test_temperature(void **state) {
+  (void)state;
+  static const double wanted[] = {0.5, 1, 1.5, 4};
+  for (int i = 0; i < 4; i++) {
+    results r = draw_results(20000, 5, wanted[i], 7);
+    double found = fit_temperature(&r);
+    if (fabs(found / wanted[i] - 1) > 0.04) fail_msg("%g instead of %g", found, wanted[i]);
+    reliability before = measure_reliability(&r, 1), after = measure_reliability(&r, found);
+    assert_true(after.error < 0.012 && after.log_loss <= before.log_loss + 1e-12);
+    if (wanted[i] > 2) assert_true(before.error > 0.1);
+    results_free(&r);
+  }
+}
+
+/* The calibration error of four pictures that are as many bins: |1 - .9|, |0 - .8|, |1 - .7|, |1 - .6|. */
+static void test_calibration_error(void **state) {
+  (void)state;
+  static const float p[4] = {0.9f, 0.8f, 0.7f, 0.6f};
+  results r = {.set = classes_numbered(2), .count = 4};
+  r.truth = allocate(4, sizeof(int));
+  r.prediction = allocate(4, sizeof(int));
+  r.rows = allocate(8, sizeof(float));
+  for (int i = 0; i < 4; i++) {
+    r.rows[2 * i] = p[i];
+    r.rows[2 * i + 1] = 1 - p[i];
+    r.truth[i] = i == 1;
+  }
+  reliability found = measure_reliability(&r, 1);
+  assert_int_equal(found.bins, 4);
+  assert_true(fabs(found.error - (0.1 + 0.8 + 0.3 + 0.4) / 4) < 1e-6);
+  assert_true(fabs(found.log_loss + (log(0.9) + log(0.2) + log(0.7) + log(0.6)) / 4) < 1e-6);
+  assert_true(fabs(found.bin[0].probability - 0.6) < 1e-6 && fabs(found.bin[0].right - 1) < 1e-6);
+  /* at temperature 2 odds of 9 are odds of 3 */
+  assert_true(fabs(measure_reliability(&r, 2).bin[3].probability - 0.75) < 1e-6);
+  results_free(&r);
+}
+
+/* tally-evaluate writes a model that differs in its note alone, which it shows from then on. */
+static void test_fit_temperature(void **state) {
+  (void)state;
+  size_t size;
+  assert_ran(shell("$train " RECIPE "--epochs 3 --out plain.safetensors --quiet"));
+  assert_ran(shell("$evaluate --model plain.safetensors --data small:test --quiet"));
+  assert_true(strstr(out_text, "calibration_error") && !strstr(out_text, "tempered_error"));
+  double before = result("calibration_error");
+  assert_ran(shell("$evaluate --model plain.safetensors --data small:test --quiet --out fit-report "
+                   "--fit-temperature fitted.safetensors"));
+  double fitted = result("temperature"), after = result("tempered_error");
+  assert_true(fabs(result("calibration_error") - before) < 1e-9);
+  assert_true(fitted >= LEAST_TEMPERATURE && fitted <= MOST_TEMPERATURE);
+  assert_ran(shell("$evaluate --model fitted.safetensors --data small:test --quiet"));
+  assert_true(fabs(result("temperature") - fitted) < 1e-4);
+  assert_true(fabs(result("tempered_error") - after) < 1e-4);
+  char *table = contents("fit-report/reliability.csv", &size);
+  char *diagram = contents("fit-report/reliability.svg", &size);
+  assert_contains(table, "temperature,bin,n,probability,right\n1,1,");
+  assert_contains(diagram, "</svg>");
+  free(table);
+  free(diagram);
+  cn_error error;
+  char *path = join_path(home, "fitted.safetensors");
+  cn_network *net = cn_load(path, &error);
+  assert_non_null(net);
+  assert_true(fabs(atof(cn_network_note(net, "temperature")) - fitted) < 1e-4);
+  assert_int_equal(cn_network_set_note(net, "temperature", NULL, &error), CN_OK);
+  assert_int_equal(cn_save(net, path, &error), CN_OK);
+  cn_network_free(net);
+  free(path);
+  assert_same_files("plain.safetensors", "fitted.safetensors");
+  assert_refused(shell("$evaluate --model plain.safetensors --data small:test --quiet "
+                       "--fit-temperature plain.safetensors"),
+                 1, "plain.safetensors", "");
+  assert_refused(shell("$evaluate --predictions p.csv --fit-temperature m"), 2, "a model",
+                 "usage:");
 }
 
 static void test_quiet(void **state) {
@@ -908,6 +1013,9 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_usage),
       cmocka_unit_test(test_training_learns),
+      cmocka_unit_test(test_temperature),
+      cmocka_unit_test(test_calibration_error),
+      cmocka_unit_test(test_fit_temperature),
       cmocka_unit_test(test_quiet),
       cmocka_unit_test(test_without_validation),
       cmocka_unit_test(test_last_batch),

@@ -19,9 +19,17 @@
 
 #define LOADER_BUFFERS 2 /* with a crew: the batch in use and the one being made */
 
+/* Label smoothing (Szegedy et al. 2016) by drawing: in the mean, what is learnt from some labels that are
+   replaced by any is what would be learnt from targets between the classes. */
+typedef struct smoothing {
+  float share; /* of the labels are replaced by a class drawn evenly */
+  int classes;
+} smoothing;
+
 typedef struct loader {
   const dataset *data;
   const augmenter *with;
+  smoothing smooth;
   int batch, least, threads, crew_size, buffers;
   augment_room *rooms;           /* [threads + crew_size] */
   float *inputs[LOADER_BUFFERS]; /* [loader_most][height][width][channels] */
@@ -102,12 +110,14 @@ static inline void *loader_crew(void *context) {
 
 /* A loader of batches of `batch` samples, see loader_batches; what it is given must outlive it.
    crew_size 0 works without a crew. */
-static inline void loader_start(loader *l, const dataset *data, const augmenter *with, int batch,
-                                int least, int threads, int crew_size) {
+static inline void loader_start(loader *l, const dataset *data, const augmenter *with,
+                                smoothing smooth, int batch, int least, int threads,
+                                int crew_size) {
   size_t most = (size_t)loader_most(batch, least);
   memset(l, 0, sizeof *l);
   l->data = data;
   l->with = with;
+  l->smooth = smooth;
   l->batch = batch;
   l->least = least;
   l->threads = threads;
@@ -176,6 +186,14 @@ static inline void loader_make_sample(void *context, int i, int thread) {
   loader_make(l, l->first + i, &l->rooms[thread]);
 }
 
+/* Replaces some labels of a batch. */
+static inline void loader_smooth(loader *l, int first, int size) {
+  cn_random random = {mix_seed(mix_seed(l->stream, UINT64_MAX), (uint64_t)first), 0};
+  for (int i = 0; i < size; i++)
+    if (cn_random_uniform(&random) < l->smooth.share)
+      l->labels[i] = (int)cn_random_below(&random, (uint32_t)l->smooth.classes);
+}
+
 /* The next batch of the epoch: its inputs and labels, valid until the next call. Returns its size; 0
    at the epoch's end. */
 static inline int loader_next(loader *l, const float **inputs, const int **labels) {
@@ -197,6 +215,7 @@ static inline int loader_next(loader *l, const float **inputs, const int **label
     cn_parallel_for(NULL, l->threads, size, loader_make_sample, l);
   }
   for (int i = 0; i < size; i++) l->labels[i] = l->data->labels[l->order[first + i]];
+  if (l->smooth.share > 0) loader_smooth(l, first, size);
   l->first += size;
   *inputs = l->inputs[buffer];
   *labels = l->labels;

@@ -10,8 +10,8 @@
    dirt, camera) has a random stream of its own: another --blur leaves what is written as it was.
 
    Its rooms are in synth/: form.h, votes.h (what a tally says), canvas.h, press.h (the printed
-   form), samples.h, hand.h (what is written), dirt.h and camera.h. Here are options, files and the
-   run. */
+   form), samples.h, strokes.h, hand.h (what is written), corrections.h, dirt.h and camera.h. Here are
+   options, files and the run. */
 #define _POSIX_C_SOURCE 200809L
 #define TOOL_NAME "tally-synth"
 #define TOOL_USAGE "--template T --count N --out DIR [--digits D] [options]"
@@ -22,6 +22,7 @@
 #include "output.h"
 #include "picture.h"
 #include "synth/camera.h"
+#include "synth/corrections.h"
 #include "synth/dirt.h"
 #include "synth/form.h"
 #include "synth/hand.h"
@@ -43,6 +44,7 @@ static const char help[] =
     "  --digits D         strokes (default: a built-in pen), or handwritten digits: FOLDER:train or\n"
     "                     FOLDER:test for MNIST's IDX files, a folder with subfolders 0 to 9, or a CSV\n"
     "                     file with columns path,label. Draw test tallies from :test\n"
+    "  --numerals N       western (default), or thai or arabic (Arabic-Indic), which the pen draws\n"
     "  --seed N           the same seed gives the same bytes (default 1)\n"
     "\n"
     "  --severity S       strength and rate of everything that goes wrong, 0 to 3 (default 1): odd and\n"
@@ -50,7 +52,14 @@ static const char help[] =
     "                     rotation, perspective, blur, light, noise, colour cast, JPEG\n"
     "  --clean            the same as --severity 0\n"
     "  --mismatch RATE    share of tallies whose paper does not add up (default 0)\n"
+    "  --ground RATE      share of tallies printed on a ground: a tint, guilloche, a watermark, pale\n"
+    "                     print behind the cells (default 0)\n"
     "  --rows N           fewer rows than the template has; for forms with one sum over all fields\n"
+    "Shares of counts (default 0; at most 1 together):\n"
+    "  --struck RATE      one digit is struck out, or the whole count with one stroke: nothing is left\n"
+    "  --several RATE     beside a wrong digit the right one stands in the same cell\n"
+    "  --overwritten RATE over a wrong digit the right one is written\n"
+    "  --faint RATE       one digit is in faint ink\n"
     "\n"
     "These take one value, or LOW..HIGH to draw it for each tally; they replace what --severity does:\n"
     "  --rotate DEGREES   of the page, clockwise, -360 to 360\n"
@@ -67,8 +76,10 @@ static const char help[] =
     "\n"
     "DIR gets the pictures and\n"
     "  truth.csv     tally,field,value,state,adds_up: the number meant; state is number, missing (left\n"
-    "                blank, no value) or illegible; adds_up is 0 where the paper's sums fail\n"
-    "  cells.csv     tally,field,position,label: 0 to 9, cross, dash, empty, illegible\n"
+    "                blank, no value), illegible or altered (struck out, no value; several digits in a\n"
+    "                cell, overwritten); adds_up is 0 where the paper's sums fail\n"
+    "  cells.csv     tally,field,position,label: 0 to 9, cross, dash, empty, illegible,\n"
+    "                struck-out, several, overwritten\n"
     "  corners.csv   tally,field,position,x0,y0,...,x3,y3: corners of the cell in the picture, pixels,\n"
     "                clockwise from the cell's own top left\n"
     "  pages.csv     how each page was taken, with its homography from template to picture\n"
@@ -78,16 +89,19 @@ static const char help[] =
     "\n"
     "examples:\n"
     "  " TOOL_NAME " --template examples/templates/mexico-2015.form --count 20 --out drawn\n"
-    "  " TOOL_NAME " --template examples/templates/mexico-2015.form --rows 13 --digits data:test \\\n"
+    "  " TOOL_NAME
+    " --template examples/templates/mexico-2015.form --rows 13 --digits data:test \\\n"
     "      --count 400 --seed 15 --mismatch 0.02 --out district\n"
-    "  " TOOL_NAME " --template examples/templates/c1-2019.form --clean --rotate -5..5 --count 50 \\\n"
+    "  " TOOL_NAME
+    " --template examples/templates/c1-2019.form --clean --rotate -5..5 --count 50 \\\n"
     "      --format png --out sweep\n";
 
 typedef struct settings {
   const char *form, *digits, *out;
-  int count, rows, png;
+  int count, rows, png, numerals;
   uint64_t seed;
-  double severity, mismatch;
+  double severity, mismatch, ground;
+  double corrections[CORRECTIONS]; /* their rates */
   camera_wishes camera;
 } settings;
 
@@ -110,6 +124,7 @@ static void print_help(void) {
 
 static settings read_options(int argc, char **argv) {
   static const char *const formats[] = {"jpg", "png", NULL};
+  static const char *const systems[] = {"western", "thai", "arabic", NULL};
   settings set = {.digits = "strokes", .seed = 1, .severity = 1};
   int clean = 0;
   const tool_option options[] = {
@@ -121,6 +136,12 @@ static settings read_options(int argc, char **argv) {
       double_option("severity", &set.severity, 0, 3),
       flag_option("clean", &clean),
       double_option("mismatch", &set.mismatch, 0, 1),
+      choice_option("numerals", &set.numerals, systems),
+      double_option("ground", &set.ground, 0, 1),
+      double_option("struck", &set.corrections[CORRECT_STRUCK], 0, 1),
+      double_option("several", &set.corrections[CORRECT_SEVERAL], 0, 1),
+      double_option("overwritten", &set.corrections[CORRECT_OVERWRITTEN], 0, 1),
+      double_option("faint", &set.corrections[CORRECT_FAINT], 0, 1),
       integer_option("rows", &set.rows, 1, TALLY_MAX_FIELDS),
       other_option("rotate", &set.camera.rotate, -360, 360, take_range),
       other_option("scale", &set.camera.scale, 0.1, 4, take_range),
@@ -136,6 +157,15 @@ static settings read_options(int argc, char **argv) {
   if (!set.form) misuse("--template is missing");
   if (!set.count) misuse("--count is missing");
   if (!set.out) misuse("--out is missing");
+  if (set.numerals != NUMERALS_WESTERN && strcmp(set.digits, "strokes"))
+    misuse("--numerals %s: the pen draws them, --digits gives others", systems[set.numerals]);
+  double sum = 0;
+  for (int k = 0; k < CORRECTIONS; k++) sum += set.corrections[k];
+  if (sum > 1)
+    misuse(
+        "--struck, --several, --overwritten and --faint are shares of the counts: together %g is "
+        "more than 1",
+        sum);
   return set;
 }
 
@@ -194,13 +224,21 @@ typedef struct rows {
   text_buffer of[TABLES];
 } rows;
 
+/* 1 if something stands in a field's cells that was not struck out. */
+static int leaves_value(const tally *t, const tally_template *form, int f) {
+  const tally_field *field = &form->field[f];
+  for (int k = 0; k < field->digits; k++)
+    if (t->mark[field->first_cell + k] == STRUCK_OUT) return 0;
+  return t->state[f] != STATE_MISSING;
+}
+
 static void add_rows(rows *to, const char *name, const tally_template *form, const tally *t,
                      const capture *c) {
-  static const char *const states[] = {"number", "missing", "illegible"};
+  static const char *const states[] = {"number", "missing", "illegible", "altered"};
   for (int f = 0; f < form->fields; f++) {
     const tally_field *field = &form->field[f];
     char value[16] = "";
-    if (t->state[f] != STATE_MISSING) snprintf(value, sizeof value, "%d", t->value[f]);
+    if (leaves_value(t, form, f)) snprintf(value, sizeof value, "%d", t->value[f]);
     text_add(&to->of[TRUTH], "%s,%s,%s,%s,%d\n", name, field->name, value, states[t->state[f]],
              t->adds_up);
     for (int k = 0; k < field->digits; k++) {
@@ -210,7 +248,7 @@ static void add_rows(rows *to, const char *name, const tally_template *form, con
       text_add(&to->of[CORNERS], "%s,%s,%d", name, field->name, k);
       for (int i = 0; i < 4; i++) {
         tally_point p = tally_homography_map(c->page, b->x + (i == 1 || i == 2 ? b->width : 0),
-                            b->y + (i > 1 ? b->height : 0));
+                                             b->y + (i > 1 ? b->height : 0));
         text_add(&to->of[CORNERS], ",%.3f,%.3f", p.x, p.y);
       }
       text_add(&to->of[CORNERS], "\n");
@@ -255,7 +293,10 @@ typedef enum {
   PART_PRINT = 5,
   PART_DIRT = 7,
   PART_CAMERA = 8,
-  PART_NOISE = 9
+  PART_NOISE = 9,
+  PART_CORRECTIONS = 10,
+  PART_CORRECTING = 11,
+  PART_GROUND = 12
 } stream;
 
 /* The random stream of one part of one tally. */
@@ -271,11 +312,15 @@ static void fill_in(tally *t, const tally_template *form, const district *partie
   cn_random votes = stream_of(set->seed, index, PART_VOTES);
   cn_random mistake = stream_of(set->seed, index, PART_MISTAKE);
   cn_random marks = stream_of(set->seed, index, PART_MARKS);
+  cn_random corrections = stream_of(set->seed, index, PART_CORRECTIONS);
   memset(t, 0, sizeof *t);
   deal_votes(form, parties, &votes, t->value);
   if (chance(&mistake, set->mismatch)) miscount(form, &mistake, parties, t->value);
   t->adds_up = adds_up(form, t->value);
-  for (int f = 0; f < form->fields; f++) mark_number(t, form, f, w, &marks, set->severity);
+  for (int f = 0; f < form->fields; f++) {
+    mark_number(t, form, f, w, &marks, set->severity);
+    correct_number(t, form, f, &corrections, set->corrections);
+  }
 }
 
 /* What the tallies of a run have in common. */
@@ -295,7 +340,8 @@ static void say_strangers(const settings *set) {
   int files, strangers = 0, number;
   char **names = list_folder(set->out, &files), own[32];
   for (int i = 0; i < files; i++) {
-    if (decode_is_picture_name(names[i]) && sscanf(names[i], "tally-%d.", &number) == 1 && number > 0) {
+    if (decode_is_picture_name(names[i]) && sscanf(names[i], "tally-%d.", &number) == 1 &&
+        number > 0) {
       tally_name(set, number - 1, own);
       strangers += number > set->count || strcmp(names[i], own);
     }
@@ -315,14 +361,15 @@ static void draw_tally(const job *j, int index, canvas *on, const tally *t, cons
   cn_random noise = stream_of(set->seed, index, PART_NOISE),
             hand = stream_of(set->seed, index, PART_CELLS);
   cn_random dirt = stream_of(set->seed, index, PART_DIRT);
+  cn_random correcting = stream_of(set->seed, index, PART_CORRECTING);
+  cn_random ground = stream_of(set->seed, index, PART_GROUND);
   press p = set_press(form, stream_of(set->seed, index, PART_PRINT), set->severity);
   canvas_start(on, c->width, c->height, c->page);
   lay_paper(on, c, &noise, set->severity);
+  if (chance(&ground, set->ground)) print_ground(&p, on, &ground);
   print_form(&p, on, w);
   for (int f = 0; f < form->fields; f++)
-    for (int k = 0; k < form->field[f].digits; k++)
-      write_cell(on, w, j->samples, &hand, &form->field[f].cell[k],
-                 t->mark[form->field[f].first_cell + k], set->severity);
+    write_number(on, w, j->samples, &hand, &correcting, &form->field[f], t, f, set->severity);
   soil(on, &dirt, &p);
   lay_desk(on, c, form);
   expose(on, c, &noise);
@@ -333,7 +380,8 @@ static void make_tally(const job *j, int index, canvas *on, text_buffer *bytes, 
   const settings *set = j->set;
   cn_random hand = stream_of(set->seed, index, PART_HAND);
   cn_random camera = stream_of(set->seed, index, PART_CAMERA);
-  writer w = choose_writer(j->form, j->samples, &hand, set->severity);
+  writer w =
+      choose_writer(j->form, (numeral_system)set->numerals, j->samples, &hand, set->severity);
   capture c = choose_capture(j->form, &set->camera, &camera, set->severity);
   tally t;
   char name[32];

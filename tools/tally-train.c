@@ -79,7 +79,10 @@ static const char help_learning[] =
     "  --class-weights balanced   rare classes count more, so that all weigh the same\n"
     "  --sampling balanced  an epoch draws as often from every class: pictures of rare ones repeatedly,\n"
     "                       each time augmented anew, and of frequent ones a part (default: all once)\n"
-    "  --patience N         stops when the validation loss has not improved for N epochs\n"
+    "  --smooth SHARE       gives this share of the pictures any label (label smoothing): keeps a network\n"
+    "                       from being too sure\n"
+    "  --patience N         stops when the validation loss has not improved for N epochs\n";
+static const char help_augmentation[] =
     "Augmentation (each picture anew in each epoch; all off by default):\n"
     "  --random-crop SHARE  cuts out a piece of SHARE to 1 of the area, sides 3:4 to 4:3, at a random\n"
     "                       place of the picture as its file has it, and resizes that (ImageNet: 0.08)\n"
@@ -108,12 +111,15 @@ static const char help_learning[] =
     "\n"
     "examples:\n"
     "  " TOOL_NAME " --data data:train --val 0.1 --arch base --out base.safetensors\n"
-    "  " TOOL_NAME " --data cells.csv --val 0.2 --group tally --init base.safetensors --freeze 1 --rotate 15 \\\n"
+    "  " TOOL_NAME
+    " --data cells.csv --val 0.2 --group tally --init base.safetensors --freeze 1 --rotate 15 \\\n"
     "      --zoom 0.2 --out digits.safetensors --log digits.csv --patience 5\n"
-    "  " TOOL_NAME " --data photos/train --val photos/val --init resnet.safetensors --freeze -1 \\\n"
+    "  " TOOL_NAME
+    " --data photos/train --val photos/val --init resnet.safetensors --freeze -1 \\\n"
     "      --resize crop:256 --random-crop 0.08 --flip --normalize 0.485,0.456,0.406/0.229,0.224,0.225 \\\n"
     "      --optimizer sgd --lr 0.001 --schedule step --step 7 --batch 4 --out protest.safetensors\n"
-    "  " TOOL_NAME " --data photos/train --val photos/val --init resnet.safetensors --lr 0.0002 \\\n"
+    "  " TOOL_NAME
+    " --data photos/train --val photos/val --init resnet.safetensors --lr 0.0002 \\\n"
     "      --head-lr 0.002 --sampling balanced --out protest.safetensors\n"
     "  " TOOL_NAME " --data data:train --arch base --epochs 30 --out base.safetensors --resume\n";
 
@@ -127,6 +133,7 @@ typedef struct settings {
   int optimizer, math, schedule; /* indices of optimizers, maths, schedules */
   cn_arch_options built_in;      /* of a built-in network */
   augmentation augment;
+  float smooth;
   cn_training_options training;
 } settings;
 
@@ -144,6 +151,7 @@ static void print_help(void) {
   for (int i = 0; cn_arch_name(i); i++) text_add(&names, "%s%s", i ? ", " : "", cn_arch_name(i));
   printf(help, names.data);
   fputs(help_learning, stdout);
+  fputs(help_augmentation, stdout);
   free(names.data);
 }
 
@@ -242,6 +250,7 @@ static settings read_options(int argc, char **argv) {
       float_option("contrast", &augment->contrast, 0, 100),
       float_option("saturation", &augment->saturation, 0, 100),
       float_option("hue", &augment->hue, 0, 0.5),
+      float_option("smooth", &set.smooth, 0, 0.9),
       text_option("log", &set.log),
       flag_option("resume", &set.resume),
       seed_option(&set.seed),
@@ -791,6 +800,7 @@ static void describe_pictures(text_buffer *to, const run *r) {
   text_add(to, "--random-crop: %.9g\n--brightness: %.9g\n--contrast: %.9g\n", (double)a->crop,
            (double)a->brightness, (double)a->contrast);
   text_add(to, "--saturation: %.9g\n--hue: %.9g\n", (double)a->saturation, (double)a->hue);
+  text_add(to, "--smooth: %.9g\n", (double)r->set->smooth);
 }
 
 static void describe_learning(text_buffer *to, const run *r) {
@@ -1067,8 +1077,9 @@ static void start_run(run *r, const settings *set) {
   r->order = allocate((size_t)r->train.count, sizeof(int));
   r->augmenter = augmenter_create(&set->augment, &r->pre);
   /* one thread at least is busy training at any time, so at most the others lie idle */
-  loader_start(&r->loader, &r->data, &r->augmenter, set->batch, r->least_batch, use_threads(0),
-               r->data.paths ? use_threads(0) - 1 : 0);
+  smoothing smooth = {set->smooth, r->classes.count};
+  loader_start(&r->loader, &r->data, &r->augmenter, smooth, set->batch, r->least_batch,
+               use_threads(0), r->data.paths ? use_threads(0) - 1 : 0);
   r->stopping.patience = set->patience ? set->patience : INT_MAX;
   text_add(&r->log, "epoch,learning_rate,train_loss,train_accuracy,val_loss,val_accuracy\n");
   r->bar = progress_start();

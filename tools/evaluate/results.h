@@ -24,6 +24,7 @@ typedef struct results {
   int count;
   int *truth, *prediction;
   float *probability, *truth_probability; /* of prediction and truth; NULL without a model */
+  float *rows;                            /* [count][classes] all probabilities; NULL without */
   left_out left;                          /* files of the data that were not evaluated */
 } results;
 
@@ -33,6 +34,7 @@ static inline void results_free(results *r) {
   free(r->prediction);
   free(r->probability);
   free(r->truth_probability);
+  free(r->rows);
   left_out_free(&r->left);
 }
 
@@ -155,26 +157,26 @@ static inline results predict_all(cn_network *net, const dataset *data, const pr
   r.probability = allocate(count, sizeof(float));
   r.truth_probability = allocate(count, sizeof(float));
   float *inputs = allocate(batch * preprocess_size(pre), sizeof(float));
-  float *outputs = allocate(batch * (size_t)set.count, sizeof(float));
+  r.rows = allocate(count * (size_t)set.count, sizeof(float));
   double started = seconds_now();
   progress bar = progress_start();
   for (int first = 0; first < r.count; first += max_batch) {
     int now = r.count - first < max_batch ? r.count - first : max_batch;
     dataset_inputs(data, NULL, first, now, pre, inputs);
+    float *outputs = r.rows + (size_t)first * (size_t)set.count;
     cn_predict(predictor, inputs, now, outputs);
     for (int i = 0; i < now; i++) {
       const float *p = outputs + (size_t)i * (size_t)set.count;
       note_result(&r, data, first + i, p);
       if (table) write_prediction(table, data, &r, first + i, p);
     }
-    char figures[96];
-    snprintf(figures, sizeof figures, "%d of %d  %.0f images/s", first + now, r.count,
+    char shown[96];
+    snprintf(shown, sizeof shown, "%d of %d  %.0f images/s", first + now, r.count,
              (first + now) / fmax(seconds_now() - started, 1e-9));
-    progress_draw(&bar, "reading", (double)(first + now) / r.count, figures);
+    progress_draw(&bar, "reading", (double)(first + now) / r.count, shown);
   }
   progress_wipe();
   free(inputs);
-  free(outputs);
   cn_predictor_free(predictor);
   return r;
 }

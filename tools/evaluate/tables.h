@@ -123,20 +123,17 @@ static const class_figures *positive_figures(const char *positive, const results
 }
 
 /* positive may be NULL. */
-static inline void print_result(const results *r, const figures *f, const class_figures *positive) {
-  text_buffer json = {0};
-  json_integer(&json, "n", f->count);
-  json_real(&json, "accuracy", f->accuracy);
-  json_real(&json, "macro_precision", f->precision);
-  json_real(&json, "macro_recall", f->recall);
-  json_real(&json, "macro_f1", f->f1);
-  if (positive) {
-    json_real(&json, "precision", positive->precision);
-    json_real(&json, "recall", positive->recall);
-    json_real(&json, "f1", positive->f1);
-  }
-  left_out_json(&json, &r->left);
-  json_print(&json);
+static inline void json_figures(text_buffer *json, const figures *f,
+                                const class_figures *positive) {
+  json_integer(json, "n", f->count);
+  json_real(json, "accuracy", f->accuracy);
+  json_real(json, "macro_precision", f->precision);
+  json_real(json, "macro_recall", f->recall);
+  json_real(json, "macro_f1", f->f1);
+  if (!positive) return;
+  json_real(json, "precision", positive->precision);
+  json_real(json, "recall", positive->recall);
+  json_real(json, "f1", positive->f1);
 }
 
 static inline void write_confusion(const char *folder, const results *r, const figures *f) {

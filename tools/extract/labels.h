@@ -53,7 +53,6 @@ static inline void label_cell(label_table *labels, const csv *table, const tally
   int p = (int)label_number(table, position, form->field[field].digits - 1);
   if (!*label || strchr(label, '\n'))
     fail("%s: line %d: a label is missing", table->path, table->line);
-  if (!strcmp(label, "dash")) label = "cross";
   int index = classes_find(&labels->set, label);
   if (index < 0) {
     classes_add(&labels->set, label);

@@ -6,67 +6,16 @@
 
 #include "canvas.h"
 #include "samples.h"
-
-/* What can be written into a cell; the first thirteen are the classes of tally.h. */
-enum { CROSS = TALLY_CLASS_CROSS, EMPTY, ILLEGIBLE, DASH, SYMBOLS };
-static const char *const symbol_names[SYMBOLS] = {
-    "0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "cross", "empty", "illegible", "dash"};
-
-/* How people write them: points of the pen's path in a box of 100 x 100, y down, that a smooth
-   curve is laid through; the same point twice makes a corner, UP lifts the pen, END ends. */
-#define UP (-1)
-#define END (-2)
-#define VARIANTS 3
-static const signed char skeletons[SYMBOLS][VARIANTS][48] = {
-    {{55, 0, 20, 12, 2, 50, 20, 88, 50, 100, 80, 88, 98, 50, 80, 12, 50, 1, END},
-     {64, 5, 25, 8, 3, 45, 14, 86, 48, 100, 85, 85, 98, 48, 82, 12, 52, 1, 38, 8, END},
-     {50, 0, 80, 10, 96, 50, 78, 90, 48, 100, 18, 88, 4, 50, 20, 10, 56, 2, END}},
-    {{52, 0, 50, 50, 49, 100, END},
-     {30, 24, 54, 0, 54, 0, 52, 50, 51, 100, END},
-     {28, 22, 52, 0, 52, 0, 51, 50, 51, 99, UP, 24, 100, 80, 99, END}},
-    {{8, 22, 25, 4, 55, 0, 85, 14, 86, 36, 60, 66, 5, 100, 5, 100, 50, 98, 98, 97, END},
-     {10, 20, 30, 2,  65, 2,  88, 22, 75,  52, 40, 84, 12,
-      97, 9,  84, 28, 80, 52, 94, 76, 100, 99, 90, END},
-     {6, 10, 40, 0, 84, 8, 78, 36, 40, 74, 8, 98, 8, 98, 55, 90, 96, 98, END}},
-    {{10, 14, 35, 0,  75, 4,  88, 24, 70,  43, 40, 48, 40,
-      48, 76, 54, 95, 74, 75, 95, 35, 100, 5,  86, END},
-     {8, 2, 50, 3, 88, 2, 88, 2, 45, 40, 45, 40, 80, 50, 95, 74, 70, 97, 30, 100, 5, 86, END},
-     {12, 8, 50, 0, 86, 16, 60, 44, 30, 50, 60, 50, 92, 72, 70, 97, 20, 98, END}},
-    {{28, 0, 16, 30, 8, 56, 8, 56, 50, 58, 96, 56, UP, 72, 18, 68, 60, 66, 100, END},
-     {66, 0, 36, 36, 4, 66, 4, 66, 50, 67, 99, 66, UP, 68, 1, 67, 50, 66, 100, END},
-     {20, 4, 14, 30, 20, 48, 50, 52, 80, 44, UP, 84, 0, 78, 50, 74, 100, END}},
-    {{22, 2,  18, 22, 15, 43, 15, 43, 50, 36, 88, 52, 90,
-      78, 60, 99, 8,  92, UP, 22, 3,  55, 2,  94, 0,  END},
-     {90, 2,  55, 3,  22, 4,  22, 4,  18,  25, 15, 45, 15,
-      45, 55, 38, 90, 58, 84, 86, 45, 100, 5,  90, END},
-     {88, 4, 45, 4, 24, 14, 24, 38, 60, 48, 88, 70, 64, 97, 8, 94, END}},
-    {{76, 2, 38, 24, 8, 62, 20, 94, 55, 100, 88, 82, 80, 56, 45, 50, 12, 72, END},
-     {60, 0, 28, 38, 8, 75, 35, 99, 75, 96, 90, 74, 66, 56, 32, 60, 12, 78, END},
-     {84, 8, 50, 4, 18, 34, 6, 70, 28, 98, 70, 98, 92, 76, 70, 54, 30, 60, END}},
-    {{5, 6, 50, 5, 92, 3, 92, 3, 60, 46, 40, 100, END},
-     {5, 5, 50, 4, 92, 3, 92, 3, 60, 46, 42, 100, UP, 24, 52, 84, 48, END},
-     {8, 20, 9, 4, 9, 4, 50, 5, 92, 4, 92, 4, 55, 55, 40, 100, END}},
-    {{82,  14, 46, 0,  14, 20, 36, 42, 76, 60, 88, 82, 55,
-      100, 14, 86, 20, 64, 62, 42, 86, 18, 70, 4,  END},
-     {52, 46, 20, 30, 24, 6,   52, 0,  80, 8,  80, 32, 50, 46,
-      14, 62, 10, 88, 48, 100, 88, 88, 86, 62, 54, 47, END},
-     {70, 8, 34, 2, 18, 22, 50, 46, 84, 72, 66, 98, 28, 96, 16, 74, 50, 48, 82, 20, 66, 6, END}},
-    {{86, 18, 50, 0, 15, 15, 12, 42, 45, 54, 80, 38, 88, 14, 88, 14, 84, 55, 70, 100, END},
-     {84, 14, 46, 0, 12, 20, 16, 46, 50, 52, 82, 32, 88, 10, 86, 60, 66, 96, 22, 98, END},
-     {82, 20, 48, 2, 14, 22, 24, 50, 60, 48, 84, 18, 86, 4, 86, 4, 84, 50, 82, 100, END}},
-    {{5, 6, 50, 48, 95, 95, UP, 92, 4, 50, 50, 6, 96, END},
-     {12, 0, 50, 50, 88, 100, UP, 98, 12, 50, 48, 2, 90, END},
-     {94, 4, 50, 48, 10, 90, 2, 78, 14, 66, 50, 76, 98, 98, END}},
-    {{END}, {END}, {END}},
-    {{END}, {END}, {END}},
-    {{2, 52, 50, 49, 98, 48, END}, {4, 46, 50, 52, 96, 54, END}, {8, 50, 50, 46, 92, 50, END}}};
+#include "strokes.h"
 
 /* What somebody writes in front of a number that is shorter than its boxes. */
 enum { LEADING_ZEROS, LEADING_BLANKS, LEADING_CROSSES, LEADING_DASHES };
 
 /* One person with one pen. Lengths in template pixels. */
 typedef struct writer {
-  int variant[SYMBOLS], habit, joins; /* joins letters, or prints them */
+  numeral_system numerals;
+  int form[SYMBOLS], habit, joins; /* joins letters, or prints them */
+  uint64_t manner;                 /* what this hand makes of the forms, see mask_skeleton */
   double height, aspect, slant, turn, pen, tremor;
   double sample_pen, sample_slant; /* what this hand's samples look like */
   double shift_x, shift_y, wander; /* in the cell, shares of its size */
@@ -103,11 +52,16 @@ static inline int other_habit(const tally_template *form, cn_random *random) {
 }
 
 /* The more severe, the further from a plain, tidy hand. */
-static inline writer choose_writer(const tally_template *form, const sample_box *samples,
-                                   cn_random *random, double severity) {
+static inline writer choose_writer(const tally_template *form, numeral_system numerals,
+                                   const sample_box *samples, cn_random *random, double severity) {
   writer w = {0};
   double unit = form->width / 1000, odd = fmin(severity, 2);
-  for (int s = 0; s < SYMBOLS; s++) w.variant[s] = below(random, VARIANTS);
+  w.numerals = numerals;
+  w.manner = random->seed;
+  for (int s = 0; s < SYMBOLS; s++) {
+    int forms = count_forms(forms_of(numerals, s));
+    if (forms) w.form[s] = below(random, forms);
+  }
   w.joins = chance(random, 0.5);
   w.height = unit * between(random, 30 - 7 * odd, 30 + 10 * odd);
   w.aspect = between(random, 0.6 - 0.1 * odd, 0.6 + 0.12 * odd);
@@ -124,6 +78,7 @@ static inline writer choose_writer(const tally_template *form, const sample_box 
     w.sample_pen = (double)samples->pen[like];
     w.sample_slant = (double)samples->slant[like];
   }
+  if (chance(random, 0.12 * severity)) w.pen *= between(random, 1.4, 2); /* a felt pen */
   w.habit = chance(random, 0.3 * severity) ? other_habit(form, random) : LEADING_ZEROS;
   return w;
 }
@@ -142,30 +97,38 @@ static inline tally_point place(const placement *at, double x, double y) {
                        at->centre.y + u * sin(at->turn) + v * cos(at->turn)};
 }
 
-/* Draws a symbol from its skeleton. */
+/* Draws a symbol from its skeleton. Each hand has a form of its own: it moves every point of the path
+   by a little that is always the same, and by a tremor that is not. */
 static inline void mask_skeleton(canvas *on, const writer *w, cn_random *random, int symbol,
                                  const placement *at) {
-  const signed char *from = skeletons[symbol][w->variant[symbol]];
-  tally_point path[24];
-  int count = 0;
-  for (;; from += 2) {
-    if (*from == UP || *from == END) {
-      if (count > 1) mask_curve(on, path, count, w->pen, random);
+  const char *from = forms_of(w->numerals, symbol)[w->form[symbol]];
+  cn_random own = {mix_seed(w->manner, (uint64_t)symbol), 0};
+  double manner = symbol == CROSS ? 0 : 1.5 * w->tremor, last_x = -1, last_y = -1;
+  tally_point path[MOST_POINTS];
+  for (int count = 0, length; *from; from += length) {
+    double x, y;
+    if (sscanf(from, "%lf %lf%n", &x, &y, &length) != 2) {
+      mask_curve(on, path, count, w->pen, random);
       count = 0;
-      if (*from == END) return;
-      from++;
+      length = (int)strspn(from, " /");
+      continue;
     }
-    int corner = count && from[0] == from[-2] && from[1] == from[-1];
-    if (corner)
+    int corner = count && x == last_x && y == last_y;
+    last_x = x;
+    last_y = y;
+    if (corner) {
       path[count] = path[count - 1];
-    else {
+    } else {
       /* the arms of a hurried cross are bent and of unequal length */
       double reach = symbol == CROSS ? between(random, 0.2, 1.1) : 1;
       double tremor = symbol == CROSS ? w->tremor + 5 : w->tremor;
-      path[count] = place(at, 50 + reach * (from[0] - 50) + normal(random) * tremor,
-                          50 + reach * (from[1] - 50) + normal(random) * tremor);
+      x += limit(normal(&own), -2, 2) * manner;
+      y += limit(normal(&own), -2, 2) * manner;
+      path[count] = place(at, 50 + reach * (x - 50) + normal(random) * tremor,
+                          50 + reach * (y - 50) + normal(random) * tremor);
     }
     count++;
+    if (!from[length]) mask_curve(on, path, count, w->pen, random);
   }
 }
 
@@ -276,13 +239,14 @@ static inline placement choose_place(const writer *w, cn_random *random, const t
 }
 
 /* A zigzag over a place, as one crosses out what is wrong. */
-static inline void mask_zigzag(canvas *on, const writer *w, cn_random *random,
-                               const placement *at) {
-  tally_point path[12];
-  for (int i = 0; i < 12; i++)
+#define DENSE_ZIGZAG 12 /* points of one that leaves nothing to be read */
+static inline void mask_zigzag(canvas *on, const writer *w, cn_random *random, const placement *at,
+                               int points) {
+  tally_point path[DENSE_ZIGZAG];
+  for (int i = 0; i < points; i++)
     path[i] = place(at, i % 2 ? between(random, 85, 125) : between(random, -25, 15),
-                    100.0 * i / 11 + 12 * normal(random));
-  mask_curve(on, path, 12, w->pen, random);
+                    100.0 * i / (points - 1) + 12 * normal(random));
+  mask_curve(on, path, points, w->pen, random);
 }
 
 /* Something that nobody can read: three digits over each other, or one or two scribbled over. Ones
@@ -297,17 +261,17 @@ static inline void mask_illegible(canvas *on, const writer *w, const sample_box 
     other.centre.x = at->centre.x + between(random, -0.12, 0.12) * at->height;
     other.height = at->height * between(random, 0.9, 1.15);
   }
-  if (count < 3) mask_zigzag(on, w, random, at);
+  if (count < 3) mask_zigzag(on, w, random, at, DENSE_ZIGZAG);
 }
 
-/* Writes a symbol into a cell. */
+/* Writes a symbol into a cell; faint: 1, or how much of the ink is there. */
 static inline void write_cell(canvas *on, const writer *w, const sample_box *samples,
-                              cn_random *random, const tally_box *cell, int symbol,
+                              cn_random *random, const tally_box *cell, int symbol, double faint,
                               double severity) {
   if (symbol == EMPTY) return;
   placement at = choose_place(w, random, cell, symbol, severity);
   ink with = w->with;
-  with.strength *= between(random, 0.92, 1.0);
+  with.strength *= between(random, 0.92, 1.0) * faint;
   if (chance(random, 0.01 * severity)) with.strength *= 0.65;
   if (symbol == ILLEGIBLE)
     mask_illegible(on, w, samples, random, &at);

@@ -343,6 +343,70 @@ static inline void print_surroundings(press *p, canvas *on, const writer *w) {
                 1.2 * p->unit, "FORM 2 OF 2");
 }
 
+/* Waves of thin lines in bands, as banks print them. */
+static inline void mask_guilloche(press *p, canvas *on, cn_random *random) {
+  double step = p->unit * between(random, 7, 14), tall = p->unit * between(random, 5, 16);
+  double wave = p->unit * between(random, 40, 160), pen = p->unit * between(random, 0.6, 1.2);
+  for (double y = p->top; y < p->bottom; y += step) {
+    double phase = between(random, 0, 6.28), last_x = p->left, last_y = y;
+    for (double x = p->left; x < p->right; x += wave / 10) {
+      double next = y + tall * sin(phase + 6.2831853 * x / wave);
+      mask_line(on, last_x, last_y, x, next, pen);
+      last_x = x;
+      last_y = next;
+    }
+  }
+}
+
+/* Large words across the table, again and again. */
+static inline void mask_watermark(press *p, canvas *on, cn_random *random) {
+  double height = p->unit * between(random, 30, 70), pen = height * between(random, 0.08, 0.2);
+  const char *words = chance(random, 0.5) ? "ELECTORAL COMMISSION" : "ORIGINAL";
+  for (double y = p->top; y + height < p->bottom; y += height * 1.8)
+    for (double x = p->left - height * between(random, 0, 3); x < p->right;
+         x += words_width(words, height) + height)
+      mask_words(on, x, y, height, pen, words);
+}
+
+/* In each cell a sign that shows where to write: a digit, a hatching, or a grid. */
+static inline void mask_ghosts(press *p, canvas *on, cn_random *random) {
+  const char sign[2] = {"0808"[below(random, 4)], 0};
+  int kind = below(random, 3);
+  double pen = p->unit * between(random, 0.8, 2.2);
+  for (int f = 0; f < p->form->fields; f++)
+    for (int k = 0; k < p->form->field[f].digits; k++) {
+      const tally_box *b = &p->form->field[f].cell[k];
+      double tall = 0.6 * fmin(b->height, 1.4 * b->width);
+      if (kind == 0)
+        mask_words(on, b->x + b->width / 2 - tall / 3, b->y + (b->height - tall) / 2, tall, pen,
+                   sign);
+      for (int i = 1; kind && i < 6; i++) {
+        double x = b->x + b->width * i / 6, y = b->y + b->height * i / 6;
+        mask_line(on, x, b->y, kind == 1 ? x - b->width / 6 : x, b->y + b->height, 0.5 * pen);
+        if (kind == 2) mask_line(on, b->x, y, b->x + b->width, y, 0.5 * pen);
+      }
+    }
+}
+
+/* What careful printers put below a table: a tint over all of it, and one of three patterns, in the
+   same pale colour. */
+static inline void print_ground(press *p, canvas *on, cn_random *random) {
+  ink with = {{0, 0, 0}, between(random, 0.02, 0.12), 0};
+  hsv_to_rgb(between(random, 0, 360), between(random, 0.1, 0.7), between(random, 0.4, 0.8),
+             with.colour);
+  mask_box(on, p->left, p->top, p->right - p->left, p->bottom - p->top);
+  canvas_ink(on, &with);
+  with.strength = between(random, 0.08, 0.32);
+  int kind = below(random, 3);
+  if (kind == 0)
+    mask_guilloche(p, on, random);
+  else if (kind == 1)
+    mask_watermark(p, on, random);
+  else
+    mask_ghosts(p, on, random);
+  canvas_ink(on, &with);
+}
+
 /* The whole form, with what `w` writes outside of the cells. */
 static inline void print_form(press *p, canvas *on, const writer *w) {
   const tally_template *form = p->form;

@@ -129,12 +129,18 @@ static inline void miscount(const tally_template *form, cn_random *random, const
 
 /* ---- what is written into the cells ---------------------------------------------------------- */
 
-enum { STATE_NUMBER, STATE_MISSING, STATE_ILLEGIBLE };
+enum { STATE_NUMBER, STATE_MISSING, STATE_ILLEGIBLE, STATE_ALTERED };
 
-/* What one tally says. */
+#define MOST_CELLS (TALLY_MAX_FIELDS * TALLY_MAX_DIGITS)
+
+/* What one tally says. Cells are in the order of tally_cut. */
 typedef struct tally {
   int value[TALLY_MAX_FIELDS], state[TALLY_MAX_FIELDS], adds_up;
-  int mark[TALLY_MAX_FIELDS * TALLY_MAX_DIGITS]; /* by cell, in the order of tally_cut */
+  int mark[MOST_CELLS];
+  int under[MOST_CELLS];             /* of an altered cell: what it would hold otherwise */
+  int other[MOST_CELLS];             /* of an altered cell: the wrong digit below or beside that */
+  double faint[MOST_CELLS];          /* how much of the ink is there; 0: all */
+  int strikes_all[TALLY_MAX_FIELDS]; /* one stroke goes through the whole number */
 } tally;
 
 /* The marks of one number. Zeros before it are written as the writer's habit has it, now and then
