@@ -935,10 +935,11 @@ static void test_report_alterations(void **state) {
   cn_network *net = cn_load(model_path, &error);
   assert_non_null(net);
   const char *names = cn_network_note(net, "classes"), *cross = strstr(names, "cross");
-  char changed[256];
-  assert_non_null(cross);
-  snprintf(changed, sizeof changed, "%.*sstruck-out%s", (int)(cross - names), names,
-           cross + strlen("cross"));
+  const char *between = cross + strlen("cross"), *struck = strstr(between, "struck-out");
+  char changed[256]; /* with the two names exchanged */
+  assert_true(cross && struck);
+  snprintf(changed, sizeof changed, "%.*sstruck-out%.*scross%s", (int)(cross - names), names,
+           (int)(struck - between), between, struck + strlen("struck-out"));
   set_note(net, "classes", changed);
   assert_int_equal(cn_save(net, struck_path, &error), CN_OK);
   cn_network_free(net);
