@@ -42,6 +42,11 @@ __attribute__((constructor)) static void read_wish(void) {
   wanted = strtol(colon + 1, NULL, 10);
 }
 
+/* A program started in the background is told to ignore SIGINT, which would leave nothing to test. */
+__attribute__((constructor)) static void heed_interrupts(void) {
+  signal(SIGINT, SIG_DFL);
+}
+
 __attribute__((destructor)) static void write_count(void) {
   const char *path = getenv("FAULT_COUNT");
   if (strcmp(what, "count") || !path) return;
