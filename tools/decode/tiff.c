@@ -246,8 +246,8 @@ static int decode_image(TIFF *tiff, complaint *heard, decoded_picture *out,
 }
 
 /* libtiff takes tiles that are not packed for damaged unless the buffer that it reads them into has
-   exactly their size (its issue 479), which one of its own has not. NULL if none is needed or there is
-   no memory; to be freed after the file is closed. */
+   exactly their size, which one of its own has not (seen with 4.5.0). NULL if none is needed or there
+   is no memory; to be freed after the file is closed. */
 static void *set_tile_buffer(TIFF *tiff) {
   uint16_t packing = COMPRESSION_NONE;
   TIFFGetFieldDefaulted(tiff, TIFFTAG_COMPRESSION, &packing);
