@@ -2500,12 +2500,28 @@ static void test_decode_faint(void **state) {
 
 /* ---- real forms ---------------------------------------------------------------------------- */
 
+static const char *const scan_names[8] = {"form1",  "form2",  "form4",  "form9",
+                                          "form12", "form13", "form15", "form22"};
+
+static const char *scans_folder(void) {
+  const char *folder = getenv("TALLY_FORMS");
+  return folder ? folder : "../shared/forms/c1-2019";
+}
+
+/* One of the public scans in colour; 0 where they are not at hand. */
+static int load_scan(const char *name, tally_image *scan) {
+  char path[500];
+  int channels;
+  snprintf(path, sizeof path, "%s/%s.jpg", scans_folder(), name);
+  scan->channels = 3;
+  scan->pixels = stbi_load(path, &scan->width, &scan->height, &channels, 3);
+  return scan->pixels != NULL;
+}
+
 /* Eight public scans, where they are at hand: all must register closely, also turned, and their
    cells be
    empty exactly where nothing is written. */
 static void test_private_forms(void **state) {
-  static const char *const names[8] = {"form1",  "form2",  "form4",  "form9",
-                                       "form12", "form13", "form15", "form22"};
   static const char *const written[8] = {"012115127XXX127", "125X57182XX3185", "128X28156XX5161",
                                          "139XX7146XXX146", "190X15205XX4209", "_44_61105___150",
                                          "119X19138XXX138", "_66_74140__3143"};
@@ -2513,19 +2529,13 @@ static void test_private_forms(void **state) {
                                      {0, 1, 0, -1, 0, 0, 0, 0, 1},
                                      {-1, 0, 0, 0, -1, 0, 0, 0, 1},
                                      {0, -1, 0, 1, 0, 0, 0, 0, 1}};
-  const char *folder = getenv("TALLY_FORMS");
   static tally_registration r;
   static tally_cell cells[15];
   int f, i, turn, absent = 0;
   (void)state;
-  if (!folder) folder = "../shared/forms/c1-2019";
   for (f = 0; f < 8; f++) {
-    char path[500];
     tally_image scan, turned;
-    snprintf(path, sizeof path, "%s/%s.jpg", folder, names[f]);
-    scan.channels = 3;
-    scan.pixels = stbi_load(path, &scan.width, &scan.height, &i, 3);
-    if (!scan.pixels) {
+    if (!load_scan(scan_names[f], &scan)) {
       absent++;
       continue;
     }
@@ -2539,12 +2549,12 @@ static void test_private_forms(void **state) {
                                   turn & 1 ? scan.width : scan.height, 255, &turned),
                        TALLY_OK);
       assert_int_equal(tally_register(&turned, &c1, &r), TALLY_OK);
-      if (r.status != TALLY_FORM_OK) fail_msg("%s turn %d: %s", names[f], turn, r.reason);
+      if (r.status != TALLY_FORM_OK) fail_msg("%s turn %d: %s", scan_names[f], turn, r.reason);
       assert_true(r.residual < 0.8);
       assert_int_equal(tally_cut(&turned, &c1, &r, cells), TALLY_OK);
       for (i = 0; i < 15; i++)
         if ((written[f][i] == '_') != (cells[i].state == TALLY_CELL_EMPTY))
-          fail_msg("%s cell %d holds %c and is seen as %s", names[f], i, written[f][i],
+          fail_msg("%s cell %d holds %c and is seen as %s", scan_names[f], i, written[f][i],
                    tally_cell_state_text(cells[i].state));
       tally_image_free(&turned);
     }
@@ -2556,13 +2566,13 @@ static void test_private_forms(void **state) {
       draw_box(&turned, x - 18, y - 18, 36, 36, paper_white);
       assert_int_equal(tally_register(&turned, &c1, &r), TALLY_OK);
       if (r.status != TALLY_FORM_OK)
-        fail_msg("%s without %s: %s", names[f], c1.anchor[i].name, r.reason);
+        fail_msg("%s without %s: %s", scan_names[f], c1.anchor[i].name, r.reason);
       tally_image_free(&turned);
     }
     stbi_image_free(scan.pixels);
   }
   if (absent) {
-    print_message("skipped %d of 8 real forms: not in %s\n", absent, folder);
+    print_message("skipped %d of 8 real forms: not in %s\n", absent, scans_folder());
     if (absent == 8) skip();
   }
 }
@@ -2571,10 +2581,7 @@ static void test_private_forms(void **state) {
    with two fields exchanged is refused; one that names nothing but anchors, or rules across only, is
    registered the right way up. */
 static void test_private_labels(void **state) {
-  static const char *const names[8] = {"form1",  "form2",  "form4",  "form9",
-                                       "form12", "form13", "form15", "form22"};
   static const double about[9] = {-1, 0, 0, 0, -1, 0, 0, 0, 1};
-  const char *folder = getenv("TALLY_FORMS");
   static tally_registration whole, r;
   static tally_template swapped, part[2];
   static tally_print print;
@@ -2584,7 +2591,6 @@ static void test_private_labels(void **state) {
   size_t length;
   int f, i, k, t, absent = 0;
   (void)state;
-  if (!folder) folder = "../shared/forms/c1-2019";
   from.channels = 1;
   from.pixels = stbi_load("examples/templates/c1-2019.print.png", &from.width, &from.height, &i, 1);
   assert_non_null(from.pixels);
@@ -2602,12 +2608,8 @@ static void test_private_labels(void **state) {
       if (!c1.rule[i].down) part[t].rule[part[t].rules++] = c1.rule[i];
   }
   for (f = 0; f < 8; f++) {
-    char path[500];
     tally_image scan, turned;
-    snprintf(path, sizeof path, "%s/%s.jpg", folder, names[f]);
-    scan.channels = 3;
-    scan.pixels = stbi_load(path, &scan.width, &scan.height, &i, 3);
-    if (!scan.pixels) {
+    if (!load_scan(scan_names[f], &scan)) {
       absent++;
       continue;
     }
@@ -2616,17 +2618,17 @@ static void test_private_labels(void **state) {
       if (k) memcpy(h, about, sizeof h), h[2] = scan.width, h[5] = scan.height;
       assert_int_equal(tally_warp(&scan, h, scan.width, scan.height, 255, &turned), TALLY_OK);
       assert_int_equal(tally_register_print(&turned, &c1, &print, &whole), TALLY_OK);
-      if (whole.status != TALLY_FORM_OK) fail_msg("%s: %s", names[f], whole.reason);
+      if (whole.status != TALLY_FORM_OK) fail_msg("%s: %s", scan_names[f], whole.reason);
       assert_int_equal(whole.labels_compared, c1.fields);
       assert_int_equal(tally_register_print(&turned, &swapped, &print, &r), TALLY_OK);
       assert_int_equal(r.status, TALLY_FORM_WRONG);
       assert_non_null(strstr(r.reason, "bears the label of"));
       for (t = 0; t < 2; t++) {
         assert_int_equal(tally_register_print(&turned, &part[t], &print, &r), TALLY_OK);
-        if (r.status != TALLY_FORM_OK) fail_msg("%s, part %d: %s", names[f], t, r.reason);
+        if (r.status != TALLY_FORM_OK) fail_msg("%s, part %d: %s", scan_names[f], t, r.reason);
         /* Paper is not flat: anchors alone are less exact. */
         if (corner_error(&c1, &r, whole.page) > (t ? 2.5 : 4))
-          fail_msg("%s, part %d: off by %.1f", names[f], t, corner_error(&c1, &r, whole.page));
+          fail_msg("%s, part %d: off by %.1f", scan_names[f], t, corner_error(&c1, &r, whole.page));
       }
       tally_image_free(&turned);
     }
@@ -2635,7 +2637,7 @@ static void test_private_labels(void **state) {
   tally_print_free(&print);
   stbi_image_free(from.pixels);
   if (absent) {
-    print_message("skipped %d of 8 real forms: not in %s\n", absent, folder);
+    print_message("skipped %d of 8 real forms: not in %s\n", absent, scans_folder());
     if (absent == 8) skip();
   }
 }
