@@ -6,25 +6,17 @@
 #include <limits.h>
 #include <stdio.h>
 
-#include "audit/sha256.h"
+#include "hash_file.h"
 #include "picture.h"
 
 #define PICTURE_HASH (SHA256_TEXT + 12)
 
 /* "ba78...15ad", or "ba78...15ad#3" of a page; "" if the file cannot be read. */
 static inline void picture_hash(const char *name, char out[PICTURE_HASH]) {
-  char path[PATH_MAX], text[SHA256_TEXT], bytes[65536];
+  char path[PATH_MAX], text[SHA256_TEXT];
   int page = picture_page(name, path);
-  FILE *file = fopen(path, "rb");
   *out = 0;
-  if (!file) return;
-  sha256 hash = sha256_begin();
-  for (size_t got; (got = fread(bytes, 1, sizeof bytes, file)) > 0;) sha256_add(&hash, bytes, got);
-  int whole = !ferror(file);
-  fclose(file);
-  if (!whole) return;
-  sha256_end(&hash, text);
-  snprintf(out, PICTURE_HASH, page ? "%s#%d" : "%s", text, page);
+  if (try_hash_file(path, text)) snprintf(out, PICTURE_HASH, page ? "%s#%d" : "%s", text, page);
 }
 
 #endif

@@ -9,7 +9,7 @@
            bin/tally-audit certify --result result --voters voters.csv --sample audit --out audit \
              keyed-1.csv
 
-   The method is in audit/, in headers that are usable alone: sha256.h, binomial.h (exact tests), betting.h
+   The method is in headers that are usable alone: sha256.h, and in audit/ binomial.h (exact tests), betting.h
    (the risk after each tally), bias.h (do errors favour anyone?). On them stand population.h (what was
    read), statement.h (what can be shown), draw.h (who is drawn), trail.h (risks), settings.h, keyed.h,
    sample.h, key_page.h (the page to key in, with key.css and key.js), bias_table.h, certificate.h. Here are

@@ -9,14 +9,13 @@
    goes into a journal in the output folder. Counts, totals and the page are made from the journal,
    so a run that was cut short goes on, and one with corrections takes seconds.
 
-   Its rooms are in read/: classifier.h (the network), sight.h (what is seen of a picture),
-   journal.h, seeing.h (all pictures), copies.h (pictures of one tally),
-   count_table.h (official counts and corrections), origins.h (groups and
-   registered voters), report.h
-   (what a report holds), reading.h (from what is seen to counts), tables.h, review.h (the forms in
-   the order in which they need a look), page.h (how the page looks; with page_totals.h,
-   page_findings.h, outliers.h, page_form.h, page_origin.h, strip.h, figures.h, html.h, page.css,
-   page.js), summary.h. Here are options and the run. */
+   Its rooms are in read/: classifier.h (the network), sight.h (what is seen of a picture), journal.h,
+   seeing.h (all pictures), copies.h (pictures of one tally), count_table.h (official counts and
+   corrections), origins.h (groups and registered voters), report.h (what a report holds), reading.h
+   (from what is seen to counts), decoding.h (all tallies), tables.h, review.h (the forms in the order
+   in which they need a look), page.h (how the page looks; with page_totals.h, page_findings.h,
+   outliers.h, page_form.h, page_origin.h, strip.h, figures.h, html.h, page.css, page.js), summary.h.
+   Here are options and the run. */
 #define _POSIX_C_SOURCE 200809L
 #define TOOL_NAME "tally-read"
 #define TOOL_USAGE "--template T [--model M] --out DIR [options] IMAGE..."

@@ -23,7 +23,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "sha256.h"
+#include "../sha256.h"
 #include "statement.h"
 
 /* One tally in the queue. */

@@ -10,9 +10,9 @@
 
 #include "../csv.h"
 #include "../csv_write.h"
+#include "../hash_file.h"
 #include "../options.h"
 #include "../output.h"
-#include "sha256.h"
 #include "statement.h"
 
 #define MOST_ROUNDS 100
@@ -37,20 +37,6 @@ static inline int sample_size(const audit_settings *set) {
   int sum = 0;
   for (int i = 0; i < set->rounds; i++) sum += set->round[i];
   return sum;
-}
-
-/* ---- hashes of files ------------------------------------------------------------------------------ */
-
-static inline void hash_file(const char *path, char out[SHA256_TEXT]) {
-  char block[65536];
-  size_t got;
-  sha256 hash = sha256_begin();
-  FILE *file = fopen(path, "rb");
-  if (!file) fail("cannot open %s: %s", path, strerror(errno));
-  while ((got = fread(block, 1, sizeof block, file)) > 0) sha256_add(&hash, block, got);
-  if (ferror(file)) fail("cannot read %s: %s", path, strerror(errno));
-  fclose(file);
-  sha256_end(&hash, out);
 }
 
 /* ---- the table -------------------------------------------------------------------------------------- */

@@ -201,14 +201,6 @@ static inline void hash_bytes(const void *bytes, size_t length, char out[SHA256_
   sha256_end(&hash, out);
 }
 
-/* The same of what a file holds. */
-static inline void hash_file(const char *path, char out[SHA256_TEXT]) {
-  size_t length;
-  char *bytes = read_file(path, &length);
-  hash_bytes(bytes, length, out);
-  free(bytes);
-}
-
 /* An empty report on a run. */
 static inline report report_open(const run *r, const char *template_path, const char *template_text,
                                  size_t length) {

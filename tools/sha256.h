@@ -7,8 +7,8 @@
        sha256_end(&hash, text);          ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad
 
    Usable alone: nothing but libc. Names of variables are the standard's. */
-#ifndef TALLY_AUDIT_SHA256_H
-#define TALLY_AUDIT_SHA256_H
+#ifndef TALLY_SHA256_H
+#define TALLY_SHA256_H
 
 #include <stddef.h>
 #include <stdint.h>
