@@ -602,12 +602,14 @@ struct tally_habits {
   double sums, slips;           /* sums that were checked, and how many of them fail, expected */
 };
 
+/* Starts with nothing learnt. Errors: TALLY_ERROR_ARGUMENT, TALLY_ERROR_MEMORY (out is then empty). */
 TALLY_API tally_result tally_habits_begin(const tally_template *form, tally_habits *out);
-/* Adds the counts of one tally. Settled ones, accepted or missing, say how large counts are. */
+/* Adds the counts of one tally of that form. Settled ones, accepted or missing, say how large counts
+   are. TALLY_ERROR_ARGUMENT if the counts are another form's. */
 TALLY_API tally_result tally_habits_add(tally_habits *habits, const tally_template *form,
                                         const tally_counts *counts);
 /* How often a sum does not add up: the mean of a beta distribution with 1 + slips and 24 + sums that
-   hold (before anything is seen .04: 2 of 25 real papers of two sums each). */
+   hold (before anything is seen, and for NULL, .04: 2 of 25 real papers of two sums each). */
 TALLY_API double tally_habits_slip(const tally_habits *habits);
 /* How likely each value of a field is before its cells are looked at, then that it is missing
    (values + 1 weights that sum to 1): the settled counts, each smoothed by an octave to each side,
@@ -6717,6 +6719,7 @@ TALLY_API double tally_totals_unevenness(const tally_totals *totals, const int *
       as_large += tally_covariance_(totals, share, unread) >= seen * (1 - 1e-12);
     }
   }
+  as_large = share && unread ? as_large : -1000;
   TALLY_FREE(share);
   TALLY_FREE(unread);
   return as_large / 1000.0;

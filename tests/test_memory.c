@@ -420,6 +420,19 @@ static int total(void) {
   return result_in_tally(result);
 }
 
+/* Two groups of tallies, one of which was not read. */
+static int unevenness(void) {
+  tally_totals totals;
+  tally_result result = tally_totals_begin(&form, 1, &totals);
+  for (int i = 0; i < 4 && result == TALLY_OK; i++) {
+    const tally_origin origin = {i % 2, 0};
+    result = tally_totals_add(&totals, i == 3 ? NULL : &in_doubt, &origin);
+  }
+  if (result == TALLY_OK && tally_totals_unevenness(&totals, NULL) < 0) result = TALLY_ERROR_MEMORY;
+  tally_totals_free(&totals);
+  return result_in_tally(result);
+}
+
 static void forms_do_without(void **state) {
   (void)state;
   refuse_each("pictures", images_work);
@@ -435,6 +448,7 @@ static void forms_do_without(void **state) {
   assert_int_equal(total(), FINE);
   assert_int_equal(all_in_doubt.read, 60);
   refuse_each("totals", total);
+  refuse_each("tally_totals_unevenness", unevenness);
   tally_counts_free(&in_doubt);
 }
 

@@ -80,6 +80,7 @@ static inline void read_all(const run *r, const char *folder, report *to) {
   }
   if (tally_totals_finish(&to->totals) != TALLY_OK) fail("out of memory");
   to->unevenness = tally_totals_unevenness(&to->totals, NULL);
+  if (to->unevenness < 0) fail("out of memory");
   progress_wipe();
   decoding_close(&d);
   output_close(&out);
